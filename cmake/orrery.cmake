@@ -1,0 +1,72 @@
+# One place for flags; every target goes through these functions.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+add_library(orr_flags INTERFACE)
+target_compile_options(orr_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
+  -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wswitch-enum -Wformat=2 -Werror
+  -Wno-gnu-zero-variadic-macro-arguments -Wno-unknown-warning-option
+  -fno-common -fvisibility=hidden -fno-omit-frame-pointer -fPIC)
+target_compile_definitions(orr_flags INTERFACE _GNU_SOURCE)
+target_include_directories(orr_flags INTERFACE ${PROJECT_SOURCE_DIR}/include)
+if(ORR_SANITIZE)
+  target_compile_options(orr_flags INTERFACE -fsanitize=${ORR_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(orr_flags INTERFACE -fsanitize=${ORR_SANITIZE})
+endif()
+
+# orr_library(name SOURCES a.c b.c [LINKS ...])        static library of this folder
+function(orr_library name)
+  cmake_parse_arguments(A "" "" "SOURCES;LINKS" ${ARGN})
+  add_library(${name} STATIC ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE orr_flags PUBLIC ${A_LINKS})
+endfunction()
+
+# orr_program(name SOURCES ... [LINKS ...])            executable in <build>/bin
+function(orr_program name)
+  cmake_parse_arguments(A "" "" "SOURCES;LINKS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE orr_flags ${A_LINKS})
+endfunction()
+
+# orr_test(name SOURCES tests/unit/test_x.c [LINKS ...] [LABELS unit] [TIMEOUT 60] [ARGS ...] [ENV A=b ...])
+#   paths are relative to the project; one ctest entry. LABELS: unit lint sim fuzz conformance integration kernel
+function(orr_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LINKS;LABELS;ARGS;ENV" ${ARGN})
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  list(TRANSFORM A_SOURCES PREPEND ${PROJECT_SOURCE_DIR}/)
+  add_executable(${name} ${A_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${CMAKE_CURRENT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE orr_flags ${A_LINKS} cmocka)
+  add_test(NAME ${name} COMMAND ${name} ${A_ARGS})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 60)
+  endif()
+  if(NOT A_LABELS)
+    set(A_LABELS unit)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}" ENVIRONMENT "${A_ENV}")
+endfunction()
+
+# orr_fuzz(name SOURCES tests/fuzz/fuzz_x.c [LINKS ...])
+#   with ORR_FUZZ: a libFuzzer target. Always: a ctest that replays tests/fuzz/corpus/<name>/ through the same function.
+function(orr_fuzz name)
+  cmake_parse_arguments(A "" "" "SOURCES;LINKS" ${ARGN})
+  list(TRANSFORM A_SOURCES PREPEND ${PROJECT_SOURCE_DIR}/)
+  if(ORR_FUZZ)
+    add_executable(${name} ${A_SOURCES})
+    target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+    target_link_libraries(${name} PRIVATE orr_flags ${A_LINKS})
+    target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  endif()
+  if(BUILD_TESTING)
+    add_executable(${name}_corpus ${A_SOURCES} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.c)
+    target_include_directories(${name}_corpus PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+    target_link_libraries(${name}_corpus PRIVATE orr_flags ${A_LINKS})
+    add_test(NAME ${name}_corpus COMMAND ${name}_corpus ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+    set_tests_properties(${name}_corpus PROPERTIES TIMEOUT 60 LABELS "fuzz")
+  endif()
+endfunction()
