@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * ids.h - the numbers that messages carry: phases, states, roles, limits.  Stable on the wire; append only.
+ */
+#ifndef ORR_IDS_H
+#define ORR_IDS_H
+
+#include "orrery/base.h"
+
+enum orr_role {
+    ORR_ROLE_LOCAL = 1,  /* an actor of the same host */
+    ORR_ROLE_HOST = 2,   /* another host of the fleet */
+    ORR_ROLE_CLIENT = 4, /* a user's client */
+};
+#define ORR_ROLE_FLEET ((unsigned)ORR_ROLE_LOCAL | (unsigned)ORR_ROLE_HOST)
+#define ORR_ROLE_ANY   (ORR_ROLE_FLEET | (unsigned)ORR_ROLE_CLIENT)
+
+/* X(number, name, text): a job's phases (DESIGN: one table, checked on every move). */
+#define ORR_JOB_PHASES(X)                                                              \
+    X(0, QUEUED, "queued")                                                             \
+    X(1, PLACING, "placing")                                                           \
+    X(2, LAUNCHING, "launching")                                                       \
+    X(3, RUNNING, "running")                                                           \
+    X(4, STOPPING, "stopping")                                                         \
+    X(5, SUSPENDED, "suspended")                                                       \
+    X(6, RESTORING, "restoring")                                                       \
+    X(7, UNKNOWN, "unknown")                                                           \
+    X(8, DONE, "done")                                                                 \
+    X(9, FAILED, "failed")                                                             \
+    X(10, CANCELLED, "cancelled")
+
+enum orr_job_phase {
+#define X(number, name, text) ORR_JOB_##name = (number),
+    ORR_JOB_PHASES(X)
+#undef X
+        ORR_JOB_PHASE_MAX_
+};
+
+enum orr_job_outcome {
+    ORR_OUTCOME_DONE,      /* every rank exited 0 */
+    ORR_OUTCOME_FAILED,    /* the program's fault: counts against retries.user */
+    ORR_OUTCOME_LOST,      /* the machine's fault: counts against retries.infra */
+    ORR_OUTCOME_CANCELLED, /* as asked */
+    ORR_OUTCOME_MAX_
+};
+
+enum orr_rank_state {
+    ORR_RANK_STARTING,
+    ORR_RANK_RUNNING,
+    ORR_RANK_EXITED, /* exit_code and signal say how */
+    ORR_RANK_FAILED, /* never started: reason says why */
+    ORR_RANK_LOST,   /* its keeper died with it, or the machine restarted: no exit code */
+    ORR_RANK_STATE_MAX_
+};
+
+enum orr_node_state {
+    ORR_NODE_UP,
+    ORR_NODE_UNKNOWN, /* silent for longer than suspect_ms */
+    ORR_NODE_LOST,    /* proven gone, or its lease ended */
+    ORR_NODE_DRAINING,
+    ORR_NODE_STATE_MAX_
+};
+
+enum orr_tier { ORR_TIER_PREMIUM, ORR_TIER_STANDARD, ORR_TIER_BASIC, ORR_TIER_MAX_ };
+enum orr_spread { ORR_SPREAD_PACK, ORR_SPREAD_SPREAD, ORR_SPREAD_MAX_ };
+enum orr_checkpoint_mode {
+    ORR_CHECKPOINT_AUTO,
+    ORR_CHECKPOINT_IMAGE,
+    ORR_CHECKPOINT_INPLACE,
+    ORR_CHECKPOINT_COOPERATIVE,
+    ORR_CHECKPOINT_NONE,
+    ORR_CHECKPOINT_MODE_MAX_
+};
+
+enum {
+    ORR_NAME_MAX = 64,     /* bytes of a host, cluster, node, project or job name, with its NUL */
+    ORR_JOB_ID_MAX = 96,   /* bytes of a job id, "<region>-<base36>", with its NUL */
+    ORR_TAIL_MAX = 2048,   /* bytes of stderr kept with a rank's end */
+    ORR_WORLD_MAX = 65536, /* ranks of one job */
+    ORR_PROTOCOL_VERSION = 1,
+};
+#define ORR_NO_DEVICE UINT32_MAX
+
+/* "running", "up", ...: static, never NULL ("?" for a number this build does not know). */
+const char *orr_job_phase_name(uint32_t phase);
+const char *orr_rank_state_name(uint32_t state);
+const char *orr_node_state_name(uint32_t state);
+const char *orr_tier_name(uint32_t tier);
+
+static inline bool orr_job_phase_is_final(uint32_t phase)
+{
+    return phase == ORR_JOB_DONE || phase == ORR_JOB_FAILED || phase == ORR_JOB_CANCELLED;
+}
+
+#endif
