@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * system.h - the kernel of one host: actors, mailboxes, timers, supervision, and the way in and out.
+ * system.h - the kernel of one host: actors, mailboxes, timers, supervision, and the
+ * way in and out.
  *
- * One implementation, driven in two ways.  With workers > 0 the system runs its own threads (work stealing, parking).  With
- * workers == 0 nothing moves until orr_system_step: one handler at a time, clock and randomness from the caller.  The
- * simulator and unit tests drive many such systems deterministically; production runs the very same code.
+ * One implementation, driven in two ways.  With workers > 0 the system runs its own
+ * threads (work stealing, parking).  With workers == 0 nothing moves until
+ * orr_system_step: one handler at a time, clock and randomness from the caller.  The
+ * simulator and unit tests drive many such systems deterministically; production runs
+ * the very same code.
  *
  * START      new -> set transport -> spawn actors -> start
  * OPERATION  post from any thread; the transport calls receive/peer_up/peer_down
@@ -17,27 +20,32 @@
 struct orr_system;
 struct orr_transport;
 
-struct orr_clock { /* borrowed by the system: outlives it */
+struct orr_clock {                  /* borrowed by the system: outlives it */
     uint64_t (*now_ms)(void *arg);  /* monotonic */
     uint64_t (*wall_ms)(void *arg); /* since 1970 UTC */
     void *arg;
 };
 
-typedef void (*orr_log_f)(void *arg, enum orr_log_level level, uint64_t wall_ms, const char *who, const char *text);
+typedef void (*orr_log_f)(void *arg,
+                          enum orr_log_level level,
+                          uint64_t wall_ms,
+                          const char *who,
+                          const char *text);
 
 struct orr_system_config {
-    const char *host;               /* name; its orr_hash is the host id in addresses */
-    uint32_t incarnation;           /* > 0, larger than at every earlier start */
-    unsigned workers;               /* threads; 0 = stepped by the caller */
-    uint32_t actors_max;            /* default 1 << 20 */
-    uint32_t mailbox_max;           /* messages per lane of an actor; default 4096 */
-    uint32_t asks_max;              /* open asks and kept requests; default 1 << 16 */
-    uint64_t seed;                  /* of the random numbers that actors see */
-    const struct orr_clock *clock;  /* NULL: the machine's */
-    orr_log_f log;                  /* NULL: nowhere */
+    const char *host;              /* name; its orr_hash is the host id in addresses */
+    uint32_t incarnation;          /* > 0, larger than at every earlier start */
+    unsigned workers;              /* threads; 0 = stepped by the caller */
+    uint32_t actors_max;           /* default 1 << 20 */
+    uint32_t mailbox_max;          /* messages per lane of an actor; default 4096 */
+    uint32_t asks_max;             /* open asks and kept requests; default 1 << 16 */
+    uint64_t seed;                 /* of the random numbers that actors see */
+    const struct orr_clock *clock; /* NULL: the machine's */
+    orr_log_f log;                 /* NULL: nowhere */
     void *log_arg;
     enum orr_log_level log_level;
-    uint32_t supervisor_intensity;  /* restarts of root actors within 60 s before the host gives up; default 10 */
+    uint32_t supervisor_intensity; /* restarts of root actors within 60 s before the
+                                      host gives up; default 10 */
 };
 
 /* Errors: ORR_EINVAL (name, incarnation), ORR_ENOMEM. */
@@ -46,13 +54,16 @@ ORR_NODISCARD enum orr_err orr_system_new(const struct orr_system_config *config
                                           struct orr_error *err);
 void orr_system_free(struct orr_system *system);
 
-/* The transport is used for every address of another host; NULL (the default) makes those ORR_EUNREACH.
- * Set before start; borrowed, outlives the system's stop. */
-void orr_system_set_transport(struct orr_system *system, struct orr_transport *transport);
+/* The transport is used for every address of another host; NULL (the default) makes
+ * those ORR_EUNREACH. Set before start; borrowed, outlives the system's stop. */
+void orr_system_set_transport(struct orr_system *system,
+                              struct orr_transport *transport);
 
-ORR_NODISCARD enum orr_err orr_system_start(struct orr_system *system, struct orr_error *err);
+ORR_NODISCARD enum orr_err orr_system_start(struct orr_system *system,
+                                            struct orr_error *err);
 
-/* Stop taking messages, let running handlers finish, stop all actors (children before parents), join the threads. */
+/* Stop taking messages, let running handlers finish, stop all actors (children before
+ * parents), join the threads. */
 void orr_system_stop(struct orr_system *system);
 
 /* Spawn an actor under the root supervisor.  Any thread. */
@@ -60,8 +71,9 @@ ORR_NODISCARD enum orr_err orr_system_spawn(struct orr_system *system,
                                             const struct orr_spawn *spawn,
                                             struct orr_addr *ret_addr);
 
-/* Send from outside any actor, for the edges' own threads.  from may be the address of an actor of this host, or none.
- * Errors: ORR_EBUSY mailbox full, ORR_EGONE no such actor, ORR_ENOMEM. */
+/* Send from outside any actor, for the edges' own threads.  from may be the address of
+ * an actor of this host, or none. Errors: ORR_EBUSY mailbox full, ORR_EGONE no such
+ * actor, ORR_ENOMEM. */
 ORR_NODISCARD enum orr_err orr_system_post(struct orr_system *system,
                                            struct orr_addr from,
                                            struct orr_addr to,
@@ -69,26 +81,35 @@ ORR_NODISCARD enum orr_err orr_system_post(struct orr_system *system,
                                            const void *msg);
 
 /* Find a path of this host.  Errors: ORR_ENOENT. */
-ORR_NODISCARD enum orr_err orr_system_lookup(struct orr_system *system, const char *path, struct orr_addr *ret_addr);
+ORR_NODISCARD enum orr_err orr_system_lookup(struct orr_system *system,
+                                             const char *path,
+                                             struct orr_addr *ret_addr);
 
-/* Stepped systems only.  Run one handler; false when nothing was ready.  Timers whose time has come are fired first. */
+/* Stepped systems only.  Run one handler; false when nothing was ready.  Timers whose
+ * time has come are fired first. */
 bool orr_system_step(struct orr_system *system);
-/* Stepped systems only.  When the next timer or deadline is due on the clock; UINT64_MAX when none. */
+/* Stepped systems only.  When the next timer or deadline is due on the clock;
+ * UINT64_MAX when none. */
 uint64_t orr_system_next_due_ms(struct orr_system *system);
 
 /* ---- for transports ---- */
 
-/* What goes over a link: the envelope (orr_msg_envelope) and the body, both encoded, back to back.  See wire.h. */
+/* What goes over a link: the envelope (orr_msg_envelope) and the body, both encoded,
+ * back to back.  See wire.h. */
 
 /* A message arrived.  role: what the peer may act as.  Copies what it keeps.
- * Errors: ORR_EPROTO malformed; ORR_EBUSY when the receiver's lane is full (already answered to the sender). */
+ * Errors: ORR_EPROTO malformed; ORR_EBUSY when the receiver's lane is full (already
+ * answered to the sender). */
 enum orr_err orr_system_receive(struct orr_system *system,
                                 uint64_t peer_host,
                                 unsigned role,
                                 const uint8_t *data,
                                 size_t len);
-void orr_system_peer_up(struct orr_system *system, uint64_t peer_host, uint32_t incarnation);
-/* Every open ask to that host fails with ORR_EUNREACH, every monitor there gets `down`. */
+void orr_system_peer_up(struct orr_system *system,
+                        uint64_t peer_host,
+                        uint32_t incarnation);
+/* Every open ask to that host fails with ORR_EUNREACH, every monitor there gets `down`.
+ */
 void orr_system_peer_down(struct orr_system *system, uint64_t peer_host);
 
 struct orr_system_stats {

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
  * actor.h - what an actor is, and all that it can do.
  *
- * An actor is a state struct and a const table of handlers.  Its effects are exactly three: send, timers, spawn/stop.  They
- * go through ctx, are queued while the handler runs, take place when it returns ORR_OK and are discarded when it returns an
- * error.  Time and randomness come from ctx.  So an actor is a pure state machine: the simulator steps the same object code.
+ * An actor is a state struct and a const table of handlers.  Its effects are exactly
+ * three: send, timers, spawn/stop.  They go through ctx, are queued while the handler
+ * runs, take place when it returns ORR_OK and are discarded when it returns an error.
+ * Time and randomness come from ctx.  So an actor is a pure state machine: the
+ * simulator steps the same object code.
  *
- * Guarantees: messages of one sender to one receiver arrive in order, at most once; handlers of one actor never run at the
- * same time; a request is answered exactly once or its deadline passes.  A handler's return value is the answer: an error
- * becomes `failed` (with the text of orr_refuse), ORR_OK without an answer of its own becomes `ack`.
- * Ownership: a message and all it points to is the handler's until it returns; what is kept must be copied.
- * Threads: ctx belongs to the running handler; nothing here may be called from elsewhere.
+ * Guarantees: messages of one sender to one receiver arrive in order, at most once;
+ * handlers of one actor never run at the same time; a request is answered exactly once
+ * or its deadline passes.  A handler's return value is the answer: an error becomes
+ * `failed` (with the text of orr_refuse), ORR_OK without an answer of its own becomes
+ * `ack`. Ownership: a message and all it points to is the handler's until it returns;
+ * what is kept must be copied. Threads: ctx belongs to the running handler; nothing
+ * here may be called from elsewhere.
  */
 #ifndef ORR_ACTOR_H
 #define ORR_ACTOR_H
@@ -20,7 +24,9 @@
 struct orr_ctx;
 struct orr_actor_type;
 
-typedef enum orr_err (*orr_handler_f)(struct orr_ctx *ctx, void *state, const void *msg);
+typedef enum orr_err (*orr_handler_f)(struct orr_ctx *ctx,
+                                      void *state,
+                                      const void *msg);
 
 /* A request kept for a later answer. */
 struct orr_request {
@@ -38,8 +44,9 @@ enum orr_restart {
     ORR_PERMANENT, /* restarted whenever it stops without being asked to */
 };
 
-/* What becomes of children that fail (OTP's words).  A parent whose children fail more than `intensity` times within
- * period_ms fails itself.  Restarts wait backoff_min_ms, doubling up to backoff_max_ms, with jitter. */
+/* What becomes of children that fail (OTP's words).  A parent whose children fail more
+ * than `intensity` times within period_ms fails itself.  Restarts wait backoff_min_ms,
+ * doubling up to backoff_max_ms, with jitter. */
 enum orr_strategy { ORR_ONE_FOR_ONE, ORR_ONE_FOR_ALL, ORR_REST_FOR_ONE };
 struct orr_supervision {
     enum orr_strategy strategy;
@@ -58,7 +65,10 @@ struct orr_spawn {
 
 /* The kernel's side of ctx.  Tests may bring their own. */
 struct orr_ctx_ops {
-    void (*send)(struct orr_ctx *, struct orr_addr to, const struct orr_msg_desc *, const void *msg);
+    void (*send)(struct orr_ctx *,
+                 struct orr_addr to,
+                 const struct orr_msg_desc *,
+                 const void *msg);
     void (*ask)(struct orr_ctx *,
                 struct orr_addr to,
                 uint64_t timeout_ms,
@@ -72,7 +82,9 @@ struct orr_ctx_ops {
     void (*relay)(struct orr_ctx *, struct orr_addr to);
     void (*timer_set)(struct orr_ctx *, uint32_t id, uint64_t delay_ms, uint64_t arg);
     void (*timer_cancel)(struct orr_ctx *, uint32_t id);
-    enum orr_err (*spawn)(struct orr_ctx *, const struct orr_spawn *, struct orr_addr *ret_addr);
+    enum orr_err (*spawn)(struct orr_ctx *,
+                          const struct orr_spawn *,
+                          struct orr_addr *ret_addr);
     void (*stop)(struct orr_ctx *, struct orr_addr);
     void (*monitor)(struct orr_ctx *, struct orr_addr who, bool on);
     uint64_t (*random)(struct orr_ctx *);
@@ -95,14 +107,20 @@ struct orr_ctx {
 /* orr_send(ctx, to, job_cancel, .job = id, .why = why) */
 #define orr_send(ctx, to, ...) ORR_SEND_(ctx, to, __VA_ARGS__, )
 #define ORR_SEND_(ctx, to, name, ...)                                                  \
-    (ctx)->ops->send((ctx), (to), orr_msg_desc_##name(), ORR_MSG_LITERAL_(name, __VA_ARGS__))
+    (ctx)->ops->send(                                                                  \
+        (ctx), (to), orr_msg_desc_##name(), ORR_MSG_LITERAL_(name, __VA_ARGS__))
 
-/* Ask: the answer is handled by this actor's handler for the answering message, with ctx->tag = tag; when it fails or
- * timeout_ms passes, by its handler for `failed` with the same tag.  Exactly one of them, once. */
+/* Ask: the answer is handled by this actor's handler for the answering message, with
+ * ctx->tag = tag; when it fails or timeout_ms passes, by its handler for `failed` with
+ * the same tag.  Exactly one of them, once. */
 #define orr_ask(ctx, to, timeout_ms, tag, ...)                                         \
     ORR_ASK_(ctx, to, timeout_ms, tag, __VA_ARGS__, )
 #define ORR_ASK_(ctx, to, timeout_ms, tag, name, ...)                                  \
-    (ctx)->ops->ask((ctx), (to), (timeout_ms), (tag), orr_msg_desc_##name(),           \
+    (ctx)->ops->ask((ctx),                                                             \
+                    (to),                                                              \
+                    (timeout_ms),                                                      \
+                    (tag),                                                             \
+                    orr_msg_desc_##name(),                                             \
                     ORR_MSG_LITERAL_(name, __VA_ARGS__))
 
 /* Answer the message being handled; ignored when it wants no answer. */
@@ -111,8 +129,8 @@ struct orr_ctx {
 /* Answer a request that was kept with orr_defer. */
 #define orr_reply_to(ctx, request, ...) ORR_REPLY_(ctx, request, __VA_ARGS__, )
 #define ORR_REPLY_(ctx, request, name, ...)                                            \
-    (ctx)->ops->reply((ctx), (request), orr_msg_desc_##name(),                         \
-                      ORR_MSG_LITERAL_(name, __VA_ARGS__))
+    (ctx)->ops->reply(                                                                 \
+        (ctx), (request), orr_msg_desc_##name(), ORR_MSG_LITERAL_(name, __VA_ARGS__))
 
 #define ORR_MSG_LITERAL_(name, ...)                                                    \
     (&(const struct orr_msg_##name){.end_ = 0, __VA_ARGS__})
@@ -124,20 +142,23 @@ static inline struct orr_request orr_defer(struct orr_ctx *ctx)
     return ctx->request;
 }
 
-/* Hand the request on to `to`; whatever answers it goes to the asker, with the time that is left. */
+/* Hand the request on to `to`; whatever answers it goes to the asker, with the time
+ * that is left. */
 static inline void orr_relay(struct orr_ctx *ctx, struct orr_addr to)
 {
     ctx->ops->relay(ctx, to);
 }
 
-/* return orr_refuse(ctx, ORR_ENOENT, "job %s: no such job; `orrery ps -a` lists them", id); */
+/* return orr_refuse(ctx, ORR_ENOENT, "job %s: no such job; `orrery ps -a` lists them",
+ * id); */
 enum orr_err orr_refuse(struct orr_ctx *ctx, enum orr_err code, const char *fmt, ...)
     ORR_PRINTF(3, 4);
 void orr_log(struct orr_ctx *ctx, enum orr_log_level level, const char *fmt, ...)
     ORR_PRINTF(3, 4);
 
 /* One-shot.  The message `timer` carries id and arg.  Setting a running id moves it. */
-static inline void orr_timer_set(struct orr_ctx *ctx, uint32_t id, uint64_t delay_ms, uint64_t arg)
+static inline void
+orr_timer_set(struct orr_ctx *ctx, uint32_t id, uint64_t delay_ms, uint64_t arg)
 {
     ctx->ops->timer_set(ctx, id, delay_ms, arg);
 }
@@ -154,13 +175,15 @@ orr_spawn(struct orr_ctx *ctx, const struct orr_spawn *spawn, struct orr_addr *r
     return ctx->ops->spawn(ctx, spawn, ret_addr);
 }
 
-/* Stop a child, or oneself.  Messages still queued for it become dead letters; its askers get ORR_EGONE. */
+/* Stop a child, or oneself.  Messages still queued for it become dead letters; its
+ * askers get ORR_EGONE. */
 static inline void orr_stop(struct orr_ctx *ctx, struct orr_addr who)
 {
     ctx->ops->stop(ctx, who);
 }
 
-/* Death watch, also across hosts: one `down` message.  Watching what is gone already answers at once. */
+/* Death watch, also across hosts: one `down` message.  Watching what is gone already
+ * answers at once. */
 static inline void orr_monitor(struct orr_ctx *ctx, struct orr_addr who, bool on)
 {
     ctx->ops->monitor(ctx, who, on);
@@ -180,7 +203,8 @@ static inline uint64_t orr_random(struct orr_ctx *ctx)
 enum orr_overflow {
     ORR_REFUSE,      /* the sender gets ORR_EBUSY */
     ORR_DROP_OLDEST, /* the oldest message of the lane goes */
-    ORR_COALESCE,    /* replaces a queued message of the same kind and sender, full or not */
+    ORR_COALESCE, /* replaces a queued message of the same kind and sender, full or not
+                   */
 };
 
 struct orr_handler {
@@ -201,7 +225,7 @@ struct orr_actor_type {
     enum orr_err (*init)(struct orr_ctx *ctx, void *state, const void *args);
     /* Free what init or handlers took; no effects.  NULL: nothing to do. */
     void (*fini)(void *state);
-    unsigned (*state_of)(const void *state); /* < 32; NULL: always 0 */
+    unsigned (*state_of)(const void *state);   /* < 32; NULL: always 0 */
     const char *(*state_name)(unsigned state); /* for errors and logs; NULL: numbers */
     const struct orr_handler *handlers;
     size_t n_handlers;
@@ -209,8 +233,9 @@ struct orr_actor_type {
     struct orr_supervision supervision;
 };
 
-/* A handler returns ORR_ECRASH when its state cannot be trusted any more: the actor fails and its parent's supervision
- * decides.  Every other error is an answer, and the actor lives on unchanged. */
+/* A handler returns ORR_ECRASH when its state cannot be trusted any more: the actor
+ * fails and its parent's supervision decides.  Every other error is an answer, and the
+ * actor lives on unchanged. */
 
 /* Typed handler `<actor>_on_<message>` and the thunk that the table points at. */
 #define ORR_HANDLER(actor, message)                                                    \

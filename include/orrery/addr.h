@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * addr.h - where a message goes.
  *
- * Two forms.  An actor's address is (host, incarnation, slot): it names one life of one actor and never matches another,
- * neither a later actor in the same slot nor the same path after the host restarted.  A named address has incarnation 0 and
- * the hash of a path as slot: it means "whoever has this path on this host now".  Well-known actors are reached by name, so
- * a restart of either side needs no new introduction.
- * Shapes on the wire: docs/protocol.md, "Addresses".
+ * Two forms.  An actor's address is (host, incarnation, slot): it names one life of one
+ * actor and never matches another, neither a later actor in the same slot nor the same
+ * path after the host restarted.  A named address has incarnation 0 and the hash of a
+ * path as slot: it means "whoever has this path on this host now".  Well-known actors
+ * are reached by name, so a restart of either side needs no new introduction. Shapes on
+ * the wire: docs/protocol.md, "Addresses".
  */
 #ifndef ORR_ADDR_H
 #define ORR_ADDR_H

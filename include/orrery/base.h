@@ -42,12 +42,13 @@ struct orr_error {
     char text[480];
 };
 
-/* Fill *err (may be NULL) and return code, so that `return orr_fail(err, ...)` reads well. */
+/* Fill *err (may be NULL) and return code, so that `return orr_fail(err, ...)` reads
+ * well. */
 enum orr_err orr_fail(struct orr_error *err, enum orr_err code, const char *fmt, ...)
     ORR_PRINTF(3, 4);
 
-/* Borrowed text, not always terminated.  In a message that was delivered by the kernel or
- * made by orr_msg_decode/orr_msg_copy a NUL byte follows ptr[len - 1]. */
+/* Borrowed text, not always terminated.  In a message that was delivered by the kernel
+ * or made by orr_msg_decode/orr_msg_copy a NUL byte follows ptr[len - 1]. */
 struct orr_str {
     const char *ptr; /* borrowed: from the message's memory */
     uint32_t len;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ids.h - the numbers that messages carry: phases, states, roles, limits.  Stable on the wire; append only.
+ * ids.h - the numbers that messages carry: phases, states, roles, limits.  Stable on
+ * the wire; append only.
  */
 #ifndef ORR_IDS_H
 #define ORR_IDS_H
@@ -48,7 +49,7 @@ enum orr_rank_state {
     ORR_RANK_RUNNING,
     ORR_RANK_EXITED, /* exit_code and signal say how */
     ORR_RANK_FAILED, /* never started: reason says why */
-    ORR_RANK_LOST,   /* its keeper died with it, or the machine restarted: no exit code */
+    ORR_RANK_LOST, /* its keeper died with it, or the machine restarted: no exit code */
     ORR_RANK_STATE_MAX_
 };
 
@@ -72,7 +73,8 @@ enum orr_checkpoint_mode {
 };
 
 enum {
-    ORR_NAME_MAX = 64,     /* bytes of a host, cluster, node, project or job name, with its NUL */
+    ORR_NAME_MAX =
+        64, /* bytes of a host, cluster, node, project or job name, with its NUL */
     ORR_JOB_ID_MAX = 96,   /* bytes of a job id, "<region>-<base36>", with its NUL */
     ORR_TAIL_MAX = 2048,   /* bytes of stderr kept with a rank's end */
     ORR_WORLD_MAX = 65536, /* ranks of one job */
@@ -80,7 +82,8 @@ enum {
 };
 #define ORR_NO_DEVICE UINT32_MAX
 
-/* "running", "up", ...: static, never NULL ("?" for a number this build does not know). */
+/* "running", "up", ...: static, never NULL ("?" for a number this build does not know).
+ */
 const char *orr_job_phase_name(uint32_t phase);
 const char *orr_rank_state_name(uint32_t state);
 const char *orr_node_state_name(uint32_t state);
@@ -88,7 +91,8 @@ const char *orr_tier_name(uint32_t tier);
 
 static inline bool orr_job_phase_is_final(uint32_t phase)
 {
-    return phase == ORR_JOB_DONE || phase == ORR_JOB_FAILED || phase == ORR_JOB_CANCELLED;
+    return phase == ORR_JOB_DONE || phase == ORR_JOB_FAILED ||
+           phase == ORR_JOB_CANCELLED;
 }
 
 #endif

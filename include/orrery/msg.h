@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
- * msg.h - typed messages, generated from messages.def, and the codec that runs over their descriptors.
+ * msg.h - typed messages, generated from messages.def, and the codec that runs over
+ * their descriptors.
  *
- * A message lives in one of two forms: the C struct (local sends copy it, with everything it points to, into one block) and
- * the msgpack body (only when it crosses a host).  Both directions are one loop over the field table of the message.
- * Decoding is bounded: nothing is reserved before the bytes that justify it were seen, at most len bytes are read, and the
- * size of the result is known (orr_msg_decode_size) before memory is asked for.
- * Threads: everything here is pure and may be called from any thread.
+ * A message lives in one of two forms: the C struct (local sends copy it, with
+ * everything it points to, into one block) and the msgpack body (only when it crosses a
+ * host).  Both directions are one loop over the field table of the message. Decoding is
+ * bounded: nothing is reserved before the bytes that justify it were seen, at most len
+ * bytes are read, and the size of the result is known (orr_msg_decode_size) before
+ * memory is asked for. Threads: everything here is pure and may be called from any
+ * thread.
  */
 #ifndef ORR_MSG_H
 #define ORR_MSG_H
 
 #include "orrery/addr.h"
 
-#define ORR_STR_MAX   (64u << 10)  /* bytes of one text that a peer may send */
-#define ORR_BYTES_MAX (1u << 20)   /* bytes of one `bytes` field */
-#define ORR_LIST_MAX  (64u << 10)  /* records in one list */
-#define ORR_BODY_MAX  (4u << 20)   /* bytes of one encoded message */
+#define ORR_STR_MAX   (64u << 10) /* bytes of one text that a peer may send */
+#define ORR_BYTES_MAX (1u << 20)  /* bytes of one `bytes` field */
+#define ORR_LIST_MAX  (64u << 10) /* records in one list */
+#define ORR_BODY_MAX  (4u << 20)  /* bytes of one encoded message */
 
 /* Lanes of a mailbox, in the order in which they are served. */
 enum orr_lane { ORR_LANE_CONTROL, ORR_LANE_JOB, ORR_LANE_TELEMETRY, ORR_LANE_MAX_ };
@@ -34,6 +37,13 @@ struct orr_bytes {
 #define ORR_CTYPE_str   struct orr_str
 #define ORR_CTYPE_bytes struct orr_bytes
 #define ORR_CTYPE_addr  struct orr_addr
+
+/* The common shape of every struct orr_list_<record>, for code that works from
+ * descriptors. */
+struct orr_list_any {
+    const void *at; /* borrowed: from the message's memory */
+    uint32_t n;
+};
 
 /* struct orr_rec_<name>, struct orr_list_<name>, struct orr_msg_<name> */
 #define REC_BEGIN(name) struct orr_rec_##name {
@@ -86,7 +96,7 @@ struct orr_rec_desc;
 
 struct orr_field_desc {
     const char *name;
-    const struct orr_rec_desc *record; /* of ORR_T_record and ORR_T_list, else NULL */
+    const struct orr_rec_desc *(*record)(void); /* of ORR_T_record, ORR_T_list */
     enum orr_type type;
     uint16_t offset;
     uint16_t since;
@@ -108,8 +118,8 @@ struct orr_msg_desc {
     bool is_flat;   /* holds no pointer: a copy is a memcpy */
 };
 
-/* const struct orr_msg_desc *orr_msg_desc_<name>(void) */
-#define REC_BEGIN(name)
+/* const struct orr_msg_desc *orr_msg_desc_<name>(void), and the same for records */
+#define REC_BEGIN(name) const struct orr_rec_desc *orr_rec_desc_##name(void);
 #define REC_END(name)
 #define MSG_BEGIN(id, name, version, lane, reply)                                      \
     const struct orr_msg_desc *orr_msg_desc_##name(void);
@@ -127,11 +137,13 @@ const struct orr_msg_desc *orr_msg_nth(size_t n);
 /* Bytes that orr_msg_copy needs: the struct and everything it points to. */
 size_t orr_msg_size(const struct orr_msg_desc *desc, const void *msg);
 
-/* Deep copy of msg into dst, which has orr_msg_size bytes and is aligned to 8.  The copy points only into dst. */
+/* Deep copy of msg into dst, which has orr_msg_size bytes and is aligned to 8.  The
+ * copy points only into dst. */
 void orr_msg_copy(const struct orr_msg_desc *desc, const void *msg, void *dst);
 
 /* Encode msg into buf[cap]; *ret_len is set on success.
- * Errors: ORR_ENOSPC buffer too small, or a text, bytes or list beyond the limits above. */
+ * Errors: ORR_ENOSPC buffer too small, or a text, bytes or list beyond the limits
+ * above. */
 ORR_NODISCARD enum orr_err orr_msg_encode(const struct orr_msg_desc *desc,
                                           const void *msg,
                                           uint8_t *buf,
@@ -141,8 +153,9 @@ ORR_NODISCARD enum orr_err orr_msg_encode(const struct orr_msg_desc *desc,
 /* An upper bound for the encoded length of msg, so that a buffer can be sized once. */
 size_t orr_msg_encode_bound(const struct orr_msg_desc *desc, const void *msg);
 
-/* Check a body and tell how much memory its struct form needs, and how many bytes of buf it took (more may follow).
- * Errors: ORR_EPROTO malformed, truncated, or beyond the limits. */
+/* Check a body and tell how much memory its struct form needs, and how many bytes of
+ * buf it took (more may follow). Errors: ORR_EPROTO malformed, truncated, or beyond the
+ * limits. */
 ORR_NODISCARD enum orr_err orr_msg_decode_size(const struct orr_msg_desc *desc,
                                                const uint8_t *buf,
                                                size_t len,
@@ -150,16 +163,20 @@ ORR_NODISCARD enum orr_err orr_msg_decode_size(const struct orr_msg_desc *desc,
                                                size_t *ret_taken);
 
 /* Decode a body into dst[cap], aligned to 8.  The result points only into dst.
- * Errors: ORR_EPROTO as above, ORR_ENOSPC when cap is below what orr_msg_decode_size said. */
+ * Errors: ORR_EPROTO as above, ORR_ENOSPC when cap is below what orr_msg_decode_size
+ * said. */
 ORR_NODISCARD enum orr_err orr_msg_decode(const struct orr_msg_desc *desc,
                                           const uint8_t *buf,
                                           size_t len,
                                           void *dst,
                                           size_t cap);
 
-/* Print as one JSON object on one line, like snprintf: returns the full length, writes at most cap bytes.
- * Text that is not UTF-8 is escaped per byte; bytes are printed as text the same way. */
-size_t orr_msg_json(const struct orr_msg_desc *desc, const void *msg, char *buf, size_t cap);
-size_t orr_rec_json(const struct orr_rec_desc *desc, const void *rec, char *buf, size_t cap);
+/* Print as one JSON object on one line, like snprintf: returns the full length, writes
+ * at most cap bytes. Text that is not UTF-8 is escaped per byte; bytes are printed as
+ * text the same way. */
+size_t
+orr_msg_json(const struct orr_msg_desc *desc, const void *msg, char *buf, size_t cap);
+size_t
+orr_rec_json(const struct orr_rec_desc *desc, const void *rec, char *buf, size_t cap);
 
 #endif

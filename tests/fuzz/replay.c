@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * replay.c - run every file of a corpus folder, each truncation of it, and each single flipped byte through the fuzz target.
- * Usage: fuzz_x_corpus DIR. Fails when DIR has no file: a corpus that vanished must not look like a pass.
+ * replay.c - run every file of a corpus folder, each truncation of it, and each single
+ * flipped byte through the fuzz target. Usage: fuzz_x_corpus DIR. Fails when DIR has no
+ * file: a corpus that vanished must not look like a pass.
  */
 #include <dirent.h>
 #include <stdint.h>
