@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * trainer.c - opening the device, loading it, letting it go. trainer_run.c does the
+ * work.
+ */
+#include "trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* The text of kernels.ptx, zero-terminated; made by embed.cmake. */
+static const char kernels_ptx[] = {
+#include "kernels_ptx.inc"
+};
+
+static const char *const kernel_names[K_MAX_] = {
+    [K_GATHER] = "gather",
+    [K_HIDDEN_FORWARD] = "hidden_forward",
+    [K_LOGITS_FORWARD] = "logits_forward",
+    [K_SOFTMAX_XENT] = "softmax_xent",
+    [K_HIDDEN_BACKWARD] = "hidden_backward",
+    [K_WEIGHT_GRAD] = "weight_grad",
+    [K_BIAS_GRAD] = "bias_grad",
+    [K_SGD] = "sgd",
+    [K_COUNT_HITS] = "count_hits",
+};
+
+void trainer_init(struct trainer *t, const struct trainer_config *cfg)
+{
+    int ndevices = 0;
+    CUcontext context;
+    *t = (struct trainer){.cfg = *cfg, .share = cfg->batch / cfg->world};
+    CU(cuInit, 0);
+    CU(cuDeviceGetCount, &ndevices);
+    if (ndevices == 0)
+        die("cuDeviceGetCount: no CUDA device on this machine");
+    CU(cuDeviceGet, &t->device, (int)(cfg->device % (uint32_t)ndevices));
+    CU(cuDevicePrimaryCtxRetain, &context, t->device);
+    CU(cuCtxSetCurrent, context);
+    CU(cuStreamCreate, &t->stream, CU_STREAM_NON_BLOCKING);
+}
+
+void trainer_fini(struct trainer *t)
+{
+    for (int b = 0; b < B_MAX_; b++)
+        if (t->buffers[b])
+            CU(cuMemFree, t->buffers[b]);
+    if (t->ids)
+        CU(cuMemFreeHost, t->ids);
+    free(t->order);
+    if (t->module)
+        CU(cuModuleUnload, t->module);
+    CU(cuStreamDestroy, t->stream);
+    CU(cuDevicePrimaryCtxRelease, t->device);
+    *t = (struct trainer){0};
+}
+
+size_t trainer_nweights(const struct trainer *t)
+{
+    size_t n = t->cfg.hidden * (size_t)(DATA_PIXELS + 1 + DATA_CLASSES) + DATA_CLASSES;
+    return (n + 3) / 4 * 4;
+}
+
+static void alloc_buffers(struct trainer *t)
+{
+    size_t rows = t->share > t->ntest ? t->share : t->ntest;
+    size_t f = sizeof(float), i = sizeof(int32_t);
+    const size_t bytes[B_MAX_] = {
+        [B_TRAIN_PIXELS] = t->ntrain * f * DATA_PIXELS,
+        [B_TRAIN_LABELS] = t->ntrain * i,
+        [B_TEST_PIXELS] = t->ntest * f * DATA_PIXELS,
+        [B_TEST_LABELS] = t->ntest * i,
+        [B_IDS] = t->share * sizeof *t->ids,
+        [B_PIXELS] = t->share * f * DATA_PIXELS,
+        [B_LABELS] = t->share * i,
+        [B_HIDDEN] = rows * f * t->cfg.hidden,
+        [B_LOGITS] = rows * f * DATA_CLASSES,
+        [B_HIDDEN_GRAD] = t->share * f * t->cfg.hidden,
+        [B_WEIGHTS] = trainer_nweights(t) * f,
+        [B_GRADS] = trainer_nweights(t) * f,
+        [B_MOMENTS] = trainer_nweights(t) * f,
+        [B_LOSS] = f,
+        [B_HITS] = sizeof(uint32_t),
+        [B_DIGESTS] = 2 * sizeof(uint64_t),
+    };
+    for (int b = 0; b < B_MAX_; b++)
+        CU(cuMemAlloc, &t->buffers[b], bytes[b] ? bytes[b] : 1);
+    CU(cuMemHostAlloc, (void **)&t->ids, bytes[B_IDS], 0);
+    t->order = malloc(t->ntrain * sizeof *t->order);
+    if (!t->order)
+        die("out of memory for the order of %u rows", t->ntrain);
+}
+
+static void copy_rows(CUdeviceptr pixels,
+                      CUdeviceptr labels,
+                      const struct rows *r,
+                      uint32_t first,
+                      uint32_t n)
+{
+    if (n == 0)
+        return;
+    size_t row = DATA_PIXELS * sizeof *r->pixels;
+    CU(cuMemcpyHtoD, pixels, r->pixels + first * (size_t)DATA_PIXELS, n * row);
+    CU(cuMemcpyHtoD, labels, r->labels + first, n * sizeof *r->labels);
+}
+
+/* Uniform within sqrt(6 / inputs), after He et al.; biases and padding stay zero. */
+static void draw_weights(const struct trainer_config *cfg, float *w)
+{
+    uint64_t state = cfg->seed;
+    float *layers[] = {w, w + cfg->hidden * (size_t)(DATA_PIXELS + 1)};
+    const uint32_t inputs[] = {DATA_PIXELS, cfg->hidden};
+    const uint32_t outputs[] = {cfg->hidden, DATA_CLASSES};
+    for (int l = 0; l < 2; l++) {
+        float reach = sqrtf(6.0f / (float)inputs[l]);
+        for (size_t k = 0; k < (size_t)inputs[l] * outputs[l]; k++)
+            layers[l][k] =
+                reach * ((float)(data_random(&state) >> 40) * 0x1p-23f - 1.0f);
+    }
+}
+
+static void share_first_weights(struct trainer *t)
+{
+    size_t n = trainer_nweights(t);
+    if (t->cfg.rank == 0) {
+        float *w = calloc(n, sizeof *w);
+        if (!w)
+            die("out of memory for %zu weights", n);
+        draw_weights(&t->cfg, w);
+        CU(cuMemcpyHtoD, t->buffers[B_WEIGHTS], w, n * sizeof *w);
+        free(w);
+    }
+    CU(cuMemsetD32, t->buffers[B_MOMENTS], 0, n);
+    CU(cuMemsetD32, t->buffers[B_GRADS], 0, n); /* the padding stays zero */
+    void *w = (void *)(uintptr_t)t->buffers[B_WEIGHTS];
+    NCCL(ncclBroadcast, w, w, n, ncclFloat32, 0, t->comm, t->stream);
+    CU(cuStreamSynchronize, t->stream);
+}
+
+void trainer_load(struct trainer *t, const struct data *data, ncclComm_t comm)
+{
+    uint32_t first;
+    t->comm = comm;
+    t->ntrain = data->train.n;
+    t->ntest_all = data->test.n;
+    data_share(t->ntest_all, t->cfg.rank, t->cfg.world, &first, &t->ntest);
+    CU(cuModuleLoadData, &t->module, kernels_ptx);
+    for (int k = 0; k < K_MAX_; k++)
+        CU(cuModuleGetFunction, &t->kernels[k], t->module, kernel_names[k]);
+    alloc_buffers(t);
+    copy_rows(t->buffers[B_TRAIN_PIXELS],
+              t->buffers[B_TRAIN_LABELS],
+              &data->train,
+              0,
+              t->ntrain);
+    copy_rows(t->buffers[B_TEST_PIXELS],
+              t->buffers[B_TEST_LABELS],
+              &data->test,
+              first,
+              t->ntest);
+    data_shuffle(t->order, t->ntrain, t->cfg.seed, t->epoch);
+    share_first_weights(t);
+}
+
+void trainer_weights(const struct trainer *t, float *ret)
+{
+    CU(cuMemcpyDtoH, ret, t->buffers[B_WEIGHTS], trainer_nweights(t) * sizeof *ret);
+}
