@@ -15,6 +15,7 @@ enum {
     ORR_FRAME_HEADER = 4,
     ORR_ITEM_HEADER = 4,
     ORR_FRAME_MAX = 4 << 20, /* bytes; a larger frame is refused and the link closed */
+    ORR_ITEM_MAX = ORR_FRAME_MAX - ORR_FRAME_HEADER - ORR_ITEM_HEADER,
 };
 
 enum orr_envelope_flag {
