@@ -1,0 +1,39 @@
+# Orrery: two commands matter, `make demo` and `make test`.  Both install what is missing and build first.
+.POSIX:
+.PHONY: all deps build demo test bench fuzz format clean
+
+all: build
+
+deps:
+	@sh cmake/deps.sh
+
+build: deps
+	@cmake --preset release --log-level=WARNING
+	@cmake --build --preset release
+	@ln -sfn release/bin build/bin
+
+# A real training job through region, cluster, node and job actors, on emulated GPUs where there is none.
+demo: build
+	@sh examples/demo.sh
+
+# Unit, lint, sim, fuzz-corpus, conformance and integration tests under ASan+UBSan; the kernel again under TSan.
+test: deps
+	@cmake --preset tsan --log-level=WARNING
+	@cmake --build --preset tsan --target kernel_tests
+	@ctest --preset tsan -L kernel --no-tests=error -j2
+	@cmake --preset asan --log-level=WARNING
+	@cmake --build --preset asan
+	@ctest --preset asan --no-tests=error -j2
+
+# Numbers as JSON lines: see bench/README.md.
+bench: build
+	@bench/run all
+
+fuzz: deps
+	@sh tests/fuzz/run.sh
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf build

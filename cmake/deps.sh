@@ -1,0 +1,24 @@
+#!/bin/sh
+# deps.sh - install what Orrery needs to build and test on Debian 12, and nothing that is there already.
+# Why each of them: docs/dependencies.md.  As root directly, else through sudo.
+set -eu
+
+packages="build-essential cmake ninja-build pkg-config libzmq3-dev libczmq-dev libyaml-dev libcmocka-dev
+          clang-format python3 procps iproute2"
+
+missing=""
+for p in $packages; do
+    [ "$(dpkg-query -W -f '${Status}' "$p" 2>/dev/null)" = "install ok installed" ] || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then sudo=""; else
+    sudo="sudo"
+    command -v sudo >/dev/null || { echo "deps.sh: need root or sudo to install:$missing" >&2; exit 1; }
+fi
+command -v apt-get >/dev/null || { echo "deps.sh: no apt-get here; install by hand:$missing" >&2; exit 1; }
+
+echo "installing:$missing"
+$sudo apt-get update -qq
+# shellcheck disable=SC2086  # a list of words
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
