@@ -43,8 +43,15 @@ void cu_check(const char *call, CUresult res)
     die("%s: %s: %s", call, name, text);
 }
 
+void nccl_die(const char *what, ncclResult_t res, ncclComm_t comm)
+{
+    const char *last = ncclGetLastError(comm);
+    const char *more = last ? last : "";
+    die("%s: %s%s%s", what, ncclGetErrorString(res), more[0] ? ": " : "", more);
+}
+
 void nccl_check(const char *call, ncclResult_t res)
 {
     if (res != ncclSuccess)
-        die("%s: %s: %s", call, ncclGetErrorString(res), ncclGetLastError(NULL));
+        nccl_die(call, res, NULL);
 }

@@ -22,6 +22,11 @@
 void cu_check(const char *call, CUresult res);
 void nccl_check(const char *call, ncclResult_t res);
 
+/* Ends the program as with die(): `what` failed with `res`, and NCCL's own words for
+ * it. */
+__attribute__((noreturn)) void
+nccl_die(const char *what, ncclResult_t res, ncclComm_t comm);
+
 /* The rank that die() names; set once, before any thread is started. */
 void die_as_rank(uint32_t rank);
 

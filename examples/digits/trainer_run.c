@@ -35,11 +35,7 @@ static void settle(struct trainer *t, const char *what)
     CU(cuStreamSynchronize, t->stream);
     NCCL(ncclCommGetAsyncError, t->comm, &res);
     if (res != ncclSuccess)
-        die("%s after step %u: %s: %s",
-            what,
-            t->steps,
-            ncclGetErrorString(res),
-            ncclGetLastError(t->comm));
+        nccl_die(what, res, t->comm);
 }
 
 /* ---- layers ---- */

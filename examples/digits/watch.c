@@ -14,7 +14,7 @@ static void check(struct watch *w)
     if (w->comm)
         NCCL(ncclCommGetAsyncError, w->comm, &res);
     if (res != ncclSuccess && res != ncclInProgress)
-        die("%s: %s: %s", w->what, ncclGetErrorString(res), ncclGetLastError(w->comm));
+        nccl_die(w->what, res, w->comm);
     if (w->ticks_left == 0)
         die("%s: not finished in time: is a peer stuck?", w->what);
     w->ticks_left--;
