@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * fleet.c - names, folders and files of a development fleet: see fleet.h.
+ */
+#include "fleet.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+unsigned fleet_size(const struct fleet *f)
+{
+    return f->regions * (1 + f->clusters * (1 + f->nodes));
+}
+
+struct fleet_host fleet_host_at(const struct fleet *f, unsigned i)
+{
+    unsigned all_clusters = f->regions * f->clusters;
+    struct fleet_host h = {0};
+    unsigned region;
+    if (i < f->regions) {
+        region = i;
+        h.role = FLEET_REGION;
+        snprintf(h.name, sizeof h.name, "r%u", i + 1);
+    } else if (i < f->regions + all_clusters) {
+        unsigned c = i - f->regions;
+        region = c / f->clusters;
+        h.role = FLEET_CLUSTER;
+        snprintf(h.name, sizeof h.name, "c%u", c + 1);
+        snprintf(h.parent, sizeof h.parent, "r%u", region + 1);
+    } else {
+        unsigned n = i - f->regions - all_clusters;
+        region = n / (f->nodes * f->clusters);
+        h.role = FLEET_NODE;
+        snprintf(h.name, sizeof h.name, "n%u", n + 1);
+        snprintf(h.parent, sizeof h.parent, "c%u", n / f->nodes + 1);
+    }
+    snprintf(h.region, sizeof h.region, "r%u", region + 1);
+    return h;
+}
+
+enum orr_err fleet_check(const struct fleet *f, struct orr_error *err)
+{
+    const struct {
+        const char *option;
+        unsigned value, min, max;
+    } ranges[] = {
+        {"--regions", f->regions, 1, 16},
+        {"--clusters", f->clusters, 1, 64},
+        {"--nodes", f->nodes, 1, 256},
+        {"--gpus", f->gpus, 0, 64},
+        {"--slots", f->slots, 1, 4096},
+        {"--lease", f->lease_ms, 500, 3600000},
+        {"--suspect", f->suspect_ms, 200, 3600000},
+        {"--heartbeat", f->heartbeat_ms, 20, 60000},
+    };
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(ranges); i++)
+        if (ranges[i].value < ranges[i].min || ranges[i].value > ranges[i].max)
+            return orr_fail(err,
+                            ORR_EINVAL,
+                            "%s: %u is out of range; give %u to %u",
+                            ranges[i].option,
+                            ranges[i].value,
+                            ranges[i].min,
+                            ranges[i].max);
+    if (fleet_size(f) > FLEET_HOSTS_MAX)
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "--nodes: %u hosts in all; at most %d fit one machine",
+                        fleet_size(f),
+                        FLEET_HOSTS_MAX);
+    if (f->heartbeat_ms * 2 > f->suspect_ms || f->suspect_ms >= f->lease_ms)
+        return orr_fail(
+            err,
+            ORR_EINVAL,
+            "--lease: need 2 x heartbeat (%u ms) <= suspect (%u ms) < lease (%u ms)",
+            f->heartbeat_ms,
+            f->suspect_ms,
+            f->lease_ms);
+    if (strlen(f->dir) + sizeof "/n999/events" > FLEET_SOCKET_PATH_MAX)
+        return orr_fail(
+            err,
+            ORR_EINVAL,
+            "--state: %s is too long for the sockets in it (a UNIX socket's path has "
+            "at most %d bytes); choose a shorter path",
+            f->dir,
+            FLEET_SOCKET_PATH_MAX);
+    if (strpbrk(f->dir, "\"\\\n"))
+        return orr_fail(
+            err,
+            ORR_EINVAL,
+            "--state: quotes, backslashes and newlines are not supported in %s",
+            f->dir);
+    return ORR_OK;
+}
+
+static void path_of(const struct fleet *f, const char *name, char path[FLEET_PATH_MAX])
+{
+    snprintf(path, FLEET_PATH_MAX, "%.*s/%s", FLEET_PATH_MAX - 64, f->dir, name);
+}
+
+/* Write a whole file through a temporary name, so that a reader never sees half of it.
+ */
+static enum orr_err write_file(const struct fleet *f,
+                               const char *name,
+                               const char *text,
+                               struct orr_error *err)
+{
+    char path[FLEET_PATH_MAX], tmp[FLEET_PATH_MAX + 8];
+    path_of(f, name, path);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    FILE *out = fopen(tmp, "we");
+    if (!out)
+        return orr_fail(err, ORR_EIO, "cannot write %s: %s", tmp, strerror(errno));
+    bool is_bad = fputs(text, out) < 0;
+    is_bad |= fclose(out) != 0;
+    if (is_bad || rename(tmp, path) != 0) {
+        int why = errno;
+        unlink(tmp);
+        return orr_fail(err, ORR_EIO, "cannot write %s: %s", path, strerror(why));
+    }
+    return ORR_OK;
+}
+
+static void append(char *text, size_t cap, const char *fmt, ...) ORR_PRINTF(3, 4);
+
+static void append(char *text, size_t cap, const char *fmt, ...)
+{
+    size_t len = strlen(text);
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text + len, cap - len, fmt, args);
+    va_end(args);
+}
+
+/* The same file an operator writes: configs/ has them with comments. */
+static enum orr_err
+write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *err)
+{
+    char name[64], text[3 * FLEET_PATH_MAX] = "";
+    path_of(f, h->name, text);
+    if (mkdir(text, 0755) != 0 && errno != EEXIST)
+        return orr_fail(err, ORR_EIO, "cannot make %s: %s", text, strerror(errno));
+    text[0] = '\0';
+    append(text,
+           sizeof text,
+           "host: %s\nregion: %s\nstate: \"%s/%s\"\nlisten: [\"ipc://%s/%s/sock\"]\n",
+           h->name,
+           h->region,
+           f->dir,
+           h->name,
+           f->dir,
+           h->name);
+    if (h->role == FLEET_REGION)
+        append(text,
+               sizeof text,
+               "events: \"ipc://%s/%s/events\"\nroles:\n  region: {}\n",
+               f->dir,
+               h->name);
+    else if (h->role == FLEET_CLUSTER)
+        append(text,
+               sizeof text,
+               "roles:\n  cluster:\n    name: %s\n    region: {host: %s, endpoint: "
+               "\"ipc://%s/%s/sock\"}\n",
+               h->name,
+               h->parent,
+               f->dir,
+               h->parent);
+    else
+        append(text,
+               sizeof text,
+               "roles:\n  node:\n    name: %s\n    cluster: {name: %s, host: %s, "
+               "endpoint: \"ipc://%s/%s/sock\"}\n"
+               "    devices: {kind: %s, count: %u, memory: %s}\n    slots: %u\n",
+               h->name,
+               h->parent,
+               h->parent,
+               f->dir,
+               h->parent,
+               f->gpus ? "emulated" : "none",
+               f->gpus,
+               f->memory,
+               f->slots);
+    append(text,
+           sizeof text,
+           "timing: {heartbeat: %ums, suspect: %ums, lease: %ums}\n",
+           f->heartbeat_ms,
+           f->suspect_ms,
+           f->lease_ms);
+    snprintf(name, sizeof name, "%s/host.yaml", h->name);
+    return write_file(f, name, text, err);
+}
+
+enum orr_err fleet_write(const struct fleet *f, struct orr_error *err)
+{
+    char text[FLEET_PATH_MAX + 64];
+    if (mkdir(f->dir, 0755) != 0 && errno != EEXIST)
+        return orr_fail(
+            err, ORR_EIO, "--state: cannot make %s: %s", f->dir, strerror(errno));
+    for (unsigned i = 0; i < fleet_size(f); i++) {
+        struct fleet_host h = fleet_host_at(f, i);
+        enum orr_err code = write_host(f, &h, err);
+        if (code)
+            return code;
+    }
+    snprintf(text, sizeof text, "ipc://%s/r1/sock\n", f->dir);
+    enum orr_err code = write_file(f, "endpoint", text, err);
+    if (!code)
+        code = write_file(f, "region", "r1\n", err);
+    if (code)
+        return code;
+    snprintf(text,
+             sizeof text,
+             "regions=%u\nclusters=%u\nnodes=%u\ngpus=%u\nslots=%u\nlease_ms=%"
+             "u\nsuspect_ms=%u\n"
+             "heartbeat_ms=%u\nmemory=%s\n",
+             f->regions,
+             f->clusters,
+             f->nodes,
+             f->gpus,
+             f->slots,
+             f->lease_ms,
+             f->suspect_ms,
+             f->heartbeat_ms,
+             f->memory);
+    return write_file(
+        f, "fleet", text, err); /* last: a fleet that can be read is complete */
+}
+
+enum orr_err fleet_read(const char *dir, struct fleet *ret_fleet, struct orr_error *err)
+{
+    struct fleet f = {0};
+    char path[FLEET_PATH_MAX];
+    snprintf(f.dir, sizeof f.dir, "%s", dir);
+    path_of(&f, "fleet", path);
+    FILE *in = fopen(path, "re");
+    if (!in)
+        return orr_fail(err,
+                        errno == ENOENT ? ORR_ENOENT : ORR_EIO,
+                        "%s: %s; `orrery dev up --state %s` makes a fleet",
+                        path,
+                        strerror(errno),
+                        dir);
+    int n = fscanf(
+        in,
+        "regions=%u clusters=%u nodes=%u gpus=%u slots=%u lease_ms=%u suspect_ms=%u "
+        "heartbeat_ms=%u memory=%15s",
+        &f.regions,
+        &f.clusters,
+        &f.nodes,
+        &f.gpus,
+        &f.slots,
+        &f.lease_ms,
+        &f.suspect_ms,
+        &f.heartbeat_ms,
+        f.memory);
+    fclose(in);
+    if (n != 9)
+        return orr_fail(err,
+                        ORR_EIO,
+                        "%s: damaged; remove %s and run `orrery dev up` again",
+                        path,
+                        dir);
+    *ret_fleet = f;
+    return fleet_check(ret_fleet, err);
+}
