@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * host_config.c - the table of a host's configuration, its computed defaults, and what
+ * may be listened on without keys.
+ */
+#include "orrery/config.h"
+
+#include <unistd.h>
+
+enum { HOUR_MS = 3600000, UNIX_PATH_MAX = 107 };
+
+static const char *const device_names[] = {"auto", "cuda", "emulated", "none", NULL};
+static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
+
+#define AT(member) offsetof(struct orr_host_config, member)
+#define ROW(path, type, member, min, max, def, doc)                                    \
+    {                                                                                  \
+        path, ORR_YAML_##type, AT(member), 0, min, max, def, NULL, NULL, doc           \
+    }
+#define SECTION(path, member, doc) ROW(path, SECTION, member, 0, 0, "", doc)
+#define ENDPOINT_MAX               255
+
+static const struct orr_yaml_field peer_fields[] = {
+    {"name",
+     ORR_YAML_NAME,
+     offsetof(struct orr_config_peer, name),
+     0,
+     1,
+     63,
+     NULL,
+     NULL,
+     NULL,
+     "name of the other region"},
+    {"endpoint",
+     ORR_YAML_TEXT,
+     offsetof(struct orr_config_peer, endpoint),
+     0,
+     1,
+     ENDPOINT_MAX,
+     NULL,
+     NULL,
+     NULL,
+     "where its host listens"},
+};
+static const struct orr_yaml_table peer_table = {
+    peer_fields, ORR_ARRAY_SIZE(peer_fields), sizeof(struct orr_config_peer)};
+
+/* clang-format off */
+static const struct orr_yaml_field fields[] = {
+    ROW("host", NAME, host, 1, 63, NULL, "name of this host, unique in the fleet"),
+    ROW("region", NAME, region, 1, 63, NULL, "the region that it belongs to"),
+    ROW("state", TEXT, state, 1, 4000, NULL, "directory of its state, absolute"),
+    ROW("listen", TEXTS, listen, 0, 16, "", "ipc://PATH and tcp://127.0.0.1:PORT where others reach it"),
+    ROW("events", TEXT, events, 1, ENDPOINT_MAX, "", "of the region role: endpoint of the event stream; default: events.sock in state"),
+
+    SECTION("roles.region", region_role.is_on, "run the region actor"),
+    ROW("roles.region.jobs_max", U32, region_role.jobs_max, 1, 100000000, "1000000", "live jobs; more are refused"),
+    ROW("roles.region.finished_max", U32, region_role.finished_max, 1, 100000000, "10000", "ended jobs that are still shown"),
+
+    SECTION("roles.cluster", cluster.is_on, "run a cluster actor"),
+    ROW("roles.cluster.name", NAME, cluster.name, 1, 63, "", "default: the host's name"),
+    ROW("roles.cluster.region.host", NAME, cluster.region.host, 1, 63, "", "host of the region actor; default: this host"),
+    ROW("roles.cluster.region.endpoint", TEXT, cluster.region.endpoint, 1, ENDPOINT_MAX, "", "where that host listens"),
+
+    SECTION("roles.node", node.is_on, "run a node actor for this machine"),
+    ROW("roles.node.name", NAME, node.name, 1, 63, "", "default: the host's name"),
+    ROW("roles.node.cluster.name", NAME, node.cluster, 1, 63, "", "default: the cluster of this host"),
+    ROW("roles.node.cluster.host", NAME, node.parent.host, 1, 63, "", "host of the cluster actor; default: this host"),
+    ROW("roles.node.cluster.endpoint", TEXT, node.parent.endpoint, 1, ENDPOINT_MAX, "", "where that host listens"),
+    {"roles.node.devices.kind", ORR_YAML_ENUM, AT(node.device_kind), 0, 0, 3, "auto", device_names, NULL, "where devices come from"},
+    ROW("roles.node.devices.count", U32, node.device_count, 0, 1024, "0", "how many emulated devices"),
+    ROW("roles.node.devices.memory", SIZE, node.device_memory_bytes, 1 << 20, INT64_C(1) << 44, "1GiB", "memory of each emulated device"),
+    ROW("roles.node.slots", U32, node.slots, 0, ORR_WORLD_MAX, "0", "ranks without a device that may run at once; 0: one per core"),
+    ROW("roles.node.ranks_max", U32, node.ranks_max, 1, ORR_WORLD_MAX, "1024", "rank processes that it keeps account of"),
+    {"roles.node.ports", ORR_YAML_U32, AT(node.port_min), AT(node.port_max), 1024, 65535, "20000..29999", NULL, NULL, "ports for MASTER_PORT"},
+
+    ROW("timing.heartbeat", DURATION, heartbeat_ms, 10, 60000, "500ms", "between signs of life"),
+    ROW("timing.suspect", DURATION, suspect_ms, 20, HOUR_MS, "2s", "silence after which a node is `unknown`"),
+    ROW("timing.lease", DURATION, lease_ms, 40, 24 * HOUR_MS, "30s", "silence after which its jobs may start elsewhere"),
+    ROW("workers", U32, workers, 0, 256, "0", "threads; 0: one per core"),
+    {"log.level", ORR_YAML_ENUM, AT(log_level), 0, 0, 3, "info", level_names, NULL, "least level that is logged"},
+    {"peers", ORR_YAML_RECORDS, AT(peers), 0, 0, 64, "", NULL, &peer_table, "other regions"},
+};
+/* clang-format on */
+
+static const struct orr_yaml_table table = {
+    fields, ORR_ARRAY_SIZE(fields), sizeof(struct orr_host_config)};
+
+const struct orr_yaml_table *orr_host_config_table(void)
+{
+    return &table;
+}
+
+/* The port after the last colon is a whole number 1..65535. */
+static bool has_port(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    char *end;
+    if (!colon || colon[1] < '0' || colon[1] > '9')
+        return false;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    return *end == '\0' && port >= 1 && port <= 65535;
+}
+
+static bool is_loopback(const char *address)
+{
+    return strncmp(address, "127.", 4) == 0 ||
+           strncmp(address, "localhost:", 10) == 0 ||
+           strncmp(address, "[::1]:", 6) == 0;
+}
+
+static enum orr_err check_endpoint(const struct orr_host_config *c,
+                                   const char *path,
+                                   const char *endpoint,
+                                   struct orr_error *err)
+{
+    if (strncmp(endpoint, "ipc://", 6) == 0) {
+        if (endpoint[6] != '/')
+            return orr_yaml_fail(c->yaml,
+                                 path,
+                                 err,
+                                 "%s: write the absolute path: ipc:///...",
+                                 endpoint);
+        if (strlen(endpoint + 6) > UNIX_PATH_MAX)
+            return orr_yaml_fail(c->yaml,
+                                 path,
+                                 err,
+                                 "%s: longer than the %d bytes of a socket's path; "
+                                 "use a shorter directory",
+                                 endpoint,
+                                 (int)UNIX_PATH_MAX);
+        return ORR_OK;
+    }
+    if (strncmp(endpoint, "tcp://", 6) != 0 || !has_port(endpoint + 6))
+        return orr_yaml_fail(c->yaml,
+                             path,
+                             err,
+                             "%.200s: expected ipc:///PATH or tcp://HOST:PORT",
+                             endpoint);
+    return ORR_OK;
+}
+
+/* Without keys nobody is authenticated: then only this machine may knock. */
+static enum orr_err check_listen(const struct orr_host_config *c,
+                                 const char *path,
+                                 const char *endpoint,
+                                 struct orr_error *err)
+{
+    enum orr_err rc = check_endpoint(c, path, endpoint, err);
+    if (rc == ORR_OK && endpoint[0] == 't' && !is_loopback(endpoint + 6))
+        return orr_yaml_fail(c->yaml,
+                             path,
+                             err,
+                             "%s: without keys only ipc:// and loopback (127.0.0.1) "
+                             "may be listened on",
+                             endpoint);
+    return rc;
+}
+
+static enum orr_err check_listens(const struct orr_host_config *c,
+                                  struct orr_error *err)
+{
+    for (uint32_t i = 0; i < c->listen.n; i++) {
+        enum orr_err rc = check_listen(c, "listen", c->listen.at[i].value.ptr, err);
+        if (rc != ORR_OK)
+            return rc;
+    }
+    if (c->region_role.is_on && c->listen.n == 0)
+        return orr_yaml_fail(
+            c->yaml, "listen", err, "a region needs an endpoint that clients reach");
+    return c->events.len ? check_listen(c, "events", c->events.ptr, err) : ORR_OK;
+}
+
+/* The actor above runs here, or its host and endpoint must be known. */
+static enum orr_err fill_parent(const struct orr_host_config *c,
+                                struct orr_config_parent *parent,
+                                bool is_here,
+                                const char *path,
+                                struct orr_error *err)
+{
+    char at[ORR_YAML_PATH_MAX];
+    bool is_named_here = parent->host.len == 0 || orr_str_eq(parent->host, c->host);
+    if (is_here && is_named_here) {
+        parent->host = c->host;
+        parent->endpoint = (struct orr_str){"", 0};
+        return ORR_OK;
+    }
+    if (is_named_here)
+        return orr_yaml_fail(c->yaml,
+                             path,
+                             err,
+                             "does not run on this host; add `host:` and `endpoint:`");
+    snprintf(at, sizeof at, "%s.endpoint", path);
+    if (parent->endpoint.len == 0)
+        return orr_yaml_fail(
+            c->yaml, at, err, "missing; where host %s listens", parent->host.ptr);
+    return check_endpoint(c, at, parent->endpoint.ptr, err);
+}
+
+static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
+{
+    enum orr_err rc = ORR_OK;
+    if (!c->region_role.is_on && !c->cluster.is_on && !c->node.is_on)
+        return orr_yaml_fail(
+            c->yaml, "roles", err, "no role; add region, cluster or node");
+    if (c->cluster.name.len == 0)
+        c->cluster.name = c->host;
+    if (c->node.name.len == 0)
+        c->node.name = c->host;
+    if (c->cluster.is_on)
+        rc = fill_parent(
+            c, &c->cluster.region, c->region_role.is_on, "roles.cluster.region", err);
+    if (rc != ORR_OK || !c->node.is_on)
+        return rc;
+    if (c->node.cluster.len == 0 && c->cluster.is_on)
+        c->node.cluster = c->cluster.name;
+    if (c->node.cluster.len == 0)
+        return orr_yaml_fail(
+            c->yaml, "roles.node.cluster.name", err, "missing; the cluster's name");
+    bool is_here = c->cluster.is_on && orr_str_eq(c->node.cluster, c->cluster.name);
+    if (c->node.device_kind == ORR_DEVICES_EMULATED && c->node.device_count == 0)
+        return orr_yaml_fail(c->yaml,
+                             "roles.node.devices.count",
+                             err,
+                             "how many emulated devices? write 1 or more");
+    return fill_parent(c, &c->node.parent, is_here, "roles.node.cluster", err);
+}
+
+static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
+{
+    char events[4096];
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (c->state.ptr[0] != '/')
+        return orr_yaml_fail(c->yaml, "state", err, "write an absolute path");
+    if (c->heartbeat_ms * 2 > c->suspect_ms || c->suspect_ms > c->lease_ms)
+        return orr_yaml_fail(c->yaml,
+                             "timing",
+                             err,
+                             "suspect must be at least two heartbeats, and lease no "
+                             "shorter than suspect");
+    if (c->workers == 0)
+        c->workers = cores > 0 ? (uint32_t)cores : 1;
+    if (c->node.slots == 0)
+        c->node.slots = cores > 0 ? (uint32_t)cores : 1;
+    if (c->region_role.is_on && c->events.len == 0) {
+        int len = snprintf(events, sizeof events, "ipc://%s/events.sock", c->state.ptr);
+        const char *copy = orr_yaml_text(c->yaml, events, (size_t)len);
+        if (!copy)
+            return orr_fail(err, ORR_ENOMEM, "events: out of memory");
+        c->events = orr_str(copy);
+    }
+    for (uint32_t i = 0; i < c->peers.n; i++) {
+        enum orr_err rc = check_endpoint(c, "peers", c->peers.at[i].endpoint.ptr, err);
+        if (rc != ORR_OK)
+            return rc;
+    }
+    return check_listens(c, err);
+}
+
+enum orr_err orr_config_parse(const char *file,
+                              const char *text,
+                              size_t len,
+                              struct orr_host_config *ret_config,
+                              struct orr_error *err)
+{
+    struct orr_host_config c;
+    struct orr_yaml *yaml;
+    enum orr_err rc = orr_yaml_bind(&table, file, text, len, &c, &yaml, err);
+    if (rc != ORR_OK)
+        return rc;
+    c.yaml = yaml;
+    rc = fill_roles(&c, err);
+    if (rc == ORR_OK)
+        rc = fill_rest(&c, err);
+    if (rc != ORR_OK) {
+        orr_yaml_free(yaml);
+        return rc;
+    }
+    *ret_config = c;
+    return ORR_OK;
+}
+
+enum orr_err orr_config_load(const char *path,
+                             struct orr_host_config *ret_config,
+                             struct orr_error *err)
+{
+    char *text;
+    size_t len;
+    enum orr_err rc = orr_yaml_load(path, &text, &len, err);
+    if (rc != ORR_OK)
+        return rc;
+    rc = orr_config_parse(path, text, len, ret_config, err);
+    free(text);
+    return rc;
+}
+
+void orr_config_free(struct orr_host_config *config)
+{
+    orr_yaml_free(config->yaml);
+    *config = (struct orr_host_config){0};
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * config.h - the configuration of one host: which roles it runs, and where the others
+ * are.
+ *
+ * A host runs any set of the roles region, cluster and node.  Every text is terminated
+ * and lives until orr_host_config_free. Fields with their defaults: `orrery explain
+ * --host`, or the commented files in configs/.
+ */
+#ifndef ORR_CONFIG_H
+#define ORR_CONFIG_H
+
+#include "orrery/ids.h"
+#include "orrery/msg.h"
+#include "orrery/yaml.h"
+
+enum orr_device_kind {
+    ORR_DEVICES_AUTO,     /* what the driver finds; none where there is no driver */
+    ORR_DEVICES_CUDA,     /* what the driver finds; no driver is an error */
+    ORR_DEVICES_EMULATED, /* devices.count of them, on host memory */
+    ORR_DEVICES_NONE,
+};
+
+/* Where the actor above runs: the host's name and an endpoint to dial; the endpoint is
+ * empty when it is this host. */
+struct orr_config_parent {
+    struct orr_str host;
+    struct orr_str endpoint;
+};
+
+struct orr_config_region {
+    bool is_on;
+    uint32_t jobs_max;     /* live jobs; then submits are refused */
+    uint32_t finished_max; /* ended jobs that are still shown */
+};
+
+struct orr_config_cluster {
+    bool is_on;
+    struct orr_str name;
+    struct orr_config_parent region;
+};
+
+struct orr_config_node {
+    bool is_on;
+    struct orr_str name;
+    struct orr_str cluster;
+    struct orr_config_parent parent; /* of the cluster */
+    uint32_t device_kind;            /* enum orr_device_kind */
+    uint32_t device_count;           /* of emulated devices */
+    uint64_t device_memory_bytes;    /* of each emulated device */
+    uint32_t slots;                  /* ranks without a device that may run at once */
+    uint32_t ranks_max; /* rank processes, running and ended but not forgotten */
+    uint32_t port_min, port_max; /* for MASTER_PORT */
+};
+
+struct orr_config_peer { /* another region */
+    struct orr_str name;
+    struct orr_str endpoint;
+};
+
+struct orr_host_config {
+    struct orr_yaml *yaml; /* owned: all texts */
+    struct orr_str host;
+    struct orr_str region; /* the region that it belongs to */
+    struct orr_str state;  /* directory, absolute */
+    struct orr_str events; /* endpoint of the event stream; of the region role */
+    struct orr_list_text listen;
+    struct orr_config_region region_role;
+    struct orr_config_cluster cluster;
+    struct orr_config_node node;
+    uint64_t heartbeat_ms;
+    uint64_t suspect_ms;
+    uint64_t lease_ms;
+    uint32_t workers;   /* threads */
+    uint32_t log_level; /* enum orr_log_level */
+    struct {
+        const struct orr_config_peer *at;
+        uint32_t n;
+    } peers;
+};
+
+const struct orr_yaml_table *orr_host_config_table(void);
+
+/* Read, fill and check.  Errors: ORR_ENOENT, ORR_EIO, ORR_EINVAL (err says
+ * file:line:column, field, remedy), ORR_ENOMEM. */
+ORR_NODISCARD enum orr_err orr_config_load(const char *path,
+                                           struct orr_host_config *ret_config,
+                                           struct orr_error *err);
+ORR_NODISCARD enum orr_err orr_config_parse(const char *file,
+                                            const char *text,
+                                            size_t len,
+                                            struct orr_host_config *ret_config,
+                                            struct orr_error *err);
+void orr_config_free(struct orr_host_config *config);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_config.c - host configurations: the shipped files, computed values, and what is
+ * refused.
+ */
+#include "orr_test.h"
+
+#include "orrery/config.h"
+
+static struct orr_error error;
+
+static struct orr_host_config load_shipped(const char *name)
+{
+    char path[4096];
+    struct orr_host_config c = {0};
+    const char *root = getenv("ORR_SOURCE_DIR");
+    assert_non_null(root);
+    snprintf(path, sizeof path, "%s/configs/%s", root, name);
+    if (orr_config_load(path, &c, &error) != ORR_OK)
+        fail_msg("%s", error.text);
+    return c;
+}
+
+#define HEAD "host: h\nregion: r1\nstate: /s\n"
+
+static void refuse(const char *text, const char *message)
+{
+    struct orr_host_config c;
+    assert_int_equal(orr_config_parse("h.yaml", text, strlen(text), &c, &error),
+                     ORR_EINVAL);
+    if (!strstr(error.text, message))
+        fail_msg("got: %s\nwanted: %s", error.text, message);
+}
+
+static void config_region_file_is_read(void **state)
+{
+    struct orr_host_config c = load_shipped("region.yaml");
+    (void)state;
+    assert_true(c.region_role.is_on);
+    assert_false(c.cluster.is_on);
+    assert_false(c.node.is_on);
+    assert_string_equal(c.host.ptr, "r1");
+    assert_int_equal(c.listen.n, 2);
+    assert_string_equal(c.events.ptr, "tcp://127.0.0.1:7401");
+    assert_int_equal(c.region_role.jobs_max, 1000000);
+    assert_int_equal(c.suspect_ms, 2000);
+    assert_int_equal(c.log_level, 1);
+    assert_true(c.workers >= 1);
+    orr_config_free(&c);
+}
+
+static void config_cluster_file_is_read(void **state)
+{
+    struct orr_host_config c = load_shipped("cluster.yaml");
+    (void)state;
+    assert_true(c.cluster.is_on);
+    assert_string_equal(c.cluster.name.ptr, "c1");
+    assert_string_equal(c.cluster.region.host.ptr, "r1");
+    assert_string_equal(c.cluster.region.endpoint.ptr, "tcp://127.0.0.1:7400");
+    assert_int_equal(c.events.len, 0);
+    orr_config_free(&c);
+}
+
+static void config_node_file_is_read(void **state)
+{
+    struct orr_host_config c = load_shipped("node.yaml");
+    (void)state;
+    assert_true(c.node.is_on);
+    assert_string_equal(c.node.cluster.ptr, "c1");
+    assert_string_equal(c.node.parent.host.ptr, "c1");
+    assert_int_equal(c.node.device_kind, ORR_DEVICES_AUTO);
+    assert_int_equal(c.node.port_min, 20000);
+    assert_int_equal(c.node.port_max, 29999);
+    assert_true(c.node.slots >= 1);
+    orr_config_free(&c);
+}
+
+static void config_all_in_one_finds_its_parents_here(void **state)
+{
+    struct orr_host_config c = load_shipped("all-in-one.yaml");
+    (void)state;
+    assert_true(c.region_role.is_on && c.cluster.is_on && c.node.is_on);
+    assert_string_equal(c.cluster.region.host.ptr, "r1");
+    assert_string_equal(c.cluster.region.endpoint.ptr, "");
+    assert_string_equal(c.node.cluster.ptr, "c1");
+    assert_string_equal(c.node.parent.host.ptr, "r1");
+    assert_string_equal(c.node.parent.endpoint.ptr, "");
+    orr_config_free(&c);
+}
+
+static void config_small_fleet_needs_few_lines(void **state)
+{
+    static const char text[] =
+        HEAD "listen: [\"ipc:///s/h.sock\"]\n"
+             "roles: {region: {}, cluster: {}, node: {devices: "
+             "{kind: emulated, count: 2}}}\n"
+             "peers: [{name: r2, endpoint: \"tcp://127.0.0.1:1\"}]\n";
+    struct orr_host_config c;
+    (void)state;
+    if (orr_config_parse("h.yaml", text, strlen(text), &c, &error) != ORR_OK)
+        fail_msg("%s", error.text);
+    assert_string_equal(c.cluster.name.ptr, "h");
+    assert_string_equal(c.node.cluster.ptr, "h");
+    assert_string_equal(c.events.ptr, "ipc:///s/events.sock");
+    assert_int_equal(c.node.device_count, 2);
+    assert_int_equal(c.node.device_memory_bytes, 1 << 30);
+    assert_int_equal(c.peers.n, 1);
+    assert_string_equal(c.peers.at[0].name.ptr, "r2");
+    orr_config_free(&c);
+}
+
+static void config_broken_is_refused_with_remedy(void **state)
+{
+    (void)state;
+    refuse(HEAD "lisen: []",
+           "h.yaml:4:1: lisen: unknown field; did you mean `listen`?");
+    refuse(HEAD "roles: {nod: {}}", "roles.nod: unknown field; did you mean `node`?");
+    refuse(HEAD, "roles: no role; add region, cluster or node");
+    refuse("host: h\nregion: r1\nroles: {region: {}}", "state: missing");
+    refuse("host: h\nregion: r1\nstate: s\nroles: {region: {}}",
+           "state: write an absolute path");
+    refuse(HEAD "roles: {region: {}}", "listen: a region needs an endpoint");
+    refuse(HEAD "roles: {cluster: {}}",
+           "roles.cluster.region: does not run on this host");
+    refuse(HEAD "roles: {cluster: {region: {host: r}}}",
+           "roles.cluster.region.endpoint: missing");
+    refuse(HEAD "roles: {node: {}}", "roles.node.cluster.name: missing");
+    refuse(
+        HEAD "roles: {node: {cluster: {name: c, host: c, endpoint: x}}}",
+        "h.yaml:4:44: roles.node.cluster.endpoint: x: expected ipc:///PATH or tcp://");
+    refuse(HEAD "roles: {region: {}}\ntiming: {heartbeat: 5s}",
+           "timing: suspect must be");
+    refuse(HEAD "roles: {region: {}, cluster: {}, node: {devices: {kind: emulated}}}",
+           "how many emulated devices?");
+}
+
+static void config_open_listener_without_keys_is_refused(void **state)
+{
+    (void)state;
+    const char *remedy = "without keys only ipc:// and loopback";
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://0.0.0.0:7000\"]", remedy);
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://*:7000\"]", remedy);
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://10.1.2.3:7000\"]", remedy);
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"ipc:///a\"]\nevents: tcp://1.2.3.4:7",
+           remedy);
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://127.0.0.1:0\"]",
+           "expected ipc:///PATH or");
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://127.0.0.1\"]",
+           "expected ipc:///PATH or");
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"ipc://x\"]",
+           "write the absolute path");
+    refuse(HEAD "roles: {region: {}}\nlisten: [\"udp://x\"]",
+           "expected ipc:///PATH or");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(config_region_file_is_read),
+        cmocka_unit_test(config_cluster_file_is_read),
+        cmocka_unit_test(config_node_file_is_read),
+        cmocka_unit_test(config_all_in_one_finds_its_parents_here),
+        cmocka_unit_test(config_small_fleet_needs_few_lines),
+        cmocka_unit_test(config_broken_is_refused_with_remedy),
+        cmocka_unit_test(config_open_listener_without_keys_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
