@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fleet.py - real fleets for the integration tests: host processes, CLI calls, kill -9, and a clean end.
+
+Everything lives in one temporary folder; a test that fails prints the hosts' logs. Waiting is for a condition with a
+deadline; the pauses in wait_for only bound how often it is looked at. Standard library only.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BIN = pathlib.Path(os.environ["ORRERY_BIN"])  # folder of orrery and digits, set by ctest
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ORRERY = str(BIN / "orrery")
+SLOW = float(os.environ.get("ORRERY_TEST_SLOWNESS", "1"))  # stretches deadlines, e.g. under valgrind
+
+
+def wait_for(what, condition, seconds=30.0):
+    """Return condition()'s first true value; fail, naming `what`, when it is not true in time."""
+    deadline = time.monotonic() + seconds * SLOW
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds * SLOW:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+class Result:
+    def __init__(self, args, done):
+        self.args, self.code, self.out, self.err = args, done.returncode, done.stdout, done.stderr
+
+    def json(self):
+        return json.loads(self.out)
+
+    def __str__(self):
+        return f"{' '.join(map(str, self.args))}: exit {self.code}\n--- stdout\n{self.out}--- stderr\n{self.err}"
+
+
+class Fleet:
+    """with Fleet(clusters=1, nodes=4, gpus=2) as f: f.cli("ps")"""
+
+    def __init__(self, **shape):
+        self.shape = shape
+        self.top = pathlib.Path(tempfile.mkdtemp(prefix="orr-it-"))
+        self.state = self.top / "f"
+        self.env = dict(os.environ, ORRERY_STATE=str(self.state))
+        self.children = []
+
+    def __enter__(self):
+        options = [x for k, v in self.shape.items() for x in (f"--{k}", str(v))]
+        try:
+            self.cli("dev", "up", "--state", self.state, *options, expect=0, timeout=90)
+        except BaseException:
+            self.close(failed=True)
+            raise
+        return self
+
+    def __exit__(self, kind, *_):
+        self.close(failed=kind is not None)
+
+    def close(self, failed=False):
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+        if failed:
+            self.print_logs()
+        try:
+            down = self.cli("dev", "down", "--state", self.state, timeout=120)
+            if not failed:
+                check(down.code == 0, str(down))
+                check(not self.processes(), f"processes left behind: {self.processes()}")
+                check(not self.device_files(), f"device files left behind: {self.device_files()}")
+        finally:
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(self.top, ignore_errors=True)
+
+    def print_logs(self):
+        for log in sorted(self.state.glob("*/host.log")):
+            print(f"--- {log.parent.name}/host.log (end)\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
+
+    # ---- the CLI ----
+
+    def cli(self, *args, expect=None, timeout=60, text_in=None):
+        args = [str(a) for a in args]
+        done = subprocess.run([ORRERY, *args], env=self.env, input=text_in, capture_output=True, text=True,
+                              errors="replace", timeout=timeout * SLOW, cwd=self.top,
+                              stdin=None if text_in is not None else subprocess.DEVNULL)
+        result = Result(args, done)
+        if expect is not None:
+            check(done.returncode == expect, f"expected exit {expect}: {result}")
+        return result
+
+    def start_cli(self, *args):
+        """A CLI that keeps running, e.g. `events -f`; ended with the fleet."""
+        child = subprocess.Popen([ORRERY, *map(str, args)], env=self.env, stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, text=True, cwd=self.top)
+        self.children.append(child)
+        return child
+
+    def submit(self, spec, expect=0):
+        path = self.top / f"spec-{time.monotonic_ns()}.yaml"
+        path.write_text(spec)
+        result = self.cli("submit", path, "-o", "json", expect=expect)
+        return result.json()["job"] if expect == 0 else result
+
+    def show(self, job):
+        return self.cli("show", job, "-o", "json", expect=0).json()
+
+    def phase(self, job):
+        return self.show(job)["row"]["phase"]
+
+    def wait_phase(self, job, *phases, seconds=60):
+        def reached():
+            detail = self.show(job)
+            phase = detail["row"]["phase"]
+            if phase in ("done", "failed", "cancelled") and phase not in phases:
+                raise AssertionError(f"{job} is {phase}, not {phases}: {json.dumps(detail)[:1500]}")
+            return detail if phase in phases else None
+        return wait_for(f"{job} in {phases}", reached, seconds)
+
+    def log(self, job, rank=0, stderr=False):
+        return self.cli("logs", job, "--rank", rank, *(["--stderr"] if stderr else []), expect=0).out
+
+    # ---- processes ----
+
+    def host_pid(self, host):
+        rows = self.cli("dev", "status", "--state", self.state, "-o", "json", expect=0).json()
+        return next(r["pid"] for r in rows if r["host"] == host)
+
+    def kill_host(self, host):
+        pid = self.host_pid(host)
+        check(pid, f"{host} does not run")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(f"{host} is gone", lambda: not self.host_pid(host))
+
+    def restart(self):
+        self.cli("dev", "up", "--state", self.state, expect=0, timeout=90)
+
+    def ranks(self, host):
+        """Pids of the rank processes that belong to a node, found by their environment."""
+        return self._environ_pids(f"ORRERY_NODE={host}")
+
+    def rank_pid(self, job, rank):
+        pids = self._environ_pids(f"ORRERY_JOB={job}", f"RANK={rank}")
+        check(pids, f"no process of {job} rank {rank}")
+        return pids[0]
+
+    def kill_node(self, host):
+        """The whole machine at once: host process, its helper processes, and every rank."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.host_pid(host), signal.SIGKILL)
+        for pid in self.ranks(host):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(f"no rank lives on {host}", lambda: not self.ranks(host))
+
+    def processes(self):
+        """Every living process that belongs to this fleet: started with its folder, or in its environment."""
+        return self._scan(lambda cmd, env: str(self.top).encode() in cmd or
+                          any(v.endswith(str(self.state).encode()) for v in env if v.startswith(b"ORRERY_STATE=")))
+
+    def device_files(self):
+        found = []
+        for meta in self.state.glob("*/devices*"):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found += [w for w in meta.read_text().replace("=", " ").split() if w.startswith("/dev/shm/")]
+        return [f for f in found if os.path.exists(f)]
+
+    def _environ_pids(self, *entries):
+        want = {e.encode() for e in entries}
+        return self._scan(lambda cmd, env: want <= set(env) and b"orrery" not in os.path.basename(cmd.split(b"\0")[0]))
+
+    def _scan(self, match):
+        pids = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit() or int(entry) == os.getpid():
+                continue
+            try:
+                proc = pathlib.Path("/proc") / entry
+                if (proc / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                    continue
+                if match((proc / "cmdline").read_bytes(), (proc / "environ").read_bytes().split(b"\0")):
+                    pids.append(int(entry))
+            except (OSError, IndexError):
+                continue
+        return pids
+
+
+def digits(world, gpus, steps, extra=""):
+    """Spec of a digits job; `gpus` devices, so world / gpus ranks share each."""
+    return (f"name: digits\ncommand: [\"{BIN}/digits\", --data, \"{ROOT}/examples/digits/data/digits.csv\","
+            f" --steps, \"{steps}\", --log-every, \"10\"]\n"
+            f"world: {world}\ngpus: {{min: {gpus}, max: {gpus}}}\ncheckpoint: {{mode: none}}\n{extra}")
+
+
+def shell(script, extra="", name="sh"):
+    return f"name: {name}\ncommand: [/bin/sh, -c, {json.dumps(script)}]\n{extra}"
+
+
+def result_line(text):
+    lines = [l for l in text.splitlines() if l.startswith("accuracy=")]
+    check(len(lines) == 1, f"one result line expected, got {lines} in:\n{text[-2000:]}")
+    return dict(f.split("=", 1) for f in lines[0].split())
+
+
+def main(*tests):
+    """Run the tests whose names are given on the command line, or all; one line each, like the other suites."""
+    wanted = sys.argv[1:]
+    failed = 0
+    for test in tests:
+        if wanted and test.__name__ not in wanted:
+            continue
+        started = time.monotonic()
+        try:
+            test()
+            print(f"ok   {test.__name__} ({time.monotonic() - started:.1f} s)", flush=True)
+        except Exception as e:  # report every test
+            failed += 1
+            print(f"FAIL {test.__name__}: {type(e).__name__}: {e}", flush=True)
+    sys.exit(1 if failed else 0)
