@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * process_linux.c - opening and closing, and the callers' side of the op table
+ * (process_linux.h, edge.h).
+ */
+#include "process_linux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "edge.h"
+
+static struct orri_edge *edge_of(struct orr_process *process)
+{
+    return (struct orri_edge *)process;
+}
+
+/* ---- launch
+ * --------------------------------------------------------------------------------- */
+
+static const char *const inherited[] = {"PATH", "HOME", "USER", "LANG"};
+
+struct texts { /* the packet that is being built */
+    char *at;  /* NULL: only counting */
+    size_t len;
+};
+
+static void put(struct texts *t, struct orr_str s, bool is_end)
+{
+    if (t->at && s.len)
+        memcpy(t->at + t->len, s.ptr, s.len);
+    t->len += s.len;
+    if (is_end) {
+        if (t->at)
+            t->at[t->len] = '\0';
+        t->len++;
+    }
+}
+
+static bool has_name(struct orr_list_env_var env, struct orr_str name)
+{
+    for (uint32_t i = 0; i < env.n; i++) {
+        if (orr_str_eq(env.at[i].name, name))
+            return true;
+    }
+    return false;
+}
+
+static uint32_t put_env(struct texts *t, struct orr_list_env_var env)
+{
+    uint32_t n = env.n;
+    for (uint32_t i = 0; i < env.n; i++) {
+        put(t, env.at[i].name, false);
+        put(t, ORR_LIT("="), false);
+        put(t, env.at[i].value, true);
+    }
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(inherited); i++) {
+        const char *value = getenv(inherited[i]);
+        if (!value || has_name(env, orr_str(inherited[i])))
+            continue;
+        put(t, orr_str(inherited[i]), false);
+        put(t, ORR_LIT("="), false);
+        put(t, orr_str(value), true);
+        n++;
+    }
+    return n;
+}
+
+/* Both passes, counting and copying, must see the same: nothing of Orrery changes its
+ * environment after start. */
+static size_t put_launch(struct texts *t,
+                         const char *key,
+                         const struct orr_process_launch *l,
+                         uint32_t *ret_n_env)
+{
+    t->len = sizeof(struct orri_launch);
+    put(t, orr_str(key), true);
+    put(t, l->workdir.len ? l->workdir : ORR_LIT("/"), true);
+    for (uint32_t i = 0; i < l->command.n; i++)
+        put(t, l->command.at[i].value, true);
+    *ret_n_env = put_env(t, l->env);
+    return t->len;
+}
+
+static bool has_nul(struct orr_str s)
+{
+    return s.len && memchr(s.ptr, '\0', s.len);
+}
+
+static enum orr_err check_launch(const struct orr_process_launch *l,
+                                 struct orr_error *err)
+{
+    if (l->command.n == 0 || l->command.at[0].value.len == 0)
+        return orr_fail(err, ORR_EINVAL, "command: empty; name a program");
+    for (uint32_t i = 0; i < l->command.n; i++) {
+        if (has_nul(l->command.at[i].value))
+            return orr_fail(err, ORR_EINVAL, "command: argument %u has a NUL byte", i);
+    }
+    for (uint32_t i = 0; i < l->env.n; i++) {
+        struct orr_str name = l->env.at[i].name;
+        if (name.len == 0 || memchr(name.ptr, '=', name.len) || has_nul(name) ||
+            has_nul(l->env.at[i].value))
+            return orr_fail(err,
+                            ORR_EINVAL,
+                            "env: \"%.*s\": a name is not empty and has no '=', "
+                            "nothing has a NUL byte",
+                            ORR_STR_ARGS(name));
+    }
+    if (has_nul(l->workdir) || (l->workdir.len && l->workdir.ptr[0] != '/'))
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "workdir: \"%.*s\": must be an absolute path",
+                        ORR_STR_ARGS(l->workdir));
+    return ORR_OK;
+}
+
+static enum orr_err make_packet(const struct orri_edge *edge,
+                                const char *key,
+                                const struct orr_process_launch *l,
+                                struct orri_launch **ret_packet,
+                                size_t *ret_bytes,
+                                struct orr_error *err)
+{
+    uint32_t n_env;
+    struct texts t = {.at = NULL};
+    size_t bytes = put_launch(&t, key, l, &n_env);
+    if (bytes > ORRI_LAUNCH_BYTES_MAX)
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "command and env: %zu bytes together, at most %d are passed on",
+                        bytes,
+                        ORRI_LAUNCH_BYTES_MAX);
+    t.at = malloc(bytes);
+    if (!t.at)
+        return orr_fail(err, ORR_ENOMEM, "launch of %s: out of memory", key);
+    put_launch(&t, key, l, &n_env);
+    struct orri_launch *packet = (struct orri_launch *)(void *)t.at;
+    *packet = (struct orri_launch){
+        .core_bytes_max = edge->config.core_bytes_max,
+        .files_max = edge->config.files_max,
+        .start_timeout_ms = edge->config.start_timeout_ms,
+        .device = l->device,
+        .n_args = l->command.n,
+        .n_env = n_env,
+    };
+    *ret_packet = packet;
+    *ret_bytes = bytes;
+    return ORR_OK;
+}
+
+/* Under lock. */
+static enum orr_err add_launch(struct orri_edge *edge,
+                               const char *key,
+                               const struct orr_process_launch *l,
+                               struct orri_launch *packet,
+                               size_t bytes,
+                               struct orr_error *err)
+{
+    if (orri_table_find(&edge->table, key))
+        return orr_fail(err, ORR_EEXIST, "rank %s: was launched before", key);
+    if (edge->launches.n + edge->sent.n >= edge->config.launches_max)
+        return orr_fail(err,
+                        ORR_EBUSY,
+                        "%u launches wait already; try again",
+                        edge->config.launches_max);
+    if (edge->table.n - edge->logs.n - edge->forgets.n >= edge->config.ranks_max)
+        return orr_fail(err,
+                        ORR_ENOSPC,
+                        "%u ranks are known here already, the limit; forget ended ones",
+                        edge->config.ranks_max);
+    struct orri_rank *rank = orri_table_add(&edge->table, key);
+    if (!rank)
+        return orr_fail(err, ORR_ENOMEM, "rank %s: out of memory", key);
+    rank->launch = packet;
+    rank->launch_bytes = bytes;
+    rank->device = l->device;
+    rank->changed_unix_ms = orri_unix_ms();
+    orri_queue_push(&edge->launches, rank);
+    return ORR_OK;
+}
+
+static enum orr_err edge_launch(struct orr_process *process,
+                                const struct orr_process_launch *l,
+                                struct orr_error *err)
+{
+    struct orri_edge *edge = edge_of(process);
+    char key[ORRI_KEY_MAX];
+    struct orri_launch *packet = NULL;
+    size_t bytes = 0;
+    enum orr_err rc = orri_key_make(&l->id, key, err);
+    if (rc == ORR_OK)
+        rc = check_launch(l, err);
+    if (rc == ORR_OK)
+        rc = make_packet(edge, key, l, &packet, &bytes, err);
+    if (rc != ORR_OK)
+        return rc;
+    pthread_mutex_lock(&edge->lock);
+    rc = add_launch(edge, key, l, packet, bytes, err);
+    pthread_mutex_unlock(&edge->lock);
+    if (rc == ORR_OK)
+        orri_edge_wake(edge);
+    else
+        free(packet);
+    return rc;
+}
+
+/* ---- signal, forget, attach
+ * ------------------------------------------------------------------ */
+
+static enum orr_err edge_signal(struct orr_process *process,
+                                const struct orr_process_id *id,
+                                uint32_t signal,
+                                struct orr_error *err)
+{
+    struct orri_edge *edge = edge_of(process);
+    char key[ORRI_KEY_MAX];
+    enum orr_err rc = orri_key_make(id, key, err);
+    if (rc != ORR_OK)
+        return rc;
+    if (signal == 0 || signal > (uint32_t)SIGRTMAX)
+        return orr_fail(err, ORR_EINVAL, "signal: %u; 1 to %d", signal, SIGRTMAX);
+    pthread_mutex_lock(&edge->lock);
+    struct orri_rank *rank = orri_table_find(&edge->table, key);
+    bool is_known = rank && !rank->is_forgotten,
+         has_ended = rank && orri_rank_has_ended(rank);
+    pid_t pid = rank ? rank->pid : 0;
+    uint64_t start = rank ? rank->pid_start : 0;
+    if (is_known && rank->state == ORR_RANK_STARTING && rank->pending_signal != SIGKILL)
+        rank->pending_signal = signal;
+    pthread_mutex_unlock(&edge->lock);
+    if (!is_known)
+        return orr_fail(err, ORR_ENOENT, "rank %s: not known here", key);
+    if (!has_ended && pid == 0)
+        return ORR_OK; /* when it is up */
+    int error = has_ended ? ESRCH : orri_group_signal(pid, start, (int)signal);
+    if (error == ESRCH)
+        return orr_fail(err, ORR_EGONE, "rank %s: has ended", key);
+    if (error)
+        return orr_fail(err,
+                        ORR_EIO,
+                        "rank %s: cannot send signal %u: %s",
+                        key,
+                        signal,
+                        strerror(error));
+    return ORR_OK;
+}
+
+static enum orr_err edge_forget(struct orr_process *process,
+                                const struct orr_process_id *id,
+                                struct orr_error *err)
+{
+    struct orri_edge *edge = edge_of(process);
+    char key[ORRI_KEY_MAX];
+    enum orr_err rc = orri_key_make(id, key, err);
+    if (rc != ORR_OK)
+        return rc;
+    pthread_mutex_lock(&edge->lock);
+    struct orri_rank *rank = orri_table_find(&edge->table, key);
+    bool can_forget = rank && !rank->is_forgotten && orri_rank_has_ended(rank);
+    if (can_forget) {
+        rank->is_forgotten = true;
+        orri_queue_push(&edge->forgets, rank);
+    } else if (rank && !rank->is_forgotten) {
+        rc = ORR_ESTATE;
+    }
+    pthread_mutex_unlock(&edge->lock);
+    if (rc != ORR_OK)
+        return orr_fail(err, rc, "rank %s: still runs; stop it first", key);
+    if (can_forget)
+        orri_edge_wake(edge);
+    return ORR_OK;
+}
+
+static void edge_attach(struct orr_process *process,
+                        const struct orr_process_sink *sink)
+{
+    struct orri_edge *edge = edge_of(process);
+    pthread_mutex_lock(&edge->sink_lock);
+    edge->has_sink = sink != NULL;
+    edge->is_announced = false;
+    if (sink)
+        edge->sink = *sink;
+    pthread_mutex_unlock(&edge->sink_lock);
+    orri_edge_wake(edge);
+}
+
+/* ---- open and close
+ * --------------------------------------------------------------------------- */
+
+static void edge_close(struct orr_process *process)
+{
+    struct orri_edge *edge = edge_of(process);
+    if (edge->has_thread) {
+        pthread_mutex_lock(&edge->lock);
+        edge->is_closing = true;
+        pthread_mutex_unlock(&edge->lock);
+        orri_edge_wake(edge);
+        pthread_join(edge->thread, NULL);
+    }
+    for (size_t i = 0; i < ORRI_BUCKETS; i++) {
+        while (!LIST_EMPTY(&edge->table.buckets[i]))
+            orri_table_remove(&edge->table, LIST_FIRST(&edge->table.buckets[i]));
+    }
+    const int fds[] = {edge->epoll_fd,
+                       edge->wake_fd,
+                       edge->ranks_dir,
+                       edge->logs_dir,
+                       edge->state_dir};
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(fds); i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    pthread_mutex_destroy(&edge->lock);
+    pthread_mutex_destroy(&edge->sink_lock);
+    free(edge->ranks_path);
+    free(edge);
+}
+
+static const struct orr_process_ops edge_ops = {
+    .attach = edge_attach,
+    .launch = edge_launch,
+    .signal = edge_signal,
+    .forget = edge_forget,
+    .log_read = orri_edge_log_read,
+    .port_reserve = orri_edge_port_reserve,
+    .close = edge_close,
+};
+
+static enum orr_err
+open_dir(int parent, const char *path, int *ret_fd, struct orr_error *err)
+{
+    if (mkdirat(parent, path, 0755) == 0 || errno == EEXIST) {
+        *ret_fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (*ret_fd >= 0)
+            return ORR_OK;
+    }
+    return orr_fail(err,
+                    ORR_EIO,
+                    "%s: cannot make or open the directory: %s",
+                    path,
+                    strerror(errno));
+}
+
+static enum orr_err
+open_state(struct orri_edge *edge, const char *path, struct orr_error *err)
+{
+    enum orr_err rc = open_dir(AT_FDCWD, path, &edge->state_dir, err);
+    if (rc != ORR_OK)
+        return rc;
+    if (flock(edge->state_dir, LOCK_EX | LOCK_NB) != 0)
+        return orr_fail(
+            err,
+            ORR_EEXIST,
+            "%s: another host uses this state directory; stop it or name another one",
+            path);
+    char *real = realpath(path, NULL);
+    int n = real ? asprintf(&edge->ranks_path, "%s/ranks", real) : -1;
+    free(real);
+    if (n < 0) {
+        edge->ranks_path = NULL;
+        return orr_fail(err, ORR_ENOMEM, "%s: out of memory", path);
+    }
+    rc = open_dir(edge->state_dir, "ranks", &edge->ranks_dir, err);
+    return rc == ORR_OK ? open_dir(edge->state_dir, "logs", &edge->logs_dir, err) : rc;
+}
+
+static enum orr_err set_config(struct orri_edge *edge,
+                               const struct orr_process_linux_config *c,
+                               struct orr_error *err)
+{
+    struct orri_ports *ports = &edge->ports;
+    edge->config = *c;
+    edge->config.state_dir = edge->config.addr = NULL; /* the caller's */
+    edge->config.ranks_max = c->ranks_max ? c->ranks_max : 16384;
+    edge->config.launches_max = c->launches_max ? c->launches_max : 4096;
+    edge->config.logs_max = c->logs_max ? c->logs_max : 1000;
+    edge->config.log_bytes_max =
+        c->log_bytes_max ? c->log_bytes_max : (uint64_t)1 << 30;
+    edge->config.start_timeout_ms = c->start_timeout_ms ? c->start_timeout_ms : 30000;
+    ports->min = c->port_min ? c->port_min : 20000;
+    ports->max = c->port_max ? c->port_max : 29999;
+    if (!c->state_dir || !*c->state_dir)
+        return orr_fail(err, ORR_EINVAL, "state_dir: empty; name a directory");
+    if (ports->min > ports->max)
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "ports: the range %u to %u is empty",
+                        ports->min,
+                        ports->max);
+    orr_str_copy(
+        ports->addr, sizeof ports->addr, orr_str(c->addr ? c->addr : "127.0.0.1"));
+    if (getrandom(&ports->seed, sizeof ports->seed, 0) != (ssize_t)sizeof ports->seed)
+        ports->seed = orri_mono_ms();
+    return ORR_OK;
+}
+
+static struct orri_edge *edge_new(void)
+{
+    struct orri_edge *edge = calloc(1, sizeof *edge);
+    if (!edge)
+        return NULL;
+    edge->base.ops = &edge_ops;
+    edge->state_dir = edge->ranks_dir = edge->logs_dir = edge->spawner_fd = -1;
+    edge->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    edge->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    edge->spawner_backoff_ms = ORRI_BACKOFF_MIN_MS;
+    pthread_mutex_init(&edge->lock, NULL);
+    pthread_mutex_init(&edge->sink_lock, NULL);
+    orri_table_init(&edge->table);
+    orri_queue_init(&edge->launches);
+    orri_queue_init(&edge->sent);
+    orri_queue_init(&edge->settling);
+    orri_queue_init(&edge->events);
+    orri_queue_init(&edge->forgets);
+    orri_queue_init(&edge->logs);
+    orri_boot_id(edge->boot);
+    return edge;
+}
+
+enum orr_err orr_process_linux_open(const struct orr_process_linux_config *config,
+                                    struct orr_process **ret_process,
+                                    struct orr_error *err)
+{
+    struct orri_edge *edge = edge_new();
+    if (!edge)
+        return orr_fail(err, ORR_ENOMEM, "process edge: out of memory");
+    enum orr_err rc = set_config(edge, config, err);
+    if (rc == ORR_OK && (edge->epoll_fd < 0 || edge->wake_fd < 0))
+        rc = orr_fail(
+            err,
+            ORR_EIO,
+            "process edge: no file descriptors left; raise the limit of open files");
+    if (rc == ORR_OK)
+        rc = open_state(edge, config->state_dir, err);
+    if (rc == ORR_OK)
+        rc = orri_edge_adopt(edge, err);
+    if (rc == ORR_OK)
+        rc = orri_logs_adopt(edge, err);
+    if (rc == ORR_OK) {
+        int error = pthread_create(&edge->thread, NULL, orri_edge_run, edge);
+        edge->has_thread = error == 0;
+        if (error)
+            rc = orr_fail(err,
+                          ORR_EIO,
+                          "process edge: cannot start its thread: %s",
+                          strerror(error));
+    }
+    if (rc != ORR_OK) {
+        edge_close(&edge->base);
+        return rc;
+    }
+    *ret_process = &edge->base;
+    return ORR_OK;
+}

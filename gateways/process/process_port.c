@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * process_port.c - messages to calls, and changes to messages (process_port.h).
+ *
+ * The edge's thread reads this actor's state, which init writes before it attaches and
+ * nobody changes until fini has detached; detaching waits for a call in progress.
+ */
+#include "process_port.h"
+
+enum { LOG_CHUNK_MAX = 64 << 10 };
+
+struct process_port {
+    struct orr_process_port_args args;
+    struct orr_addr self;
+};
+
+ORR_HANDLER(process_port, process_launch)
+ORR_HANDLER(process_port, process_signal)
+ORR_HANDLER(process_port, process_forget)
+ORR_HANDLER(process_port, port_reserve)
+ORR_HANDLER(process_port, log_read)
+
+static enum orr_err
+answer(struct orr_ctx *ctx, enum orr_err rc, const struct orr_error *err)
+{
+    return rc == ORR_OK ? ORR_OK : orr_refuse(ctx, rc, "%s", err->text);
+}
+
+static enum orr_err
+process_port_on_process_launch(struct orr_ctx *ctx,
+                               struct process_port *self,
+                               const struct orr_msg_process_launch *msg)
+{
+    struct orr_error err;
+    struct orr_process_launch launch = {
+        .id = {msg->job, msg->generation, msg->rank},
+        .device = msg->device,
+        .command = msg->command,
+        .env = msg->env,
+        .workdir = msg->workdir,
+    };
+    return answer(
+        ctx, self->args.process->ops->launch(self->args.process, &launch, &err), &err);
+}
+
+static enum orr_err
+process_port_on_process_signal(struct orr_ctx *ctx,
+                               struct process_port *self,
+                               const struct orr_msg_process_signal *msg)
+{
+    struct orr_error err;
+    struct orr_process_id id = {msg->job, msg->generation, msg->rank};
+    return answer(
+        ctx,
+        self->args.process->ops->signal(self->args.process, &id, msg->signal, &err),
+        &err);
+}
+
+static enum orr_err
+process_port_on_process_forget(struct orr_ctx *ctx,
+                               struct process_port *self,
+                               const struct orr_msg_process_forget *msg)
+{
+    struct orr_error err;
+    struct orr_process_id id = {msg->job, msg->generation, msg->rank};
+    return answer(
+        ctx, self->args.process->ops->forget(self->args.process, &id, &err), &err);
+}
+
+static enum orr_err process_port_on_port_reserve(struct orr_ctx *ctx,
+                                                 struct process_port *self,
+                                                 const struct orr_msg_port_reserve *msg)
+{
+    struct orr_error err;
+    const char *addr;
+    uint32_t port;
+    (void)msg;
+    enum orr_err rc =
+        self->args.process->ops->port_reserve(self->args.process, &addr, &port, &err);
+    if (rc == ORR_OK)
+        orr_reply(ctx, port_reserved, .addr = orr_str(addr), .port = port);
+    return answer(ctx, rc, &err);
+}
+
+static enum orr_err process_port_on_log_read(struct orr_ctx *ctx,
+                                             struct process_port *self,
+                                             const struct orr_msg_log_read *msg)
+{
+    struct orr_error err;
+    struct orr_process_id id = {msg->job, msg->generation, msg->rank};
+    struct orr_process_log log;
+    uint8_t buf[LOG_CHUNK_MAX];
+    size_t cap =
+        msg->max_bytes && msg->max_bytes < sizeof buf ? msg->max_bytes : sizeof buf;
+    enum orr_err rc = self->args.process->ops->log_read(
+        self->args.process, &id, msg->stream, msg->offset, buf, cap, &log, &err);
+    if (rc == ORR_OK)
+        orr_reply(ctx,
+                  log_chunk,
+                  .generation = log.generation,
+                  .offset = log.offset,
+                  .data = {buf, (uint32_t)log.len},
+                  .is_final = log.is_final);
+    return answer(ctx, rc, &err);
+}
+
+/* ---- from the edge's thread
+ * ----------------------------------------------------------------- */
+
+static enum orr_err tell_found(void *arg, struct orr_list_rank_row ranks)
+{
+    const struct process_port *self = arg;
+    const struct orr_msg_processes_found msg = {.ranks = ranks};
+    return self->args.post(self->args.system,
+                           self->self,
+                           self->args.node,
+                           orr_msg_desc_processes_found(),
+                           &msg);
+}
+
+static enum orr_err tell_event(void *arg, const struct orr_rec_rank_row *rank)
+{
+    const struct process_port *self = arg;
+    const struct orr_msg_process_event msg = {.rank = *rank};
+    return self->args.post(self->args.system,
+                           self->self,
+                           self->args.node,
+                           orr_msg_desc_process_event(),
+                           &msg);
+}
+
+/* ---- the actor
+ * ------------------------------------------------------------------------------ */
+
+static enum orr_err
+process_port_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct process_port *self = state;
+    self->args = *(const struct orr_process_port_args *)args;
+    self->self = ctx->self;
+    self->args.process->ops->attach(self->args.process,
+                                    &(struct orr_process_sink){.found = tell_found,
+                                                               .event = tell_event,
+                                                               .arg = self});
+    return ORR_OK;
+}
+
+static void process_port_fini(void *state)
+{
+    struct process_port *self = state;
+    self->args.process->ops->attach(self->args.process, NULL);
+}
+
+static const struct orr_handler handlers[] = {
+    ORR_ON(process_port, process_launch, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, log_read, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+};
+
+const struct orr_actor_type orr_process_port_type = {
+    .name = "process_port",
+    .state_size = sizeof(struct process_port),
+    .args_size = sizeof(struct orr_process_port_args),
+    .init = process_port_init,
+    .fini = process_port_fini,
+    .handlers = handlers,
+    .n_handlers = ORR_ARRAY_SIZE(handlers),
+};

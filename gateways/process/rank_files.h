@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * rank_files.h - what a rank's directory says: who it is, that it runs, how it ended.
+ *
+ *   <state>/ranks/<job>.<generation>.<rank>/meta     written by the keeper when the
+ * rank has started status   written when it has ended, or never started stdout, stderr
+ *   <state>/logs/<same>/                             the same directory after forget,
+ * until it ages out
+ *
+ * meta and status are lines key=value, written beside and renamed: whole or absent.
+ * After a loss of power a file can be empty or cut; the parser is strict and calls that
+ * torn.  Nothing is synced to disk: a rank never survives its machine. A keeper holds
+ * an exclusive flock on the directory for its whole life, so "is the keeper alive?"
+ * needs no pid.
+ */
+#ifndef ORR_RANK_FILES_H
+#define ORR_RANK_FILES_H
+
+#include <sys/types.h>
+
+#include "process.h"
+
+enum {
+    ORRI_KEY_MAX = ORR_JOB_ID_MAX + 32, /* "<job>.<generation>.<rank>" with its NUL */
+    ORRI_BOOT_MAX = 40,
+    ORRI_REASON_MAX = 256,
+};
+
+struct orri_meta {
+    pid_t keeper;
+    pid_t rank;
+    uint64_t rank_start; /* of orri_proc_start: tells pid reuse */
+    uint32_t device;
+    uint64_t started_unix_ms;
+    char boot[ORRI_BOOT_MAX];
+};
+
+struct orri_status {
+    uint32_t state; /* ORR_RANK_EXITED, _FAILED or _LOST */
+    int64_t exit_code;
+    uint32_t signal;
+    uint64_t ended_unix_ms;
+    char reason[ORRI_REASON_MAX];
+};
+
+enum orri_read { ORRI_READ_OK, ORRI_READ_ABSENT, ORRI_READ_TORN };
+
+/* The directory's name, in key[ORRI_KEY_MAX].  Errors: ORR_EINVAL, naming the field. */
+ORR_NODISCARD enum orr_err
+orri_key_make(const struct orr_process_id *id, char *key, struct orr_error *err);
+/* The other way; ret_id->job borrows from key. */
+bool orri_key_parse(const char *key, struct orr_process_id *ret_id);
+
+/* dir: of the rank.  Writing returns 0 or an errno. */
+int orri_meta_write(int dir, const struct orri_meta *meta);
+int orri_status_write(int dir, const struct orri_status *status);
+enum orri_read orri_meta_read(int dir, struct orri_meta *ret_meta);
+enum orri_read orri_status_read(int dir, struct orri_status *ret_status);
+
+/* The last bytes of stderr, from a line's start where one is in reach; how many.  No
+ * file: 0. */
+size_t orri_tail_read(int dir, char *buf, size_t cap);
+bool orri_dir_lock(int dir); /* false: a living keeper has it */
+int orri_dir_remove(int parent, const char *name);
+uint64_t orri_dir_bytes(int dir); /* of the logs */
+
+/* Start time in clock ticks since boot; 0: no such process. */
+uint64_t orri_proc_start(pid_t pid);
+void orri_boot_id(char boot[ORRI_BOOT_MAX]);
+uint64_t orri_unix_ms(void);
+uint64_t orri_mono_ms(void);
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * process_fixture.c - process_fixture.h.
+ */
+#include "process_fixture.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "orr_test.h"
+
+enum { WAIT_S = 20 };
+
+int fixture_dispatch(int argc, char **argv, int *ret_exit)
+{
+    if (argc < 2 || strcmp(argv[1], ORR_SPAWNER_ARG) != 0)
+        return 0;
+    *ret_exit = orr_spawner_main(argc, argv);
+    return 1;
+}
+
+/* ---- the sink
+ * ------------------------------------------------------------------------------- */
+
+static struct told *find(struct fixture *f, struct orr_process_id id)
+{
+    for (uint32_t i = 0; i < f->n_told; i++) {
+        struct told *t = &f->told[i];
+        if (orr_str_eq(orr_str(t->job), id.job) && t->generation == id.generation &&
+            t->rank == id.rank)
+            return t;
+    }
+    return NULL;
+}
+
+static void store(struct fixture *f, const struct orr_rec_rank_row *row)
+{
+    struct told *t =
+        find(f, (struct orr_process_id){row->job, row->generation, row->rank});
+    if (!t && f->n_told < FIXTURE_RANKS_MAX)
+        t = &f->told[f->n_told++];
+    if (!t)
+        return;
+    *t = (struct told){.generation = row->generation,
+                       .rank = row->rank,
+                       .state = row->state,
+                       .pid = row->pid,
+                       .device = row->device,
+                       .signal = row->signal,
+                       .exit_code = row->exit_code};
+    orr_str_copy(t->job, sizeof t->job, row->job);
+    orr_str_copy(t->reason, sizeof t->reason, row->reason);
+    orr_str_copy(t->tail, sizeof t->tail, row->stderr_tail);
+}
+
+static enum orr_err on_found(void *arg, struct orr_list_rank_row ranks)
+{
+    struct fixture *f = arg;
+    pthread_mutex_lock(&f->lock);
+    enum orr_err rc = f->n_refusals > 0 ? (f->n_refusals--, ORR_EBUSY) : ORR_OK;
+    for (uint32_t i = 0; i < ranks.n && rc == ORR_OK; i++)
+        store(f, &ranks.at[i]);
+    f->n_found += rc == ORR_OK;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return rc;
+}
+
+static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
+{
+    struct fixture *f = arg;
+    pthread_mutex_lock(&f->lock);
+    enum orr_err rc = f->n_refusals > 0 ? (f->n_refusals--, ORR_EBUSY) : ORR_OK;
+    if (rc == ORR_OK)
+        store(f, row);
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return rc;
+}
+
+/* ---- open and close
+ * -------------------------------------------------------------------------- */
+
+void fixture_open(struct fixture *f)
+{
+    f->config.state_dir = f->dir;
+    if (orr_process_linux_open(&f->config, &f->process, &f->err) != ORR_OK)
+        fail_msg("%s", f->err.text);
+    f->process->ops->attach(f->process,
+                            &(struct orr_process_sink){on_found, on_event, f});
+}
+
+void fixture_close(struct fixture *f)
+{
+    f->process->ops->attach(f->process, NULL);
+    f->process->ops->close(f->process);
+    f->process = NULL;
+}
+
+int fixture_setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    strcpy(f->dir, "/tmp/orr-process-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    fixture_open(f);
+    *state = f;
+    return 0;
+}
+
+static int
+remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+int fixture_teardown(void **state)
+{
+    struct fixture *f = *state;
+    if (f->process)
+        fixture_close(f);
+    for (uint32_t i = 0; i < f->n_told; i++) {
+        if (f->told[i].state == ORR_RANK_RUNNING && f->told[i].pid)
+            kill((pid_t)f->told[i].pid, SIGKILL);
+    }
+    for (uint32_t i = 0; i < f->n_told; i++) { /* their keepers still write */
+        if (f->told[i].state == ORR_RANK_RUNNING && f->told[i].pid)
+            fixture_wait_gone((pid_t)f->told[i].pid);
+    }
+    for (int i = 0;
+         i < 1000 && nftw(f->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0;
+         i++)
+        usleep(1000);
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->changed);
+    free(f);
+    return 0;
+}
+
+/* ---- use
+ * ---------------------------------------------------------------------------------------
+ */
+
+enum orr_err fixture_launch(struct fixture *f,
+                            struct orr_process_id id,
+                            const char *workdir,
+                            const char *const *argv)
+{
+    struct orr_rec_text args[16];
+    uint32_t n = 0;
+    for (; argv[n]; n++)
+        args[n].value = orr_str(argv[n]);
+    const struct orr_rec_env_var env[] = {{ORR_LIT("ORRERY_TEST"), ORR_LIT("a value")}};
+    struct orr_process_launch launch = {.id = id,
+                                        .device = 3,
+                                        .command = {args, n},
+                                        .env = {env, 1},
+                                        .workdir = orr_str(workdir)};
+    return f->process->ops->launch(f->process, &launch, &f->err);
+}
+
+enum orr_err fixture_sh(struct fixture *f, const char *job, const char *script)
+{
+    return fixture_launch(f,
+                          (struct orr_process_id){orr_str(job), 1, 0},
+                          "/tmp",
+                          (const char *const[]){"sh", "-c", script, NULL});
+}
+
+struct told fixture_wait_id(struct fixture *f, struct orr_process_id id, uint32_t state)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WAIT_S;
+    pthread_mutex_lock(&f->lock);
+    struct told *t = find(f, id);
+    int rc = 0;
+    while ((!t || t->state != state) && rc == 0) {
+        rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+        t = find(f, id);
+    }
+    struct told copy = t ? *t : (struct told){0};
+    pthread_mutex_unlock(&f->lock);
+    if (rc != 0)
+        fail_msg("rank %.*s.%lu.%u: %s expected, it is %s (%s)",
+                 ORR_STR_ARGS(id.job),
+                 (unsigned long)id.generation,
+                 id.rank,
+                 orr_rank_state_name(state),
+                 t ? orr_rank_state_name(copy.state) : "not told",
+                 copy.reason);
+    return copy;
+}
+
+struct told fixture_wait(struct fixture *f, const char *job, uint32_t state)
+{
+    return fixture_wait_id(f, (struct orr_process_id){orr_str(job), 1, 0}, state);
+}
+
+const char *fixture_log(struct fixture *f, const char *job, uint32_t stream)
+{
+    static char buf[16384];
+    struct orr_process_log log;
+    struct orr_process_id id = {orr_str(job), 1, 0};
+    if (f->process->ops->log_read(f->process,
+                                  &id,
+                                  stream,
+                                  0,
+                                  (uint8_t *)buf,
+                                  sizeof buf - 1,
+                                  &log,
+                                  &f->err) != ORR_OK)
+        fail_msg("%s", f->err.text);
+    buf[log.len] = '\0';
+    return buf;
+}
+
+void fixture_wait_log(struct fixture *f, const char *job, const char *text)
+{
+    for (int i = 0; i < WAIT_S * 1000; i++) {
+        if (strstr(fixture_log(f, job, 1), text))
+            return;
+        usleep(1000);
+    }
+    fail_msg(
+        "the log of %s never had \"%s\": \"%s\"", job, text, fixture_log(f, job, 1));
+}
+
+/* ---- other processes
+ * ----------------------------------------------------------------------------- */
+
+static bool read_stat(pid_t pid, char *ret_name, char *ret_state, pid_t *ret_parent)
+{
+    char path[32], buf[256];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    bool ok = fgets(buf, sizeof buf, file) != NULL;
+    fclose(file);
+    char *open = ok ? strchr(buf, '(') : NULL, *close = ok ? strrchr(buf, ')') : NULL;
+    if (!open || !close || close - open > 32)
+        return false;
+    *close = '\0';
+    strcpy(ret_name, open + 1);
+    *ret_state = close[2];
+    *ret_parent = (pid_t)atoi(close + 4);
+    return true;
+}
+
+void fixture_wait_gone(pid_t pid)
+{
+    char name[40], state;
+    pid_t parent;
+    for (int i = 0; i < WAIT_S * 1000; i++) {
+        if (!read_stat(pid, name, &state, &parent) || state == 'Z' || state == 'X')
+            return;
+        usleep(1000);
+    }
+    fail_msg("process %d (%s) is still there", (int)pid, name);
+}
+
+pid_t fixture_parent(pid_t pid)
+{
+    char name[40], state;
+    pid_t parent;
+    assert_true(read_stat(pid, name, &state, &parent));
+    return parent;
+}
+
+pid_t fixture_spawner(void)
+{
+    char name[40], state;
+    pid_t parent;
+    for (int i = 0; i < WAIT_S * 100; i++) {
+        DIR *proc = opendir("/proc");
+        struct dirent *entry;
+        pid_t found = 0;
+        while (proc && !found && (entry = readdir(proc))) {
+            pid_t pid = (pid_t)atoi(entry->d_name);
+            if (pid > 0 && read_stat(pid, name, &state, &parent) &&
+                parent == getpid() && state != 'Z' &&
+                strcmp(name, "orrery-spawner") == 0)
+                found = pid;
+        }
+        closedir(proc);
+        if (found)
+            return found;
+        usleep(10000);
+    }
+    fail_msg("no spawner");
+    return 0;
+}

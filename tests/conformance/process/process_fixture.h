@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * process_fixture.h - a process edge on a state directory of its own, and what its sink
+ * was told.
+ *
+ * A program that uses it must begin its main with fixture_dispatch: it is also the
+ * spawner of the edge.
+ */
+#ifndef ORR_PROCESS_FIXTURE_H
+#define ORR_PROCESS_FIXTURE_H
+
+#include <pthread.h>
+
+#include "process_linux.h"
+
+enum { FIXTURE_RANKS_MAX = 1024 };
+
+struct told { /* the last that was told of a rank */
+    char job[ORR_JOB_ID_MAX];
+    uint64_t generation;
+    uint32_t rank, state, pid, device, signal;
+    int64_t exit_code;
+    char reason[300];
+    char tail[ORR_TAIL_MAX + 1];
+};
+
+struct fixture {
+    char dir[64];
+    struct orr_process_linux_config config;
+    struct orr_process *process;
+    struct orr_error err;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct told told[FIXTURE_RANKS_MAX];
+    uint32_t n_told;
+    int n_found;    /* times `found` was called */
+    int n_refusals; /* that the sink still answers with EBUSY */
+};
+
+/* True when the program was started as a spawner; *ret_exit is its status. */
+int fixture_dispatch(int argc, char **argv, int *ret_exit);
+
+int fixture_setup(void **state); /* makes the directory and opens */
+int fixture_teardown(
+    void **state); /* closes, kills what is left and removes the directory */
+void fixture_open(struct fixture *f);
+void fixture_close(struct fixture *f);
+
+/* sh -c script as rank 0 of generation 1 */
+enum orr_err fixture_sh(struct fixture *f, const char *job, const char *script);
+enum orr_err fixture_launch(struct fixture *f,
+                            struct orr_process_id id,
+                            const char *workdir,
+                            const char *const *argv);
+
+/* Wait until that rank (generation 1, rank 0) was told to be in the state; fails the
+ * test after 20 s. */
+struct told fixture_wait(struct fixture *f, const char *job, uint32_t state);
+struct told
+fixture_wait_id(struct fixture *f, struct orr_process_id id, uint32_t state);
+
+/* The log of rank 0, generation 1. */
+const char *fixture_log(struct fixture *f, const char *job, uint32_t stream);
+/* Wait until the log has that text. */
+void fixture_wait_log(struct fixture *f, const char *job, const char *text);
+void fixture_wait_gone(pid_t pid); /* dead, or a zombie that waits for its parent */
+pid_t fixture_parent(pid_t pid);
+pid_t fixture_spawner(
+    void); /* child of this process called orrery-spawner; waits for it */
+
+#endif
