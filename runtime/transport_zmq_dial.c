@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * transport_zmq_dial.c - peers that we dial.
+ *
+ * waiting --due--> hello --their hello--> up --disconnected--> waiting
+ *                    `--deadline, refusal--> waiting
+ *
+ * A DEALER lives for one link.  libzmq could reconnect it by itself, but what waited
+ * inside would then go out before the new hello; so libzmq only repeats the first
+ * connect, and every later link is a fresh socket with nothing in it.
+ */
+#include "transport_zmq_impl.h"
+
+static uint64_t jitter(struct orr_zmq *z, uint32_t below)
+{
+    z->random ^= z->random << 13;
+    z->random ^= z->random >> 7;
+    z->random ^= z->random << 17;
+    return z->random % below;
+}
+
+void orri_dial_close(struct orri_dial *dial, int linger_ms)
+{
+    if (dial->socket) {
+        zmq_setsockopt(dial->socket, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
+        zmq_socket_monitor(dial->socket, NULL, 0);
+        zmq_close(dial->socket);
+    }
+    if (dial->monitor)
+        zmq_close(dial->monitor);
+    dial->socket = NULL;
+    dial->monitor = NULL;
+}
+
+void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial)
+{
+    orri_dial_close(dial, 0);
+    dial->link = NULL;
+    dial->state = ORRI_DIAL_WAITING;
+    dial->due_ms = orri_zmq_now_ms() + dial->backoff_ms + jitter(z, dial->backoff_ms);
+    if (dial->backoff_ms < ORRI_BACKOFF_MAX_MS)
+        dial->backoff_ms *= 2;
+}
+
+static bool dial_connect(struct orr_zmq *z, struct orri_dial *dial)
+{
+    dial->socket = zmq_socket(z->context, ZMQ_DEALER);
+    if (!dial->socket || orri_zmq_options(z, dial->socket) != ORR_OK)
+        return false;
+    dial->monitor = orri_zmq_watch(z, dial->socket);
+    return dial->monitor && zmq_connect(dial->socket, dial->endpoint) == 0;
+}
+
+static void dial_now(struct orr_zmq *z, struct orri_dial *dial, uint64_t now_ms)
+{
+    if (!dial_connect(z, dial)) {
+        orri_zmq_log(z,
+                     ORR_LOG_WARN,
+                     "%s at %s: cannot dial: %s",
+                     dial->name,
+                     dial->endpoint,
+                     zmq_strerror(zmq_errno()));
+        orri_dial_again(z, dial);
+        return;
+    }
+    dial->state = ORRI_DIAL_HELLO;
+    dial->due_ms = now_ms + ORRI_HELLO_MS;
+    orri_session_say_hello(z, &(struct orri_origin){.dial = dial, .fd = -1});
+}
+
+void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial, uint64_t now_ms)
+{
+    if (dial->state == ORRI_DIAL_UP || now_ms < dial->due_ms)
+        return;
+    if (dial->state == ORRI_DIAL_HELLO)
+        orri_dial_again(z, dial);
+    else if (orri_link_by_host(z,
+                               dial->host)) /* they dialled us, and that link stays */
+        dial->due_ms = now_ms + ORRI_BACKOFF_MAX_MS;
+    else
+        dial_now(z, dial, now_ms);
+}
