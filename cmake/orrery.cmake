@@ -29,6 +29,8 @@ function(orr_program name)
   target_link_libraries(${name} PRIVATE orr_flags ${A_LINKS})
 endfunction()
 
+add_custom_target(kernel_tests)   # all that carries the label kernel: what `make test` also builds under TSan
+
 # orr_test(name SOURCES tests/unit/test_x.c [LINKS ...] [LABELS unit] [TIMEOUT 60] [ARGS ...] [ENV A=b ...])
 #   paths are relative to the project; one ctest entry. LABELS: unit lint sim fuzz conformance integration kernel
 function(orr_test name)
@@ -48,6 +50,9 @@ function(orr_test name)
     set(A_LABELS unit)
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}" ENVIRONMENT "${A_ENV}")
+  if("kernel" IN_LIST A_LABELS)
+    add_dependencies(kernel_tests ${name})
+  endif()
 endfunction()
 
 # orr_fuzz(name SOURCES tests/fuzz/fuzz_x.c [LINKS ...])
