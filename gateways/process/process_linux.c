@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -367,7 +369,10 @@ open_state(struct orri_edge *edge, const char *path, struct orr_error *err)
         return orr_fail(err, ORR_ENOMEM, "%s: out of memory", path);
     }
     rc = open_dir(edge->state_dir, "ranks", &edge->ranks_dir, err);
-    return rc == ORR_OK ? open_dir(edge->state_dir, "logs", &edge->logs_dir, err) : rc;
+    if (rc != ORR_OK)
+        return rc;
+    spread_children(edge->ranks_dir);
+    return open_dir(edge->state_dir, "logs", &edge->logs_dir, err);
 }
 
 static enum orr_err set_config(struct orri_edge *edge,

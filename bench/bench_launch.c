@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * bench_launch.c - ranks of /bin/true launched, ended and forgotten per second, against
+ * bare posix_spawn in the same run.
+ *
+ * usage: bench_launch [launches] [at once]; prints one JSON line.
+ */
+#include <ftw.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "process_linux.h"
+
+struct bench {
+    struct orr_process *process;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    uint32_t n_ended;
+    uint32_t n_bad;
+};
+
+static enum orr_err on_found(void *arg, struct orr_list_rank_row ranks)
+{
+    (void)arg, (void)ranks;
+    return ORR_OK;
+}
+
+static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
+{
+    struct bench *b = arg;
+    struct orr_process_id id = {row->job, row->generation, row->rank};
+    if (row->state == ORR_RANK_RUNNING)
+        return ORR_OK;
+    bool is_good = row->state == ORR_RANK_EXITED && row->exit_code == 0 &&
+                   b->process->ops->forget(b->process, &id, NULL) == ORR_OK;
+    pthread_mutex_lock(&b->lock);
+    b->n_ended++;
+    b->n_bad += !is_good;
+    pthread_cond_signal(&b->ended);
+    pthread_mutex_unlock(&b->lock);
+    return ORR_OK;
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double launches_per_s(struct bench *b, uint32_t n, uint32_t at_once)
+{
+    const struct orr_rec_text command[] = {{ORR_LIT("/bin/true")}};
+    double start = now_s();
+    for (uint32_t i = 0; i < n; i++) {
+        struct orr_process_launch launch = {.id = {ORR_LIT("bench"), 1, i},
+                                            .device = ORR_NO_DEVICE,
+                                            .command = {command, 1}};
+        pthread_mutex_lock(&b->lock);
+        while (i - b->n_ended >= at_once)
+            pthread_cond_wait(&b->ended, &b->lock);
+        pthread_mutex_unlock(&b->lock);
+        if (b->process->ops->launch(b->process, &launch, NULL) != ORR_OK)
+            return 0;
+    }
+    pthread_mutex_lock(&b->lock);
+    while (b->n_ended < n)
+        pthread_cond_wait(&b->ended, &b->lock);
+    pthread_mutex_unlock(&b->lock);
+    return n / (now_s() - start);
+}
+
+static double spawns_per_s(uint32_t n, uint32_t at_once)
+{
+    char *argv[] = {(char[]){"/bin/true"}, NULL};
+    char *env[] = {NULL};
+    double start = now_s();
+    for (uint32_t i = 0, n_ended = 0; n_ended < n;) {
+        pid_t pid;
+        if (i < n && i - n_ended < at_once) {
+            if (posix_spawn(&pid, argv[0], NULL, NULL, argv, env) != 0)
+                return 0;
+            i++;
+        } else {
+            wait(NULL);
+            n_ended++;
+        }
+    }
+    return n / (now_s() - start);
+}
+
+static int
+remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], ORR_SPAWNER_ARG) == 0)
+        return orr_spawner_main(argc, argv);
+    uint32_t n = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 2000;
+    uint32_t at_once = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 32;
+    char dir[] = "/tmp/orr-bench-XXXXXX";
+    struct bench b = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                      .ended = PTHREAD_COND_INITIALIZER};
+    struct orr_error err;
+    if (!mkdtemp(dir) ||
+        orr_process_linux_open(&(struct orr_process_linux_config){.state_dir = dir},
+                               &b.process,
+                               &err) != ORR_OK)
+        return 1;
+    b.process->ops->attach(b.process,
+                           &(struct orr_process_sink){on_found, on_event, &b});
+    double spawns = spawns_per_s(n, at_once);
+    double launches = launches_per_s(&b, n, at_once);
+    b.process->ops->attach(b.process, NULL);
+    b.process->ops->close(b.process);
+    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    printf("{\"bench\":\"launch\",\"launches\":%u,\"at_once\":%u,\"failed\":%u,"
+           "\"launches_per_s\":%.0f,\"posix_spawn_per_s\":%.0f,\"ratio\":%.2f}\n",
+           n,
+           at_once,
+           b.n_bad,
+           launches,
+           spawns,
+           launches / spawns);
+    return b.n_bad || launches <= 0;
+}
