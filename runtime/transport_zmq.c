@@ -17,7 +17,6 @@
 enum {
     LINKS_MAX = 4096,
     QUEUE_BYTES_MAX = 16 << 20,
-    HEARTBEAT_MS = 500,
     STOP_LINGER_MS = 250,
     FRAMES_AT_ONCE = 64, /* from one socket, before the others get their turn */
     BLOCKED_RETRY_MS = 1,
@@ -264,11 +263,11 @@ static enum orr_err open_sockets(struct orr_zmq *z, struct orr_error *err)
             err, ORR_ENOMEM, "%s: no sockets: %s", z->host, strerror(errno));
     zmq_ctx_set(z->context, ZMQ_MAX_SOCKETS, 16 + 4 * ORR_ZMQ_DIALS_MAX);
     z->router = zmq_socket(z->context, ZMQ_ROUTER);
-    if (!z->router || orri_zmq_options(z, z->router) != ORR_OK ||
+    if (!z->router || orri_zmq_options(z->router, z->heartbeat_ms) != ORR_OK ||
         zmq_setsockopt(z->router, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes)) != 0)
         return orr_fail(
             err, ORR_ENOMEM, "%s: no sockets: %s", z->host, zmq_strerror(zmq_errno()));
-    z->monitor = orri_zmq_watch(z, z->router);
+    z->monitor = orri_zmq_watch(z->context, z->router, ZMQ_EVENT_DISCONNECTED);
     if (!z->monitor)
         return orr_fail(
             err, ORR_ENOMEM, "%s: no sockets: %s", z->host, zmq_strerror(zmq_errno()));
@@ -291,7 +290,7 @@ static struct orr_zmq *zmq_alloc(const struct orr_zmq_config *config)
     z->links_max = config->links_max ? config->links_max : LINKS_MAX;
     z->queue_bytes_max =
         queue_bytes_max > ORR_FRAME_MAX ? queue_bytes_max : ORR_FRAME_MAX;
-    z->heartbeat_ms = config->heartbeat_ms ? config->heartbeat_ms : HEARTBEAT_MS;
+    z->heartbeat_ms = config->heartbeat_ms ? config->heartbeat_ms : ORRI_HEARTBEAT_MS;
     z->log = config->log;
     z->log_arg = config->log_arg;
     z->ready_end = &z->ready;

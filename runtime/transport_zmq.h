@@ -17,10 +17,11 @@
 #define ORR_TRANSPORT_ZMQ_H
 
 #include "transport.h"
+#include "transport_zmq_socket.h"
 
 struct orr_zmq;
 
-enum { ORR_ENDPOINT_MAX = 256, ORR_ZMQ_DIALS_MAX = 64 };
+enum { ORR_ZMQ_DIALS_MAX = 64 };
 
 struct orr_zmq_config {
     struct orr_system *system; /* borrowed: outlives the transport's stop */

@@ -44,9 +44,9 @@ void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial)
 static bool dial_connect(struct orr_zmq *z, struct orri_dial *dial)
 {
     dial->socket = zmq_socket(z->context, ZMQ_DEALER);
-    if (!dial->socket || orri_zmq_options(z, dial->socket) != ORR_OK)
+    if (!dial->socket || orri_zmq_options(dial->socket, z->heartbeat_ms) != ORR_OK)
         return false;
-    dial->monitor = orri_zmq_watch(z, dial->socket);
+    dial->monitor = orri_zmq_watch(z->context, dial->socket, ZMQ_EVENT_DISCONNECTED);
     return dial->monitor && zmq_connect(dial->socket, dial->endpoint) == 0;
 }
 

@@ -11,6 +11,7 @@
 #define ORR_TRANSPORT_ZMQ_IMPL_H
 
 #include "transport_zmq.h"
+#include "transport_zmq_socket.h"
 #include "wire.h"
 
 #include <pthread.h>
@@ -136,7 +137,6 @@ struct orr_zmq {
     uint64_t probe_ms; /* when the links that look dead are probed next */
     uint64_t sweep_ms; /* when all accepted links are probed next */
     uint64_t random;
-    unsigned long n_watches;
     uint64_t log_second; /* in which n_logged lines were written or left out */
     unsigned n_logged;
 
@@ -151,15 +151,6 @@ struct orr_zmq {
 uint64_t orri_zmq_now_ms(void);
 void orri_zmq_log(struct orr_zmq *z, enum orr_log_level level, const char *fmt, ...)
     ORR_PRINTF(3, 4);
-
-/* transport_zmq_socket.c */
-ORR_NODISCARD enum orr_err orri_zmq_options(struct orr_zmq *z, void *socket);
-ORR_NODISCARD enum orr_err
-orri_endpoint_check(const char *endpoint, bool is_listening, struct orr_error *err);
-/* A PAIR that tells when a connection of socket has ended.  NULL: out of sockets. */
-void *orri_zmq_watch(struct orr_zmq *z, void *socket);
-/* The next ended connection's fd; false when there is none. */
-bool orri_zmq_watch_next(void *monitor, int *ret_fd);
 
 /* transport_zmq_link.c */
 struct orri_link *orri_link_by_host(struct orr_zmq *z, uint64_t host);

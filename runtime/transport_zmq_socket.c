@@ -7,19 +7,31 @@
  * written in.  What is left to do here is to hear of it: ROUTER and DEALER hide it from
  * their user, their monitors do not.
  */
-#include "transport_zmq_impl.h"
+#include "transport_zmq_socket.h"
+
+#include "wire.h"
 
 #include <arpa/inet.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <zmq.h>
 
-enum { FRAMES_IN_FLIGHT = 32, HANDSHAKE_MS = 5000, MISSED_BEATS = 4, BACKLOG = 1024 };
+enum {
+    FRAMES_IN_FLIGHT = 32,
+    HANDSHAKE_MS = 5000,
+    CONNECT_MS = 3000,
+    RECONNECT_MS = 100,
+    RECONNECT_MAX_MS = 500,
+    MISSED_BEATS = 4,
+    BACKLOG = 1024
+};
 
-enum orr_err orri_zmq_options(struct orr_zmq *z, void *socket)
+enum orr_err orri_zmq_options(void *socket, uint32_t heartbeat_ms)
 {
-    int beat = (int)z->heartbeat_ms;
+    int beat = (int)heartbeat_ms;
     const struct {
         int name;
         int value;
@@ -32,9 +44,9 @@ enum orr_err orri_zmq_options(struct orr_zmq *z, void *socket)
         {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
         {ZMQ_HEARTBEAT_IVL, beat},
         {ZMQ_HEARTBEAT_TIMEOUT, beat * MISSED_BEATS},
-        {ZMQ_CONNECT_TIMEOUT, ORRI_HELLO_MS},
-        {ZMQ_RECONNECT_IVL, ORRI_BACKOFF_MIN_MS},
-        {ZMQ_RECONNECT_IVL_MAX, ORRI_BACKOFF_MAX_MS / 4},
+        {ZMQ_CONNECT_TIMEOUT, CONNECT_MS},
+        {ZMQ_RECONNECT_IVL, RECONNECT_MS},
+        {ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS},
         {ZMQ_TCP_KEEPALIVE, 1},
         {ZMQ_IPV6, 0},
         {ZMQ_BACKLOG, BACKLOG},
@@ -158,13 +170,13 @@ orri_endpoint_check(const char *endpoint, bool is_listening, struct orr_error *e
 
 /* ---- monitors ---- */
 
-void *orri_zmq_watch(struct orr_zmq *z, void *socket)
+void *orri_zmq_watch(void *context, void *socket, int events)
 {
+    static _Atomic unsigned long n_watches;
     char name[64]; /* never used twice: libzmq forgets an old one in its own time */
-    snprintf(name, sizeof(name), "inproc://watch-%lu", z->n_watches++);
     int linger = 0;
-    int events = ZMQ_EVENT_DISCONNECTED;
-    void *pair = zmq_socket(z->context, ZMQ_PAIR);
+    snprintf(name, sizeof(name), "inproc://watch-%lu", n_watches++);
+    void *pair = zmq_socket(context, ZMQ_PAIR);
     if (!pair)
         return NULL;
     if (zmq_setsockopt(pair, ZMQ_LINGER, &linger, sizeof(linger)) != 0 ||
@@ -175,18 +187,18 @@ void *orri_zmq_watch(struct orr_zmq *z, void *socket)
     return pair;
 }
 
-bool orri_zmq_watch_next(void *monitor, int *ret_fd)
+bool orri_zmq_watch_next(void *watch, int *ret_value)
 {
     struct {
         uint8_t event[2];
         uint8_t value[4];
     } word;
     char endpoint[ORR_ENDPOINT_MAX];
-    if (zmq_recv(monitor, &word, sizeof(word), ZMQ_DONTWAIT) != sizeof(word))
+    if (zmq_recv(watch, &word, sizeof(word), ZMQ_DONTWAIT) != sizeof(word))
         return false;
-    (void)zmq_recv(monitor, endpoint, sizeof(endpoint), ZMQ_DONTWAIT);
-    int32_t fd;
-    memcpy(&fd, word.value, sizeof(fd));
-    *ret_fd = fd;
+    (void)zmq_recv(watch, endpoint, sizeof(endpoint), ZMQ_DONTWAIT);
+    int32_t value;
+    memcpy(&value, word.value, sizeof(value));
+    *ret_value = value;
     return true;
 }

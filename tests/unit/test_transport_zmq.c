@@ -330,6 +330,7 @@ static void restarted_listener_is_dialled_again(void **state)
     host_start(&parent, "parent", 2, endpoint, NULL, NULL);
     assert_true(fake_wait(&child.system, &child.system.ups, 2));
     assert_int_equal(child.system.peer_incarnation, 2);
+    assert_true(fake_wait(&parent.system, &parent.system.ups, 1));
     ask_both_ways(&parent, "parent", &child, "child");
     host_stop(&child);
     host_stop(&parent);
