@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cluster.c - the cluster actor: what it accepts, and its ties to the region.
+ *
+ * START       registers with the region, with the jobs it has actors for (none after a
+ * restart), until it is answered OPERATION   one tick per heartbeat: watch nodes, check
+ * orphans, send the summary; also soon after each change FAILURES    a region that does
+ * not know it (ESTALE) gets a new registration.  Jobs that the region does not list in
+ * its answer are stopped: it has given them up.
+ */
+#include "cluster_state.h"
+
+enum { ASK_MS = 2000, SUMMARY_SOON_MS = 20 };
+
+ORR_HANDLER(cluster, cluster_registered)
+ORR_HANDLER(cluster, node_register)
+ORR_HANDLER(cluster, node_heartbeat)
+ORR_HANDLER(cluster, job_assign)
+ORR_HANDLER(cluster, job_stop)
+ORR_HANDLER(cluster, job_released)
+ORR_HANDLER(cluster, log_read)
+ORR_HANDLER(cluster, down)
+ORR_HANDLER(cluster, ack)
+ORR_HANDLER(cluster, failed)
+ORR_HANDLER(cluster, timer)
+
+static struct orr_str node_key(const void *item)
+{
+    return orr_str(((const struct cluster_node *)item)->name);
+}
+
+static struct orr_str job_key(const void *item)
+{
+    return orr_str(((const struct cluster_job *)item)->key);
+}
+
+static void cluster_fini(void *state)
+{
+    struct cluster *self = state;
+    orr_map_fini(&self->nodes_by_name);
+    orr_map_fini(&self->jobs_by_key);
+    orr_pool_fini(&self->nodes);
+    orr_pool_fini(&self->jobs);
+    orr_pool_fini(&self->holds);
+    orr_block_fini(&self->spec);
+    orr_block_fini(&self->view);
+    orr_block_fini(&self->places);
+    orr_block_fini(&self->list);
+}
+
+static uint32_t default_to(uint32_t value, uint32_t otherwise)
+{
+    return value ? value : otherwise;
+}
+
+static enum orr_err take_storage(struct cluster *self)
+{
+    uint32_t nodes = self->args.nodes_max;
+    uint32_t jobs = self->args.jobs_max;
+    size_t rows = nodes * sizeof(struct orr_rec_node_row);
+    size_t claims = jobs * sizeof(struct orr_rec_job_claim);
+    enum orr_err err = orr_pool_init(&self->nodes, sizeof(struct cluster_node), nodes);
+    if (err == ORR_OK)
+        err = orr_pool_init(&self->jobs, sizeof(struct cluster_job), jobs);
+    if (err == ORR_OK)
+        err =
+            orr_pool_init(&self->holds, sizeof(struct cluster_hold), jobs * 4 + nodes);
+    if (err == ORR_OK)
+        err = orr_map_init(&self->nodes_by_name, &self->nodes, node_key);
+    if (err == ORR_OK)
+        err = orr_map_init(&self->jobs_by_key, &self->jobs, job_key);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->spec, CLUSTER_SPEC_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->view, nodes * sizeof(struct place_node));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->places,
+                             self->args.world_max * sizeof(struct orr_rec_rank_place));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->list, rows > claims ? rows : claims);
+    return err;
+}
+
+static enum orr_err cluster_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct cluster *self = state;
+    self->args = *(const struct orr_cluster_args *)args;
+    self->args.nodes_max = default_to(self->args.nodes_max, 256);
+    self->args.jobs_max = default_to(self->args.jobs_max, 4096);
+    self->args.world_max = default_to(self->args.world_max, 4096);
+    self->args.heartbeat_ms = default_to(self->args.heartbeat_ms, 500);
+    self->args.suspect_ms = default_to(self->args.suspect_ms, 2000);
+    self->args.lease_ms = default_to(self->args.lease_ms, 30000);
+    enum orr_err err = take_storage(self);
+    if (err != ORR_OK) {
+        cluster_fini(self);
+        return orr_refuse(ctx,
+                          err,
+                          "cluster %s: no memory for %u nodes and %u jobs",
+                          self->args.cluster,
+                          self->args.nodes_max,
+                          self->args.jobs_max);
+    }
+    char path[ORR_NAME_MAX + 2];
+    snprintf(path, sizeof(path), "/%s", self->args.region);
+    self->region = orr_addr_named(orr_str(self->args.region_host), orr_str(path));
+    cluster_send_register(ctx, self);
+    orr_timer_set(ctx, CLUSTER_T_TICK, self->args.heartbeat_ms, 0);
+    return ORR_OK;
+}
+
+/* ---- the region ---- */
+
+void cluster_send_register(struct orr_ctx *ctx, struct cluster *self)
+{
+    if (self->is_registering)
+        return;
+    struct orr_rec_job_claim *claims = self->list.at;
+    uint32_t n = 0;
+    for (struct cluster_job *job = NULL;
+         (job = orr_pool_next(&self->jobs, job)) != NULL;) {
+        job->is_claimed = job->state == CLUSTER_JOB_LIVE;
+        if (job->is_claimed)
+            claims[n++] = (struct orr_rec_job_claim){.job = orr_str(job->job),
+                                                     .generation = job->generation};
+    }
+    self->is_registering = true;
+    orr_ask(ctx,
+            self->region,
+            ASK_MS,
+            cluster_tag(CLUSTER_TAG_REGISTER, 0, 0),
+            cluster_register,
+            .cluster = orr_str(self->args.cluster),
+            .jobs = {claims, n});
+}
+
+static void send_summary(struct orr_ctx *ctx, struct cluster *self)
+{
+    self->is_summary_due = false;
+    if (self->is_registered)
+        orr_ask(ctx,
+                self->region,
+                ASK_MS,
+                cluster_tag(CLUSTER_TAG_SUMMARY, 0, 0),
+                cluster_summary,
+                .cluster = orr_str(self->args.cluster),
+                .jobs = self->jobs.n_used,
+                .nodes = cluster_node_rows(ctx, self));
+}
+
+void cluster_changed(struct orr_ctx *ctx, struct cluster *self)
+{
+    if (self->is_summary_due)
+        return;
+    self->is_summary_due = true; /* a large cluster's summary is dear: less often */
+    orr_timer_set(ctx, CLUSTER_T_SUMMARY, SUMMARY_SOON_MS + self->nodes.n_used / 4, 0);
+}
+
+static bool is_in(const struct orr_msg_cluster_registered *msg,
+                  const struct cluster_job *job)
+{
+    for (uint32_t i = 0; i < msg->jobs.n; i++)
+        if (msg->jobs.at[i].generation == job->generation &&
+            orr_str_eq(msg->jobs.at[i].job, orr_str(job->job)))
+            return true;
+    return false;
+}
+
+static enum orr_err
+cluster_on_cluster_registered(struct orr_ctx *ctx,
+                              struct cluster *self,
+                              const struct orr_msg_cluster_registered *msg)
+{
+    self->is_registering = false;
+    self->is_registered = true;
+    orr_log(ctx, ORR_LOG_INFO, "registered with %s", self->args.region);
+    for (struct cluster_job *job = NULL;
+         (job = orr_pool_next(&self->jobs, job)) != NULL;) {
+        if (job->state == CLUSTER_JOB_LIVE && job->is_claimed && !is_in(msg, job))
+            orr_send(ctx,
+                     job->addr,
+                     job_stop,
+                     .job = orr_str(job->job),
+                     .generation = job->generation,
+                     .why = ORR_LIT("the region does not know this generation"));
+    }
+    cluster_orphans_check(ctx, self);
+    send_summary(ctx, self);
+    return ORR_OK;
+}
+
+/* ---- nodes ---- */
+
+static enum orr_err cluster_on_node_register(struct orr_ctx *ctx,
+                                             struct cluster *self,
+                                             const struct orr_msg_node_register *msg)
+{
+    return cluster_node_register(ctx, self, msg);
+}
+
+static enum orr_err cluster_on_node_heartbeat(struct orr_ctx *ctx,
+                                              struct cluster *self,
+                                              const struct orr_msg_node_heartbeat *msg)
+{
+    return cluster_node_heartbeat(ctx, self, msg);
+}
+
+static enum orr_err cluster_on_log_read(struct orr_ctx *ctx,
+                                        struct cluster *self,
+                                        const struct orr_msg_log_read *msg)
+{
+    const struct cluster_node *node = cluster_node_find(self, msg->node);
+    if (!node || orr_addr_is_none(node->addr))
+        return orr_refuse(
+            ctx,
+            ORR_ENOENT,
+            "node %.*s has the log and is not here now; try again when it is back",
+            ORR_STR_ARGS(msg->node));
+    orr_relay(ctx, node->addr);
+    return ORR_OK;
+}
+
+/* ---- jobs ---- */
+
+static enum orr_err cluster_on_job_assign(struct orr_ctx *ctx,
+                                          struct cluster *self,
+                                          const struct orr_msg_job_assign *msg)
+{
+    return cluster_job_assign(ctx, self, msg);
+}
+
+static enum orr_err cluster_on_job_stop(struct orr_ctx *ctx,
+                                        struct cluster *self,
+                                        const struct orr_msg_job_stop *msg)
+{
+    const struct cluster_job *job = cluster_job_find(self, msg->job, msg->generation);
+    if (!job || job->state != CLUSTER_JOB_LIVE)
+        return orr_refuse(ctx,
+                          ORR_ENOENT,
+                          "cluster %s has no actor of job %.*s",
+                          self->args.cluster,
+                          ORR_STR_ARGS(msg->job));
+    orr_relay(ctx, job->addr);
+    return ORR_OK;
+}
+
+static enum orr_err cluster_on_job_released(struct orr_ctx *ctx,
+                                            struct cluster *self,
+                                            const struct orr_msg_job_released *msg)
+{
+    struct cluster_job *job = cluster_job_find(self, msg->job, msg->generation);
+    struct cluster_node *node = cluster_node_find(self, msg->node);
+    struct cluster_hold *hold = job ? orr_pool_at(&self->holds, job->first_hold) : NULL;
+    while (hold && orr_pool_at(&self->nodes, hold->node) != node)
+        hold = orr_pool_at(&self->holds, hold->next);
+    if (hold)
+        cluster_hold_drop(self, hold);
+    cluster_changed(ctx, self);
+    return ORR_OK;
+}
+
+static enum orr_err cluster_on_down(struct orr_ctx *ctx,
+                                    struct cluster *self,
+                                    const struct orr_msg_down *msg)
+{
+    cluster_job_gone(ctx, self, msg);
+    return ORR_OK;
+}
+
+/* ---- answers and time ---- */
+
+static enum orr_err
+cluster_on_ack(struct orr_ctx *ctx, struct cluster *self, const struct orr_msg_ack *msg)
+{
+    (void)msg;
+    if (ctx->tag >> 56 == CLUSTER_TAG_FORGET)
+        cluster_forgotten(
+            ctx, self, (uint32_t)ctx->tag, (uint32_t)(ctx->tag >> 32) & 0xffffff);
+    return ORR_OK;
+}
+
+static enum orr_err cluster_on_failed(struct orr_ctx *ctx,
+                                      struct cluster *self,
+                                      const struct orr_msg_failed *msg)
+{
+    uint32_t seq = (uint32_t)(ctx->tag >> 32) & 0xffffff;
+    switch (ctx->tag >> 56) {
+    case CLUSTER_TAG_REGISTER:
+        self->is_registering = false; /* the tick tries again */
+        break;
+    case CLUSTER_TAG_SUMMARY:
+        if (msg->code == ORR_ESTALE) {
+            self->is_registered = false;
+            cluster_send_register(ctx, self);
+        }
+        break;
+    case CLUSTER_TAG_CHECK: {
+        struct cluster_job *job = orr_pool_at(&self->jobs, (uint32_t)ctx->tag);
+        if (job && (job->seq & 0xffffff) == seq && job->state == CLUSTER_JOB_ORPHAN &&
+            (msg->code == ORR_ESTALE || msg->code == ORR_ENOENT))
+            job->state = CLUSTER_JOB_DOOMED;
+        break;
+    }
+    default:
+        break;
+    }
+    return ORR_OK;
+}
+
+static enum orr_err cluster_on_timer(struct orr_ctx *ctx,
+                                     struct cluster *self,
+                                     const struct orr_msg_timer *msg)
+{
+    if (msg->id == CLUSTER_T_SUMMARY) {
+        send_summary(ctx, self);
+        return ORR_OK;
+    }
+    cluster_nodes_watch(ctx, self);
+    cluster_orphans_check(ctx, self);
+    if (self->is_registered)
+        send_summary(ctx, self);
+    else
+        cluster_send_register(ctx, self);
+    orr_timer_set(ctx, CLUSTER_T_TICK, self->args.heartbeat_ms, 0);
+    return ORR_OK;
+}
+
+static const struct orr_handler handlers[] = {
+    /*     actor    message             accepted in    role            on overflow */
+    ORR_ON(cluster, cluster_registered, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, node_register, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, node_heartbeat, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_COALESCE),
+    ORR_ON(cluster, job_assign, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, job_stop, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, job_released, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(cluster, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, down, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(cluster, ack, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+
+const struct orr_actor_type orr_cluster_type = {
+    .name = "cluster",
+    .state_size = sizeof(struct cluster),
+    .args_size = sizeof(struct orr_cluster_args),
+    .init = cluster_init,
+    .fini = cluster_fini,
+    .handlers = handlers,
+    .n_handlers = ORR_ARRAY_SIZE(handlers),
+    .supervision = {ORR_ONE_FOR_ONE,
+                    .intensity = 100,
+                    .period_ms = 10000,
+                    .backoff_min_ms = 100,
+                    .backoff_max_ms = 5000},
+};

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cluster_nodes.c - the nodes: registration, heartbeats, silence.
+ *
+ * UP -> UNKNOWN after suspect_ms of silence; nothing is concluded from that.  UNKNOWN
+ * -> LOST only by the lease rule: the node was silent for lease_ms and this cluster
+ * hears at least half of its nodes (docs/adr/0010-node-loss.md).  A node that registers
+ * again is UP whatever it was, and what it lists is what lives there.
+ */
+#include "cluster_state.h"
+
+struct cluster_node *cluster_node_find(const struct cluster *self, struct orr_str name)
+{
+    return orr_map_find(&self->nodes_by_name, name);
+}
+
+struct cluster_node *
+cluster_node_get(struct orr_ctx *ctx, struct cluster *self, struct orr_str name)
+{
+    struct cluster_node *node = cluster_node_find(self, name);
+    if (node)
+        return node;
+    node = name.len < ORR_NAME_MAX ? orr_pool_take(&self->nodes) : NULL;
+    if (!node)
+        return NULL;
+    orr_str_copy(node->name, sizeof(node->name), name);
+    node->state = ORR_NODE_UNKNOWN;
+    node->seen_ms = orr_now_ms(ctx);
+    orr_map_add(&self->nodes_by_name, node);
+    return node;
+}
+
+static void
+tell_jobs(struct orr_ctx *ctx, struct cluster *self, const struct cluster_node *node)
+{
+    uint32_t index = orr_pool_index(&self->nodes, node);
+    for (struct cluster_hold *hold = NULL;
+         (hold = orr_pool_next(&self->holds, hold)) != NULL;) {
+        const struct cluster_job *job = orr_pool_at(&self->jobs, hold->job);
+        if (hold->node == index && job->state == CLUSTER_JOB_LIVE)
+            orr_send(ctx,
+                     job->addr,
+                     node_changed,
+                     .node = orr_str(node->name),
+                     .state = node->state,
+                     .addr = node->addr);
+    }
+}
+
+static void set_state(struct orr_ctx *ctx,
+                      struct cluster *self,
+                      struct cluster_node *node,
+                      uint32_t state)
+{
+    if (node->state != state)
+        orr_log(ctx,
+                state == ORR_NODE_UP ? ORR_LOG_INFO : ORR_LOG_WARN,
+                "node %s is %s",
+                node->name,
+                orr_node_state_name(state));
+    node->state = state;
+    tell_jobs(ctx, self, node);
+    cluster_changed(ctx, self);
+}
+
+static void set_devices(struct cluster_node *node,
+                        const struct orr_msg_node_register *msg)
+{
+    memset(node->devices, 0, sizeof(node->devices));
+    for (uint32_t i = 0; i < msg->devices.n; i++) {
+        const struct orr_rec_device_row *row = &msg->devices.at[i];
+        if (row->index >= CLUSTER_DEVICES_MAX)
+            continue;
+        struct cluster_device *device = &node->devices[row->index];
+        device->is_there = true;
+        device->is_healthy = row->is_healthy;
+        device->memory_bytes = row->memory_bytes;
+        orr_str_copy(device->type, sizeof(device->type), row->type);
+    }
+    node->slots = msg->slots;
+}
+
+/* What the node lists is held; what it does not list and has no actor to ask about it
+ * is free. */
+static enum orr_err take_rows(struct orr_ctx *ctx,
+                              struct cluster *self,
+                              struct cluster_node *node,
+                              const struct orr_msg_node_register *msg)
+{
+    uint32_t index = orr_pool_index(&self->nodes, node);
+    for (struct cluster_hold *hold = NULL;
+         (hold = orr_pool_next(&self->holds, hold)) != NULL;)
+        hold->is_present = false;
+    for (uint32_t i = 0; i < msg->ranks.n; i++) {
+        const struct orr_rec_rank_row *row = &msg->ranks.at[i];
+        struct cluster_job *job = cluster_job_get(self, row->job, row->generation);
+        struct cluster_hold *hold = job ? cluster_hold_get(self, job, node) : NULL;
+        if (!hold)
+            return orr_refuse(ctx,
+                              ORR_ENOSPC,
+                              "cluster %s holds at most %u jobs; raise jobs_max",
+                              self->args.cluster,
+                              self->jobs.cap);
+        bool is_first = !hold->is_present;
+        hold->is_present = true;
+        if (hold->is_placed && job->state == CLUSTER_JOB_LIVE)
+            continue;
+        if (is_first)
+            cluster_hold_clear(self, hold);
+        cluster_hold_add(self, hold, row->device);
+    }
+    for (struct cluster_hold *hold = NULL;
+         (hold = orr_pool_next(&self->holds, hold)) != NULL;) {
+        struct cluster_job *job = orr_pool_at(&self->jobs, hold->job);
+        if (hold->node != index || hold->is_present || job->state == CLUSTER_JOB_LIVE)
+            continue;
+        cluster_hold_drop(self, hold);
+        if (job->first_hold == ORR_NONE)
+            cluster_job_drop(self, job);
+    }
+    return ORR_OK;
+}
+
+enum orr_err cluster_node_register(struct orr_ctx *ctx,
+                                   struct cluster *self,
+                                   const struct orr_msg_node_register *msg)
+{
+    struct cluster_node *node = cluster_node_get(ctx, self, msg->node);
+    if (!node)
+        return orr_refuse(ctx,
+                          ORR_ENOSPC,
+                          "cluster %s has room for %u nodes; raise nodes_max",
+                          self->args.cluster,
+                          self->nodes.cap);
+    bool is_same_host = node->addr.host == ctx->from.host;
+    if (is_same_host && ctx->from.incarnation < node->incarnation)
+        return orr_refuse(ctx, ORR_ESTALE, "node %s has restarted since", node->name);
+    if (!is_same_host && !orr_addr_is_none(node->addr) && node->state == ORR_NODE_UP)
+        return orr_refuse(ctx,
+                          ORR_EEXIST,
+                          "another host is node %s already; give this one its own name",
+                          node->name);
+    char path[3 * ORR_NAME_MAX + 4];
+    snprintf(path,
+             sizeof(path),
+             "/%s/%s/%s",
+             self->args.region,
+             self->args.cluster,
+             node->name);
+    enum orr_err err = take_rows(ctx, self, node, msg);
+    if (err != ORR_OK)
+        return err;
+    node->addr =
+        (struct orr_addr){.host = ctx->from.host, .slot = orr_hash(orr_str(path))};
+    node->incarnation = ctx->from.incarnation;
+    node->seen_ms = orr_now_ms(ctx);
+    node->ranks = msg->ranks.n;
+    set_devices(node, msg);
+    set_state(ctx, self, node, ORR_NODE_UP);
+    orr_reply(ctx,
+              node_registered,
+              .heartbeat_ms = self->args.heartbeat_ms,
+              .lease_ms = self->args.lease_ms);
+    return ORR_OK;
+}
+
+enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
+                                    struct cluster *self,
+                                    const struct orr_msg_node_heartbeat *msg)
+{
+    struct cluster_node *node = cluster_node_find(self, msg->node);
+    bool is_known = node && node->addr.host == ctx->from.host &&
+                    node->incarnation == ctx->from.incarnation &&
+                    node->state != ORR_NODE_LOST;
+    if (!is_known)
+        return orr_refuse(
+            ctx, ORR_ESTALE, "node %.*s is not registered", ORR_STR_ARGS(msg->node));
+    node->seen_ms = orr_now_ms(ctx);
+    node->ranks = msg->ranks;
+    if (node->state == ORR_NODE_UNKNOWN)
+        set_state(ctx, self, node, ORR_NODE_UP);
+    return ORR_OK;
+}
+
+void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
+{
+    uint32_t n_up = 0;
+    for (struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;) {
+        uint64_t silent_ms = orr_now_ms(ctx) - node->seen_ms;
+        if (node->state == ORR_NODE_UP && silent_ms > self->args.suspect_ms)
+            set_state(ctx, self, node, ORR_NODE_UNKNOWN);
+        n_up += node->state == ORR_NODE_UP;
+    }
+    if (n_up * 2 < self->nodes.n_used)
+        return; /* perhaps it is we who are cut off */
+    for (struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;)
+        if (node->state == ORR_NODE_UNKNOWN &&
+            orr_now_ms(ctx) - node->seen_ms > self->args.lease_ms)
+            set_state(ctx, self, node, ORR_NODE_LOST);
+}
+
+static void node_row(const struct orr_ctx *ctx,
+                     const struct cluster *self,
+                     const struct cluster_node *node,
+                     struct orr_rec_node_row *ret_row)
+{
+    *ret_row = (struct orr_rec_node_row){
+        .cluster = orr_str(self->args.cluster),
+        .node = orr_str(node->name),
+        .state = node->state,
+        .slots = node->slots,
+        .slots_free =
+            node->slots > node->slots_used ? node->slots - node->slots_used : 0,
+        .ranks = node->ranks,
+        .seen_ms = orr_now_ms(ctx) - node->seen_ms,
+    };
+    for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++) {
+        const struct cluster_device *device = &node->devices[i];
+        if (!device->is_there)
+            continue;
+        ret_row->gpus++;
+        ret_row->gpus_free += device->is_healthy && !(node->used >> i & 1);
+        if (ret_row->gpus == 1 || device->memory_bytes < ret_row->gpu_memory_bytes)
+            ret_row->gpu_memory_bytes = device->memory_bytes;
+        ret_row->gpu_type = orr_str(device->type);
+    }
+}
+
+struct orr_list_node_row cluster_node_rows(const struct orr_ctx *ctx,
+                                           struct cluster *self)
+{
+    struct orr_rec_node_row *rows = self->list.at;
+    uint32_t n = 0;
+    for (struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;)
+        node_row(ctx, self, node, &rows[n++]);
+    return (struct orr_list_node_row){rows, n};
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cluster_state.h - the cluster actor's state, shared by its files.
+ *
+ * A hold is what one (job, generation) occupies on one node.  Invariants: a device is
+ * in at most one hold; a hold is there before the launch is permitted and goes only
+ * when no rank of it can live (job_released, or the node forgot it).
+ */
+#ifndef ORR_CLUSTER_STATE_H
+#define ORR_CLUSTER_STATE_H
+
+#include "cluster.h"
+#include "cluster_place.h"
+#include "orrery/map.h"
+
+enum { CLUSTER_DEVICES_MAX = 64, CLUSTER_SPEC_BYTES = 256 << 10 };
+enum cluster_timer { CLUSTER_T_TICK = 1, CLUSTER_T_SUMMARY };
+enum cluster_tag {
+    CLUSTER_TAG_REGISTER = 1,
+    CLUSTER_TAG_SUMMARY,
+    CLUSTER_TAG_CHECK,
+    CLUSTER_TAG_STOP,
+    CLUSTER_TAG_FORGET
+};
+
+struct cluster_device {
+    uint64_t memory_bytes;
+    bool is_healthy;
+    bool is_there;
+    char type[32];
+};
+
+struct cluster_node {
+    char name[ORR_NAME_MAX];
+    struct orr_addr addr; /* named; none: only heard of in a recovery */
+    uint32_t incarnation;
+    uint32_t state; /* enum orr_node_state */
+    uint64_t seen_ms;
+    uint64_t used; /* devices in holds */
+    uint32_t slots;
+    uint32_t slots_used;
+    uint32_t ranks;
+    struct cluster_device devices[CLUSTER_DEVICES_MAX]; /* by index on the node */
+};
+
+enum cluster_job_state {
+    CLUSTER_JOB_LIVE,   /* has an actor */
+    CLUSTER_JOB_ORPHAN, /* has ranks on nodes and no actor: the region is asked */
+    CLUSTER_JOB_DOOMED, /* the region does not want it: being stopped and forgotten */
+};
+
+struct cluster_job {
+    char key[ORR_JOB_ID_MAX + 24]; /* "<job>/<generation>" */
+    char job[ORR_JOB_ID_MAX];
+    uint64_t generation;
+    enum cluster_job_state state;
+    bool is_claimed;      /* in the last cluster_register */
+    struct orr_addr addr; /* of the actor, while LIVE */
+    uint32_t first_hold;
+    uint32_t seq; /* of the last claim_check */
+};
+
+struct cluster_hold {
+    uint32_t next; /* of the same job; ORR_NONE at the end */
+    uint32_t job;
+    uint32_t node;
+    uint32_t slots;
+    uint64_t devices;
+    uint32_t seq;    /* of the last ranks_forget */
+    bool is_placed;  /* by a placement that an actor answers for */
+    bool is_present; /* listed by the registration that is being handled */
+};
+
+struct cluster {
+    struct orr_cluster_args args;
+    struct orr_addr region;
+    bool is_registered;
+    bool is_registering;
+    bool is_summary_due;
+    uint32_t next_seq;
+    struct orr_pool nodes;
+    struct orr_map nodes_by_name;
+    struct orr_pool jobs;
+    struct orr_map jobs_by_key;
+    struct orr_pool holds;
+    struct orr_block spec;   /* decoded struct orr_msg_job_spec */
+    struct orr_block view;   /* struct place_node[nodes_max] */
+    struct orr_block places; /* struct orr_rec_rank_place[world_max] */
+    struct orr_block list;   /* records of one message */
+};
+
+static inline uint64_t cluster_tag(enum cluster_tag kind, uint32_t index, uint32_t seq)
+{
+    return (uint64_t)kind << 56 | (uint64_t)(seq & 0xffffff) << 32 | index;
+}
+
+/* cluster_nodes.c */
+struct cluster_node *cluster_node_find(const struct cluster *self, struct orr_str name);
+/* Find or make; NULL when the table is full. */
+struct cluster_node *
+cluster_node_get(struct orr_ctx *ctx, struct cluster *self, struct orr_str name);
+enum orr_err cluster_node_register(struct orr_ctx *ctx,
+                                   struct cluster *self,
+                                   const struct orr_msg_node_register *msg);
+enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
+                                    struct cluster *self,
+                                    const struct orr_msg_node_heartbeat *msg);
+void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self);
+struct orr_list_node_row cluster_node_rows(const struct orr_ctx *ctx,
+                                           struct cluster *self);
+
+/* cluster_jobs.c */
+struct cluster_job *
+cluster_job_find(const struct cluster *self, struct orr_str job, uint64_t generation);
+/* Find or make, as an orphan; NULL when the table is full. */
+struct cluster_job *
+cluster_job_get(struct cluster *self, struct orr_str job, uint64_t generation);
+void cluster_job_drop(struct cluster *self, struct cluster_job *job);
+/* Find or make; NULL when the table is full. */
+struct cluster_hold *cluster_hold_get(struct cluster *self,
+                                      struct cluster_job *job,
+                                      struct cluster_node *node);
+void cluster_hold_add(struct cluster *self, struct cluster_hold *hold, uint32_t device);
+void cluster_hold_clear(struct cluster *self, struct cluster_hold *hold);
+void cluster_hold_drop(struct cluster *self, struct cluster_hold *hold);
+enum orr_err cluster_job_assign(struct orr_ctx *ctx,
+                                struct cluster *self,
+                                const struct orr_msg_job_assign *msg);
+void cluster_orphans_check(struct orr_ctx *ctx, struct cluster *self);
+void cluster_job_gone(struct orr_ctx *ctx,
+                      struct cluster *self,
+                      const struct orr_msg_down *msg);
+void cluster_forgotten(struct orr_ctx *ctx,
+                       struct cluster *self,
+                       uint32_t hold_index,
+                       uint32_t seq);
+
+/* cluster.c */
+void cluster_changed(struct orr_ctx *ctx,
+                     struct cluster *self); /* the summary is due */
+void cluster_send_register(struct orr_ctx *ctx, struct cluster *self);
+
+#endif

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job.c - the job actor: what it accepts.  Each handler records what it heard and lets
+ * job_step find what follows.
+ */
+#include "job_state.h"
+
+enum { AFTER_STOP_MS = 1000 };
+
+ORR_HANDLER(job, job_start)
+ORR_HANDLER(job, job_stop)
+ORR_HANDLER(job, node_changed)
+ORR_HANDLER(job, rank_update)
+ORR_HANDLER(job, rank_launched)
+ORR_HANDLER(job, ranks)
+ORR_HANDLER(job, ack)
+ORR_HANDLER(job, failed)
+ORR_HANDLER(job, timer)
+
+static void job_fini(void *state)
+{
+    struct job *self = state;
+    orr_block_fini(&self->spec);
+    orr_block_fini(&self->nodes);
+    orr_block_fini(&self->ranks);
+    orr_block_fini(&self->places);
+}
+
+static enum orr_err job_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct job *self = state;
+    self->args = *(const struct orr_job_args *)args;
+    self->phase = ORR_JOB_PLACING;
+    self->culprit.rank = -1;
+    enum orr_err err = orr_block_init(&self->spec, self->args.spec_bytes);
+    if (err == ORR_OK)
+        err =
+            orr_block_init(&self->nodes, self->args.n_nodes * sizeof(struct job_node));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->ranks, self->args.world * sizeof(struct job_rank));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->places,
+                             self->args.world * sizeof(struct orr_rec_rank_place));
+    if (err != ORR_OK) {
+        job_fini(self);
+        return err;
+    }
+    char path[2 * ORR_NAME_MAX + 3];
+    snprintf(path, sizeof(path), "/%s", self->args.region);
+    self->region = orr_addr_named(orr_str(self->args.region_host), orr_str(path));
+    snprintf(path, sizeof(path), "/%s/%s", self->args.region, self->args.cluster);
+    self->cluster =
+        (struct orr_addr){.host = ctx->self.host, .slot = orr_hash(orr_str(path))};
+    return ORR_OK;
+}
+
+static unsigned job_state_of(const void *state)
+{
+    return ((const struct job *)state)->phase;
+}
+
+static const char *job_state_name(unsigned state)
+{
+    return orr_job_phase_name(state);
+}
+
+/* From the permit on, or from the recovery: an earlier life's time is not known here.
+ */
+static void arm_limit(struct orr_ctx *ctx, const struct job *self)
+{
+    uint64_t limit = self->args.limit_ms;
+    uint64_t deadline = self->args.deadline_unix_ms;
+    if (deadline) {
+        uint64_t left = deadline > ctx->wall_ms ? deadline - ctx->wall_ms : 1;
+        limit = limit && limit < left ? limit : left;
+    }
+    if (limit)
+        orr_timer_set(ctx, JOB_T_LIMIT, limit, 0);
+}
+
+static enum orr_err job_on_job_start(struct orr_ctx *ctx,
+                                     struct job *self,
+                                     const struct orr_msg_job_start *msg)
+{
+    if (self->n_nodes)
+        return ORR_OK;
+    if (job_ranks_start(self, msg) != ORR_OK) {
+        orr_log(ctx, ORR_LOG_ERROR, "bug: the placement does not fit the arguments");
+        return ORR_ECRASH;
+    }
+    self->is_recovery = msg->is_recovery;
+    self->has_permit = msg->is_recovery; /* given to an earlier life */
+    if (self->has_permit)
+        arm_limit(ctx, self);
+    return job_step(ctx, self);
+}
+
+static enum orr_err job_on_job_stop(struct orr_ctx *ctx,
+                                    struct job *self,
+                                    const struct orr_msg_job_stop *msg)
+{
+    job_decide(ctx, self, ORR_OUTCOME_CANCELLED, msg->why);
+    return job_step(ctx, self);
+}
+
+static enum orr_err job_on_node_changed(struct orr_ctx *ctx,
+                                        struct job *self,
+                                        const struct orr_msg_node_changed *msg)
+{
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
+        struct job_node *node = job_node_at(self, i);
+        if (!orr_str_eq(orr_str(node->name), msg->node) || node->state == ORR_NODE_LOST)
+            continue;
+        node->state = msg->state;
+        node->addr = msg->addr;
+        if (msg->state != ORR_NODE_UP)
+            continue;
+        node->wants_get = true; /* it may have lost ranks while away */
+        node->talk.retry_ms = 0;
+    }
+    return job_step(ctx, self);
+}
+
+static enum orr_err job_on_rank_update(struct orr_ctx *ctx,
+                                       struct job *self,
+                                       const struct orr_msg_rank_update *msg)
+{
+    if (msg->rank.generation != self->args.generation)
+        return orr_refuse(ctx,
+                          ORR_ESTALE,
+                          "job %s is at generation %llu",
+                          self->args.job,
+                          (unsigned long long)self->args.generation);
+    if (msg->rank.rank >= self->args.world)
+        return orr_refuse(
+            ctx, ORR_EINVAL, "job %s has no rank %u", self->args.job, msg->rank.rank);
+    job_rank_apply(self, msg->rank.rank, &msg->rank);
+    return job_step(ctx, self);
+}
+
+static enum orr_err job_on_rank_launched(struct orr_ctx *ctx,
+                                         struct job *self,
+                                         const struct orr_msg_rank_launched *msg)
+{
+    enum job_ask ask;
+    bool is_region;
+    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    if (!node)
+        return ORR_OK;
+    node->launch = JOB_LAUNCH_DONE;
+    node->talk.backoff_ms = 0;
+    orr_str_copy(self->master_addr, sizeof(self->master_addr), msg->master_addr);
+    self->master_port = msg->master_port;
+    return job_step(ctx, self);
+}
+
+static enum orr_err
+job_on_ranks(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ranks *msg)
+{
+    enum job_ask ask;
+    bool is_region;
+    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    if (!node)
+        return ORR_OK;
+    node->talk.backoff_ms = 0;
+    job_ranks_heard(self, node, msg);
+    return job_step(ctx, self);
+}
+
+/* The region's answer to job_update or job_ended; code ORR_OK: acknowledged. */
+static void
+region_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t code)
+{
+    bool is_fenced = code == ORR_ESTALE || code == ORR_ENOENT;
+    if (code != ORR_OK && !is_fenced) {
+        job_back_off(ctx, &self->talk);
+        self->is_update_due = self->is_update_due || ask == JOB_ASK_UPDATE;
+        return;
+    }
+    self->talk.backoff_ms = 0;
+    if (ask == JOB_ASK_ENDED) {
+        self->is_reported = true;
+    } else if (is_fenced) { /* the job is not ours any more: leave nothing behind */
+        self->is_disowned = true;
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_CANCELLED,
+                   ORR_LIT("the region gave it to somebody else"));
+    } else if (!self->has_permit) {
+        self->has_permit = true;
+        arm_limit(ctx, self);
+    }
+}
+
+static enum orr_err
+job_on_ack(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ack *msg)
+{
+    (void)msg;
+    enum job_ask ask;
+    bool is_region;
+    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    if (ask == JOB_ASK_NONE)
+        return ORR_OK;
+    if (is_region) {
+        region_answered(ctx, self, ask, ORR_OK);
+        return job_step(ctx, self);
+    }
+    node->talk.backoff_ms = 0;
+    if (ask == JOB_ASK_FORGET)
+        node->is_forgotten = true;
+    if (ask == JOB_ASK_STOP) {
+        node->is_stop_acked =
+            true; /* ranks need a moment to end; one that never started does not */
+        node->talk.retry_ms =
+            orr_now_ms(ctx) + (node->launch == JOB_LAUNCH_DONE ? AFTER_STOP_MS : 0);
+    }
+    return job_step(ctx, self);
+}
+
+/* These refusals of a launch will not pass: the machine cannot do it. */
+static bool is_definite(uint32_t code)
+{
+    return code == ORR_EINVAL || code == ORR_ENODEV || code == ORR_ENOSPC ||
+           code == ORR_ESTALE || code == ORR_EPROTO || code == ORR_EIO ||
+           code == ORR_EPERM;
+}
+
+static enum orr_err
+job_on_failed(struct orr_ctx *ctx, struct job *self, const struct orr_msg_failed *msg)
+{
+    enum job_ask ask;
+    bool is_region;
+    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    if (ask == JOB_ASK_NONE)
+        return ORR_OK;
+    if (is_region) {
+        region_answered(ctx, self, ask, msg->code);
+        return job_step(ctx, self);
+    }
+    job_back_off(ctx, &node->talk);
+    if (ask == JOB_ASK_LAUNCH && is_definite(msg->code)) {
+        char reason[sizeof(self->reason)];
+        snprintf(reason,
+                 sizeof(reason),
+                 "%s refused the launch: %.*s",
+                 node->name,
+                 ORR_STR_ARGS(msg->text));
+        job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
+    }
+    return job_step(ctx, self);
+}
+
+static enum orr_err
+job_on_timer(struct orr_ctx *ctx, struct job *self, const struct orr_msg_timer *msg)
+{
+    if (msg->id == JOB_T_LIMIT) {
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_FAILED,
+                   ORR_LIT("time limit reached; raise time.limit or time.deadline"));
+        self->culprit.rank = -1;
+    }
+    return job_step(ctx, self);
+}
+
+#define STARTED (ORR_ANY_STATE & ~ORR_IN(ORR_JOB_PLACING))
+static const struct orr_handler handlers[] = {
+    /*     actor message      accepted in              role            on overflow */
+    ORR_ON(job, job_start, ORR_IN(ORR_JOB_PLACING), ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(job, job_stop, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, node_changed, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(job, rank_update, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, rank_launched, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, ranks, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, ack, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+
+const struct orr_actor_type orr_job_type = {
+    .name = "job",
+    .state_size = sizeof(struct job),
+    .args_size = sizeof(struct orr_job_args),
+    .init = job_init,
+    .fini = job_fini,
+    .state_of = job_state_of,
+    .state_name = job_state_name,
+    .handlers = handlers,
+    .n_handlers = ORR_ARRAY_SIZE(handlers),
+};

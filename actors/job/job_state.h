@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_state.h - the job actor's state, shared by its files.
+ *
+ * Invariants: no rank is launched before the region has acknowledged the placement; an
+ * outcome, once decided, stays; the end is reported only when no rank can be alive on a
+ * node that is not proven lost.
+ */
+#ifndef ORR_JOB_STATE_H
+#define ORR_JOB_STATE_H
+
+#include "job.h"
+#include "orrery/pool.h"
+#include "orrery/sm.h"
+
+enum job_ask {
+    JOB_ASK_NONE,
+    JOB_ASK_LAUNCH,
+    JOB_ASK_GET,
+    JOB_ASK_STOP,
+    JOB_ASK_FORGET,
+    JOB_ASK_UPDATE,
+    JOB_ASK_ENDED,
+};
+enum job_launch { JOB_LAUNCH_NONE, JOB_LAUNCH_SENT, JOB_LAUNCH_DONE };
+enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT };
+
+/* A conversation with one peer: one ask at a time, repeated after a pause that grows.
+ */
+struct job_talk {
+    enum job_ask asked; /* JOB_ASK_NONE: nothing under way */
+    uint32_t seq;       /* of that ask */
+    uint32_t backoff_ms;
+    uint64_t retry_ms; /* not before */
+};
+
+struct job_node {
+    char name[ORR_NAME_MAX];
+    struct orr_addr addr; /* none: its cluster does not know its host yet */
+    uint32_t state;       /* enum orr_node_state */
+    uint32_t n_ranks;
+    uint32_t n_open; /* ranks that have not ended */
+    enum job_launch launch;
+    struct job_talk talk;
+    bool wants_get;
+    bool is_checked; /* answered since the first failure was seen, or since the recovery
+                        began */
+    bool is_stop_acked;
+    bool is_forgotten;
+};
+
+struct job_rank {
+    uint32_t node;
+    uint32_t device;
+    uint32_t local_rank;
+    uint32_t state; /* enum orr_rank_state */
+    int64_t exit_code;
+    uint32_t signal;
+    uint64_t changed_unix_ms;
+};
+
+struct job_culprit {
+    int64_t rank; /* -1: none */
+    uint64_t changed_unix_ms;
+    int64_t exit_code;
+    uint32_t signal;
+    uint32_t node;
+    bool is_hard; /* killed, or never started: rarely the consequence of a peer's end */
+    char reason[160];
+    char tail[ORR_TAIL_MAX];
+};
+
+struct job {
+    struct orr_job_args args;
+    struct orr_addr region;
+    struct orr_addr cluster;
+    uint32_t phase; /* enum orr_job_phase */
+    bool is_recovery;
+    bool has_permit;
+    bool is_checking; /* a rank failed: hear every node before judging */
+    bool is_stopping; /* the outcome is decided */
+    bool is_ended;    /* and no rank lives */
+    bool is_reported; /* and the region knows */
+    bool is_disowned; /* the region does not want to know */
+    bool is_update_due;
+    enum orr_job_outcome outcome;
+    uint64_t limit_at_ms;
+    uint64_t step;
+    uint32_t next_seq;
+    uint32_t n_state[ORR_RANK_STATE_MAX_];
+    uint32_t n_ok;
+    uint32_t n_bad;
+    struct job_talk talk; /* with the region */
+    struct job_culprit culprit;
+    char reason[200];
+    char master_addr[64];
+    uint32_t master_port;
+    uint32_t spec_len;
+    uint32_t n_nodes;
+    struct orr_block spec;
+    struct orr_block nodes;  /* struct job_node[n_nodes] */
+    struct orr_block ranks;  /* struct job_rank[world] */
+    struct orr_block places; /* struct orr_rec_rank_place[world], for messages */
+};
+
+static inline struct job_node *job_node_at(const struct job *self, uint32_t index)
+{
+    return (struct job_node *)self->nodes.at + index;
+}
+static inline struct job_rank *job_rank_at(const struct job *self, uint32_t rank)
+{
+    return (struct job_rank *)self->ranks.at + rank;
+}
+static inline bool job_node_is_gone(const struct job_node *node)
+{
+    return node->launch == JOB_LAUNCH_NONE || node->state == ORR_NODE_LOST ||
+           node->n_open == 0;
+}
+
+/* job_ranks.c: what is known of the ranks, and what follows from it. */
+enum orr_err job_ranks_start(struct job *self, const struct orr_msg_job_start *msg);
+struct orr_list_rank_place job_places(struct job *self,
+                                      uint32_t node); /* ORR_NONE: all */
+void job_rank_apply(struct job *self,
+                    uint32_t rank,
+                    const struct orr_rec_rank_row *now);
+void job_ranks_heard(struct job *self,
+                     struct job_node *node,
+                     const struct orr_msg_ranks *msg);
+void job_decide(struct orr_ctx *ctx,
+                struct job *self,
+                enum orr_job_outcome outcome,
+                struct orr_str reason);
+enum orr_err job_judge(struct orr_ctx *ctx, struct job *self);
+
+/* job_steps.c: the next step towards each node and the region. */
+enum orr_err job_step(struct orr_ctx *ctx,
+                      struct job *self); /* judge, then ask what is due */
+struct job_node *job_answered(struct job *self,
+                              uint64_t tag,
+                              enum job_ask *ret_ask,
+                              bool *ret_is_region);
+void job_back_off(struct orr_ctx *ctx, struct job_talk *talk);
+
+#endif

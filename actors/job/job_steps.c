@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_steps.c - the next step of the plan, towards each node and the region.
+ *
+ * Nothing here remembers where in a sequence the job is.  After every message the state
+ * says what each peer still has to do (next_of); it is asked, one ask at a time per
+ * peer, and repeated until it answers.  So a lost, repeated or late message and a
+ * peer's restart need no cases of their own.
+ *
+ *   permit   job_update(launching, placement) to the region, until acknowledged
+ *   launch   rank_launch to the node of rank 0, which names the meeting point; then to
+ * all others at once watch    rank_update comes in; ranks_get where something is in
+ * doubt stop     rank_stop (which also fences launches that are still on their way),
+ * ranks_get until nothing lives end      job_released to the cluster, job_ended to the
+ * region, ranks_forget to the nodes, stop
+ */
+#include "job_state.h"
+
+enum {
+    ASK_MS = 2000,
+    LAUNCH_MS = 8000,
+    BACKOFF_MIN_MS = 100,
+    BACKOFF_MAX_MS = 2000,
+    POLL_MS = 2000,
+    GRACE_MS = 10000,
+};
+
+static uint64_t tag_of(uint32_t seq, uint32_t index)
+{
+    return (uint64_t)seq << 32 | index;
+}
+
+struct job_node *
+job_answered(struct job *self, uint64_t tag, enum job_ask *ret_ask, bool *ret_is_region)
+{
+    uint32_t index = (uint32_t)tag;
+    *ret_is_region = index == ORR_NONE;
+    *ret_ask = JOB_ASK_NONE;
+    if (!*ret_is_region && index >= self->n_nodes)
+        return NULL;
+    struct job_node *node = *ret_is_region ? NULL : job_node_at(self, index);
+    struct job_talk *talk = node ? &node->talk : &self->talk;
+    if (talk->asked == JOB_ASK_NONE || talk->seq != (uint32_t)(tag >> 32))
+        return NULL;
+    *ret_ask = talk->asked;
+    talk->asked = JOB_ASK_NONE;
+    return node;
+}
+
+void job_back_off(struct orr_ctx *ctx, struct job_talk *talk)
+{
+    talk->backoff_ms = talk->backoff_ms ? talk->backoff_ms * 2 : BACKOFF_MIN_MS;
+    if (talk->backoff_ms > BACKOFF_MAX_MS)
+        talk->backoff_ms = BACKOFF_MAX_MS;
+    talk->retry_ms =
+        orr_now_ms(ctx) + talk->backoff_ms / 2 + orr_random(ctx) % talk->backoff_ms;
+}
+
+static enum job_ask next_of(const struct job *self, const struct job_node *node)
+{
+    if (node->state == ORR_NODE_LOST || orr_addr_is_none(node->addr))
+        return JOB_ASK_NONE;
+    if (self->is_reported)
+        return node->launch != JOB_LAUNCH_NONE && !node->is_forgotten ? JOB_ASK_FORGET
+                                                                      : JOB_ASK_NONE;
+    if (self->is_ended || !self->has_permit)
+        return JOB_ASK_NONE;
+    if (self->is_stopping) {
+        if (job_node_is_gone(node))
+            return JOB_ASK_NONE;
+        return node->is_stop_acked ? JOB_ASK_GET : JOB_ASK_STOP;
+    }
+    if (node->wants_get && node->n_open > 0 && node->launch != JOB_LAUNCH_NONE)
+        return JOB_ASK_GET;
+    if (node->launch == JOB_LAUNCH_DONE || self->is_checking)
+        return JOB_ASK_NONE;
+    bool is_master =
+        job_rank_at(self, 0)->node == (uint32_t)(node - job_node_at(self, 0));
+    return is_master || self->master_addr[0] ? JOB_ASK_LAUNCH : JOB_ASK_NONE;
+}
+
+static void
+ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_t tag)
+{
+    uint32_t index = (uint32_t)(node - job_node_at(self, 0));
+    bool is_master = job_rank_at(self, 0)->node == index;
+    node->launch = JOB_LAUNCH_SENT;
+    orr_ask(ctx,
+            node->addr,
+            LAUNCH_MS,
+            tag,
+            rank_launch,
+            .job = orr_str(self->args.job),
+            .generation = self->args.generation,
+            .spec = {self->spec.at, self->spec_len},
+            .master_addr = orr_str(is_master ? "" : self->master_addr),
+            .master_port = self->master_port,
+            .ranks = job_places(self, index),
+            .node_rank = index);
+}
+
+static void
+ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_ask ask)
+{
+    struct orr_str job = orr_str(self->args.job);
+    uint64_t generation = self->args.generation;
+    node->talk.asked = ask;
+    node->talk.seq = ++self->next_seq;
+    uint64_t tag = tag_of(node->talk.seq, (uint32_t)(node - job_node_at(self, 0)));
+    if (ask == JOB_ASK_LAUNCH)
+        ask_launch(ctx, self, node, tag);
+    else if (ask == JOB_ASK_GET)
+        orr_ask(ctx,
+                node->addr,
+                ASK_MS,
+                tag,
+                ranks_get,
+                .job = job,
+                .generation = generation);
+    else if (ask == JOB_ASK_STOP)
+        orr_ask(ctx,
+                node->addr,
+                ASK_MS,
+                tag,
+                rank_stop,
+                .job = job,
+                .generation = generation,
+                .grace_ms = GRACE_MS);
+    else
+        orr_ask(ctx,
+                node->addr,
+                ASK_MS,
+                tag,
+                ranks_forget,
+                .job = job,
+                .generation = generation);
+    if (ask == JOB_ASK_GET && self->is_stopping)
+        node->talk.retry_ms = orr_now_ms(ctx) + POLL_MS;
+}
+
+/* ---- the region ---- */
+
+static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
+{
+    bool is_permit = !self->has_permit;
+    self->is_update_due = false;
+    if (!self->step)
+        self->step = orr_now_ms(ctx)
+                     << 12; /* above every step of an earlier life on this host */
+    orr_ask(ctx,
+            self->region,
+            ASK_MS,
+            tag,
+            job_update,
+            .job = orr_str(self->args.job),
+            .generation = self->args.generation,
+            .phase = is_permit ? (uint32_t)ORR_JOB_LAUNCHING : self->phase,
+            .step = ++self->step,
+            .reason = orr_str(self->reason),
+            .ranks = is_permit ? job_places(self, ORR_NONE)
+                               : (struct orr_list_rank_place){0});
+}
+
+static void ask_ended(struct orr_ctx *ctx, struct job *self, uint64_t tag)
+{
+    const struct job_culprit *culprit = &self->culprit;
+    bool is_failed = self->outcome == ORR_OUTCOME_FAILED && culprit->rank >= 0;
+    orr_ask(ctx,
+            self->region,
+            ASK_MS,
+            tag,
+            job_ended,
+            .job = orr_str(self->args.job),
+            .generation = self->args.generation,
+            .outcome = self->outcome,
+            .exit_code = is_failed ? culprit->exit_code : 0,
+            .signal = is_failed ? culprit->signal : 0,
+            .culprit = is_failed ? culprit->rank : -1,
+            .culprit_node =
+                orr_str(is_failed ? job_node_at(self, culprit->node)->name : ""),
+            .reason = orr_str(self->reason),
+            .stderr_tail = orr_str(is_failed ? culprit->tail : ""));
+}
+
+static enum job_ask next_of_region(const struct job *self)
+{
+    if (self->is_reported)
+        return JOB_ASK_NONE;
+    if (self->is_ended)
+        return JOB_ASK_ENDED;
+    if (!self->has_permit || self->is_update_due)
+        return JOB_ASK_UPDATE;
+    return JOB_ASK_NONE;
+}
+
+/* ---- all of them ---- */
+
+static void ask_due(struct orr_ctx *ctx, struct job *self)
+{
+    uint64_t now = orr_now_ms(ctx);
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
+        struct job_node *node = job_node_at(self, i);
+        enum job_ask ask = node->talk.asked ? JOB_ASK_NONE : next_of(self, node);
+        if (ask && node->talk.retry_ms <= now)
+            ask_node(ctx, self, node, ask);
+        else if (ask && node->talk.retry_ms < next)
+            next = node->talk.retry_ms;
+    }
+    enum job_ask ask = self->talk.asked ? JOB_ASK_NONE : next_of_region(self);
+    if (ask && self->talk.retry_ms <= now) {
+        self->talk.asked = ask;
+        self->talk.seq = ++self->next_seq;
+        (ask == JOB_ASK_UPDATE ? ask_update : ask_ended)(
+            ctx, self, tag_of(self->talk.seq, ORR_NONE));
+    } else if (ask && self->talk.retry_ms < next) {
+        next = self->talk.retry_ms;
+    }
+    if (next != UINT64_MAX)
+        orr_timer_set(ctx, JOB_T_RETRY, next - now, 0);
+}
+
+static void release_all(struct orr_ctx *ctx, struct job *self)
+{
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        orr_send(ctx,
+                 self->cluster,
+                 job_released,
+                 .job = orr_str(self->args.job),
+                 .generation = self->args.generation,
+                 .node = orr_str(job_node_at(self, i)->name));
+    if (self->is_disowned)
+        self->is_reported = true;
+}
+
+enum orr_err job_step(struct orr_ctx *ctx, struct job *self)
+{
+    bool was_ended = self->is_ended;
+    enum orr_err err = job_judge(ctx, self);
+    if (err != ORR_OK)
+        return err;
+    if (self->is_ended && !was_ended)
+        release_all(ctx, self);
+    ask_due(ctx, self);
+    if (!self->is_reported)
+        return ORR_OK;
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
+        const struct job_node *node = job_node_at(self, i);
+        if (node->launch != JOB_LAUNCH_NONE && node->state != ORR_NODE_LOST &&
+            !node->is_forgotten)
+            return ORR_OK;
+    }
+    orr_stop(ctx, ctx->self);
+    return ORR_OK;
+}

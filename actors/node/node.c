@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * node.c - the node actor: what it accepts, and its ties to the edges and to its
+ * cluster.
+ *
+ * START       the edges introduce themselves (devices_found, processes_found); then it
+ * registers with its cluster OPERATION   heartbeats; launches, stops and reports ranks
+ * (node_launch.c, node_ranks.c) FAILURES    a cluster that does not answer is asked
+ * again for ever, at a bounded rate; ranks run on meanwhile.  A cluster that does not
+ * know the node (ESTALE) gets a new registration with all rows. It keeps no truth of
+ * its own: everything is rebuilt from the two edges, so a restart needs no file.
+ */
+#include "node_state.h"
+
+enum {
+    REGISTER_TIMEOUT_MS = 2000,
+    REGISTER_BACKOFF_MIN_MS = 100,
+    REGISTER_BACKOFF_MAX_MS = 2000,
+    GRACE_DEFAULT_MS = 10000,
+    SIGNAL_TERM = 15,
+};
+
+ORR_HANDLER(node, devices_found)
+ORR_HANDLER(node, device_health)
+ORR_HANDLER(node, processes_found)
+ORR_HANDLER(node, process_event)
+ORR_HANDLER(node, port_reserved)
+ORR_HANDLER(node, node_registered)
+ORR_HANDLER(node, rank_launch)
+ORR_HANDLER(node, rank_stop)
+ORR_HANDLER(node, ranks_get)
+ORR_HANDLER(node, ranks_forget)
+ORR_HANDLER(node, log_read)
+ORR_HANDLER(node, ack)
+ORR_HANDLER(node, failed)
+ORR_HANDLER(node, timer)
+
+static struct orr_str group_key(const void *item)
+{
+    return orr_str(((const struct node_group *)item)->key);
+}
+
+static void node_fini(void *state)
+{
+    struct node *self = state;
+    orr_map_fini(&self->groups_by_key);
+    orr_pool_fini(&self->groups);
+    orr_pool_fini(&self->rows);
+    orr_blobs_fini(&self->specs);
+    orr_block_fini(&self->spec);
+    orr_block_fini(&self->spec_body);
+    orr_block_fini(&self->env);
+    orr_block_fini(&self->text);
+    orr_block_fini(&self->row_list);
+}
+
+static enum orr_err take_storage(struct node *self)
+{
+    uint32_t ranks = self->args.ranks_max;
+    enum orr_err err = orr_pool_init(&self->rows, sizeof(struct node_row), ranks);
+    if (err == ORR_OK)
+        err = orr_pool_init(&self->groups, sizeof(struct node_group), ranks);
+    if (err == ORR_OK)
+        err = orr_map_init(&self->groups_by_key, &self->groups, group_key);
+    if (err == ORR_OK)
+        err = orr_blobs_init(&self->specs, (size_t)4 << 20);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->spec, NODE_SPEC_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->spec_body, NODE_SPEC_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->env, NODE_ENV_MAX * sizeof(struct orr_rec_env_var));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->text, NODE_TEXT_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->row_list, ranks * sizeof(struct orr_rec_rank_row));
+    return err;
+}
+
+static enum orr_err node_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct node *self = state;
+    self->args = *(const struct orr_node_args *)args;
+    if (!self->args.slots)
+        self->args.slots = 64;
+    if (!self->args.ranks_max)
+        self->args.ranks_max = 1024;
+    if (!self->args.heartbeat_ms)
+        self->args.heartbeat_ms = 500;
+    enum orr_err err = take_storage(self);
+    if (err != ORR_OK) {
+        node_fini(self);
+        return orr_refuse(ctx,
+                          err,
+                          "node %s: no memory for %u ranks",
+                          self->args.node,
+                          self->args.ranks_max);
+    }
+    char path[2 * ORR_NAME_MAX + 3];
+    snprintf(path, sizeof(path), "/%s/%s", self->args.region, self->args.cluster);
+    self->cluster = orr_addr_named(orr_str(self->args.cluster_host), orr_str(path));
+    self->process_edge = (struct orr_addr){.host = ctx->self.host,
+                                           .slot = orr_hash(ORR_LIT("/edge/process"))};
+    orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
+    return ORR_OK;
+}
+
+static unsigned node_state_of(const void *state)
+{
+    return ((const struct node *)state)->state;
+}
+
+static const char *node_state_name(unsigned state)
+{
+    return state == NODE_READY ? "ready" : "waiting for its edges";
+}
+
+/* ---- cluster ---- */
+
+static void device_rec(const struct node_device *device,
+                       struct orr_rec_device_row *ret_rec)
+{
+    *ret_rec = (struct orr_rec_device_row){
+        .index = device->index,
+        .uuid = orr_str(device->uuid),
+        .type = orr_str(device->type),
+        .memory_bytes = device->memory_bytes,
+        .is_healthy = device->is_healthy,
+        .trouble = orr_str(device->trouble),
+    };
+}
+
+static void send_register(struct orr_ctx *ctx, struct node *self)
+{
+    if (self->state != NODE_READY || self->is_registering)
+        return;
+    struct orr_rec_device_row devices[NODE_DEVICES_MAX];
+    for (uint32_t i = 0; i < self->n_devices; i++)
+        device_rec(&self->devices[i], &devices[i]);
+    struct orr_rec_rank_row *rows = self->row_list.at;
+    uint32_t n = 0;
+    for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
+        node_row_rec(self, row, false, &rows[n++]);
+    self->is_registering = true;
+    orr_ask(ctx,
+            self->cluster,
+            REGISTER_TIMEOUT_MS,
+            node_tag(NODE_TAG_REGISTER, 0, 0),
+            node_register,
+            .node = orr_str(self->args.node),
+            .slots = self->args.slots,
+            .memory_bytes = self->args.memory_bytes,
+            .devices = {devices, self->n_devices},
+            .ranks = {rows, n});
+}
+
+static uint32_t live_ranks(const struct node *self)
+{
+    uint32_t n = 0;
+    for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
+        n += node_rank_is_live(row->state);
+    return n;
+}
+
+static void heartbeat(struct orr_ctx *ctx, struct node *self)
+{
+    if (!self->is_registered)
+        send_register(ctx, self);
+    else
+        orr_ask(ctx,
+                self->cluster,
+                self->args.heartbeat_ms * 2,
+                node_tag(NODE_TAG_HEARTBEAT, 0, 0),
+                node_heartbeat,
+                .node = orr_str(self->args.node),
+                .seq = ++self->heartbeat_seq,
+                .ranks = live_ranks(self));
+    uint64_t delay = self->args.heartbeat_ms;
+    if (!self->is_registered && self->register_backoff_ms)
+        delay = self->register_backoff_ms + orr_random(ctx) % self->register_backoff_ms;
+    orr_timer_set(ctx, NODE_T_HEARTBEAT, delay, 0);
+}
+
+static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
+                                            struct node *self,
+                                            const struct orr_msg_node_registered *msg)
+{
+    if (!self->is_registered)
+        orr_log(ctx, ORR_LOG_INFO, "registered with %s", self->args.cluster);
+    self->is_registering = false;
+    self->is_registered = true;
+    self->register_backoff_ms = 0;
+    if (msg->heartbeat_ms > 0 && msg->heartbeat_ms < 60000)
+        self->args.heartbeat_ms = (uint32_t)msg->heartbeat_ms;
+    return ORR_OK;
+}
+
+/* ---- edges ---- */
+
+static void become_ready(struct orr_ctx *ctx, struct node *self)
+{
+    if (self->state == NODE_READY || !self->has_devices || !self->has_processes)
+        return;
+    self->state = NODE_READY;
+    send_register(ctx, self);
+}
+
+static void set_device(struct node_device *device, const struct orr_rec_device_row *rec)
+{
+    device->index = rec->index;
+    device->is_healthy = rec->is_healthy;
+    device->memory_bytes = rec->memory_bytes;
+    orr_str_copy(device->uuid, sizeof(device->uuid), rec->uuid);
+    orr_str_copy(device->type, sizeof(device->type), rec->type);
+    orr_str_copy(device->trouble, sizeof(device->trouble), rec->trouble);
+}
+
+static enum orr_err node_on_devices_found(struct orr_ctx *ctx,
+                                          struct node *self,
+                                          const struct orr_msg_devices_found *msg)
+{
+    self->n_devices = 0;
+    for (uint32_t i = 0; i < msg->devices.n && self->n_devices < NODE_DEVICES_MAX; i++)
+        if (msg->devices.at[i].index < NODE_DEVICES_MAX)
+            set_device(&self->devices[self->n_devices++], &msg->devices.at[i]);
+    if (self->n_devices < msg->devices.n)
+        orr_log(ctx,
+                ORR_LOG_WARN,
+                "%u devices found, the first %u are used",
+                msg->devices.n,
+                self->n_devices);
+    self->n_rank_env = 0;
+    for (uint32_t i = 0; i < msg->rank_env.n && i < NODE_RANK_ENV_MAX; i++) {
+        struct node_var *var = &self->rank_env[self->n_rank_env++];
+        orr_str_copy(var->name, sizeof(var->name), msg->rank_env.at[i].name);
+        orr_str_copy(var->value, sizeof(var->value), msg->rank_env.at[i].value);
+    }
+    self->has_devices = true;
+    self->is_registered = false;
+    become_ready(ctx, self);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_device_health(struct orr_ctx *ctx,
+                                          struct node *self,
+                                          const struct orr_msg_device_health *msg)
+{
+    for (uint32_t i = 0; i < self->n_devices; i++) {
+        if (self->devices[i].index != msg->device.index)
+            continue;
+        set_device(&self->devices[i], &msg->device);
+        self->is_registered =
+            false; /* the registration repeats until the cluster has it */
+        send_register(ctx, self);
+    }
+    return ORR_OK;
+}
+
+static struct node_row *row_of(struct node *self, const struct orr_rec_rank_row *rec)
+{
+    struct node_group *group = node_group_find(self, rec->job, rec->generation);
+    return group ? node_row_find(self, group, rec->rank) : NULL;
+}
+
+/* A rank of an earlier life of this host. */
+static void
+adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec)
+{
+    struct node_group *group = node_group_find(self, rec->job, rec->generation);
+    if (!group)
+        group = node_group_make(self, rec->job, rec->generation);
+    struct node_row *row = group ? node_row_add(self, group, rec->rank) : NULL;
+    if (!row) {
+        orr_log(ctx,
+                ORR_LOG_ERROR,
+                "rank %u of %.*s is not adopted: the table is full; raise ranks_max",
+                rec->rank,
+                ORR_STR_ARGS(rec->job));
+        if (group && !group->n_rows)
+            node_group_drop(self, group);
+        return;
+    }
+    row->device = rec->device;
+    node_row_apply(ctx, self, row, rec);
+}
+
+static bool is_found(const struct orr_msg_processes_found *msg,
+                     const struct node_group *group,
+                     const struct node_row *row)
+{
+    for (uint32_t i = 0; i < msg->ranks.n; i++) {
+        const struct orr_rec_rank_row *rec = &msg->ranks.at[i];
+        if (rec->rank == row->rank && rec->generation == group->generation &&
+            orr_str_eq(rec->job, orr_str(group->job)))
+            return true;
+    }
+    return false;
+}
+
+static enum orr_err node_on_processes_found(struct orr_ctx *ctx,
+                                            struct node *self,
+                                            const struct orr_msg_processes_found *msg)
+{
+    for (struct node_row *row = NULL;
+         (row = orr_pool_next(&self->rows, row)) != NULL;) {
+        const struct node_group *group = orr_pool_at(&self->groups, row->group);
+        if (!node_rank_is_live(row->state) || row->is_launching ||
+            group->is_waiting_port || is_found(msg, group, row))
+            continue;
+        node_row_apply(ctx,
+                       self,
+                       row,
+                       &(struct orr_rec_rank_row){
+                           .state = ORR_RANK_LOST,
+                           .changed_unix_ms = ctx->wall_ms,
+                           .reason = ORR_LIT("its process is gone without a trace")});
+    }
+    for (uint32_t i = 0; i < msg->ranks.n; i++) {
+        struct node_row *row = row_of(self, &msg->ranks.at[i]);
+        if (row)
+            node_row_apply(ctx, self, row, &msg->ranks.at[i]);
+        else
+            adopt(ctx, self, &msg->ranks.at[i]);
+    }
+    self->has_processes = true;
+    become_ready(ctx, self);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_process_event(struct orr_ctx *ctx,
+                                          struct node *self,
+                                          const struct orr_msg_process_event *msg)
+{
+    struct node_row *row = row_of(self, &msg->rank);
+    if (row)
+        node_row_apply(ctx, self, row, &msg->rank);
+    return ORR_OK;
+}
+
+/* ---- ranks ---- */
+
+static enum orr_err node_on_rank_launch(struct orr_ctx *ctx,
+                                        struct node *self,
+                                        const struct orr_msg_rank_launch *msg)
+{
+    return node_launch(ctx, self, msg);
+}
+
+static enum orr_err node_on_port_reserved(struct orr_ctx *ctx,
+                                          struct node *self,
+                                          const struct orr_msg_port_reserved *msg)
+{
+    node_launch_port(
+        ctx, self, (uint32_t)ctx->tag, (uint32_t)(ctx->tag >> 32) & 0xffffff, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_rank_stop(struct orr_ctx *ctx,
+                                      struct node *self,
+                                      const struct orr_msg_rank_stop *msg)
+{
+    uint64_t grace = msg->grace_ms ? msg->grace_ms : GRACE_DEFAULT_MS;
+    node_fence(self, msg->job, msg->generation);
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;) {
+        if (group->generation > msg->generation ||
+            !orr_str_eq(orr_str(group->job), msg->job))
+            continue;
+        if (!group->is_stopping) {
+            node_group_signal(ctx, self, group, SIGNAL_TERM);
+            group->kill_ms = orr_now_ms(ctx) + grace;
+        }
+        group->is_stopping = true;
+        node_retry_arm(ctx, self);
+    }
+    return ORR_OK;
+}
+
+static enum orr_err node_on_ranks_get(struct orr_ctx *ctx,
+                                      struct node *self,
+                                      const struct orr_msg_ranks_get *msg)
+{
+    struct orr_rec_rank_row *rows = self->row_list.at;
+    uint32_t n = 0;
+    const struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
+         row = node_row_next(self, row))
+        node_row_rec(self, row, true, &rows[n++]);
+    orr_reply(ctx, ranks, .node = orr_str(self->args.node), .ranks = {rows, n});
+    return ORR_OK;
+}
+
+static enum orr_err node_on_ranks_forget(struct orr_ctx *ctx,
+                                         struct node *self,
+                                         const struct orr_msg_ranks_forget *msg)
+{
+    struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
+         row = node_row_next(self, row))
+        if (node_rank_is_live(row->state))
+            return orr_refuse(ctx,
+                              ORR_ESTATE,
+                              "rank %u of %s still runs on %s; stop it first",
+                              row->rank,
+                              group->key,
+                              self->args.node);
+    node_fence(self, msg->job, msg->generation);
+    if (!group)
+        return ORR_OK;
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        orr_send(ctx,
+                 self->process_edge,
+                 process_forget,
+                 .job = msg->job,
+                 .generation = msg->generation,
+                 .rank = row->rank);
+    node_group_drop(self, group);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_log_read(struct orr_ctx *ctx,
+                                     struct node *self,
+                                     const struct orr_msg_log_read *msg)
+{
+    (void)msg;
+    orr_relay(ctx, self->process_edge);
+    return ORR_OK;
+}
+
+/* ---- answers and time ---- */
+
+static enum orr_err
+node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *msg)
+{
+    (void)msg;
+    uint32_t index = (uint32_t)ctx->tag;
+    uint32_t seq = (uint32_t)(ctx->tag >> 32) & 0xffffff;
+    if (ctx->tag >> 56 == NODE_TAG_LAUNCH)
+        node_launch_answered(ctx, self, index, seq);
+    else if (ctx->tag >> 56 == NODE_TAG_UPDATE)
+        node_row_answered(ctx, self, index, seq, true);
+    return ORR_OK;
+}
+
+static enum orr_err
+node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_failed *msg)
+{
+    uint32_t index = (uint32_t)ctx->tag;
+    uint32_t seq = (uint32_t)(ctx->tag >> 32) & 0xffffff;
+    switch (ctx->tag >> 56) {
+    case NODE_TAG_REGISTER:
+        self->is_registering = false;
+        self->register_backoff_ms = self->register_backoff_ms
+                                        ? self->register_backoff_ms * 2
+                                        : REGISTER_BACKOFF_MIN_MS;
+        if (self->register_backoff_ms > REGISTER_BACKOFF_MAX_MS)
+            self->register_backoff_ms = REGISTER_BACKOFF_MAX_MS;
+        break;
+    case NODE_TAG_HEARTBEAT:
+        if (msg->code != ORR_ESTALE || !self->is_registered)
+            break;
+        self->is_registered = false;
+        send_register(ctx, self);
+        break;
+    case NODE_TAG_UPDATE:
+        node_row_answered(ctx, self, index, seq, false);
+        break;
+    case NODE_TAG_PORT:
+    case NODE_TAG_LAUNCH:
+        node_launch_failed(ctx, self, ctx->tag, msg);
+        break;
+    default:
+        break;
+    }
+    return ORR_OK;
+}
+
+static enum orr_err
+node_on_timer(struct orr_ctx *ctx, struct node *self, const struct orr_msg_timer *msg)
+{
+    if (msg->id == NODE_T_HEARTBEAT)
+        heartbeat(ctx, self);
+    else
+        node_retry(ctx, self);
+    return ORR_OK;
+}
+
+#define READY ORR_IN(NODE_READY)
+static const struct orr_handler handlers[] = {
+    /*     actor message       accepted in     role            on overflow */
+    ORR_ON(node, devices_found, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, device_health, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, processes_found, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, process_event, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, port_reserved, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, node_registered, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, rank_launch, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, rank_stop, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, ranks_get, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, ranks_forget, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, log_read, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, ack, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+
+const struct orr_actor_type orr_node_type = {
+    .name = "node",
+    .state_size = sizeof(struct node),
+    .args_size = sizeof(struct orr_node_args),
+    .init = node_init,
+    .fini = node_fini,
+    .state_of = node_state_of,
+    .state_name = node_state_name,
+    .handlers = handlers,
+    .n_handlers = ORR_ARRAY_SIZE(handlers),
+};

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * node.h - the actor of one machine: its devices, its rank processes, and their reports
+ * to the job actors.
+ *
+ * Spawn it permanent at "/<region>/<cluster>/<node>".  On the same host it needs the
+ * process edge at /edge/process and the device edge at /edge/device, which introduce
+ * themselves with processes_found and devices_found.  It registers with its cluster
+ * when it has heard both.  A restarted host loses nothing: all it knows is found again.
+ */
+#ifndef ORR_NODE_H
+#define ORR_NODE_H
+
+#include "orrery/actor.h"
+
+struct orr_node_args {
+    char region[ORR_NAME_MAX];
+    char cluster[ORR_NAME_MAX];
+    char node[ORR_NAME_MAX];
+    char cluster_host[ORR_NAME_MAX]; /* whose host runs "/<region>/<cluster>" */
+    uint64_t memory_bytes;           /* of the machine, for display */
+    uint32_t slots;        /* ranks without a device at a time; 0: default 64 */
+    uint32_t ranks_max;    /* rank rows kept; 0: default 1024 */
+    uint32_t heartbeat_ms; /* 0: default 500 */
+};
+
+extern const struct orr_actor_type orr_node_type;
+
+#endif

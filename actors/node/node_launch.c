@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * node_launch.c - from rank_launch to running processes.
+ *
+ * START       rows are made first, in the state `starting`: from then on ranks_get and
+ * rank_stop know the generation OPERATION   the node with rank 0 reserves a port; each
+ * rank is one process_launch with a complete environment STOP        rank_launched is
+ * answered when every process_launch was FAILURES    a rank that cannot start is a row
+ * in the state `failed` with the reason, told like every change; a launch that the
+ * process edge did not answer is repeated (the edge knows (job, generation, rank) and
+ * starts it once)
+ */
+#include <stdarg.h>
+
+#include "node_state.h"
+
+enum { PORT_TIMEOUT_MS = 5000, LAUNCH_TIMEOUT_MS = 5000, SIGNAL_TERM = 15 };
+
+struct writer { /* text that env entries point to */
+    char *at;
+    size_t cap;
+    size_t len;
+    struct orr_rec_env_var *vars;
+    uint32_t n;
+};
+
+static void env_put(struct writer *w, struct orr_str name, struct orr_str value)
+{
+    if (w->n < NODE_ENV_MAX)
+        w->vars[w->n++] = (struct orr_rec_env_var){name, value};
+}
+
+ORR_PRINTF(3, 4)
+static void env_fmt(struct writer *w, const char *name, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int len = vsnprintf(w->at + w->len, w->cap - w->len, fmt, args);
+    va_end(args);
+    if (len < 0 || (size_t)len >= w->cap - w->len)
+        return;
+    env_put(w, orr_str(name), (struct orr_str){w->at + w->len, (uint32_t)len});
+    w->len += (size_t)len + 1;
+}
+
+/* The uuids of the group's devices in index order. */
+static void
+env_devices(struct writer *w, const struct node *self, const struct node_group *group)
+{
+    uint64_t mask = 0;
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        if (row->device < NODE_DEVICES_MAX)
+            mask |= UINT64_C(1) << row->device;
+    if (!mask)
+        return;
+    char list[NODE_DEVICES_MAX * sizeof(self->devices[0].uuid)];
+    size_t len = 0;
+    for (uint32_t i = 0; i < self->n_devices; i++)
+        if (mask >> self->devices[i].index & 1)
+            len += (size_t)snprintf(list + len,
+                                    sizeof(list) - len,
+                                    "%s%s",
+                                    len ? "," : "",
+                                    self->devices[i].uuid);
+    env_fmt(w, "CUDA_VISIBLE_DEVICES", "%s", list);
+    for (uint32_t i = 0; i < self->n_rank_env; i++)
+        env_put(w, orr_str(self->rank_env[i].name), orr_str(self->rank_env[i].value));
+}
+
+/* A user's variable must not hide one of ours, so ours come last and win. */
+static struct orr_list_env_var make_env(struct node *self,
+                                        const struct node_group *group,
+                                        const struct node_row *row,
+                                        const struct orr_msg_job_spec *spec)
+{
+    struct writer w = {
+        .at = self->text.at, .cap = self->text.size, .vars = self->env.at};
+    for (uint32_t i = 0; i < spec->env.n; i++)
+        env_put(&w, spec->env.at[i].name, spec->env.at[i].value);
+    env_devices(&w, self, group);
+    env_fmt(&w, "RANK", "%u", row->rank);
+    env_fmt(&w, "WORLD_SIZE", "%u", spec->world);
+    env_fmt(&w, "LOCAL_RANK", "%u", row->local_rank);
+    env_fmt(&w, "LOCAL_WORLD_SIZE", "%u", group->n_rows);
+    env_fmt(&w, "NODE_RANK", "%u", group->node_rank);
+    env_fmt(&w, "GROUP_RANK", "%u", group->node_rank);
+    env_fmt(&w, "MASTER_ADDR", "%s", group->master_addr);
+    env_fmt(&w, "MASTER_PORT", "%u", group->master_port);
+    env_fmt(&w, "ORRERY_JOB", "%s", group->job);
+    env_fmt(&w, "ORRERY_GENERATION", "%llu", (unsigned long long)group->generation);
+    env_fmt(&w, "ORRERY_REGION", "%s", self->args.region);
+    env_fmt(&w, "ORRERY_CLUSTER", "%s", self->args.cluster);
+    env_fmt(&w, "ORRERY_NODE", "%s", self->args.node);
+    return (struct orr_list_env_var){w.vars, w.n};
+}
+
+static void launch_row(struct orr_ctx *ctx,
+                       struct node *self,
+                       struct node_group *group,
+                       struct node_row *row,
+                       const struct orr_msg_job_spec *spec)
+{
+    row->launch_seq = ++self->next_seq & 0xffffff;
+    row->is_launching = true;
+    row->is_relaunching = false;
+    orr_ask(
+        ctx,
+        self->process_edge,
+        LAUNCH_TIMEOUT_MS,
+        node_tag(NODE_TAG_LAUNCH, orr_pool_index(&self->rows, row), row->launch_seq),
+        process_launch,
+        .job = orr_str(group->job),
+        .generation = group->generation,
+        .rank = row->rank,
+        .device = row->device,
+        .command = spec->command,
+        .env = make_env(self, group, row, spec),
+        .workdir = spec->workdir);
+}
+
+static enum orr_err decode_spec(struct node *self, struct orr_bytes body)
+{
+    return orr_msg_decode(
+        orr_msg_desc_job_spec(), body.ptr, body.len, self->spec.at, self->spec.size);
+}
+
+static enum orr_err launch_all(struct orr_ctx *ctx,
+                               struct node *self,
+                               struct node_group *group,
+                               struct orr_bytes body)
+{
+    enum orr_err err = decode_spec(self, body);
+    if (err != ORR_OK)
+        return orr_refuse(ctx, err, "job %s: its spec cannot be read", group->job);
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row)) {
+        launch_row(ctx, self, group, row, self->spec.at);
+        group->n_launching++;
+    }
+    return ORR_OK;
+}
+
+static void answer(struct orr_ctx *ctx, struct node_group *group)
+{
+    if (group->request.corr)
+        orr_reply_to(ctx,
+                     &group->request,
+                     rank_launched,
+                     .master_addr = orr_str(group->master_addr),
+                     .master_port = group->master_port);
+    group->request = (struct orr_request){0};
+}
+
+static bool device_exists(const struct node *self, uint32_t index)
+{
+    for (uint32_t i = 0; i < self->n_devices; i++)
+        if (self->devices[i].index == index)
+            return true;
+    return index == ORR_NO_DEVICE;
+}
+
+static enum orr_err check(struct orr_ctx *ctx,
+                          const struct node *self,
+                          const struct orr_msg_rank_launch *msg)
+{
+    if (node_is_fenced(self, msg->job, msg->generation))
+        return orr_refuse(ctx,
+                          ORR_ESTALE,
+                          "job %.*s generation %llu has ended on %s",
+                          ORR_STR_ARGS(msg->job),
+                          (unsigned long long)msg->generation,
+                          self->args.node);
+    if (msg->ranks.n == 0 || msg->job.len >= ORR_JOB_ID_MAX)
+        return orr_refuse(
+            ctx, ORR_EINVAL, "rank_launch names no rank, or too long a job");
+    if (msg->ranks.n > self->rows.cap - self->rows.n_used ||
+        self->groups.n_used == self->groups.cap)
+        return orr_refuse(ctx,
+                          ORR_ENOSPC,
+                          "node %s keeps at most %u ranks; raise ranks_max",
+                          self->args.node,
+                          self->rows.cap);
+    for (uint32_t i = 0; i < msg->ranks.n; i++)
+        if (!device_exists(self, msg->ranks.at[i].device))
+            return orr_refuse(ctx,
+                              ORR_ENODEV,
+                              "node %s has no device %u",
+                              self->args.node,
+                              msg->ranks.at[i].device);
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;)
+        if (orr_str_eq(orr_str(group->job), msg->job) &&
+            group->generation > msg->generation)
+            return orr_refuse(ctx,
+                              ORR_ESTALE,
+                              "job %s runs as generation %llu on %s",
+                              group->job,
+                              (unsigned long long)group->generation,
+                              self->args.node);
+    return ORR_OK;
+}
+
+enum orr_err node_launch(struct orr_ctx *ctx,
+                         struct node *self,
+                         const struct orr_msg_rank_launch *msg)
+{
+    struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group) { /* repeated: answer when the first is done */
+        group->request = orr_defer(ctx);
+        if (!group->is_waiting_port && group->n_launching == 0)
+            answer(ctx, group);
+        return ORR_OK;
+    }
+    enum orr_err err = check(ctx, self, msg);
+    if (err != ORR_OK)
+        return err;
+    uint32_t spec;
+    if (orr_blob_put(&self->specs, msg->spec, &spec) != ORR_OK)
+        return orr_refuse(
+            ctx, ORR_EBUSY, "node %s launches too many jobs at once", self->args.node);
+    group = node_group_make(self, msg->job, msg->generation);
+    group->spec = spec;
+    group->node_rank = msg->node_rank;
+    for (uint32_t i = 0; i < msg->ranks.n; i++) {
+        struct node_row *row = node_row_add(self, group, msg->ranks.at[i].rank);
+        row->device = msg->ranks.at[i].device;
+        row->local_rank = msg->ranks.at[i].local_rank;
+        row->changed_unix_ms = ctx->wall_ms;
+    }
+    orr_str_copy(group->master_addr, sizeof(group->master_addr), msg->master_addr);
+    group->master_port = msg->master_port;
+    if (msg->master_addr.len == 0) {
+        group->is_waiting_port = true;
+        group->seq = ++self->next_seq & 0xffffff;
+        orr_ask(
+            ctx,
+            self->process_edge,
+            PORT_TIMEOUT_MS,
+            node_tag(NODE_TAG_PORT, orr_pool_index(&self->groups, group), group->seq),
+            port_reserve,
+            .job = msg->job);
+    } else if ((err = launch_all(ctx, self, group, msg->spec)) != ORR_OK) {
+        node_group_drop(self, group);
+        return err;
+    }
+    group->request = orr_defer(ctx);
+    return ORR_OK;
+}
+
+/* The group is given up before any process: the job actor may ask again. */
+static void give_up(struct orr_ctx *ctx,
+                    struct node *self,
+                    struct node_group *group,
+                    uint32_t code,
+                    struct orr_str text)
+{
+    if (group->request.corr)
+        orr_reply_to(ctx,
+                     &group->request,
+                     failed,
+                     .code = code,
+                     .msg = ORR_MSG_rank_launch,
+                     .text = text);
+    node_group_drop(self, group);
+}
+
+void node_launch_port(struct orr_ctx *ctx,
+                      struct node *self,
+                      uint32_t group_index,
+                      uint32_t seq,
+                      const struct orr_msg_port_reserved *msg)
+{
+    struct node_group *group = orr_pool_at(&self->groups, group_index);
+    if (!group || group->seq != seq || !group->is_waiting_port)
+        return;
+    group->is_waiting_port = false;
+    if (group->is_stopping) {
+        give_up(ctx, self, group, ORR_ESTALE, ORR_LIT("stopped before it started"));
+        return;
+    }
+    orr_str_copy(group->master_addr, sizeof(group->master_addr), msg->addr);
+    group->master_port = msg->port;
+    struct orr_bytes body = orr_blob_get(
+        &self->specs, group->spec, self->spec_body.at, self->spec_body.size);
+    enum orr_err err = launch_all(ctx, self, group, body);
+    if (err != ORR_OK)
+        give_up(ctx, self, group, err, ORR_LIT("the spec cannot be read"));
+}
+
+static void launch_done(struct orr_ctx *ctx,
+                        struct node *self,
+                        struct node_group *group,
+                        struct node_row *row)
+{
+    row->is_launching = false;
+    if (group->is_stopping && node_rank_is_live(row->state))
+        orr_send(ctx,
+                 self->process_edge,
+                 process_signal,
+                 .job = orr_str(group->job),
+                 .generation = group->generation,
+                 .rank = row->rank,
+                 .signal = SIGNAL_TERM);
+    if (--group->n_launching > 0)
+        return;
+    orr_blob_drop(&self->specs, group->spec);
+    group->spec = ORR_NONE;
+    answer(ctx, group);
+}
+
+void node_launch_answered(struct orr_ctx *ctx,
+                          struct node *self,
+                          uint32_t row_index,
+                          uint32_t seq)
+{
+    struct node_row *row = orr_pool_at(&self->rows, row_index);
+    if (row && row->is_launching && row->launch_seq == seq)
+        launch_done(ctx, self, orr_pool_at(&self->groups, row->group), row);
+}
+
+static void row_failed(struct orr_ctx *ctx,
+                       struct node *self,
+                       struct node_row *row,
+                       const struct orr_msg_failed *msg)
+{
+    struct node_group *group = orr_pool_at(&self->groups, row->group);
+    if (msg->code == ORR_EEXIST) {
+        launch_done(ctx, self, group, row);
+        return;
+    }
+    if (msg->code == ORR_ETIMEOUT || msg->code == ORR_EBUSY || msg->code == ORR_EGONE) {
+        row->is_relaunching = true; /* it may run or not: ask until the edge has said */
+        node_retry_arm(ctx, self);
+        return;
+    }
+    char reason[sizeof(row->reason)];
+    snprintf(reason, sizeof(reason), "cannot start: %.*s", ORR_STR_ARGS(msg->text));
+    launch_done(ctx, self, group, row);
+    node_row_fail(ctx, self, row, orr_str(reason));
+}
+
+void node_launch_again(struct orr_ctx *ctx, struct node *self, struct node_row *row)
+{
+    struct node_group *group = orr_pool_at(&self->groups, row->group);
+    struct orr_bytes body = orr_blob_get(
+        &self->specs, group->spec, self->spec_body.at, self->spec_body.size);
+    if (decode_spec(self, body) == ORR_OK)
+        launch_row(ctx, self, group, row, self->spec.at);
+}
+
+void node_launch_failed(struct orr_ctx *ctx,
+                        struct node *self,
+                        uint64_t tag,
+                        const struct orr_msg_failed *msg)
+{
+    uint32_t index = (uint32_t)tag;
+    uint32_t seq = (uint32_t)(tag >> 32) & 0xffffff;
+    if (tag >> 56 == NODE_TAG_LAUNCH) {
+        struct node_row *row = orr_pool_at(&self->rows, index);
+        if (row && row->is_launching && row->launch_seq == seq)
+            row_failed(ctx, self, row, msg);
+        return;
+    }
+    struct node_group *group = orr_pool_at(&self->groups, index);
+    if (group && group->seq == seq && group->is_waiting_port)
+        give_up(ctx, self, group, msg->code, msg->text);
+}

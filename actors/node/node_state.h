@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * node_state.h - the node actor's state, shared by its files.
+ *
+ * A group is the ranks of one (job, generation) on this machine.  Invariants: a row
+ * belongs to one group and a group has at least one row; rank states only move forward;
+ * a (job, generation) at or below a fence is never launched (again).
+ */
+#ifndef ORR_NODE_STATE_H
+#define ORR_NODE_STATE_H
+
+#include "node.h"
+#include "orrery/map.h"
+
+enum {
+    NODE_DEVICES_MAX = 64,
+    NODE_FENCES = 4096,
+    NODE_SPEC_BYTES = 256 << 10, /* of a decoded spec */
+    NODE_ENV_MAX = 1200,
+    NODE_TEXT_BYTES = 32 << 10,
+    NODE_RANK_ENV_MAX = 16,
+};
+
+enum node_state { NODE_WAITING, NODE_READY };
+enum node_timer { NODE_T_HEARTBEAT = 1, NODE_T_RETRY };
+enum node_tag {
+    NODE_TAG_REGISTER = 1,
+    NODE_TAG_HEARTBEAT,
+    NODE_TAG_PORT,
+    NODE_TAG_LAUNCH,
+    NODE_TAG_UPDATE
+};
+
+struct node_device {
+    uint32_t index;
+    bool is_healthy;
+    uint64_t memory_bytes;
+    char uuid[64];
+    char type[32];
+    char trouble[128];
+};
+
+struct node_row {
+    uint32_t next; /* row of the group, ORR_NONE at the end */
+    uint32_t group;
+    uint32_t rank;
+    uint32_t local_rank;
+    uint32_t state; /* enum orr_rank_state */
+    uint32_t pid;
+    uint32_t device;
+    uint32_t signal;
+    int64_t exit_code;
+    uint64_t changed_unix_ms;
+    bool is_launching;   /* process_launch asked, no definite answer */
+    bool is_relaunching; /* to be asked again by NODE_T_RETRY */
+    uint32_t launch_seq; /* of the newest process_launch */
+    bool is_dirty;       /* the job actor does not know this state yet */
+    bool is_telling;     /* rank_update asked, not answered */
+    uint32_t seq;        /* of the newest rank_update */
+    uint64_t retry_ms;
+    uint32_t backoff_ms;
+    char reason[160];
+    char tail[ORR_TAIL_MAX];
+};
+
+struct node_group {
+    char key[ORR_JOB_ID_MAX + 24]; /* "<job>/<generation>" */
+    char job[ORR_JOB_ID_MAX];
+    uint64_t generation;
+    uint32_t first_row;
+    uint32_t n_rows;
+    uint32_t n_launching;
+    uint32_t node_rank;
+    uint32_t spec; /* blob, until all ranks are launched */
+    uint32_t seq;  /* of the port_reserve */
+    bool is_waiting_port;
+    bool is_stopping;
+    uint64_t kill_ms;           /* when TERM has had its time; 0: not stopping */
+    struct orr_request request; /* rank_launch to answer; corr 0: none */
+    uint32_t master_port;
+    char master_addr[64];
+};
+
+struct node_fence {
+    uint64_t job; /* orr_hash of the id */
+    uint64_t generation;
+};
+
+struct node_var {
+    char name[64];
+    char value[448];
+};
+
+struct node {
+    struct orr_node_args args;
+    char path[3 * ORR_NAME_MAX + 4];
+    struct orr_addr cluster;
+    struct orr_addr process_edge;
+    enum node_state state;
+    bool has_devices;
+    bool has_processes;
+    bool is_registered;
+    bool is_registering;
+    bool is_retrying; /* NODE_T_RETRY runs */
+    uint64_t heartbeat_seq;
+    uint32_t register_backoff_ms;
+    uint32_t next_seq;
+    uint32_t n_devices;
+    uint32_t n_rank_env;
+    uint32_t next_fence;
+    struct node_device devices[NODE_DEVICES_MAX];
+    struct node_var rank_env[NODE_RANK_ENV_MAX];
+    struct node_fence fences[NODE_FENCES];
+    struct orr_pool rows;
+    struct orr_pool groups;
+    struct orr_map groups_by_key;
+    struct orr_blobs specs;
+    struct orr_block spec;      /* decoded */
+    struct orr_block spec_body; /* encoded */
+    struct orr_block env;       /* struct orr_rec_env_var[NODE_ENV_MAX] */
+    struct orr_block text;      /* what env points to */
+    struct orr_block row_list;  /* struct orr_rec_rank_row[ranks_max], for messages */
+};
+
+static inline uint64_t node_tag(enum node_tag kind, uint32_t index, uint32_t seq)
+{
+    return (uint64_t)kind << 56 | (uint64_t)(seq & 0xffffff) << 32 | index;
+}
+
+static inline bool node_rank_is_live(uint32_t state)
+{
+    return state == ORR_RANK_STARTING || state == ORR_RANK_RUNNING;
+}
+
+/* node_ranks.c */
+struct node_group *
+node_group_find(const struct node *self, struct orr_str job, uint64_t generation);
+struct node_group *
+node_group_make(struct node *self, struct orr_str job, uint64_t generation);
+void node_group_drop(struct node *self, struct node_group *group);
+struct node_row *
+node_row_find(const struct node *self, const struct node_group *group, uint32_t rank);
+/* NULL when the table is full. */
+struct node_row *
+node_row_add(struct node *self, struct node_group *group, uint32_t rank);
+struct node_row *node_row_next(const struct node *self, const struct node_row *row);
+struct node_row *node_row_first(const struct node *self,
+                                const struct node_group *group);
+void node_row_apply(struct orr_ctx *ctx,
+                    struct node *self,
+                    struct node_row *row,
+                    const struct orr_rec_rank_row *now);
+void node_row_fail(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_row *row,
+                   struct orr_str reason);
+void node_row_rec(const struct node *self,
+                  const struct node_row *row,
+                  bool is_full,
+                  struct orr_rec_rank_row *ret_rec);
+void node_row_answered(
+    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, bool is_ok);
+void node_retry(struct orr_ctx *ctx, struct node *self);
+void node_retry_arm(struct orr_ctx *ctx, struct node *self);
+void node_fence(struct node *self, struct orr_str job, uint64_t generation);
+bool node_is_fenced(const struct node *self, struct orr_str job, uint64_t generation);
+void node_group_signal(struct orr_ctx *ctx,
+                       struct node *self,
+                       const struct node_group *group,
+                       uint32_t signal);
+
+/* node_launch.c */
+enum orr_err node_launch(struct orr_ctx *ctx,
+                         struct node *self,
+                         const struct orr_msg_rank_launch *msg);
+void node_launch_port(struct orr_ctx *ctx,
+                      struct node *self,
+                      uint32_t group_index,
+                      uint32_t seq,
+                      const struct orr_msg_port_reserved *msg);
+void node_launch_failed(struct orr_ctx *ctx,
+                        struct node *self,
+                        uint64_t tag,
+                        const struct orr_msg_failed *msg);
+void node_launch_again(struct orr_ctx *ctx, struct node *self, struct node_row *row);
+void node_launch_answered(struct orr_ctx *ctx,
+                          struct node *self,
+                          uint32_t row_index,
+                          uint32_t seq);
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_args.h - what a cluster actor gives each job actor that it spawns.  The placement
+ * follows in job_start.
+ */
+#ifndef ORR_JOB_ARGS_H
+#define ORR_JOB_ARGS_H
+
+#include "orrery/actor.h"
+
+struct orr_job_args {
+    char region[ORR_NAME_MAX];
+    char cluster[ORR_NAME_MAX];
+    char region_host[ORR_NAME_MAX];
+    char job[ORR_JOB_ID_MAX];
+    uint64_t generation;
+    uint64_t limit_ms;         /* 0: none */
+    uint64_t deadline_unix_ms; /* 0: none */
+    uint32_t world;
+    uint32_t n_nodes;
+    uint32_t spec_bytes;
+};
+
+#endif
