@@ -18,6 +18,8 @@
 
 #include "edge.h"
 
+enum { LOCK_MS_MAX = 1000, LOCK_PAUSE_US = 5000 };
+
 static struct orri_edge *edge_of(struct orr_process *process)
 {
     return (struct orri_edge *)process;
@@ -362,13 +364,26 @@ static void spread_children(int dir)
     }
 }
 
+/* One host at a time.  A host that was killed while it started its spawner leaves the
+ * lock to the child until that one's exec: wait a little. */
+static bool lock_state(int dir)
+{
+    uint64_t deadline_ms = orri_mono_ms() + LOCK_MS_MAX;
+    while (flock(dir, LOCK_EX | LOCK_NB) != 0) {
+        if (orri_mono_ms() >= deadline_ms)
+            return false;
+        usleep(LOCK_PAUSE_US);
+    }
+    return true;
+}
+
 static enum orr_err
 open_state(struct orri_edge *edge, const char *path, struct orr_error *err)
 {
     enum orr_err rc = open_dir(AT_FDCWD, path, &edge->state_dir, err);
     if (rc != ORR_OK)
         return rc;
-    if (flock(edge->state_dir, LOCK_EX | LOCK_NB) != 0)
+    if (!lock_state(edge->state_dir))
         return orr_fail(
             err,
             ORR_EEXIST,
