@@ -44,6 +44,7 @@ struct orr_system_config {
     orr_log_f log;                 /* NULL: nowhere */
     void *log_arg;
     enum orr_log_level log_level;
+    uint64_t message_bytes_max;    /* memory of all messages; default 1 GiB */
     uint32_t supervisor_intensity; /* restarts of root actors within 60 s before the
                                       host gives up; default 10 */
 };
@@ -79,6 +80,14 @@ ORR_NODISCARD enum orr_err orr_system_post(struct orr_system *system,
                                            struct orr_addr to,
                                            const struct orr_msg_desc *desc,
                                            const void *msg);
+
+/* Answer, from outside any actor, a request that an actor kept with orr_defer and handed to its edge.  Any thread.
+ * Errors: ORR_ENOMEM. */
+ORR_NODISCARD enum orr_err orr_system_reply(struct orr_system *system,
+                                            struct orr_addr from,
+                                            const struct orr_request *request,
+                                            const struct orr_msg_desc *desc,
+                                            const void *msg);
 
 /* Find a path of this host.  Errors: ORR_ENOENT. */
 ORR_NODISCARD enum orr_err orr_system_lookup(struct orr_system *system,
@@ -119,6 +128,7 @@ struct orr_system_stats {
     uint64_t dead_letters;
     uint64_t queued;
     uint64_t memory_bytes; /* held by the kernel for actors and messages */
+    bool has_given_up;     /* root actors failed too often: all are stopped */
 };
 void orr_system_stats(struct orr_system *system, struct orr_system_stats *ret_stats);
 

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * calls.h - the calls between the files of the kernel; included by core.h.
+ */
+#ifndef ORRI_CALLS_H
+#define ORRI_CALLS_H
+
+/* letter.c */
+struct orri_letter *orri_letter_new(struct orri_worker *w, size_t body, bool must);
+struct orri_letter *orri_letter_make(struct orri_worker *w,
+                                     const struct orr_msg_desc *desc,
+                                     const void *msg,
+                                     bool must);
+void orri_letter_free(struct orri_worker *w, struct orri_letter *letter);
+
+/* mailbox.c: the owner's side and the senders' side of an actor's lanes. */
+enum orr_err
+orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_letter *letter);
+struct orri_letter *orri_mailbox_take(struct orri_worker *w, struct orri_actor *actor);
+bool orri_mailbox_has_mail(struct orri_actor *actor);
+uint64_t orri_mailbox_length(struct orri_actor *actor); /* any thread; approximate */
+/* Reject what was sent to an earlier life and is first in its lane. */
+void orri_mailbox_sweep(struct orri_worker *w, struct orri_actor *actor);
+
+/* dispatch.c */
+struct orri_dispatch *orri_dispatch_new(const struct orr_actor_type *type);
+static inline const struct orr_handler *orri_dispatch_find(const struct orri_dispatch *d,
+                                                           uint16_t id)
+{
+    unsigned row = d->rows[(uint32_t)(id * d->multiplier) >> d->shift];
+    if (row == 0 || d->type->handlers[row - 1].msg_id != id)
+        return NULL;
+    return &d->type->handlers[row - 1];
+}
+
+/* table.c: slots and names. */
+struct orri_actor *orri_actor_at(struct orr_system *sys, uint32_t index);
+struct orri_actor *orri_slot_take(struct orr_system *sys); /* tree held */
+void orri_slot_give(struct orr_system *sys, struct orri_actor *actor); /* tree held */
+uint64_t orri_name_find(struct orr_system *sys, uint64_t hash); /* a slot, 0 = none */
+enum orr_err
+orri_name_add(struct orr_system *sys, uint64_t hash, struct orri_actor *actor);
+void orri_name_remove(struct orr_system *sys, uint64_t hash);
+struct orr_addr orri_actor_addr(const struct orr_system *sys, struct orri_actor *actor);
+const char *orri_actor_path(const struct orri_actor *actor); /* "" for none */
+
+/* route.c: all of these take the letter. */
+enum orr_err
+orri_send(struct orri_worker *w, struct orr_addr to, struct orri_letter *letter);
+enum orr_err orri_deliver(struct orri_worker *w, struct orri_letter *letter);
+void orri_reject(struct orri_worker *w,
+                 struct orr_addr to,
+                 struct orri_letter *letter,
+                 enum orr_err why,
+                 const char *text);
+void orri_answer(struct orri_worker *w,
+                 struct orr_addr asker,
+                 uint64_t corr,
+                 struct orri_letter *letter);
+void orri_answer_failed(struct orri_worker *w,
+                        struct orr_addr from,
+                        struct orr_addr asker,
+                        uint64_t corr,
+                        uint16_t msg_id,
+                        enum orr_err why,
+                        const char *text);
+struct orr_addr orri_letter_to(const struct orr_system *sys, const struct orri_letter *letter);
+
+/* remote.c */
+enum orr_err
+orri_remote_send(struct orri_worker *w, struct orr_addr to, struct orri_letter *letter);
+
+/* ask.c */
+struct orri_asker { /* whose answer it is */
+    uint64_t slot;
+    uint64_t tag;
+    struct orr_addr origin; /* of a request that was relayed for another host */
+    uint64_t origin_corr;
+};
+/* Returns the corr of a new open ask, 0 when there are too many.  actor NULL: relayed for origin. */
+uint64_t orri_ask_open(struct orri_worker *w,
+                       struct orri_actor *actor,
+                       const struct orri_asker *asker,
+                       uint64_t host,
+                       uint16_t msg_id,
+                       uint64_t due_ms);
+/* Close it: true for exactly one caller.  host: who answers; must be the one that was asked. */
+bool orri_ask_take(struct orr_system *sys,
+                   uint64_t corr,
+                   uint64_t host,
+                   struct orri_asker *ret_asker);
+void orri_ask_move(struct orr_system *sys, uint64_t corr, uint64_t host);
+void orri_asks_drop(struct orr_system *sys, struct orri_actor *actor);
+void orri_asks_unreach(struct orri_worker *w, uint64_t host);
+
+/* timer.c */
+enum orr_err orri_timer_set(struct orri_worker *w,
+                            struct orri_actor *actor,
+                            const struct orri_effect_timer *set);
+void orri_timer_cancel(struct orr_system *sys, struct orri_actor *actor, uint32_t id);
+/* The message of a setting is about to be handled: true when that setting still stands. */
+bool orri_timer_claim(struct orr_system *sys, struct orri_actor *actor, uint64_t serial, uint32_t id);
+void orri_timers_drop(struct orr_system *sys, struct orri_actor *actor);
+/* Deliver all that is due at w->now_ms. */
+void orri_time_run(struct orri_worker *w);
+enum orri_due_kind { DUE_TIMER, DUE_ASK, DUE_RESTART };
+/* time.lock held: what became of a due entry, a letter to deliver or NULL. */
+struct orri_letter *orri_timer_fire(struct orri_worker *w, struct orri_due *due);
+struct orri_letter *orri_ask_expire(struct orri_worker *w, struct orri_due *due);
+void orri_time_insert(struct orr_system *sys, struct orri_due *due, uint64_t due_ms); /* time.lock held */
+
+/* ctx.c, effects.c */
+extern const struct orr_ctx_ops orri_ctx_ops;
+void orri_effects_commit(struct orri_worker *w);
+void orri_effects_discard(struct orri_worker *w);
+
+/* life.c, family.c, watch.c */
+enum orr_err orri_spawn(struct orri_worker *w,
+                        struct orri_actor *parent,
+                        const struct orr_spawn *spawn,
+                        struct orri_actor **ret_actor);
+void orri_root_ended(struct orr_system *sys);
+void orri_order(struct orri_worker *w, struct orri_actor *actor, unsigned order);
+void orri_orders_run(struct orri_worker *w, struct orri_actor *actor);
+void orri_end(struct orri_worker *w, struct orri_actor *actor, enum orr_err why);
+void orri_finalize(struct orri_worker *w, struct orri_actor *actor);
+void orri_release(struct orri_worker *w, struct orri_actor *actor);
+void orri_stop_child(struct orri_worker *w, struct orri_actor *parent, struct orr_addr who);
+void orri_family_run(struct orri_worker *w, struct orri_actor *parent);
+void orri_family_see(struct orri_worker *w, struct orri_actor *child);
+void orri_family_stop(struct orri_worker *w, struct orri_actor *parent);
+struct orri_watch *
+orri_watch_new(struct orri_worker *w, struct orr_addr watcher, struct orr_addr who);
+void orri_watch_commit(struct orri_worker *w, struct orri_letter *effect);
+void orri_watch_discard(struct orri_worker *w, struct orri_letter *effect);
+void orri_watch_ended(struct orri_worker *w, struct orri_actor *actor, enum orr_err why);
+void orri_watch_remote(struct orri_worker *w, struct orr_addr from, const struct orr_msg_monitor *msg);
+void orri_watch_remote_down(struct orri_worker *w, struct orr_addr to, const struct orr_msg_down *msg);
+void orri_watch_peer_down(struct orri_worker *w, uint64_t host);
+void orri_watch_free_all(struct orr_system *sys);
+
+/* run.c, sched.c */
+void orri_ctx_begin(struct orri_worker *w,
+                    struct orri_actor *actor,
+                    struct orri_letter *letter); /* NULL: init */
+void orri_run(struct orri_worker *w, struct orri_actor *actor, unsigned batch);
+void orri_schedule(struct orri_worker *w, struct orri_actor *actor);
+void orri_enqueue(struct orri_worker *w, struct orri_actor *actor);
+struct orri_actor *orri_next_actor(struct orri_worker *w);
+void orri_clock_read(struct orri_worker *w);
+void *orri_worker_main(void *arg);
+void orri_wake_keeper(struct orr_system *sys);
+void orri_wake_all(struct orr_system *sys);
+uint64_t orri_random(struct orri_worker *w);
+void orri_logf(struct orri_worker *w,
+               enum orr_log_level level,
+               const struct orri_actor *who,
+               const char *fmt,
+               ...) ORR_PRINTF(4, 5);
+
+/* system.c, system_actor.c */
+struct orri_worker *orri_outside_enter(struct orr_system *sys);
+void orri_outside_leave(struct orr_system *sys);
+extern const struct orr_actor_type orri_system_type;
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * effects.c - carry out or discard what a handler left in its outbox, in the order in which it did so.
+ */
+#include "core.h"
+
+static void commit_ask(struct orri_worker *w, struct orri_letter *letter, struct orr_addr to)
+{
+    struct orri_ctx *ctx = &w->ctx;
+    struct orri_asker asker = {.slot = ctx->pub.self.slot, .tag = letter->tag};
+    letter->corr = orri_ask_open(
+        w, ctx->actor, &asker, to.host, letter->desc->id, letter->deadline_ms);
+    if (letter->corr) {
+        (void)orri_send(w, to, letter);
+        return;
+    }
+    char text[96];
+    int n = snprintf(text,
+                     sizeof(text),
+                     "%s: too many open requests (asks_max is %u)",
+                     letter->desc->body.name,
+                     w->sys->config.asks_max);
+    struct orr_msg_failed failed = {.code = ORR_ENOSPC,
+                                    .msg = letter->desc->id,
+                                    .text = {text, (uint32_t)n}};
+    struct orri_letter *answer = orri_letter_make(w, orr_msg_desc_failed(), &failed, true);
+    if (answer) {
+        answer->peer = to;
+        answer->slot = asker.slot;
+        answer->tag = asker.tag;
+        answer->flags = LETTER_ANSWER;
+        answer->role = ORR_ROLE_LOCAL;
+        (void)orri_deliver(w, answer);
+    } else {
+        ctx->trouble = ORR_ENOMEM;
+    }
+    orri_letter_free(w, letter);
+}
+
+/* The letter being handled goes on to somebody else, who answers the asker. */
+static void commit_relay(struct orri_worker *w, struct orr_addr to)
+{
+    struct orr_system *sys = w->sys;
+    struct orri_letter *letter = w->ctx.current;
+    if (w->ctx.is_relayed)
+        return; /* relayed twice: the first counts */
+    w->ctx.is_relayed = true;
+    if (to.host == sys->host) {
+        (void)orri_send(w, to, letter);
+        return;
+    }
+    if (letter->peer.host == sys->host) {
+        if (letter->corr)
+            orri_ask_move(sys, letter->corr, to.host);
+    } else if (letter->corr) {
+        /* The next host may have no link to the asker: the answer comes back through us. */
+        enum { RELAY_MAX_MS = 60000 };
+        struct orri_asker asker = {.origin = letter->peer, .origin_corr = letter->corr};
+        uint64_t due_ms =
+            letter->deadline_ms ? letter->deadline_ms : w->now_ms + RELAY_MAX_MS;
+        uint64_t corr =
+            orri_ask_open(w, NULL, &asker, to.host, letter->desc->id, due_ms);
+        if (corr == 0) {
+            orri_reject(w, to, letter, ORR_ENOSPC, "too many open requests to relay");
+            return;
+        }
+        letter->corr = corr;
+        letter->peer = w->ctx.pub.self;
+    } else {
+        letter->peer = w->ctx.pub.self;
+    }
+    (void)orri_remote_send(w, to, letter);
+}
+
+static void commit_message(struct orri_worker *w, struct orri_letter *letter)
+{
+    struct orr_addr to = letter->peer;
+    letter->peer = w->ctx.pub.self;
+    if (letter->flags & LETTER_ASK) {
+        letter->flags = 0;
+        commit_ask(w, letter, to);
+    } else if (letter->flags & LETTER_ANSWER) {
+        orri_answer(w, to, letter->corr, letter);
+    } else {
+        (void)orri_send(w, to, letter);
+    }
+}
+
+static void commit_other(struct orri_worker *w, struct orri_letter *letter)
+{
+    struct orri_ctx *ctx = &w->ctx;
+    struct orri_effect_timer set;
+    switch ((enum orri_letter_kind)letter->kind) {
+    case LETTER_TIMER_SET:
+        memcpy(&set, letter->body, sizeof(set));
+        if (orri_timer_set(w, ctx->actor, &set) != ORR_OK)
+            ctx->trouble = ORR_ENOMEM;
+        break;
+    case LETTER_TIMER_CANCEL:
+        orri_timer_cancel(w->sys, ctx->actor, (uint32_t)letter->tag);
+        break;
+    case LETTER_SPAWN:
+        orri_order(w, orri_actor_at(w->sys, (uint32_t)letter->slot), ORDER_START);
+        break;
+    case LETTER_STOP:
+        if (orr_addr_eq(letter->peer, ctx->pub.self))
+            ctx->is_ending = true;
+        else
+            orri_stop_child(w, ctx->actor, letter->peer);
+        break;
+    case LETTER_WATCH:
+    case LETTER_UNWATCH:
+        orri_watch_commit(w, letter);
+        break;
+    case LETTER_RELAY:
+        commit_relay(w, letter->peer);
+        break;
+    case LETTER_MESSAGE:
+        break;
+    }
+    orri_letter_free(w, letter);
+}
+
+void orri_effects_commit(struct orri_worker *w)
+{
+    struct orri_letter *letter;
+    while ((letter = w->ctx.out)) {
+        w->ctx.out = letter->next;
+        if (letter->kind == LETTER_MESSAGE)
+            commit_message(w, letter);
+        else
+            commit_other(w, letter);
+    }
+}
+
+void orri_effects_discard(struct orri_worker *w)
+{
+    struct orri_letter *letter;
+    while ((letter = w->ctx.out)) {
+        w->ctx.out = letter->next;
+        if (letter->kind == LETTER_SPAWN)
+            orri_release(w, orri_actor_at(w->sys, (uint32_t)letter->slot));
+        else if (letter->kind == LETTER_WATCH)
+            orri_watch_discard(w, letter);
+        orri_letter_free(w, letter);
+    }
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * memory.c - see memory.h.  Under AddressSanitizer a free block is poisoned, so that use after free is seen in spite of the
+ * free lists.
+ */
+#include "memory.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define POISON(ptr, bytes)   ASAN_POISON_MEMORY_REGION((ptr), (bytes))
+#define UNPOISON(ptr, bytes) ASAN_UNPOISON_MEMORY_REGION((ptr), (bytes))
+#else
+#define POISON(ptr, bytes)   ((void)(ptr), (void)(bytes))
+#define UNPOISON(ptr, bytes) ((void)(ptr), (void)(bytes))
+#endif
+
+const uint16_t orri_class_bytes[ORRI_CLASSES] = {128, 160, 192, 256, 384,
+                                                 512, 1024, 2048, 4096};
+_Atomic long orri_alloc_countdown;
+
+static bool may_allocate(void)
+{
+    if (atomic_load_explicit(&orri_alloc_countdown, memory_order_relaxed) == 0)
+        return true;
+    return atomic_fetch_sub(&orri_alloc_countdown, 1) != 1;
+}
+
+void *orri_alloc(size_t bytes)
+{
+    return may_allocate() ? malloc(bytes) : NULL;
+}
+
+void *orri_zalloc(size_t bytes)
+{
+    return may_allocate() ? calloc(1, bytes) : NULL;
+}
+
+void orri_pool_init(struct orri_pool *pool, size_t slab_bytes, uint64_t bytes_max)
+{
+    *pool = (struct orri_pool){.slab_bytes = slab_bytes, .bytes_max = bytes_max};
+    pthread_mutex_init(&pool->lock, NULL);
+}
+
+void orri_pool_fini(struct orri_pool *pool)
+{
+    while (pool->slabs) {
+        struct orri_slab *slab = pool->slabs;
+        pool->slabs = slab->next;
+        UNPOISON(slab, pool->slab_bytes);
+        free(slab);
+    }
+    pthread_mutex_destroy(&pool->lock);
+}
+
+static bool reserve(struct orri_pool *pool, size_t bytes, bool must)
+{
+    uint64_t before = atomic_fetch_add_explicit(&pool->bytes, bytes, memory_order_relaxed);
+    if (must || before + bytes <= pool->bytes_max)
+        return true;
+    atomic_fetch_sub_explicit(&pool->bytes, bytes, memory_order_relaxed);
+    return false;
+}
+
+static unsigned class_of(size_t bytes)
+{
+    unsigned class = 0;
+    while (class < ORRI_CLASSES && orri_class_bytes[class] < bytes)
+        class ++;
+    return class;
+}
+
+/* Fill an empty magazine with a batch from the pool, or with the blocks of a new slab. */
+static bool refill(struct orri_pool *pool,
+                   struct orri_magazine *magazine,
+                   unsigned class,
+                   bool must)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct orri_block *batch = pool->batches[class];
+    if (batch) {
+        UNPOISON(batch, sizeof(*batch));
+        pool->batches[class] = batch->next_batch;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (batch) {
+        *magazine = (struct orri_magazine){batch, ORRI_BATCH};
+        return true;
+    }
+    if (!reserve(pool, pool->slab_bytes, must))
+        return false;
+    struct orri_slab *slab = orri_alloc(pool->slab_bytes);
+    if (!slab) {
+        atomic_fetch_sub(&pool->bytes, pool->slab_bytes);
+        return false;
+    }
+    pthread_mutex_lock(&pool->lock);
+    slab->next = pool->slabs;
+    pool->slabs = slab;
+    pthread_mutex_unlock(&pool->lock);
+    size_t size = orri_class_bytes[class];
+    char *at = (char *)slab + sizeof(*slab);
+    for (size_t left = pool->slab_bytes - sizeof(*slab); left >= size; left -= size) {
+        struct orri_block *block = (struct orri_block *)(void *)at;
+        block->next = magazine->first;
+        magazine->first = block;
+        magazine->n++;
+        POISON(block, size);
+        at += size;
+    }
+    return true;
+}
+
+static void *large_new(struct orri_pool *pool, size_t bytes, bool must)
+{
+    if (!reserve(pool, bytes, must))
+        return NULL;
+    void *block = orri_alloc(bytes);
+    if (!block)
+        atomic_fetch_sub_explicit(&pool->bytes, bytes, memory_order_relaxed);
+    return block;
+}
+
+void *orri_block_new(struct orri_pool *pool,
+                     struct orri_cache *cache,
+                     size_t bytes,
+                     bool must,
+                     uint8_t *ret_class)
+{
+    unsigned class = class_of(bytes);
+    if (class == ORRI_CLASSES) {
+        *ret_class = ORRI_LARGE;
+        return large_new(pool, bytes, must);
+    }
+    struct orri_magazine *now = &cache->now[class];
+    if (!now->first) {
+        if (cache->spare[class].first) {
+            *now = cache->spare[class];
+            cache->spare[class] = (struct orri_magazine){0};
+        } else if (!refill(pool, now, class, must)) {
+            return NULL;
+        }
+    }
+    struct orri_block *block = now->first;
+    UNPOISON(block, orri_class_bytes[class]);
+    now->first = block->next;
+    now->n--;
+    *ret_class = (uint8_t) class;
+    return block;
+}
+
+/* A full magazine becomes the spare one; a full spare goes to the pool. */
+static void rotate(struct orri_pool *pool, struct orri_cache *cache, unsigned class)
+{
+    struct orri_block *batch = cache->spare[class].first;
+    cache->spare[class] = cache->now[class];
+    cache->now[class] = (struct orri_magazine){0};
+    if (!batch)
+        return;
+    UNPOISON(batch, sizeof(*batch));
+    pthread_mutex_lock(&pool->lock);
+    batch->next_batch = pool->batches[class];
+    pool->batches[class] = batch;
+    POISON(batch, sizeof(*batch));
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void orri_block_free(struct orri_pool *pool,
+                     struct orri_cache *cache,
+                     void *ptr,
+                     uint8_t class,
+                     size_t bytes)
+{
+    if (class == ORRI_LARGE) {
+        atomic_fetch_sub_explicit(&pool->bytes, bytes, memory_order_relaxed);
+        free(ptr);
+        return;
+    }
+    struct orri_magazine *now = &cache->now[class];
+    struct orri_block *block = ptr;
+    block->next = now->first;
+    now->first = block;
+    POISON(block, orri_class_bytes[class]);
+    if (++now->n == ORRI_BATCH)
+        rotate(pool, cache, class);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * run.c - one turn of an actor: its orders, then its messages, each through the gates of the handler table.
+ */
+#include "core.h"
+
+#include <stdarg.h>
+
+void orri_ctx_begin(struct orri_worker *w,
+                    struct orri_actor *actor,
+                    struct orri_letter *letter)
+{
+    struct orri_ctx *ctx = &w->ctx;
+    struct orr_ctx *pub = &ctx->pub;
+    pub->now_ms = w->now_ms;
+    pub->wall_ms = w->wall_ms;
+    pub->tag = 0;
+    pub->request.corr = 0;
+    pub->is_answered = false;
+    pub->error.code = ORR_OK;
+    pub->error.text[0] = '\0';
+    ctx->current = letter;
+    ctx->deadline_ms = 0;
+    ctx->trouble = ORR_OK;
+    ctx->is_relayed = false;
+    ctx->is_ending = false;
+    if (!letter) {
+        pub->self = orri_actor_addr(w->sys, actor);
+        pub->from = (struct orr_addr){0};
+        pub->from_role = ORR_ROLE_LOCAL;
+        return;
+    }
+    pub->self.slot = letter->slot;
+    pub->from = letter->peer;
+    pub->from_role = letter->role;
+    if (letter->flags) { /* an answer, or made by the kernel */
+        if (letter->flags & LETTER_ANSWER)
+            pub->tag = letter->tag;
+        return;
+    }
+    ctx->deadline_ms = letter->deadline_ms;
+    pub->request = (struct orr_request){.from = letter->peer,
+                                        .corr = letter->corr,
+                                        .deadline_ms = letter->deadline_ms,
+                                        .msg_id = letter->desc->id};
+}
+
+static void refuse(struct orri_worker *w,
+                   struct orri_actor *actor,
+                   struct orri_letter *letter,
+                   enum orr_err why,
+                   const char *text)
+{
+    orri_logf(w, ORR_LOG_DEBUG, actor, "refused: %s", text);
+    orri_reject(w, orri_letter_to(w->sys, letter), letter, why, text);
+}
+
+static size_t state_text(const struct orr_actor_type *type, unsigned state, char *buf, size_t cap)
+{
+    int n = type->state_name ? snprintf(buf, cap, "%s", type->state_name(state))
+                             : snprintf(buf, cap, "%u", state);
+    return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
+}
+
+static void refuse_state(struct orri_worker *w,
+                         struct orri_actor *actor,
+                         struct orri_letter *letter,
+                         const struct orr_handler *row,
+                         unsigned state)
+{
+    const struct orr_actor_type *type = atomic_load(&actor->dispatch)->type;
+    char text[480];
+    int head = snprintf(text,
+                        sizeof(text),
+                        "%s %s: %s is not accepted in state ",
+                        type->name,
+                        orri_actor_path(actor),
+                        letter->desc->body.name);
+    size_t at = head < (int)sizeof(text) / 2 ? (size_t)head : sizeof(text) / 2;
+    at += state_text(type, state, text + at, sizeof(text) - at);
+    const char *sep = ", only in ";
+    for (unsigned s = 0; s < 32 && at + 40 < sizeof(text); s++) {
+        if (!(row->accept_in & ORR_IN(s)))
+            continue;
+        at += (size_t)snprintf(text + at, sizeof(text) - at, "%s", sep);
+        at += state_text(type, s, text + at, sizeof(text) - at);
+        sep = ", ";
+    }
+    refuse(w, actor, letter, ORR_ESTATE, text);
+}
+
+/* The row that will handle the letter; NULL when a gate closed: then the letter is gone. */
+static const struct orr_handler *
+pass_gates(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *letter)
+{
+    const struct orri_dispatch *dispatch =
+        atomic_load_explicit(&actor->dispatch, memory_order_relaxed);
+    const struct orr_actor_type *type = dispatch->type;
+    const struct orr_handler *row = orri_dispatch_find(dispatch, letter->desc->id);
+    char text[320];
+    if (!row) {
+        if (letter->desc->id == ORR_MSG_ack) {
+            orri_letter_free(w, letter);
+            return NULL;
+        }
+        snprintf(text,
+                 sizeof(text),
+                 "%s %s: has no handler for %s",
+                 type->name,
+                 orri_actor_path(actor),
+                 letter->desc->body.name);
+        refuse(w, actor, letter, ORR_ENOSYS, text);
+        return NULL;
+    }
+    if (!(row->roles & letter->role) &&
+        !(letter->flags & (LETTER_ANSWER | LETTER_KERNEL))) {
+        const char *who = letter->role == ORR_ROLE_CLIENT ? "a client"
+                          : letter->role == ORR_ROLE_HOST ? "another host"
+                                                          : "an actor of this host";
+        snprintf(text,
+                 sizeof(text),
+                 "%s %s: %s is not accepted from %s",
+                 type->name,
+                 orri_actor_path(actor),
+                 letter->desc->body.name,
+                 who);
+        refuse(w, actor, letter, ORR_EPERM, text);
+        return NULL;
+    }
+    if (row->accept_in != ORR_ANY_STATE) {
+        unsigned state = type->state_of ? type->state_of(actor->state) : 0;
+        if (!(row->accept_in & ORR_IN(state))) {
+            refuse_state(w, actor, letter, row, state);
+            return NULL;
+        }
+    }
+    return row;
+}
+
+/* The handler returned: its effects, its answer, its end. */
+static void
+finish(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *letter, enum orr_err err)
+{
+    struct orri_ctx *ctx = &w->ctx;
+    struct orr_ctx *pub = &ctx->pub;
+    if (ctx->trouble != ORR_OK)
+        err = ORR_ECRASH;
+    if (err == ORR_OK) {
+        orri_effects_commit(w);
+        if (pub->request.corr && !pub->is_answered) {
+            struct orr_msg_ack ack = {.end_ = 0};
+            struct orri_letter *answer =
+                orri_letter_make(w, orr_msg_desc_ack(), &ack, true);
+            if (answer) { /* else the asker's deadline tells it */
+                answer->peer = pub->self;
+                answer->role = ORR_ROLE_LOCAL;
+                orri_answer(w, pub->request.from, pub->request.corr, answer);
+            }
+        }
+    } else {
+        orri_effects_discard(w);
+        if (pub->request.corr)
+            orri_answer_failed(w,
+                               pub->self,
+                               pub->request.from,
+                               pub->request.corr,
+                               letter->desc->id,
+                               err,
+                               pub->error.text);
+    }
+    if (!ctx->is_relayed)
+        orri_letter_free(w, letter);
+    if (ctx->trouble != ORR_OK || err == ORR_ECRASH) {
+        orri_logf(w,
+                  ORR_LOG_WARN,
+                  actor,
+                  "failed: %s",
+                  pub->error.text[0]       ? pub->error.text
+                  : ctx->trouble != ORR_OK ? orr_err_text(ctx->trouble)
+                                           : orr_err_text(err));
+        orri_end(w, actor, ORR_ECRASH);
+    } else if (ctx->is_ending) {
+        orri_end(w, actor, ORR_OK);
+    }
+}
+
+static void handle(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *letter)
+{
+    uint32_t life = atomic_load_explicit(&actor->life, memory_order_relaxed);
+    if ((uint32_t)(letter->slot >> 32) != life) {
+        orri_reject(w, orri_letter_to(w->sys, letter), letter, ORR_EGONE, NULL);
+        return;
+    }
+    if (letter->deadline_ms && letter->deadline_ms < w->now_ms && !letter->flags) {
+        letter->corr = 0; /* the asker knows already */
+        orri_reject(w, orri_letter_to(w->sys, letter), letter, ORR_ETIMEOUT, NULL);
+        return;
+    }
+    const struct orr_handler *row = pass_gates(w, actor, letter);
+    if (!row)
+        return;
+    if (letter->flags & LETTER_TIMER) {
+        const struct orr_msg_timer *timer = (const void *)letter->body;
+        if (!orri_timer_claim(w->sys, actor, letter->corr, timer->id)) {
+            orri_letter_free(w, letter);
+            return;
+        }
+    }
+    orri_ctx_begin(w, actor, letter);
+    enum orr_err err = row->fn(&w->ctx.pub, actor->state, letter->body);
+    uint64_t n = atomic_load_explicit(&w->delivered, memory_order_relaxed) + 1;
+    atomic_store_explicit(&w->delivered, n, memory_order_relaxed);
+    finish(w, actor, letter, err);
+}
+
+/* Orders or new mail.  May be asked without holding the duty. */
+static bool has_news(struct orri_actor *actor)
+{
+    if (atomic_load(&actor->orders))
+        return true;
+    for (unsigned i = 0; i < ORR_LANE_MAX_; i++)
+        if (atomic_load(&actor->lanes[i].inbox))
+            return true;
+    return false;
+}
+
+void orri_run(struct orri_worker *w, struct orri_actor *actor, unsigned batch)
+{
+    uint8_t duty = DUTY_QUEUED;
+    while (!atomic_compare_exchange_weak(&actor->duty, &duty, DUTY_RUNNING))
+        duty = DUTY_QUEUED; /* a sender sorts a full lane: soon done */
+    w->ctx.actor = actor;
+    w->is_yielding = false;
+    for (unsigned n = 0; n < batch && !w->is_yielding; n++) {
+        if (atomic_load_explicit(&actor->orders, memory_order_relaxed)) {
+            orri_orders_run(w, actor);
+            continue;
+        }
+        if (atomic_load_explicit(&actor->phase, memory_order_relaxed) != PHASE_LIVE) {
+            orri_mailbox_sweep(w, actor);
+            break;
+        }
+        struct orri_letter *letter = orri_mailbox_take(w, actor);
+        if (!letter)
+            break;
+        handle(w, actor, letter);
+    }
+    w->ctx.actor = NULL;
+    bool is_live = atomic_load_explicit(&actor->phase, memory_order_relaxed) == PHASE_LIVE;
+    if (has_news(actor) || (is_live && orri_mailbox_has_mail(actor))) {
+        atomic_store_explicit(&actor->duty, DUTY_QUEUED, memory_order_release);
+        orri_enqueue(w, actor);
+        return;
+    }
+    /* pairs with orri_schedule: a sender either sees IDLE or its letter is seen here */
+    atomic_exchange(&actor->duty, DUTY_IDLE);
+    if (has_news(actor))
+        orri_schedule(w, actor);
+}
+
+void orri_logf(struct orri_worker *w,
+               enum orr_log_level level,
+               const struct orri_actor *who,
+               const char *fmt,
+               ...)
+{
+    const struct orr_system_config *config = &w->sys->config;
+    if (!config->log || level < config->log_level)
+        return;
+    char text[1024];
+    char name[64];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    const char *path = orri_actor_path(who);
+    if (!*path) {
+        const struct orri_dispatch *dispatch = atomic_load(&who->dispatch);
+        snprintf(name, sizeof(name), "%s#%u", dispatch->type->name, who->index);
+        path = name;
+    }
+    config->log(config->log_arg, level, w->wall_ms, path, text);
+}
