@@ -9,18 +9,11 @@
  * Lanes that have returned ("dead") may be computed along: nobody reads their slots.
  * Only memory and predicates mask them.
  *
- * PTX_WARP_RUN names the function: the file is built once for each kind of processor.
+ * Built once for each kind of processor (PTX_SUFFIX).
  */
 #include "ptx_exec.h"
 
 #include "ptx_math.h"
-
-#if defined(__clang__)
-#define EACH_LANE                                                                      \
-    _Pragma("clang loop vectorize(assume_safety)") for (int l = 0; l < PTX_LANES; l++)
-#else
-#define EACH_LANE _Pragma("GCC ivdep") for (int l = 0; l < PTX_LANES; l++)
-#endif
 
 /* Slots of the operands, lane by lane. An operand may be its own result. */
 #define SLOT(type, slot) ((type *)(void *)(frame + (slot)))
@@ -145,7 +138,7 @@ static inline void set_predicate(uint32_t *p, uint32_t value, uint32_t mask)
     ((y) == 0 ? 0 : (x) == (min) && (y) == -1 ? (min) : (x) / (y))
 #define SAFE_REM(x, y) ((y) == 0 || (y) == -1 ? 0 : (x) % (y))
 
-enum ptx_stop PTX_WARP_RUN(struct ptx_block *block, struct ptx_warp *w)
+enum ptx_stop PTX_VARIANT(ptx_warp_run)(struct ptx_block *block, struct ptx_warp *w)
 {
     const struct ptx_ins *const code = block->code;
     uint8_t *const frame = w->frame;
@@ -329,7 +322,7 @@ enum ptx_stop PTX_WARP_RUN(struct ptx_block *block, struct ptx_warp *w)
         case PTX_LD:
         case PTX_ST:
         case PTX_ATOM: {
-            enum ptx_stop stop = ptx_memory(block, frame, in, mask);
+            enum ptx_stop stop = PTX_VARIANT(ptx_memory)(block, frame, in, mask);
             if (stop != PTX_STOP_DONE)
                 return stop;
             break;

@@ -26,11 +26,24 @@ void ptx_flow_branch(struct ptx_warp *w,
 void ptx_flow_return(struct ptx_warp *w, struct ptx_flow *f, uint32_t lanes);
 void ptx_flow_wait(struct ptx_warp *w, struct ptx_flow *f, uint32_t lanes);
 
-/* ---- ptx_memory.c: loads, stores and atomic operations ---- */
-enum ptx_stop ptx_memory(struct ptx_block *block,
-                         uint8_t *frame,
-                         const struct ptx_ins *in,
-                         uint32_t mask);
+/* ---- ptx_exec.c and ptx_memory.c are built once for each kind of processor ---- */
+#define PTX_JOIN(name, suffix)   name##_##suffix
+#define PTX_JOINED(name, suffix) PTX_JOIN(name, suffix)
+#define PTX_VARIANT(name)        PTX_JOINED(name, PTX_SUFFIX)
+typedef enum ptx_stop ptx_memory_f(struct ptx_block *block,
+                                   uint8_t *frame,
+                                   const struct ptx_ins *in,
+                                   uint32_t mask);
+ptx_memory_f ptx_memory_base; /* loads, stores and atomic operations */
+ptx_memory_f ptx_memory_fma;
+
+/* A loop over the lanes that may be turned into vector instructions. */
+#if defined(__clang__)
+#define EACH_LANE                                                                      \
+    _Pragma("clang loop vectorize(assume_safety)") for (int l = 0; l < PTX_LANES; l++)
+#else
+#define EACH_LANE _Pragma("GCC ivdep") for (int l = 0; l < PTX_LANES; l++)
+#endif
 
 /* ---- ptx_rare.c: what is seldom enough to be done lane by lane ---- */
 void ptx_rare(struct ptx_block *block,

@@ -2,13 +2,16 @@
  * ptx_memory.c - loads, stores and atomic operations of a warp.
  *
  * Every address is checked before it is touched: alignment, then that it lies in memory
- * that the launch may touch. Warps that read or write side by side, or all the same
- * address, are served by one copy.
+ * that the launch may touch. Lanes whose addresses lie near each other are checked as one
+ * piece; lanes side by side are one copy. Built once for each kind of processor.
  */
 #include <string.h>
 
 #include "ptx_exec.h"
 #include "ptx_math.h"
+
+/* Lanes within NEAR of the first are looked at as one piece of memory. */
+enum { NEAR = 8192 };
 
 struct access {
     struct ptx_block *block;
@@ -18,6 +21,8 @@ struct access {
     unsigned element; /* bytes */
     unsigned bytes;   /* of all elements of a lane */
     uint64_t address[PTX_LANES];
+    uint32_t
+        near[PTX_LANES];    /* address - first + NEAR; of lanes not in the mask: NEAR */
     uint8_t *at[PTX_LANES]; /* where it is, once resolved */
 };
 
@@ -26,12 +31,11 @@ static bool in_map(const struct emu_range_map *map, uint64_t address, uint64_t b
     uint64_t from = address - map->base;
     if (from >= map->bytes || bytes > map->bytes - from)
         return false;
-    for (uint64_t g = from >> EMU_GRANULE_SHIFT;
-         g <= (from + bytes - 1) >> EMU_GRANULE_SHIFT;
-         g++)
-        if (!map->valid[g])
-            return false;
-    return true;
+    uint8_t all = 1;
+    uint64_t last = (from + bytes - 1) >> EMU_GRANULE_SHIFT;
+    for (uint64_t g = from >> EMU_GRANULE_SHIFT; g <= last; g++)
+        all &= map->valid[g];
+    return all;
 }
 
 static uint8_t *within(uint8_t *base, uint64_t size, uint64_t offset, uint64_t bytes)
@@ -105,31 +109,49 @@ static enum ptx_stop resolve_all(struct access *x)
     return PTX_STOP_DONE;
 }
 
-/* All lanes at work, side by side in memory, and the slot as wide as the elements. */
-static uint8_t *whole_warp(const struct access *x)
+/* The base to which near[] is relative, when all lanes are close together, aligned, and
+ * may touch all from the lowest to the highest; NULL to look at each. */
+static uint8_t *near_base(struct access *x)
 {
-    uint64_t apart = 0, first = x->address[0];
-    if (x->mask != UINT32_MAX || x->in->n_vec != 1 || x->in->width_d != x->element ||
-        x->in->mode2 == PTX_LOCAL)
+    unsigned lane = (unsigned)__builtin_ctz(x->mask);
+    uint64_t first = x->address[lane], far = 0;
+    uint32_t low = UINT32_MAX, high = 0, odd = 0, in_mask[PTX_LANES];
+    EACH_LANE
+    {
+        in_mask[l] = 0 - (x->mask >> l & 1);
+    }
+    EACH_LANE
+    {
+        uint64_t d = x->address[l] - first + NEAR;
+        d = in_mask[l] ? d : NEAR;
+        far |= d;
+        x->near[l] = (uint32_t)d;
+    }
+    if (far >> 15 || x->in->mode2 == PTX_LOCAL)
         return NULL;
-    for (unsigned l = 0; l < PTX_LANES; l++)
-        apart |= x->address[l] ^ (first + l * x->element);
-    return apart || (first & (x->element - 1))
-               ? NULL
-               : resolve(x, first, (uint64_t)x->element * PTX_LANES, 0);
+    EACH_LANE
+    {
+        uint32_t d = x->near[l];
+        low = d < low ? d : low;
+        high = d > high ? d : high;
+        odd |= d;
+    }
+    /* NEAR and the alignment are powers of two: first decides with the differences */
+    if ((odd | (uint32_t)first) & (x->bytes - 1))
+        return NULL;
+    uint8_t *at = resolve(x, first + low - NEAR, high - low + x->bytes, lane);
+    return at ? at - low : NULL;
 }
 
-/* All lanes at one address; the slot as wide as the element. */
-static uint8_t *one_address(const struct access *x)
+/* The lanes side by side, and all of them. */
+static bool is_in_a_row(const struct access *x)
 {
-    uint64_t apart = 0, first = x->address[0];
-    if (x->mask != UINT32_MAX || x->in->n_vec != 1 || x->in->width_d != x->element ||
-        x->in->mode2 == PTX_LOCAL)
-        return NULL;
-    for (unsigned l = 1; l < PTX_LANES; l++)
-        apart |= x->address[l] ^ first;
-    return apart || (first & (x->element - 1)) ? NULL
-                                               : resolve(x, first, x->element, 0);
+    uint32_t apart = 0, first = x->near[0];
+    EACH_LANE
+    {
+        apart |= x->near[l] ^ (first + (uint32_t)l * x->element);
+    }
+    return apart == 0 && x->mask == UINT32_MAX;
 }
 
 static uint64_t load_element(const uint8_t *at, enum ptx_type type)
@@ -143,45 +165,66 @@ static uint64_t load_element(const uint8_t *at, enum ptx_type type)
     return type == PTX_S32 ? (uint64_t)(int32_t)v : v;
 }
 
-#define EACH_ACTIVE(T, statement)                                                      \
-    for (uint32_t m = x->mask; m; m &= m - 1) {                                        \
-        int l = __builtin_ctz(m);                                                      \
-        T *slot = (T *)(void *)(x->frame + x->in->vec[0]);                             \
-        statement;                                                                     \
+/* One element a lane, as wide as its slot, all near `base`. */
+static void load_near(struct access *x, uint8_t *slot, const uint8_t *base)
+{
+    if (is_in_a_row(x)) {
+        memcpy(slot, base + x->near[0], (size_t)x->element * PTX_LANES);
+    } else if (x->element == 4 && x->mask == UINT32_MAX) {
+        EACH_LANE
+        {
+            memcpy(slot + 4 * l, base + x->near[l], 4);
+        }
+    } else if (x->element == 4) {
+        for (uint32_t m = x->mask; m; m &= m - 1) {
+            int l = __builtin_ctz(m);
+            memcpy(slot + 4 * l, base + x->near[l], 4);
+        }
+    } else {
+        for (uint32_t m = x->mask; m; m &= m - 1) {
+            int l = __builtin_ctz(m);
+            memcpy(slot + (size_t)l * x->element, base + x->near[l], x->element);
+        }
     }
+}
+
+static void store_near(struct access *x, const uint8_t *slot, uint8_t *base)
+{
+    if (is_in_a_row(x)) {
+        memcpy(base + x->near[0], slot, (size_t)x->element * PTX_LANES);
+        return;
+    }
+    for (uint32_t m = x->mask; m; m &= m - 1) {
+        int l = __builtin_ctz(m);
+        memcpy(base + x->near[l], slot + (size_t)l * x->element, x->element);
+    }
+}
+
+static bool is_plain(const struct access *x)
+{
+    return x->in->n_vec == 1 && x->in->width_d == x->element;
+}
 
 static enum ptx_stop load(struct access *x)
 {
     const struct ptx_ins *in = x->in;
-    uint8_t *slot0 = x->frame + in->vec[0], *from = whole_warp(x);
-    if (from) {
-        memcpy(slot0, from, (size_t)x->element * PTX_LANES);
-        return PTX_STOP_DONE;
-    }
-    if ((from = one_address(x))) {
-        for (int l = 0; l < PTX_LANES; l++)
-            memcpy(slot0 + (size_t)l * x->element, from, x->element);
+    const uint8_t *base = is_plain(x) ? near_base(x) : NULL;
+    if (base) {
+        load_near(x, x->frame + in->vec[0], base);
         return PTX_STOP_DONE;
     }
     enum ptx_stop stop = resolve_all(x);
     if (stop != PTX_STOP_DONE)
         return stop;
-    if (in->n_vec == 1 && x->element == 4 && in->width_d == 4) {
-        EACH_ACTIVE(uint32_t, memcpy(&slot[l], x->at[l], 4))
-    } else if (in->n_vec == 1 && x->element == 8) {
-        EACH_ACTIVE(uint64_t, memcpy(&slot[l], x->at[l], 8))
-    } else {
-        for (uint32_t m = x->mask; m; m &= m - 1) {
-            int l = __builtin_ctz(m);
-            for (unsigned i = 0; i < in->n_vec; i++)
-                if (in->vec[i] != PTX_NO_SLOT)
-                    ptx_lane_set(
-                        x->frame,
-                        in->vec[i],
-                        in->width_d,
-                        l,
-                        load_element(x->at[l] + (size_t)i * x->element, in->type));
-        }
+    for (uint32_t m = x->mask; m; m &= m - 1) {
+        int l = __builtin_ctz(m);
+        for (unsigned i = 0; i < in->n_vec; i++)
+            if (in->vec[i] != PTX_NO_SLOT)
+                ptx_lane_set(x->frame,
+                             in->vec[i],
+                             in->width_d,
+                             l,
+                             load_element(x->at[l] + (size_t)i * x->element, in->type));
     }
     return PTX_STOP_DONE;
 }
@@ -189,18 +232,14 @@ static enum ptx_stop load(struct access *x)
 static enum ptx_stop store(struct access *x)
 {
     const struct ptx_ins *in = x->in;
-    uint8_t *to = whole_warp(x);
-    if (to) {
-        memcpy(to, x->frame + in->vec[0], (size_t)x->element * PTX_LANES);
+    uint8_t *base = is_plain(x) ? near_base(x) : NULL;
+    if (base) {
+        store_near(x, x->frame + in->vec[0], base);
         return PTX_STOP_DONE;
     }
     enum ptx_stop stop = resolve_all(x);
     if (stop != PTX_STOP_DONE)
         return stop;
-    if (in->n_vec == 1 && x->element == 4 && in->width_d == 4) {
-        EACH_ACTIVE(uint32_t, memcpy(x->at[l], &slot[l], 4))
-        return PTX_STOP_DONE;
-    }
     for (uint32_t m = x->mask; m; m &= m - 1) {
         int l = __builtin_ctz(m);
         for (unsigned i = 0; i < in->n_vec; i++) {
@@ -295,10 +334,10 @@ static enum ptx_stop atom(struct access *x)
     return PTX_STOP_DONE;
 }
 
-enum ptx_stop ptx_memory(struct ptx_block *block,
-                         uint8_t *frame,
-                         const struct ptx_ins *in,
-                         uint32_t mask)
+enum ptx_stop PTX_VARIANT(ptx_memory)(struct ptx_block *block,
+                                      uint8_t *frame,
+                                      const struct ptx_ins *in,
+                                      uint32_t mask)
 {
     struct access x;
     x.block = block;

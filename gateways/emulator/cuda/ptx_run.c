@@ -143,7 +143,8 @@ static enum ptx_status status_of(enum ptx_stop stop)
 static ptx_warp_run_f *warp_run(void)
 {
 #ifdef PTX_HAS_FMA
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt"))
         return ptx_warp_run_fma;
 #endif
     return ptx_warp_run_base;
