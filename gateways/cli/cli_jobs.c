@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cli_jobs.c - ps, show, cancel, wait.
+ */
+#include "cli.h"
+
+#include <inttypes.h>
+#include <time.h>
+
+enum { ASK_MS = 10000, PAGE_ROWS = 500, WAIT_SLICE_MS = 250 };
+
+/* ---- ps ---- */
+
+static const char *const ps_heads[] = {"JOB",
+                                       "NAME",
+                                       "PROJECT",
+                                       "TIER",
+                                       "PHASE",
+                                       "RANKS",
+                                       "GPUS",
+                                       "CLUSTER",
+                                       "AGE",
+                                       "REASON"};
+
+static void add_job(struct orri_table *table, const struct orr_rec_job_row *row)
+{
+    char world[16], gpus[16], age[32];
+    uint64_t now_ms = orri_wall_ms();
+    uint64_t age_ms =
+        now_ms > row->submitted_unix_ms ? now_ms - row->submitted_unix_ms : 0;
+    snprintf(world, sizeof world, "%" PRIu32, row->world);
+    snprintf(gpus, sizeof gpus, "%" PRIu32, row->gpus);
+    const char *cells[] = {row->job.ptr,
+                           row->name.ptr,
+                           row->project.ptr,
+                           orr_tier_name(row->tier),
+                           orr_job_phase_name(row->phase),
+                           world,
+                           gpus,
+                           row->cluster.ptr,
+                           orri_age(age_ms, age, sizeof age),
+                           row->reason.ptr};
+    orri_table_add(table, cells);
+}
+
+static uint32_t live_phases(void)
+{
+    uint32_t mask = 0;
+    for (uint32_t p = 0; p < ORR_JOB_PHASE_MAX_; p++)
+        mask |= orr_job_phase_is_final(p) ? 0 : 1u << p;
+    return mask;
+}
+
+static enum orr_err list_jobs(struct orri_cli *cli,
+                              struct orri_table *table,
+                              size_t *ret_count,
+                              struct orr_error *err)
+{
+    char after[ORR_JOB_ID_MAX] = "";
+    uint32_t phases = cli->value[OPT_ALL] ? 0 : live_phases();
+    for (bool more = true; more && !orri_cli_interrupts();) {
+        struct orr_answer answer;
+        struct orr_msg_job_list msg = {
+            .after = orr_str(after), .limit = PAGE_ROWS, .phases = phases};
+        enum orr_err rc = orri_cli_ask(
+            cli, NULL, orr_msg_desc_job_list(), &msg, ASK_MS, &answer, err);
+        if (rc != ORR_OK)
+            return rc;
+        const struct orr_msg_job_rows *rows = answer.msg;
+        const struct orr_rec_desc *desc = answer.desc->body.fields[0].record();
+        for (uint32_t i = 0; i < rows->jobs.n; i++) {
+            if (cli->format == FORMAT_TABLE) {
+                add_job(table, &rows->jobs.at[i]);
+                continue;
+            }
+            char *json = orri_json(desc, &rows->jobs.at[i]);
+            orri_json_item(cli->format, ret_count, json);
+            free(json);
+        }
+        more = rows->more && rows->jobs.n > 0;
+        if (more)
+            orr_str_copy(after, sizeof after, rows->jobs.at[rows->jobs.n - 1].job);
+    }
+    return ORR_OK;
+}
+
+int orri_verb_ps(struct orri_cli *cli)
+{
+    struct orr_error err;
+    struct orri_table table;
+    size_t count = 0;
+    enum orr_err rc = orri_cli_locate(cli, &err);
+    orri_table_init(&table, ps_heads, ORR_ARRAY_SIZE(ps_heads));
+    if (rc == ORR_OK)
+        rc = list_jobs(cli, &table, &count, &err);
+    if (rc == ORR_OK && cli->format == FORMAT_TABLE)
+        orri_table_flush(&table, stdout);
+    if (rc == ORR_OK)
+        orri_json_end(cli->format, count);
+    orri_table_fini(&table);
+    return rc == ORR_OK ? EXIT_OK : orri_cli_fail(cli, &err);
+}
+
+/* ---- show ---- */
+
+static enum orr_err decode_spec(struct orr_bytes wire,
+                                struct orr_msg_job_spec **ret_spec,
+                                struct orr_error *err)
+{
+    const struct orr_msg_desc *desc = orr_msg_desc_job_spec();
+    size_t size, taken;
+    enum orr_err rc = orr_msg_decode_size(desc, wire.ptr, wire.len, &size, &taken);
+    void *spec = rc == ORR_OK ? malloc(size) : NULL;
+    if (rc == ORR_OK)
+        rc = spec ? orr_msg_decode(desc, wire.ptr, wire.len, spec, size) : ORR_ENOMEM;
+    if (rc != ORR_OK) {
+        free(spec);
+        return orr_fail(err, rc, "the job's spec is unreadable: %s", orr_err_text(rc));
+    }
+    *ret_spec = spec;
+    return ORR_OK;
+}
+
+static void show_line(const char *name, const char *value)
+{
+    if (value && *value)
+        printf("%-12s %s\n", name, value);
+}
+
+static void show_time(const char *name, uint64_t unix_ms)
+{
+    char text[40];
+    time_t seconds = (time_t)(unix_ms / 1000);
+    struct tm tm;
+    if (unix_ms == 0 || !localtime_r(&seconds, &tm))
+        return;
+    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %z", &tm);
+    show_line(name, text);
+}
+
+static void show_command(const struct orr_msg_job_spec *spec)
+{
+    printf("%-12s", "command");
+    for (uint32_t i = 0; i < spec->command.n; i++) {
+        struct orr_str word = spec->command.at[i].value;
+        bool is_plain = word.len && strcspn(word.ptr, " \t\n\"'\\$") == word.len;
+        printf(is_plain ? " %s" : " '%s'", word.ptr);
+    }
+    printf("\n");
+}
+
+static void show_ranks(const struct orr_msg_job_detail *d)
+{
+    static const char *const heads[] = {"RANK", "NODE", "DEVICE"};
+    struct orri_table table;
+    if (d->ranks.n == 0)
+        return;
+    printf("\n");
+    orri_table_init(&table, heads, ORR_ARRAY_SIZE(heads));
+    for (uint32_t i = 0; i < d->ranks.n; i++) {
+        char rank[16], device[16] = "-";
+        snprintf(rank, sizeof rank, "%" PRIu32, d->ranks.at[i].rank);
+        if (d->ranks.at[i].device != ORR_NO_DEVICE)
+            snprintf(device, sizeof device, "%" PRIu32, d->ranks.at[i].device);
+        const char *cells[] = {rank, d->ranks.at[i].node.ptr, device};
+        orri_table_add(&table, cells);
+    }
+    orri_table_flush(&table, stdout);
+    orri_table_fini(&table);
+}
+
+static void show_detail(const struct orr_msg_job_detail *d,
+                        const struct orr_msg_job_spec *spec)
+{
+    char text[160];
+    show_line("job", d->row.job.ptr);
+    show_line("name", d->row.name.ptr);
+    show_line("project", d->row.project.ptr);
+    show_line("owner", d->owner.ptr);
+    show_line("tier", orr_tier_name(d->row.tier));
+    show_line("phase", orr_job_phase_name(d->row.phase));
+    show_line("reason", d->row.reason.ptr);
+    show_line("cluster", d->row.cluster.ptr);
+    snprintf(text,
+             sizeof text,
+             "%" PRIu32 " ranks on %" PRIu32 " devices (asked for %" PRIu32 "..%" PRIu32
+             ")",
+             d->row.world,
+             d->row.gpus,
+             spec->gpus_min,
+             spec->gpus_max);
+    show_line("size", text);
+    snprintf(text,
+             sizeof text,
+             "%" PRIu64 ", restarts %" PRIu32,
+             d->row.generation,
+             d->restarts);
+    show_line("generation", text);
+    show_command(spec);
+    show_line("workdir", spec->workdir.ptr);
+    show_time("submitted", d->row.submitted_unix_ms);
+    show_time("changed", d->row.changed_unix_ms);
+    if (orr_job_phase_is_final(d->row.phase)) {
+        snprintf(text, sizeof text, "%" PRId64, d->row.exit_code);
+        if (d->signal)
+            snprintf(text,
+                     sizeof text,
+                     "signal %" PRIu32 " (%s)",
+                     d->signal,
+                     strsignal((int)d->signal));
+        show_line("exit", text);
+    }
+    if (d->culprit >= 0) {
+        snprintf(text,
+                 sizeof text,
+                 "rank %" PRId64 " on %.64s",
+                 d->culprit,
+                 d->culprit_node.len ? d->culprit_node.ptr : "an unknown node");
+        show_line("culprit", text);
+    }
+    show_ranks(d);
+    if (d->stderr_tail.len)
+        printf("\nits last words on stderr:\n%.*s%s",
+               ORR_STR_ARGS(d->stderr_tail),
+               d->stderr_tail.ptr[d->stderr_tail.len - 1] == '\n' ? "" : "\n");
+}
+
+/* The spec is bytes on the wire and an object in JSON. */
+static void print_detail_json(const struct orr_msg_job_detail *d,
+                              const struct orr_msg_job_spec *spec)
+{
+    static const char hole[] = "\"spec\":\"\"";
+    struct orr_msg_job_detail bare = *d;
+    bare.spec = (struct orr_bytes){NULL, 0};
+    char *outer = orri_json(&orr_msg_desc_job_detail()->body, &bare);
+    char *inner = orri_json(&orr_msg_desc_job_spec()->body, spec);
+    char *at = outer ? strstr(outer, hole) : NULL;
+    if (at && inner)
+        printf(
+            "%.*s\"spec\":%s%s\n", (int)(at - outer), outer, inner, at + strlen(hole));
+    free(outer);
+    free(inner);
+}
+
+int orri_verb_show(struct orri_cli *cli)
+{
+    struct orr_error err;
+    struct orr_answer answer;
+    struct orr_msg_job_spec *spec;
+    struct orr_msg_job_show msg = {.job = orr_str(cli->args[0])};
+    enum orr_err rc = orri_cli_locate(cli, &err);
+    if (rc == ORR_OK)
+        rc = orri_cli_ask(
+            cli, NULL, orr_msg_desc_job_show(), &msg, ASK_MS, &answer, &err);
+    if (rc == ORR_OK) {
+        const struct orr_msg_job_detail *d = answer.msg;
+        rc = decode_spec(d->spec, &spec, &err);
+        if (rc == ORR_OK && cli->format == FORMAT_TABLE)
+            show_detail(d, spec);
+        if (rc == ORR_OK && cli->format != FORMAT_TABLE)
+            print_detail_json(d, spec);
+        if (rc == ORR_OK)
+            free(spec);
+    }
+    return rc == ORR_OK ? EXIT_OK : orri_cli_fail(cli, &err);
+}
+
+/* ---- cancel ---- */
+
+int orri_verb_cancel(struct orri_cli *cli)
+{
+    struct orr_error err;
+    int code = EXIT_OK;
+    if (orri_cli_locate(cli, &err) != ORR_OK)
+        return orri_cli_fail(cli, &err);
+    for (int i = 0; i < cli->n_args && !orri_cli_interrupts(); i++) {
+        struct orr_answer answer;
+        const char *why = cli->value[OPT_WHY];
+        struct orr_msg_job_cancel msg = {.job = orr_str(cli->args[i]),
+                                         .why = orr_str(why ? why : "by its user")};
+        if (orri_cli_ask(
+                cli, NULL, orr_msg_desc_job_cancel(), &msg, ASK_MS, &answer, &err) ==
+            ORR_OK)
+            continue;
+        int failed = orri_cli_fail(cli, &err);
+        code = code == EXIT_OK ? failed : code;
+    }
+    return code;
+}
+
+/* ---- wait ---- */
+
+static void report_end(const struct orri_cli *cli, const struct orr_msg_job_detail *d)
+{
+    if (cli->format == FORMAT_TABLE) {
+        printf("%s %s", d->row.job.ptr, orr_job_phase_name(d->row.phase));
+        if (d->row.phase != ORR_JOB_DONE)
+            printf(" %d %s", orri_exit_of_job(d), d->row.reason.ptr);
+        printf("\n");
+    } else {
+        const struct orr_field_desc *row = &orr_msg_desc_job_detail()->body.fields[0];
+        char *json = orri_json(row->record(), &d->row);
+        printf("%s\n", json ? json : "null");
+        free(json);
+    }
+    fflush(stdout);
+}
+
+/* end_ms 0: as long as it takes. */
+static enum orr_err
+wait_one(struct orri_cli *cli, uint64_t end_ms, struct orr_error *err)
+{
+    for (;;) {
+        uint64_t now_ms = orri_cli_now_ms(), slice_ms = WAIT_SLICE_MS;
+        if (end_ms && now_ms >= end_ms)
+            return orr_fail(
+                err, ORR_ETIMEOUT, "%s has not ended within --timeout", cli->watch.job);
+        if (end_ms && end_ms - now_ms < slice_ms)
+            slice_ms = end_ms - now_ms;
+        enum orr_err rc = orri_watch_poll(cli, slice_ms, err);
+        if (rc != ORR_ETIMEOUT)
+            return rc;
+        if (orri_cli_interrupts())
+            return orr_fail(err, ORR_ETIMEOUT, "interrupted");
+    }
+}
+
+int orri_verb_wait(struct orri_cli *cli)
+{
+    struct orr_error err;
+    uint64_t timeout_ms;
+    int code = EXIT_OK;
+    if (orri_cli_duration(cli, 0, &timeout_ms, &err) != ORR_OK ||
+        orri_cli_locate(cli, &err) != ORR_OK)
+        return orri_cli_fail(cli, &err);
+    uint64_t end_ms = timeout_ms ? orri_cli_now_ms() + timeout_ms : 0;
+    for (int i = 0; i < cli->n_args && !orri_cli_interrupts(); i++) {
+        int one;
+        orri_watch_start(cli, cli->args[i]);
+        if (wait_one(cli, end_ms, &err) == ORR_OK) {
+            one = orri_exit_of_job(cli->watch.detail);
+            report_end(cli, cli->watch.detail);
+        } else {
+            one = orri_cli_fail(cli, &err);
+        }
+        orri_watch_stop(cli);
+        code = code == EXIT_OK ? one : code;
+    }
+    return code;
+}

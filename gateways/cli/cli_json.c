@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cli_json.c - JSON for programs: the codec's own, with names where the wire has
+ * numbers.
+ *
+ * The codec escapes every quote inside a text, so `"phase":` can only be the key:
+ * replacing after it is safe.
+ */
+#include "cli.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+
+static const char *spread_name(uint32_t v)
+{
+    return v == ORR_SPREAD_PACK ? "pack" : v == ORR_SPREAD_SPREAD ? "spread" : "?";
+}
+
+static const char *checkpoint_name(uint32_t v)
+{
+    static const char *const names[] = {
+        "auto", "image", "inplace", "cooperative", "none"};
+    return v < ORR_ARRAY_SIZE(names) ? names[v] : "?";
+}
+
+/* Fields that are enums wherever they stand in what clients are shown. */
+static const struct {
+    const char *key;
+    const char *(*name)(uint32_t);
+} enums[] = {{"\"phase\":", orr_job_phase_name},
+             {"\"state\":", orr_node_state_name},
+             {"\"tier\":", orr_tier_name},
+             {"\"spread\":", spread_name},
+             {"\"checkpoint_mode\":", checkpoint_name}};
+
+/* An enum's key at `at`: its position in the list, or the list's length. */
+static size_t enum_at(const char *at)
+{
+    size_t i = 0;
+    while (i < ORR_ARRAY_SIZE(enums) &&
+           (strncmp(at, enums[i].key, strlen(enums[i].key)) != 0 ||
+            !isdigit((unsigned char)at[strlen(enums[i].key)])))
+        i++;
+    return i;
+}
+
+char *orri_json(const struct orr_rec_desc *desc, const void *rec)
+{
+    char *named = NULL;
+    size_t named_len, len = orr_rec_json(desc, rec, NULL, 0);
+    char *plain = malloc(len + 1);
+    FILE *out = plain ? open_memstream(&named, &named_len) : NULL;
+    if (out) {
+        orr_rec_json(desc, rec, plain, len + 1);
+        for (char *at = plain; *at;) {
+            size_t i = enum_at(at);
+            if (i == ORR_ARRAY_SIZE(enums)) {
+                fputc(*at++, out);
+                continue;
+            }
+            at += strlen(enums[i].key);
+            uint32_t v = (uint32_t)strtoul(at, &at, 10);
+            fprintf(out, "%s\"%s\"", enums[i].key, enums[i].name(v));
+        }
+        fclose(out);
+    }
+    free(plain);
+    return named;
+}
+
+void orri_json_item(enum orri_format format, size_t *io_count, const char *json)
+{
+    if (format == FORMAT_JSON)
+        fputs(*io_count ? ",\n" : "[\n", stdout);
+    fputs(json ? json : "null", stdout);
+    if (format == FORMAT_JSONL)
+        fputc('\n', stdout);
+    ++*io_count;
+}
+
+void orri_json_end(enum orri_format format, size_t count)
+{
+    if (format == FORMAT_JSON)
+        fputs(count ? "\n]\n" : "[]\n", stdout);
+}
+
+static const char *value_of(const char *line, const char *key)
+{
+    char quoted[64];
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    const char *at = strstr(line, quoted);
+    return at ? at + strlen(quoted) : NULL;
+}
+
+bool orri_json_u64(const char *line, const char *key, uint64_t *ret)
+{
+    const char *at = value_of(line, key);
+    if (!at || !isdigit((unsigned char)*at))
+        return false;
+    *ret = strtoull(at, NULL, 10);
+    return true;
+}
+
+bool orri_json_text(const char *line, const char *key, char *buf, size_t cap)
+{
+    const char *at = value_of(line, key);
+    size_t n = 0;
+    buf[0] = '\0';
+    if (!at || *at++ != '"')
+        return false;
+    for (; *at && *at != '"' && n + 1 < cap; at++) {
+        if (*at == '\\' && at[1])
+            at++;
+        buf[n++] = *at;
+    }
+    buf[n] = '\0';
+    return true;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cli_watch.c - wait for the end of a job without a poll: one job_wait stays open and
+ * is asked again when its time is up or its link is gone.
+ */
+#include "cli.h"
+
+enum { REASK_MS = 30000, LOST_MS = 60000, RETRY_MS = 200 };
+
+void orri_watch_start(struct orri_cli *cli, const char *job)
+{
+    cli->watch = (struct orri_watch){.job = job};
+    cli->contact_ms = orri_cli_now_ms();
+}
+
+void orri_watch_stop(struct orri_cli *cli)
+{
+    free(cli->watch.detail);
+    cli->watch = (struct orri_watch){0};
+}
+
+bool orri_watch_take(struct orri_cli *cli, const struct orr_answer *answer)
+{
+    struct orri_watch *w = &cli->watch;
+    if (w->corr == 0 || answer->corr != w->corr)
+        return false;
+    w->corr = 0;
+    if (answer->desc->id == ORR_MSG_failed) {
+        const struct orr_msg_failed *f = answer->msg;
+        if (f->code != ORR_ETIMEOUT && f->code != ORR_EBUSY)
+            (void)orr_fail(
+                &w->error, (enum orr_err)f->code, "%.*s", ORR_STR_ARGS(f->text));
+    } else if (answer->desc->id == ORR_MSG_job_detail) {
+        const struct orr_msg_job_detail *d = answer->msg;
+        if (orr_job_phase_is_final(d->row.phase) &&
+            (w->detail = malloc(orr_msg_size(answer->desc, d))))
+            orr_msg_copy(answer->desc, d, w->detail);
+    }
+    return true;
+}
+
+/* A region that is away for a moment is no failure; one that stays away is. */
+static enum orr_err ask_again(struct orri_cli *cli, struct orr_error *err)
+{
+    struct orri_watch *w = &cli->watch;
+    struct orr_answer info;
+    enum orr_err rc = ORR_OK;
+    if (!cli->client) /* makes the link, and knows whether the region is there */
+        rc = orri_cli_ask(cli,
+                          NULL,
+                          orr_msg_desc_region_info_get(),
+                          &(struct orr_msg_region_info_get){0},
+                          2000,
+                          &info,
+                          err);
+    if (rc == ORR_OK && cli->client)
+        rc = orr_client_send(cli->client,
+                             cli->region_path,
+                             orr_msg_desc_job_wait(),
+                             &(struct orr_msg_job_wait){.job = orr_str(w->job)},
+                             REASK_MS,
+                             &w->corr,
+                             err);
+    if (rc == ORR_OK) {
+        w->due_ms = orri_cli_now_ms() + REASK_MS + 1000;
+        return ORR_OK;
+    }
+    orri_cli_close(cli);
+    if (orri_cli_now_ms() - cli->contact_ms > LOST_MS)
+        return rc;
+    orri_cli_sleep(RETRY_MS);
+    return ORR_ETIMEOUT;
+}
+
+enum orr_err
+orri_watch_poll(struct orri_cli *cli, uint64_t wait_ms, struct orr_error *err)
+{
+    struct orri_watch *w = &cli->watch;
+    struct orr_answer answer;
+    if (!w->detail && w->error.code == ORR_OK &&
+        (w->corr == 0 || orri_cli_now_ms() > w->due_ms)) {
+        enum orr_err rc = ask_again(cli, err);
+        if (rc != ORR_OK)
+            return rc;
+    }
+    if (!w->detail && w->error.code == ORR_OK) {
+        enum orr_err rc = orr_client_receive(cli->client, wait_ms, &answer, err);
+        if (rc == ORR_OK) {
+            cli->contact_ms = orri_cli_now_ms();
+            orri_watch_take(cli, &answer);
+        } else if (rc != ORR_ETIMEOUT) {
+            orri_cli_close(cli);
+        }
+        if (w->corr == 0 && !w->detail && w->error.code == ORR_OK)
+            orri_cli_sleep(RETRY_MS);
+    }
+    if (w->error.code != ORR_OK) {
+        if (err)
+            *err = w->error;
+        return w->error.code;
+    }
+    return w->detail ? ORR_OK : ORR_ETIMEOUT;
+}
+
+int orri_exit_of_job(const struct orr_msg_job_detail *detail)
+{
+    int64_t code = detail->row.exit_code;
+    if (detail->row.phase == ORR_JOB_DONE)
+        return EXIT_OK;
+    if (detail->signal)
+        return 128 + (int)(detail->signal & 127);
+    return code > 0 && code < 256 ? (int)code : EXIT_JOB;
+}
