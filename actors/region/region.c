@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region.c - the region actor: what it accepts, and what clients ask of it.
+ *
+ * START       with an empty table; clusters register
+ * OPERATION   submit -> admission -> queue -> cluster -> end (region_jobs.c, region_schedule.c, region_clusters.c)
+ * FAILURES    of clusters: region_clusters.c.  Of the region's host: the table is in memory, so jobs are forgotten; ids of a
+ *             later life start higher, so they never meet, and clusters stop what the region does not know.
+ */
+#include "region_admit.h"
+#include "region_state.h"
+
+enum {
+    TICK_MS = 500,
+    WAIT_MAX_MS = 3600000,
+    LOG_ASK_MS = 10000,
+    LIST_BYTES_PER_ROW = 256,
+    LIST_MAX = 500
+};
+
+ORR_HANDLER(region, job_submit)
+ORR_HANDLER(region, job_cancel)
+ORR_HANDLER(region, job_list)
+ORR_HANDLER(region, job_show)
+ORR_HANDLER(region, job_wait)
+ORR_HANDLER(region, log_read)
+ORR_HANDLER(region, log_chunk)
+ORR_HANDLER(region, tree_get)
+ORR_HANDLER(region, region_info_get)
+ORR_HANDLER(region, cluster_register)
+ORR_HANDLER(region, cluster_summary)
+ORR_HANDLER(region, claim_check)
+ORR_HANDLER(region, job_update)
+ORR_HANDLER(region, job_ended)
+ORR_HANDLER(region, ack)
+ORR_HANDLER(region, failed)
+ORR_HANDLER(region, timer)
+
+/* ---- life ---- */
+
+static struct orr_str job_id(const void *item)
+{
+    return orr_str(((const struct region_job *)item)->id);
+}
+static struct orr_str job_key(const void *item)
+{
+    return orr_str(((const struct region_job *)item)->key);
+}
+static struct orr_str cluster_name(const void *item)
+{
+    return orr_str(((const struct region_cluster *)item)->name);
+}
+static struct orr_str node_key(const void *item)
+{
+    return orr_str(((const struct region_node *)item)->key);
+}
+
+static void region_fini(void *state)
+{
+    struct region *self = state;
+    orr_map_fini(&self->jobs_by_id);
+    orr_map_fini(&self->jobs_by_key);
+    orr_map_fini(&self->clusters_by_name);
+    orr_map_fini(&self->nodes_by_key);
+    orr_pool_fini(&self->jobs);
+    orr_pool_fini(&self->clusters);
+    orr_pool_fini(&self->nodes);
+    orr_pool_fini(&self->waits);
+    orr_blobs_fini(&self->blobs);
+    orr_block_fini(&self->spec);
+    orr_block_fini(&self->spec_body);
+    orr_block_fini(&self->body);
+    orr_block_fini(&self->places);
+    orr_block_fini(&self->list);
+}
+
+static size_t max_of(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static enum orr_err take_tables(struct region *self)
+{
+    const struct orr_region_args *args = &self->args;
+    enum orr_err err =
+        orr_pool_init(&self->jobs, sizeof(struct region_job), args->jobs_max);
+    if (err == ORR_OK)
+        err = orr_pool_init(
+            &self->clusters, sizeof(struct region_cluster), args->clusters_max);
+    if (err == ORR_OK)
+        err = orr_pool_init(&self->nodes, sizeof(struct region_node), args->nodes_max);
+    if (err == ORR_OK)
+        err = orr_pool_init(&self->waits, sizeof(struct region_wait), args->waits_max);
+    if (err == ORR_OK)
+        err = orr_map_init(&self->jobs_by_id, &self->jobs, job_id);
+    if (err == ORR_OK)
+        err = orr_map_init(&self->jobs_by_key, &self->jobs, job_key);
+    if (err == ORR_OK)
+        err = orr_map_init(&self->clusters_by_name, &self->clusters, cluster_name);
+    if (err == ORR_OK)
+        err = orr_map_init(&self->nodes_by_key, &self->nodes, node_key);
+    return err;
+}
+
+static enum orr_err take_blocks(struct region *self)
+{
+    const struct orr_region_args *args = &self->args;
+    size_t rows = LIST_MAX * (sizeof(struct orr_rec_job_row) + LIST_BYTES_PER_ROW);
+    size_t nodes = args->nodes_max * sizeof(struct orr_rec_node_row);
+    size_t claims = args->jobs_max * sizeof(struct orr_rec_job_claim);
+    size_t place = sizeof(struct orr_rec_rank_place) + ORR_NAME_MAX;
+    enum orr_err err = orr_blobs_init(&self->blobs, (size_t)args->jobs_max * 1024);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->spec, REGION_SPEC_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->spec_body, REGION_SPEC_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->body, REGION_BODY_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->places,
+                             sizeof(struct orr_msg_job_update) + 64 +
+                                 args->world_max * place);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->list, max_of(rows, max_of(nodes, claims)));
+    return err;
+}
+
+static uint32_t default_to(uint32_t value, uint32_t otherwise)
+{
+    return value ? value : otherwise;
+}
+
+static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct region *self = state;
+    self->args = *(const struct orr_region_args *)args;
+    self->args.jobs_max = default_to(self->args.jobs_max, 65536);
+    self->args.finished_max = default_to(self->args.finished_max, 10000);
+    self->args.clusters_max = default_to(self->args.clusters_max, REGION_CLUSTERS_MAX);
+    if (self->args.clusters_max > REGION_CLUSTERS_MAX)
+        self->args.clusters_max = REGION_CLUSTERS_MAX;
+    self->args.nodes_max = default_to(self->args.nodes_max, 4096);
+    self->args.waits_max = default_to(self->args.waits_max, 4096);
+    self->args.world_max = default_to(self->args.world_max, 4096);
+    self->args.suspect_ms = default_to(self->args.suspect_ms, 2000);
+    enum orr_err err = take_tables(self);
+    if (err == ORR_OK)
+        err = take_blocks(self);
+    if (err != ORR_OK) {
+        region_fini(self);
+        return orr_refuse(ctx,
+                          err,
+                          "region %s: no memory for %u jobs",
+                          self->args.region,
+                          self->args.jobs_max);
+    }
+    region_list_init(&self->all);
+    region_list_init(&self->finished);
+    for (uint32_t tier = 0; tier < ORR_TIER_MAX_; tier++)
+        region_list_init(&self->queue[tier]);
+    self->events = (struct orr_addr){.host = ctx->self.host,
+                                     .slot = orr_hash(ORR_LIT("/edge/events"))};
+    self->epoch = ctx->self.incarnation;
+    self->next_counter =
+        (self->epoch - 1) << 20 | 1; /* room for a million jobs in each life */
+    self->resume_at = ORR_NONE;
+    orr_timer_set(ctx, REGION_T_TICK, TICK_MS, 0);
+    return ORR_OK;
+}
+
+/* ---- clients ---- */
+
+static enum orr_err find_job(struct orr_ctx *ctx,
+                             const struct region *self,
+                             struct orr_str id,
+                             struct region_job **ret_job)
+{
+    *ret_job = orr_map_find(&self->jobs_by_id, id);
+    if (*ret_job)
+        return ORR_OK;
+    return orr_refuse(ctx,
+                      ORR_ENOENT,
+                      "job %.*s: no such job in region %s; `orrery ps -a` lists them",
+                      ORR_STR_ARGS(id),
+                      self->args.region);
+}
+
+static void fill_job(struct region_job *job,
+                     const struct orr_msg_job_submit *msg,
+                     const struct orr_msg_job_spec *spec)
+{
+    orr_str_copy(job->key, sizeof(job->key), msg->key);
+    orr_str_copy(job->owner, sizeof(job->owner), msg->owner);
+    orr_str_copy(job->name, sizeof(job->name), spec->name);
+    orr_str_copy(job->project, sizeof(job->project), spec->project);
+    job->tier = spec->tier;
+    job->world = spec->world;
+    job->gpus_min = spec->gpus_min;
+    job->gpus_max = spec->gpus_max;
+    job->has_rules = spec->gpu_types.n || spec->exclude.n || spec->gpu_memory_bytes;
+    job->retries_infra = spec->retries_infra;
+    job->retries_user = spec->retries_user;
+    job->backoff_min_ms = spec->backoff_min_ms;
+    job->backoff_max_ms = spec->backoff_max_ms;
+}
+
+static enum orr_err region_on_job_submit(struct orr_ctx *ctx,
+                                         struct region *self,
+                                         const struct orr_msg_job_submit *msg)
+{
+    if (msg->key.len >= ORR_NAME_MAX)
+        return orr_refuse(
+            ctx, ORR_EINVAL, "key: longer than %d bytes", ORR_NAME_MAX - 1);
+    struct region_job *job =
+        msg->key.len ? orr_map_find(&self->jobs_by_key, msg->key) : NULL;
+    if (job) {
+        orr_reply(ctx, job_submitted, .job = orr_str(job->id), .existed = true);
+        return ORR_OK;
+    }
+    enum orr_err err = orr_msg_decode(orr_msg_desc_job_spec(),
+                                      msg->spec.ptr,
+                                      msg->spec.len,
+                                      self->spec.at,
+                                      self->spec.size);
+    if (err != ORR_OK)
+        return orr_refuse(ctx,
+                          err,
+                          "the job spec cannot be read, or is larger than %d bytes",
+                          REGION_SPEC_BYTES);
+    struct orr_error detail;
+    err = region_admit(self->spec.at, self->args.region, self->args.world_max, &detail);
+    if (err != ORR_OK)
+        return orr_refuse(ctx, err, "%s", detail.text);
+    uint32_t blob;
+    if (orr_blob_put(&self->blobs, msg->spec, &blob) != ORR_OK)
+        return orr_refuse(
+            ctx,
+            ORR_EBUSY,
+            "region %s has no room for more job specs; try again when jobs have ended",
+            self->args.region);
+    job = region_job_new(ctx, self);
+    if (!job) {
+        orr_blob_drop(&self->blobs, blob);
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "region %s holds %u live jobs, its limit; try again later",
+                          self->args.region,
+                          self->jobs.cap);
+    }
+    job->spec = blob;
+    fill_job(job, msg, self->spec.at);
+    if (job->key[0])
+        orr_map_add(&self->jobs_by_key, job);
+    region_enqueue(self, job);
+    char subject[ORR_JOB_ID_MAX + 4];
+    snprintf(subject, sizeof(subject), "job/%s", job->id);
+    region_event(
+        ctx,
+        self,
+        &(struct orr_msg_event){.type = ORR_LIT("job.state"),
+                                .subject = orr_str(subject),
+                                .to = orr_str(orr_job_phase_name(ORR_JOB_QUEUED)),
+                                .cause = ORR_LIT("submitted"),
+                                .principal = orr_str(job->owner)});
+    region_schedule(ctx, self);
+    orr_reply(ctx, job_submitted, .job = orr_str(job->id));
+    return ORR_OK;
+}
+
+static enum orr_err region_on_job_cancel(struct orr_ctx *ctx,
+                                         struct region *self,
+                                         const struct orr_msg_job_cancel *msg)
+{
+    struct region_job *job;
+    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    if (err != ORR_OK || job->phase == ORR_JOB_CANCELLED)
+        return err;
+    if (job->where == REGION_ENDED)
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "job %s has ended already: %s",
+                          job->id,
+                          orr_job_phase_name(job->phase));
+    return region_cancel(ctx, self, job, msg->why);
+}
+
+static enum orr_err region_on_job_list(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       const struct orr_msg_job_list *msg)
+{
+    region_reply_list(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err region_on_job_show(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       const struct orr_msg_job_show *msg)
+{
+    struct region_job *job;
+    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    if (err == ORR_OK)
+        region_reply_detail(ctx, self, job, &ctx->request);
+    return err;
+}
+
+static struct region_wait *new_wait(struct orr_ctx *ctx, struct region *self)
+{
+    struct region_wait *wait = orr_pool_take(&self->waits);
+    if (!wait)
+        return NULL;
+    wait->request = orr_defer(ctx);
+    wait->until_ms = wait->request.deadline_ms ? wait->request.deadline_ms
+                                               : orr_now_ms(ctx) + WAIT_MAX_MS;
+    wait->next = ORR_NONE;
+    wait->job = ORR_NONE;
+    return wait;
+}
+
+static enum orr_err region_on_job_wait(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       const struct orr_msg_job_wait *msg)
+{
+    struct region_job *job;
+    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    if (err != ORR_OK)
+        return err;
+    if (job->where == REGION_ENDED) {
+        region_reply_detail(ctx, self, job, &ctx->request);
+        return ORR_OK;
+    }
+    struct region_wait *wait = new_wait(ctx, self);
+    if (!wait)
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "%u clients wait already; ask again later",
+                          self->waits.cap);
+    wait->job = orr_pool_index(&self->jobs, job);
+    wait->next = job->first_wait;
+    job->first_wait = orr_pool_index(&self->waits, wait);
+    return ORR_OK;
+}
+
+static enum orr_err region_on_log_read(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       const struct orr_msg_log_read *msg)
+{
+    struct region_job *job;
+    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    if (err != ORR_OK)
+        return err;
+    struct orr_list_rank_place ranks = region_places(self, job);
+    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
+    if (!cluster || ranks.n == 0)
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "job %s is %s and has no log yet",
+                          job->id,
+                          orr_job_phase_name(job->phase));
+    if (msg->rank >= ranks.n)
+        return orr_refuse(
+            ctx, ORR_ENOENT, "job %s has ranks 0..%u", job->id, ranks.n - 1);
+    struct region_wait *wait = new_wait(ctx, self);
+    if (!wait)
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "%u requests are under way; ask again later",
+                          self->waits.cap);
+    uint64_t left =
+        wait->until_ms > orr_now_ms(ctx) ? wait->until_ms - orr_now_ms(ctx) : 1;
+    orr_ask(ctx,
+            cluster->addr,
+            left < LOG_ASK_MS ? left : LOG_ASK_MS,
+            (uint64_t)REGION_TAG_LOG << 56 | orr_pool_index(&self->waits, wait),
+            log_read,
+            .job = orr_str(job->id),
+            .generation = msg->generation ? msg->generation : job->generation,
+            .rank = msg->rank,
+            .stream = msg->stream,
+            .offset = msg->offset,
+            .max_bytes = msg->max_bytes,
+            .node = ranks.at[msg->rank].node);
+    return ORR_OK;
+}
+
+static struct region_wait *log_wait(const struct orr_ctx *ctx,
+                                    const struct region *self)
+{
+    struct region_wait *wait = orr_pool_at(&self->waits, (uint32_t)ctx->tag);
+    return ctx->tag >> 56 == REGION_TAG_LOG && wait && wait->job == ORR_NONE ? wait
+                                                                             : NULL;
+}
+
+static enum orr_err region_on_log_chunk(struct orr_ctx *ctx,
+                                        struct region *self,
+                                        const struct orr_msg_log_chunk *msg)
+{
+    struct region_wait *wait = log_wait(ctx, self);
+    if (!wait)
+        return ORR_OK;
+    ctx->ops->reply(ctx, &wait->request, orr_msg_desc_log_chunk(), msg);
+    orr_pool_give(&self->waits, wait);
+    return ORR_OK;
+}
+
+static enum orr_err region_on_tree_get(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       const struct orr_msg_tree_get *msg)
+{
+    (void)msg;
+    region_reply_tree(ctx, self);
+    return ORR_OK;
+}
+
+static enum orr_err region_on_region_info_get(struct orr_ctx *ctx,
+                                              struct region *self,
+                                              const struct orr_msg_region_info_get *msg)
+{
+    (void)msg;
+    orr_reply(ctx,
+              region_info,
+              .region = orr_str(self->args.region),
+              .build = orr_str(self->args.build),
+              .events = orr_str(self->args.events),
+              .epoch = self->epoch,
+              .seq = self->seq);
+    return ORR_OK;
+}
+
+/* ---- clusters ---- */
+
+static enum orr_err
+region_on_cluster_register(struct orr_ctx *ctx,
+                           struct region *self,
+                           const struct orr_msg_cluster_register *msg)
+{
+    return region_cluster_register(ctx, self, msg);
+}
+
+static enum orr_err region_on_cluster_summary(struct orr_ctx *ctx,
+                                              struct region *self,
+                                              const struct orr_msg_cluster_summary *msg)
+{
+    return region_cluster_summary(ctx, self, msg);
+}
+
+static enum orr_err region_on_claim_check(struct orr_ctx *ctx,
+                                          struct region *self,
+                                          const struct orr_msg_claim_check *msg)
+{
+    return region_claim_check(ctx, self, msg);
+}
+
+static enum orr_err region_on_job_update(struct orr_ctx *ctx,
+                                         struct region *self,
+                                         const struct orr_msg_job_update *msg)
+{
+    return region_job_update(ctx, self, msg);
+}
+
+static enum orr_err region_on_job_ended(struct orr_ctx *ctx,
+                                        struct region *self,
+                                        const struct orr_msg_job_ended *msg)
+{
+    return region_job_ended(ctx, self, msg);
+}
+
+/* ---- answers and time ---- */
+
+/* The job whose ask was answered; NULL when the answer is an old one. */
+static struct region_job *
+asked_job(const struct orr_ctx *ctx, const struct region *self, enum region_tag kind)
+{
+    uint32_t seq = (uint32_t)(ctx->tag >> 32) & 0xffffff;
+    struct region_job *job = region_job_at(self, (uint32_t)ctx->tag);
+    if (ctx->tag >> 56 != kind || !job)
+        return NULL;
+    return seq == (kind == REGION_TAG_ASSIGN ? job->assign_seq : job->stop_seq) ? job
+                                                                                : NULL;
+}
+
+static enum orr_err
+region_on_ack(struct orr_ctx *ctx, struct region *self, const struct orr_msg_ack *msg)
+{
+    (void)msg;
+    struct region_job *job = asked_job(ctx, self, REGION_TAG_ASSIGN);
+    return job ? region_assign_answered(ctx, self, job, ORR_OK) : ORR_OK;
+}
+
+static enum orr_err region_on_failed(struct orr_ctx *ctx,
+                                     struct region *self,
+                                     const struct orr_msg_failed *msg)
+{
+    struct region_wait *wait = log_wait(ctx, self);
+    if (wait) {
+        ctx->ops->reply(ctx, &wait->request, orr_msg_desc_failed(), msg);
+        orr_pool_give(&self->waits, wait);
+        return ORR_OK;
+    }
+    struct region_job *job = asked_job(ctx, self, REGION_TAG_ASSIGN);
+    if (job)
+        return region_assign_answered(ctx, self, job, msg->code);
+    job = asked_job(ctx, self, REGION_TAG_STOP);
+    if (job)
+        region_job_retry(ctx, self, job, REGION_JOB_STOP);
+    return ORR_OK;
+}
+
+static void drop_old_waits(struct orr_ctx *ctx, struct region *self)
+{
+    for (struct region_wait *wait = NULL;
+         (wait = orr_pool_next(&self->waits, wait)) != NULL;) {
+        if (wait->until_ms > orr_now_ms(ctx) || wait->job == ORR_NONE)
+            continue; /* a log_read ends with its ask */
+        uint32_t *link = &region_job_at(self, wait->job)->first_wait;
+        while (*link != orr_pool_index(&self->waits, wait))
+            link = &((struct region_wait *)orr_pool_at(&self->waits, *link))->next;
+        *link = wait->next;
+        orr_pool_give(&self->waits, wait);
+    }
+}
+
+static void job_timer(struct orr_ctx *ctx, struct region *self, uint32_t id)
+{
+    struct region_job *job = region_job_at(self, (id - REGION_T_JOB) / 2);
+    bool is_stop = (id - REGION_T_JOB) % 2 == REGION_JOB_STOP;
+    if (!job)
+        return;
+    if (is_stop && job->is_cancelled && job->where == REGION_HELD) {
+        region_job_stop(ctx, self, job);
+    } else if (!is_stop && job->where == REGION_BACKOFF) {
+        region_enqueue(self, job);
+        job->reason[0] = '\0';
+        region_schedule(ctx, self);
+    } else if (!is_stop && job->where == REGION_RECOVERING && !job->assign_seq) {
+        region_job_assign(ctx, self, job);
+    }
+}
+
+static enum orr_err region_on_timer(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_timer *msg)
+{
+    if (msg->id == REGION_T_SCHEDULE)
+        return region_schedule_some(ctx, self);
+    if (msg->id >= REGION_T_JOB) {
+        job_timer(ctx, self, msg->id);
+        return ORR_OK;
+    }
+    region_clusters_watch(ctx, self);
+    drop_old_waits(ctx, self);
+    orr_timer_set(ctx, REGION_T_TICK, TICK_MS, 0);
+    return ORR_OK;
+}
+
+static const struct orr_handler handlers[] = {
+    /*     actor   message           accepted in    role            on overflow */
+    ORR_ON(region, job_submit, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_cancel, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_list, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_show, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_wait, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, log_read, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, log_chunk, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, tree_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, region_info_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, cluster_register, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, cluster_summary, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_COALESCE),
+    ORR_ON(region, claim_check, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, job_update, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, job_ended, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, ack, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+
+const struct orr_actor_type orr_region_type = {
+    .name = "region",
+    .state_size = sizeof(struct region),
+    .args_size = sizeof(struct orr_region_args),
+    .init = region_init,
+    .fini = region_fini,
+    .handlers = handlers,
+    .n_handlers = ORR_ARRAY_SIZE(handlers),
+    .mailbox_max = 16384,
+};

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region_clusters.c - what clusters and their job actors say.
+ *
+ * A cluster is one life (incarnation) of one host: what an earlier life still says changes nothing (ORR_ESTALE), what a life
+ * says before it has registered must be said again (ORR_EBUSY).
+ */
+#include "region_state.h"
+
+/* ---- clusters ---- */
+
+static void cluster_state(struct orr_ctx *ctx,
+                          struct region *self,
+                          struct region_cluster *cluster,
+                          uint32_t state)
+{
+    uint32_t from = cluster->state;
+    cluster->state = state;
+    char subject[ORR_NAME_MAX + 16];
+    snprintf(subject, sizeof(subject), "cluster/%s", cluster->name);
+    region_event(
+        ctx,
+        self,
+        &(struct orr_msg_event){
+            .type = ORR_LIT("cluster.state"),
+            .subject = orr_str(subject),
+            .from = orr_str(cluster->incarnation ? orr_node_state_name(from) : ""),
+            .to = orr_str(orr_node_state_name(state))});
+}
+
+static struct region_cluster *cluster_get(struct region *self, struct orr_str name)
+{
+    struct region_cluster *cluster = orr_map_find(&self->clusters_by_name, name);
+    if (cluster)
+        return cluster;
+    cluster = name.len < ORR_NAME_MAX ? orr_pool_take(&self->clusters) : NULL;
+    if (!cluster)
+        return NULL;
+    orr_str_copy(cluster->name, sizeof(cluster->name), name);
+    cluster->first_node = ORR_NONE;
+    cluster->state = ORR_NODE_UNKNOWN;
+    orr_map_add(&self->clusters_by_name, cluster);
+    return cluster;
+}
+
+static bool is_claimed(const struct orr_msg_cluster_register *msg,
+                       const struct region_job *job)
+{
+    for (uint32_t i = 0; i < msg->jobs.n; i++)
+        if (msg->jobs.at[i].generation == job->generation &&
+            orr_str_eq(msg->jobs.at[i].job, orr_str(job->id)))
+            return true;
+    return false;
+}
+
+static void recover(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    job->where = REGION_RECOVERING;
+    job->stop_seq = 0;
+    region_job_assign(ctx, self, job);
+}
+
+/* A job that this cluster should hold and does not claim: never permitted, so free to go elsewhere; or to be adopted. */
+static enum orr_err
+missing(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    if (job->where == REGION_HELD && !job->has_places)
+        return job->is_cancelled ? region_end(ctx, self, job, ORR_JOB_CANCELLED)
+                                 : region_requeue(ctx, self, job, 0, ORR_LIT(""));
+    if (job->where == REGION_HELD ||
+        (job->where == REGION_RECOVERING && !job->assign_seq))
+        recover(ctx, self, job);
+    return ORR_OK;
+}
+
+enum orr_err region_cluster_register(struct orr_ctx *ctx,
+                                     struct region *self,
+                                     const struct orr_msg_cluster_register *msg)
+{
+    struct region_cluster *cluster = cluster_get(self, msg->cluster);
+    if (!cluster)
+        return orr_refuse(ctx,
+                          ORR_ENOSPC,
+                          "region %s has room for %u clusters; raise clusters_max",
+                          self->args.region,
+                          self->clusters.cap);
+    bool is_same_host = cluster->addr.host == ctx->from.host;
+    if (is_same_host && ctx->from.incarnation < cluster->incarnation)
+        return orr_refuse(
+            ctx, ORR_ESTALE, "cluster %s has restarted since", cluster->name);
+    if (cluster->incarnation && !is_same_host && cluster->state == ORR_NODE_UP)
+        return orr_refuse(
+            ctx,
+            ORR_EEXIST,
+            "another host is cluster %s already; give this one its own name",
+            cluster->name);
+    char path[2 * ORR_NAME_MAX + 3];
+    snprintf(path, sizeof(path), "/%s/%s", self->args.region, cluster->name);
+    cluster->addr =
+        (struct orr_addr){.host = ctx->from.host, .slot = orr_hash(orr_str(path))};
+    if (cluster->state != ORR_NODE_UP)
+        cluster_state(ctx, self, cluster, ORR_NODE_UP);
+    cluster->incarnation = ctx->from.incarnation;
+    cluster->seen_ms = orr_now_ms(ctx);
+    uint32_t index = orr_pool_index(&self->clusters, cluster);
+    struct orr_rec_job_claim *claims = self->list.at;
+    uint32_t n = 0;
+    for (struct region_job *job = NULL;
+         (job = orr_pool_next(&self->jobs, job)) != NULL;) {
+        if (!region_is_with_cluster(job) || job->cluster != index)
+            continue;
+        enum orr_err err = is_claimed(msg, job) ? ORR_OK : missing(ctx, self, job);
+        if (err != ORR_OK)
+            return err;
+        if (region_is_with_cluster(job))
+            claims[n++] = (struct orr_rec_job_claim){
+                orr_str(job->id), job->generation, job->phase};
+    }
+    orr_reply(ctx, cluster_registered, .jobs = {claims, n});
+    return ORR_OK;
+}
+
+static struct region_cluster *
+known(struct region *self, const struct orr_ctx *ctx, struct orr_str name)
+{
+    struct region_cluster *cluster = orr_map_find(&self->clusters_by_name, name);
+    bool is_known = cluster && cluster->addr.host == ctx->from.host &&
+                    cluster->incarnation == ctx->from.incarnation;
+    return is_known ? cluster : NULL;
+}
+
+static struct region_node *node_get(struct region *self,
+                                    struct region_cluster *cluster,
+                                    const struct orr_rec_node_row *row)
+{
+    char key[2 * ORR_NAME_MAX];
+    snprintf(key, sizeof(key), "%s/%.*s", cluster->name, ORR_STR_ARGS(row->node));
+    struct region_node *node = orr_map_find(&self->nodes_by_key, orr_str(key));
+    if (node)
+        return node;
+    node = row->node.len < ORR_NAME_MAX ? orr_pool_take(&self->nodes) : NULL;
+    if (!node)
+        return NULL;
+    memcpy(node->key, key, sizeof(key));
+    orr_str_copy(node->name, sizeof(node->name), row->node);
+    node->cluster = orr_pool_index(&self->clusters, cluster);
+    node->state = ORR_NODE_STATE_MAX_;
+    node->next = cluster->first_node;
+    cluster->first_node = orr_pool_index(&self->nodes, node);
+    orr_map_add(&self->nodes_by_key, node);
+    return node;
+}
+
+static void node_state(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_node *node,
+                       uint32_t state)
+{
+    if (node->state == state)
+        return;
+    char subject[sizeof(node->key) + 8];
+    snprintf(subject, sizeof(subject), "node/%s", node->key);
+    region_event(
+        ctx,
+        self,
+        &(struct orr_msg_event){.type = ORR_LIT("node.state"),
+                                .subject = orr_str(subject),
+                                .from = orr_str(node->state == ORR_NODE_STATE_MAX_
+                                                    ? ""
+                                                    : orr_node_state_name(node->state)),
+                                .to = orr_str(orr_node_state_name(state))});
+    node->state = state;
+}
+
+static void node_read(struct region_node *node, const struct orr_rec_node_row *row)
+{
+    node->is_present = true;
+    node->gpus = row->gpus;
+    node->gpus_free = row->gpus_free;
+    node->gpu_memory_bytes = row->gpu_memory_bytes;
+    node->slots = row->slots;
+    node->slots_free = row->slots_free;
+    node->ranks = row->ranks;
+    node->seen_ms = row->seen_ms;
+    orr_str_copy(node->gpu_type, sizeof(node->gpu_type), row->gpu_type);
+}
+
+static void
+add_up(struct orr_ctx *ctx, struct region *self, struct region_cluster *cluster)
+{
+    cluster->gpus = cluster->gpus_free = cluster->slots_free = 0;
+    struct region_node *node;
+    for (uint32_t at = cluster->first_node;
+         (node = orr_pool_at(&self->nodes, at)) != NULL;
+         at = node->next) {
+        if (!node->is_present) { /* its cluster restarted and has not heard of it yet */
+            node_state(ctx, self, node, ORR_NODE_UNKNOWN);
+            node->gpus_free = node->slots_free = 0;
+        }
+        cluster->gpus += node->gpus;
+        if (node->state != ORR_NODE_UP)
+            continue;
+        cluster->gpus_free += node->gpus_free;
+        cluster->slots_free += node->slots_free;
+    }
+    cluster->gpus_debit = cluster->gpus_offered;
+    cluster->slots_debit = cluster->slots_offered;
+}
+
+enum orr_err region_cluster_summary(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_cluster_summary *msg)
+{
+    struct region_cluster *cluster = known(self, ctx, msg->cluster);
+    if (!cluster)
+        return orr_refuse(ctx,
+                          ORR_ESTALE,
+                          "cluster %.*s is not registered",
+                          ORR_STR_ARGS(msg->cluster));
+    cluster->seen_ms = orr_now_ms(ctx);
+    cluster->jobs = msg->jobs;
+    if (cluster->state != ORR_NODE_UP)
+        cluster_state(ctx, self, cluster, ORR_NODE_UP);
+    struct region_node *node;
+    for (uint32_t at = cluster->first_node;
+         (node = orr_pool_at(&self->nodes, at)) != NULL;
+         at = node->next)
+        node->is_present = false;
+    for (uint32_t i = 0; i < msg->nodes.n; i++) {
+        node = node_get(self, cluster, &msg->nodes.at[i]);
+        if (!node) {
+            orr_log(ctx,
+                    ORR_LOG_WARN,
+                    "no room for more than %u nodes; raise nodes_max",
+                    self->nodes.cap);
+            break;
+        }
+        node_read(node, &msg->nodes.at[i]);
+        node_state(ctx, self, node, msg->nodes.at[i].state);
+    }
+    add_up(ctx, self, cluster);
+    self->capacity_seq++;
+    region_schedule(ctx, self);
+    return ORR_OK;
+}
+
+void region_clusters_watch(struct orr_ctx *ctx, struct region *self)
+{
+    for (struct region_cluster *cluster = NULL;
+         (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;)
+        if (cluster->state == ORR_NODE_UP &&
+            orr_now_ms(ctx) - cluster->seen_ms > self->args.suspect_ms)
+            cluster_state(ctx, self, cluster, ORR_NODE_UNKNOWN);
+}
+
+/* ---- their jobs ---- */
+
+/* May the sender speak for this generation of the job? */
+static enum orr_err speaks_for(struct orr_ctx *ctx,
+                               struct region *self,
+                               struct orr_str id,
+                               uint64_t generation,
+                               struct region_job **ret_job)
+{
+    struct region_job *job = orr_map_find(&self->jobs_by_id, id);
+    if (!job)
+        return orr_refuse(ctx, ORR_ENOENT, "job %.*s: no such job", ORR_STR_ARGS(id));
+    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
+    if (!region_is_with_cluster(job) || job->generation != generation ||
+        cluster->addr.host != ctx->from.host ||
+        ctx->from.incarnation < cluster->incarnation)
+        return orr_refuse(ctx,
+                          ORR_ESTALE,
+                          "job %s is at generation %llu",
+                          job->id,
+                          (unsigned long long)job->generation);
+    if (ctx->from.incarnation > cluster->incarnation)
+        return orr_refuse(
+            ctx, ORR_EBUSY, "cluster %s has not registered yet", cluster->name);
+    *ret_job = job;
+    return ORR_OK;
+}
+
+enum orr_err region_claim_check(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct orr_msg_claim_check *msg)
+{
+    struct region_job *job;
+    enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
+    if (err == ORR_OK && job->where == REGION_HELD)
+        recover(ctx, self, job);
+    return err;
+}
+
+/* The placement, kept encoded. */
+static enum orr_err keep_places(struct region *self,
+                                struct region_job *job,
+                                struct orr_list_rank_place ranks)
+{
+    const struct orr_msg_job_update only_ranks = {.ranks = ranks};
+    size_t len;
+    uint32_t blob;
+    enum orr_err err = orr_msg_encode(
+        orr_msg_desc_job_update(), &only_ranks, self->body.at, self->body.size, &len);
+    if (err == ORR_OK)
+        err = orr_blob_put(
+            &self->blobs, (struct orr_bytes){self->body.at, (uint32_t)len}, &blob);
+    if (err != ORR_OK)
+        return err;
+    orr_blob_drop(&self->blobs, job->places);
+    job->places = blob;
+    job->has_places = true;
+    return ORR_OK;
+}
+
+enum orr_err region_job_update(struct orr_ctx *ctx,
+                               struct region *self,
+                               const struct orr_msg_job_update *msg)
+{
+    struct region_job *job;
+    enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
+    if (err != ORR_OK)
+        return err;
+    bool is_old = job->update_incarnation == ctx->from.incarnation &&
+                  msg->step <= job->update_step;
+    if (is_old)
+        return ORR_OK;
+    if (msg->phase >= ORR_JOB_PHASE_MAX_ || orr_job_phase_is_final(msg->phase) ||
+        (msg->phase != job->phase && !(orr_job_moves[job->phase] & ORR_IN(msg->phase))))
+        return orr_refuse(ctx,
+                          ORR_EINVAL,
+                          "job %s cannot go from %s to %s",
+                          job->id,
+                          orr_job_phase_name(job->phase),
+                          orr_job_phase_name(msg->phase));
+    if (msg->ranks.n > 0 && keep_places(self, job, msg->ranks) != ORR_OK)
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "region %s has no room for the placement of %s now",
+                          self->args.region,
+                          job->id);
+    job->update_incarnation = ctx->from.incarnation;
+    job->update_step = msg->step;
+    if (job->where == REGION_ASSIGNING) {
+        region_offered(self, job, -1);
+        job->where = REGION_HELD;
+        job->assign_seq = 0;
+    }
+    if (!job->is_cancelled)
+        orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
+    return region_phase(ctx, self, job, msg->phase, job->reason);
+}
+
+static void keep_end(struct region *self,
+                     struct region_job *job,
+                     const struct orr_msg_job_ended *msg)
+{
+    job->exit_code = msg->exit_code;
+    job->signal = msg->signal;
+    job->culprit = msg->culprit;
+    orr_str_copy(job->culprit_node, sizeof(job->culprit_node), msg->culprit_node);
+    if (!job->is_cancelled)
+        orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
+    orr_blob_drop(&self->blobs, job->tail);
+    job->tail = ORR_NONE;
+    struct orr_bytes tail = {(const uint8_t *)msg->stderr_tail.ptr,
+                             msg->stderr_tail.len};
+    if (tail.len > 0 && tail.len <= ORR_TAIL_MAX &&
+        orr_blob_put(&self->blobs, tail, &job->tail) != ORR_OK)
+        job->tail = ORR_NONE; /* only a courtesy */
+}
+
+static uint64_t start_delay(struct orr_ctx *ctx, const struct region_job *job)
+{
+    uint64_t delay = job->backoff_min_ms;
+    for (uint32_t i = 1; i < job->restarts && delay < job->backoff_max_ms; i++)
+        delay *= 2;
+    if (delay > job->backoff_max_ms)
+        delay = job->backoff_max_ms;
+    return 1 + delay / 2 + (delay ? orr_random(ctx) % delay : 0);
+}
+
+enum orr_err region_job_ended(struct orr_ctx *ctx,
+                              struct region *self,
+                              const struct orr_msg_job_ended *msg)
+{
+    struct region_job *job;
+    enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
+    if (err != ORR_OK)
+        return err;
+    keep_end(self, job, msg);
+    if (msg->outcome == ORR_OUTCOME_DONE)
+        return region_end(ctx, self, job, ORR_JOB_DONE);
+    bool is_users = msg->outcome == ORR_OUTCOME_FAILED;
+    if (job->is_cancelled && !is_users)
+        return region_end(ctx, self, job, ORR_JOB_CANCELLED);
+    int64_t allowed = is_users ? job->retries_user : job->retries_infra;
+    uint32_t used = is_users ? job->user_restarts : job->restarts - job->user_restarts;
+    if (job->is_cancelled || (allowed >= 0 && used >= allowed))
+        return region_end(ctx, self, job, ORR_JOB_FAILED);
+    job->restarts++;
+    job->user_restarts += is_users;
+    char cause[sizeof(job->reason)];
+    memcpy(cause, job->reason, sizeof(cause));
+    return region_requeue(ctx, self, job, start_delay(ctx, job), orr_str(cause));
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region_jobs.c - a job's way through the region: queue, hand over, wait, again or end.
+ *
+ *   QUEUED -> ASSIGNING -> HELD -> ENDED            the plain way
+ *   ASSIGNING -> QUEUED                             the cluster said no, or nothing: without the permit, which only the
+ *                                                   region gives, nothing was launched, so the offer can be withdrawn
+ *   HELD -> BACKOFF -> QUEUED                       it ended and is to be tried again
+ *   HELD -> RECOVERING -> HELD                      its cluster restarted and is given it again
+ */
+#include "region_state.h"
+
+enum { ASK_MS = 2000, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 5000 };
+
+/* ---- lists ---- */
+
+void region_list_init(struct region_list *list)
+{
+    *list = (struct region_list){ORR_NONE, ORR_NONE, 0};
+}
+
+typedef struct region_link *(*link_f)(struct region_job *job);
+
+static struct region_link *link_all(struct region_job *job)
+{
+    return &job->in_all;
+}
+
+static struct region_link *link_progress(struct region_job *job)
+{
+    return &job->in_progress;
+}
+
+/* after: ORR_NONE puts it first. */
+static void list_insert(struct region *self,
+                        struct region_list *list,
+                        link_f link,
+                        struct region_job *job,
+                        uint32_t after)
+{
+    uint32_t index = orr_pool_index(&self->jobs, job);
+    struct region_job *prev = region_job_at(self, after);
+    struct region_link *at = link(job);
+    at->prev = after;
+    at->next = prev ? link(prev)->next : list->head;
+    struct region_job *next = region_job_at(self, at->next);
+    *(prev ? &link(prev)->next : &list->head) = index;
+    *(next ? &link(next)->prev : &list->tail) = index;
+    list->n++;
+}
+
+static void list_remove(struct region *self,
+                        struct region_list *list,
+                        link_f link,
+                        struct region_job *job)
+{
+    struct region_link *at = link(job);
+    struct region_job *prev = region_job_at(self, at->prev);
+    struct region_job *next = region_job_at(self, at->next);
+    *(prev ? &link(prev)->next : &list->head) = at->next;
+    *(next ? &link(next)->prev : &list->tail) = at->prev;
+    list->n--;
+}
+
+/* ---- the table ---- */
+
+struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self)
+{
+    if (self->jobs.n_used == self->jobs.cap && self->finished.n > 0)
+        region_job_drop(self, region_job_at(self, self->finished.head));
+    struct region_job *job = orr_pool_take(&self->jobs);
+    if (!job)
+        return NULL;
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    char number[16];
+    size_t at = sizeof(number) - 1;
+    number[at] = '\0';
+    job->counter = self->next_counter++;
+    for (uint64_t n = job->counter; n; n /= 36)
+        number[--at] = digits[n % 36];
+    snprintf(job->id, sizeof(job->id), "%s-%s", self->args.region, number + at);
+    job->spec = job->places = job->tail = ORR_NONE;
+    job->cluster = job->first_wait = ORR_NONE;
+    job->culprit = -1;
+    job->phase = ORR_JOB_QUEUED;
+    job->submitted_unix_ms = job->changed_unix_ms = ctx->wall_ms;
+    list_insert(self, &self->all, link_all, job, self->all.tail);
+    orr_map_add(&self->jobs_by_id, job);
+    return job;
+}
+
+void region_job_drop(struct region *self, struct region_job *job)
+{
+    if (job->where == REGION_ENDED)
+        list_remove(self, &self->finished, link_progress, job);
+    list_remove(self, &self->all, link_all, job);
+    orr_map_remove(&self->jobs_by_id, job);
+    if (job->key[0])
+        orr_map_remove(&self->jobs_by_key, job);
+    orr_blob_drop(&self->blobs, job->spec);
+    orr_blob_drop(&self->blobs, job->places);
+    orr_blob_drop(&self->blobs, job->tail);
+    orr_pool_give(&self->jobs, job);
+}
+
+/* Ordered by age: a new job goes last at once, one that comes back is old and near the front. */
+void region_enqueue(struct region *self, struct region_job *job)
+{
+    struct region_list *queue = &self->queue[job->tier];
+    uint32_t after = queue->tail;
+    struct region_job *other = region_job_at(self, after);
+    if (other && other->counter > job->counter) {
+        after = ORR_NONE;
+        for (uint32_t at = queue->head; at != ORR_NONE; at = other->in_progress.next) {
+            other = region_job_at(self, at);
+            if (other->counter > job->counter)
+                break;
+            after = at;
+        }
+    }
+    job->where = REGION_QUEUED;
+    list_insert(self, queue, link_progress, job, after);
+}
+
+void region_dequeue(struct region *self, struct region_job *job)
+{
+    if (self->resume_at == orr_pool_index(&self->jobs, job))
+        self->resume_at = job->in_progress.next;
+    list_remove(self, &self->queue[job->tier], link_progress, job);
+}
+
+/* ---- phases ---- */
+
+enum orr_err region_phase(struct orr_ctx *ctx,
+                          struct region *self,
+                          struct region_job *job,
+                          uint32_t phase,
+                          const char *cause)
+{
+    uint32_t from = job->phase;
+    if (from == phase)
+        return ORR_OK;
+    enum orr_err err = orr_sm_move(ctx, &orr_job_sm, &job->phase, phase);
+    if (err != ORR_OK)
+        return err;
+    job->changed_unix_ms = ctx->wall_ms;
+    char subject[ORR_JOB_ID_MAX + 4];
+    snprintf(subject, sizeof(subject), "job/%s", job->id);
+    region_event(ctx,
+                 self,
+                 &(struct orr_msg_event){.type = ORR_LIT("job.state"),
+                                         .subject = orr_str(subject),
+                                         .generation = job->generation,
+                                         .from = orr_str(orr_job_phase_name(from)),
+                                         .to = orr_str(orr_job_phase_name(phase)),
+                                         .cause = orr_str(cause),
+                                         .principal = orr_str(job->owner)});
+    return ORR_OK;
+}
+
+static void
+forget_asks(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    uint32_t timer = REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job);
+    orr_timer_cancel(ctx, timer + REGION_JOB_START);
+    orr_timer_cancel(ctx, timer + REGION_JOB_STOP);
+    job->assign_seq = job->stop_seq = 0;
+}
+
+/* Take it out of wherever it is. */
+static void detach(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    if (job->where == REGION_QUEUED)
+        region_dequeue(self, job);
+    if (job->where == REGION_ASSIGNING)
+        region_offered(self, job, -1);
+    if (region_is_with_cluster(job))
+        region_debit(self, job, -1);
+    forget_asks(ctx, self, job);
+}
+
+enum orr_err region_requeue(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job,
+                            uint64_t delay_ms,
+                            struct orr_str cause)
+{
+    detach(ctx, self, job);
+    orr_str_copy(job->reason, sizeof(job->reason), cause);
+    orr_blob_drop(&self->blobs, job->places);
+    job->places = ORR_NONE;
+    job->has_places = false;
+    if (delay_ms == 0) {
+        region_enqueue(self, job);
+        region_schedule(ctx, self);
+    } else {
+        job->where = REGION_BACKOFF;
+        orr_timer_set(ctx,
+                      REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job) +
+                          REGION_JOB_START,
+                      delay_ms,
+                      0);
+    }
+    return region_phase(ctx, self, job, ORR_JOB_QUEUED, job->reason);
+}
+
+enum orr_err region_end(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job,
+                        uint32_t phase)
+{
+    detach(ctx, self, job);
+    job->where = REGION_ENDED;
+    list_insert(self, &self->finished, link_progress, job, self->finished.tail);
+    enum orr_err err = region_phase(ctx, self, job, phase, job->reason);
+    if (err != ORR_OK)
+        return err;
+    while (job->first_wait != ORR_NONE) {
+        struct region_wait *wait = orr_pool_at(&self->waits, job->first_wait);
+        job->first_wait = wait->next;
+        region_reply_detail(ctx, self, job, &wait->request);
+        orr_pool_give(&self->waits, wait);
+    }
+    if (self->finished.n > self->args.finished_max)
+        region_job_drop(self, region_job_at(self, self->finished.head));
+    region_schedule(ctx, self);
+    return ORR_OK;
+}
+
+/* ---- towards the cluster ---- */
+
+static uint64_t tag_of(enum region_tag kind, uint32_t index, uint32_t seq)
+{
+    return (uint64_t)kind << 56 | (uint64_t)(seq & 0xffffff) << 32 | index;
+}
+
+static uint32_t fresh_seq(struct region *self)
+{
+    self->next_seq = (self->next_seq + 1) & 0xffffff;
+    return self->next_seq ? self->next_seq : ++self->next_seq;
+}
+
+void region_job_assign(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
+    bool is_recovery = job->where == REGION_RECOVERING;
+    job->assign_seq = fresh_seq(self);
+    orr_ask(
+        ctx,
+        cluster->addr,
+        ASK_MS,
+        tag_of(REGION_TAG_ASSIGN, orr_pool_index(&self->jobs, job), job->assign_seq),
+        job_assign,
+        .job = orr_str(job->id),
+        .generation = job->generation,
+        .spec = region_spec(self, job),
+        .is_recovery = is_recovery,
+        .ranks =
+            is_recovery ? region_places(self, job) : (struct orr_list_rank_place){0});
+}
+
+void region_job_stop(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
+    job->stop_seq = fresh_seq(self);
+    orr_ask(ctx,
+            cluster->addr,
+            ASK_MS,
+            tag_of(REGION_TAG_STOP, orr_pool_index(&self->jobs, job), job->stop_seq),
+            job_stop,
+            .job = orr_str(job->id),
+            .generation = job->generation,
+            .why = orr_str(job->reason));
+}
+
+static uint64_t longer_backoff(struct orr_ctx *ctx, struct region_job *job)
+{
+    job->backoff_ms = job->backoff_ms ? job->backoff_ms * 2 : BACKOFF_MIN_MS;
+    if (job->backoff_ms > BACKOFF_MAX_MS)
+        job->backoff_ms = BACKOFF_MAX_MS;
+    return job->backoff_ms / 2 + orr_random(ctx) % job->backoff_ms;
+}
+
+void region_job_retry(struct orr_ctx *ctx,
+                      struct region *self,
+                      struct region_job *job,
+                      enum region_job_timer kind)
+{
+    orr_timer_set(ctx,
+                  REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job) + (uint32_t)kind,
+                  longer_backoff(ctx, job),
+                  0);
+}
+
+enum orr_err region_assign_answered(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    struct region_job *job,
+                                    uint32_t code)
+{
+    job->assign_seq = 0;
+    if (code == ORR_OK) {
+        job->backoff_ms = 0;
+        if (job->where == REGION_ASSIGNING)
+            region_offered(self, job, -1);
+        job->where = REGION_HELD;
+        if (job->is_cancelled)
+            region_job_stop(ctx, self, job);
+        return ORR_OK;
+    }
+    if (job->where == REGION_RECOVERING) {
+        region_job_retry(ctx, self, job, REGION_JOB_START);
+        return ORR_OK;
+    }
+    if (job->refused_at != self->capacity_seq)
+        job->refused_by = 0;
+    job->refused_at = self->capacity_seq;
+    job->refused_by |= UINT64_C(1) << job->cluster;
+    return region_requeue(ctx,
+                          self,
+                          job,
+                          code == ORR_ENODEV ? 0 : longer_backoff(ctx, job) + 1,
+                          ORR_LIT(""));
+}
+
+enum orr_err region_cancel(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           struct orr_str why)
+{
+    orr_str_copy(
+        job->reason, sizeof(job->reason), why.len ? why : ORR_LIT("cancelled"));
+    job->is_cancelled = true;
+    bool may_run = job->where == REGION_RECOVERING ||
+                   (job->where == REGION_HELD && job->has_places);
+    if (!may_run)
+        return region_end(ctx, self, job, ORR_JOB_CANCELLED);
+    if (job->where == REGION_HELD && !job->stop_seq)
+        region_job_stop(ctx, self, job);
+    return ORR_OK;
+}

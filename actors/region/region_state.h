@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region_state.h - the region actor's state, shared by its files.
+ *
+ * Invariants: a job is with one cluster at most; it is with a next one only after the former cannot launch it any more (it
+ * never got the permit, or job_ended came); generations only grow; a finished job never changes.
+ */
+#ifndef ORR_REGION_STATE_H
+#define ORR_REGION_STATE_H
+
+#include "orrery/map.h"
+#include "orrery/sm.h"
+#include "region.h"
+
+enum {
+    REGION_CLUSTERS_MAX = 64,
+    REGION_SPEC_BYTES = 256 << 10,
+    REGION_BODY_BYTES = 2 << 20
+};
+
+enum region_timer {
+    REGION_T_TICK = 1,
+    REGION_T_SCHEDULE,
+    REGION_T_JOB = 16
+}; /* T_JOB + 2 * index + kind */
+enum region_job_timer { REGION_JOB_START, REGION_JOB_STOP };
+enum region_tag { REGION_TAG_ASSIGN = 1, REGION_TAG_STOP, REGION_TAG_LOG };
+
+enum region_where {
+    REGION_QUEUED,     /* in its tier's queue */
+    REGION_BACKOFF,    /* waits for its next start */
+    REGION_ASSIGNING,  /* offered to a cluster that has not answered */
+    REGION_HELD,       /* the cluster has it; launched only if has_places */
+    REGION_RECOVERING, /* to be handed over again to its restarted cluster */
+    REGION_ENDED,
+};
+
+struct region_link { /* of an intrusive list; indices into jobs */
+    uint32_t prev;
+    uint32_t next;
+};
+struct region_list {
+    uint32_t head;
+    uint32_t tail;
+    uint32_t n;
+};
+
+struct region_job {
+    char id[ORR_JOB_ID_MAX];
+    char key[ORR_NAME_MAX]; /* idempotency key; empty: none */
+    char owner[ORR_NAME_MAX];
+    char name[ORR_NAME_MAX];
+    char project[ORR_NAME_MAX];
+    uint64_t counter; /* age */
+    uint32_t tier;
+    uint32_t phase; /* enum orr_job_phase */
+    enum region_where where;
+    uint64_t generation;
+    uint32_t world;
+    uint32_t gpus_min;
+    uint32_t gpus_max;
+    bool has_rules; /* device type, memory or exclusions: look into the spec */
+    bool has_places;
+    bool is_cancelled;
+    uint32_t spec;    /* blob */
+    uint32_t places;  /* blob: a job_update's encoding, of the ranks alone */
+    uint32_t tail;    /* blob */
+    uint32_t cluster; /* where it is or was; ORR_NONE */
+    uint32_t units;   /* devices, or slots, that it is counted with */
+    uint32_t update_incarnation;
+    uint64_t update_step;
+    uint32_t assign_seq; /* of the job_assign under way; 0: none */
+    uint32_t stop_seq;
+    uint32_t backoff_ms; /* of asks */
+    uint64_t refused_by; /* bit per cluster ... */
+    uint64_t refused_at; /* ... as of this capacity_seq */
+    uint64_t submitted_unix_ms;
+    uint64_t changed_unix_ms;
+    uint32_t restarts;
+    uint32_t user_restarts;
+    int64_t retries_infra;
+    int64_t retries_user;
+    uint64_t backoff_min_ms;
+    uint64_t backoff_max_ms;
+    int64_t exit_code;
+    uint32_t signal;
+    int64_t culprit;
+    char culprit_node[ORR_NAME_MAX];
+    char reason[200];
+    uint32_t first_wait;
+    struct region_link in_all;      /* in order of submission */
+    struct region_link in_progress; /* queue of its tier, or finished */
+};
+
+struct region_cluster {
+    char name[ORR_NAME_MAX];
+    struct orr_addr addr; /* named */
+    uint32_t incarnation;
+    uint32_t state; /* enum orr_node_state: UP or UNKNOWN */
+    uint64_t seen_ms;
+    uint32_t jobs;
+    uint32_t gpus;
+    uint32_t gpus_free; /* as last summarized */
+    uint32_t slots_free;
+    int64_t gpus_debit; /* given away since, or given back (below 0) */
+    int64_t slots_debit;
+    int64_t gpus_offered; /* of jobs still ASSIGNING */
+    int64_t slots_offered;
+    uint32_t first_node;
+};
+
+struct region_node {
+    char key[2 * ORR_NAME_MAX]; /* "<cluster>/<node>" */
+    char name[ORR_NAME_MAX];
+    char gpu_type[32];
+    uint32_t cluster;
+    uint32_t next;
+    uint32_t state;
+    uint32_t gpus;
+    uint32_t gpus_free;
+    uint64_t gpu_memory_bytes;
+    uint32_t slots;
+    uint32_t slots_free;
+    uint32_t ranks;
+    uint64_t seen_ms; /* age at the last summary */
+    bool is_present;  /* in the summary being read */
+};
+
+struct region_wait {
+    struct orr_request request;
+    uint32_t next; /* of the same job */
+    uint32_t job;  /* ORR_NONE: a log_read */
+    uint64_t until_ms;
+};
+
+struct region {
+    struct orr_region_args args;
+    struct orr_addr events;
+    uint64_t epoch;
+    uint64_t seq; /* of the last event */
+    uint64_t next_counter;
+    uint32_t next_seq;
+    uint64_t capacity_seq; /* counts news about capacity */
+    bool is_scheduling;    /* REGION_T_SCHEDULE runs */
+    uint32_t resume_at;    /* job to go on with; ORR_NONE: from the first */
+    struct orr_pool jobs;
+    struct orr_map jobs_by_id;
+    struct orr_map jobs_by_key;
+    struct orr_pool clusters;
+    struct orr_map clusters_by_name;
+    struct orr_pool nodes;
+    struct orr_map nodes_by_key;
+    struct orr_pool waits;
+    struct orr_blobs blobs;
+    struct region_list all;
+    struct region_list queue[ORR_TIER_MAX_];
+    struct region_list finished;
+    struct orr_block spec;      /* decoded job_spec */
+    struct orr_block spec_body; /* encoded job_spec */
+    struct orr_block body;      /* encoded job_update */
+    struct orr_block places;    /* decoded job_update */
+    struct orr_block list;      /* records of one message */
+    char tail[ORR_TAIL_MAX];
+};
+
+static inline struct region_job *region_job_at(const struct region *self,
+                                               uint32_t index)
+{
+    return orr_pool_at(&self->jobs, index);
+}
+static inline bool region_is_with_cluster(const struct region_job *job)
+{
+    return job->where == REGION_ASSIGNING || job->where == REGION_HELD ||
+           job->where == REGION_RECOVERING;
+}
+
+/* region_jobs.c: a job's way through the region. */
+void region_list_init(struct region_list *list);
+struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self);
+void region_job_drop(struct region *self, struct region_job *job);
+void region_enqueue(struct region *self, struct region_job *job);
+void region_dequeue(struct region *self, struct region_job *job);
+enum orr_err region_phase(struct orr_ctx *ctx,
+                          struct region *self,
+                          struct region_job *job,
+                          uint32_t phase,
+                          const char *cause);
+enum orr_err region_requeue(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job,
+                            uint64_t delay_ms,
+                            struct orr_str cause);
+enum orr_err region_end(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job,
+                        uint32_t phase);
+void region_job_assign(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_job *job);
+void region_job_stop(struct orr_ctx *ctx, struct region *self, struct region_job *job);
+void region_job_retry(struct orr_ctx *ctx,
+                      struct region *self,
+                      struct region_job *job,
+                      enum region_job_timer kind);
+enum orr_err region_assign_answered(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    struct region_job *job,
+                                    uint32_t code);
+enum orr_err region_cancel(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           struct orr_str why);
+
+/* region_schedule.c: which cluster, and why a job waits. */
+void region_schedule(struct orr_ctx *ctx, struct region *self);
+enum orr_err region_schedule_some(struct orr_ctx *ctx, struct region *self);
+void region_debit(struct region *self, const struct region_job *job, int sign);
+void region_offered(struct region *self, const struct region_job *job, int sign);
+void region_why(const struct orr_ctx *ctx,
+                struct region *self,
+                const struct region_job *job,
+                char *buf,
+                size_t cap);
+
+/* region_clusters.c: what clusters and their job actors say. */
+enum orr_err region_cluster_register(struct orr_ctx *ctx,
+                                     struct region *self,
+                                     const struct orr_msg_cluster_register *msg);
+enum orr_err region_cluster_summary(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_cluster_summary *msg);
+enum orr_err region_claim_check(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct orr_msg_claim_check *msg);
+enum orr_err region_job_update(struct orr_ctx *ctx,
+                               struct region *self,
+                               const struct orr_msg_job_update *msg);
+enum orr_err region_job_ended(struct orr_ctx *ctx,
+                              struct region *self,
+                              const struct orr_msg_job_ended *msg);
+void region_clusters_watch(struct orr_ctx *ctx, struct region *self);
+
+/* region_show.c: answers to those who look, and the events. */
+void region_event(struct orr_ctx *ctx,
+                  struct region *self,
+                  const struct orr_msg_event *event);
+void region_job_row(const struct orr_ctx *ctx,
+                    struct region *self,
+                    const struct region_job *job,
+                    char *why,
+                    size_t why_cap,
+                    struct orr_rec_job_row *ret_row);
+struct orr_list_rank_place region_places(struct region *self,
+                                         const struct region_job *job);
+struct orr_bytes region_spec(struct region *self, const struct region_job *job);
+void region_reply_detail(struct orr_ctx *ctx,
+                         struct region *self,
+                         const struct region_job *job,
+                         const struct orr_request *request);
+void region_reply_list(struct orr_ctx *ctx,
+                       struct region *self,
+                       const struct orr_msg_job_list *msg);
+void region_reply_tree(struct orr_ctx *ctx, struct region *self);
+
+#endif
