@@ -6,7 +6,7 @@
 
 #include <inttypes.h>
 
-static const char *duration_text(int64_t ms, char *buf, size_t cap)
+static void duration_text(int64_t ms, char *buf, size_t cap)
 {
     static const struct {
         int64_t ms;
@@ -18,17 +18,15 @@ static const char *duration_text(int64_t ms, char *buf, size_t cap)
             break;
         }
     }
-    return buf;
 }
 
-static const char *size_text(int64_t bytes, char *buf, size_t cap)
+static void size_text(int64_t bytes, char *buf, size_t cap)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     size_t i = 0;
     for (; i < ORR_ARRAY_SIZE(units) - 1 && bytes && bytes % 1024 == 0; i++)
         bytes /= 1024;
     snprintf(buf, cap, "%" PRId64 "%s", bytes, bytes ? units[i] : "");
-    return buf;
 }
 
 static void list_names(const char *const *names, char *buf, size_t cap)
@@ -40,19 +38,42 @@ static void list_names(const char *const *names, char *buf, size_t cap)
     }
 }
 
-const char *orr_yaml_accepts(const struct orr_yaml_field *f, char *buf, size_t cap)
+static void accepts_number(const struct orr_yaml_field *f, char *buf, size_t cap)
+{
+    int64_t min = f->min < 0 ? 0 : f->min;
+    const char *more = f->offset_high ? ", or two as a..b" : "";
+    if (f->type == ORR_YAML_COUNT && f->min < 0)
+        more = ", or unlimited";
+    snprintf(buf, cap, "a whole number %" PRId64 "..%" PRId64 "%s", min, f->max, more);
+}
+
+static void accepts_quantity(const struct orr_yaml_field *f, char *buf, size_t cap)
 {
     char low[32], high[32];
-    const char *pair = f->offset_high ? ", or two as a..b" : "";
+    const char *more = f->offset_high ? ", or two as a..b" : "";
+    if (f->type == ORR_YAML_LIMIT)
+        more = ", or unlimited";
+    if (f->type == ORR_YAML_SIZE) {
+        size_text(f->min, low, sizeof low);
+        size_text(f->max, high, sizeof high);
+        snprintf(buf, cap, "a size %s..%s (B, KiB, MiB, GiB, TiB)", low, high);
+        return;
+    }
+    duration_text(f->min, low, sizeof low);
+    duration_text(f->max, high, sizeof high);
+    snprintf(buf, cap, "a duration %s..%s (ms, s, m, h, d)%s", low, high, more);
+}
+
+const char *orr_yaml_accepts(const struct orr_yaml_field *f, char *buf, size_t cap)
+{
+    static const char name[] =
+        "a name of at most %" PRId64 " letters, digits, `.`, `_`, `-`";
     switch (f->type) {
     case ORR_YAML_SECTION:
         snprintf(buf, cap, "a section");
         break;
     case ORR_YAML_NAME:
-        snprintf(buf,
-                 cap,
-                 "a name of at most %" PRId64 " letters, digits, `.`, `_`, `-`",
-                 f->max);
+        snprintf(buf, cap, name, f->max);
         break;
     case ORR_YAML_TEXT:
         snprintf(buf, cap, "a text of %" PRId64 "..%" PRId64 " bytes", f->min, f->max);
@@ -61,40 +82,16 @@ const char *orr_yaml_accepts(const struct orr_yaml_field *f, char *buf, size_t c
         snprintf(buf, cap, "true or false");
         break;
     case ORR_YAML_U32:
-        snprintf(buf,
-                 cap,
-                 "a whole number %" PRId64 "..%" PRId64 "%s",
-                 f->min,
-                 f->max,
-                 pair);
+    case ORR_YAML_COUNT:
+        accepts_number(f, buf, cap);
         break;
     case ORR_YAML_ENUM:
         list_names(f->names, buf, cap);
         break;
-    case ORR_YAML_COUNT:
-        snprintf(buf,
-                 cap,
-                 "a whole number %" PRId64 "..%" PRId64 "%s",
-                 f->min < 0 ? 0 : f->min,
-                 f->max,
-                 f->min < 0 ? ", or unlimited" : "");
-        break;
     case ORR_YAML_DURATION:
     case ORR_YAML_LIMIT:
-        snprintf(buf,
-                 cap,
-                 "a duration %s..%s (ms, s, m, h, d)%s%s",
-                 duration_text(f->min, low, sizeof low),
-                 duration_text(f->max, high, sizeof high),
-                 pair,
-                 f->type == ORR_YAML_LIMIT ? ", or unlimited" : "");
-        break;
     case ORR_YAML_SIZE:
-        snprintf(buf,
-                 cap,
-                 "a size %s..%s (B, KiB, MiB, GiB, TiB)",
-                 size_text(f->min, low, sizeof low),
-                 size_text(f->max, high, sizeof high));
+        accepts_quantity(f, buf, cap);
         break;
     case ORR_YAML_TIME:
         snprintf(buf, cap, "a time such as 2027-01-15T00:00:00Z, or none");
