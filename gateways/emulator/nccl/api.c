@@ -5,8 +5,10 @@
 #include "export.h"
 #include "op.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 
 /* ---- The library --------------------------------------------------------------------
@@ -286,21 +288,36 @@ static atomic_ulong absent_calls[ABSENT_MAX_];
 static ncclResult_t absent(enum absent call)
 {
     atomic_fetch_add(&absent_calls[call], 1);
-    return orri_fail(ncclInvalidUsage,
-                     "%s is not emulated: it needs the real NCCL",
-                     absent_names[call]);
+    return orri_group_note(orri_fail(ncclInvalidUsage,
+                                     "%s is not emulated: it needs the real NCCL",
+                                     absent_names[call]));
+}
+
+/* The calls that are not emulated and how often each was made; NULL past the last. Its
+ * presence tells a program that this is the emulator. */
+EXPORT const char *orrEmuNcclUnsupported(unsigned index, uint64_t *ret_count);
+
+EXPORT const char *orrEmuNcclUnsupported(unsigned index, uint64_t *ret_count)
+{
+    if (index >= ABSENT_MAX_)
+        return NULL;
+    *ret_count = atomic_load(&absent_calls[index]);
+    return absent_names[index];
 }
 
 __attribute__((destructor)) static void print_absent(void)
 {
-    const char *verbose = getenv("ORRERY_EMULATOR_VERBOSE");
+    const char *verbose = getenv("ORRERY_EMULATOR_VERBOSE"), *name;
+    uint64_t count;
 
-    for (int i = 0; verbose && verbose[0] == '1' && i < ABSENT_MAX_; i++)
-        if (atomic_load(&absent_calls[i]) > 0)
+    if (!verbose || strcmp(verbose, "1") != 0)
+        return;
+    for (unsigned i = 0; (name = orrEmuNcclUnsupported(i, &count)); i++)
+        if (count > 0)
             fprintf(stderr,
-                    "orrery emulator: %s is not emulated, called %lu times\n",
-                    absent_names[i],
-                    atomic_load(&absent_calls[i]));
+                    "emulated libnccl: not emulated: %s (%" PRIu64 " times)\n",
+                    name,
+                    count);
 }
 
 EXPORT ncclResult_t ncclCommShrink(ncclComm_t comm,

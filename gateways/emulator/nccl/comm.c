@@ -24,7 +24,6 @@ static void comm_free(struct ncclComm *comm)
         orri_segment_unmap(&comm->seg);
     if (comm->cancel >= 0)
         close(comm->cancel);
-    orri_place_fini(&comm->place);
     orri_redops_fini(comm);
     orri_buffers_fini(comm);
     pthread_cond_destroy(&comm->turn);
@@ -96,8 +95,10 @@ void orri_comm_forget(struct ncclComm *comm)
         }
     }
     pthread_mutex_unlock(&registry.lock);
-    if (was_there)
-        orri_comm_put(comm);
+    if (!was_there)
+        return;
+    orri_place_fini(&comm->place); /* here, as the last to let go may be a stream */
+    orri_comm_put(comm);
 }
 
 /* A process that ends in order has left, which is no failure to those that go on. */

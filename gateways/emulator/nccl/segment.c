@@ -205,10 +205,17 @@ int orri_rank_gone(struct orri_segment *seg)
 
 int orri_rank_lost(struct orri_segment *seg)
 {
+    enum orri_rank_state worst = RANK_LEFT;
+    int lost = -1;
+
     if (atomic_load(&seg->shared->gone) == 0)
         return -1;
-    for (int r = 0; r < seg->nranks; r++)
-        if (orri_rank_get(seg, r) > RANK_LEFT)
-            return r;
-    return -1;
+    for (int r = 0; r < seg->nranks; r++) {
+        enum orri_rank_state state = orri_rank_get(seg, r);
+        if (state > worst) {
+            worst = state;
+            lost = r;
+        }
+    }
+    return lost;
 }

@@ -32,7 +32,8 @@ enum {
     ORRI_SLOT_BYTES = 16 * 1024,
 };
 
-enum orri_rank_state { RANK_HERE, RANK_LEFT, RANK_DEAD, RANK_ABORTED, RANK_FAILED };
+/* Lost from RANK_FAILED on; the later, the nearer to the cause. */
+enum orri_rank_state { RANK_HERE, RANK_LEFT, RANK_FAILED, RANK_ABORTED, RANK_DEAD };
 
 enum orri_lane_id { LANE_DATA, LANE_CONTROL, LANE_MAX_ };
 
@@ -99,7 +100,7 @@ enum orri_rank_state orri_rank_get(struct orri_segment *seg, int rank);
 /* HERE -> state, once, and wakes everybody. Returns false if the rank was already gone.
  */
 bool orri_rank_mark(struct orri_segment *seg, int rank, enum orri_rank_state state);
-/* A rank that is dead, aborted or failed; -1 for none. */
+/* The rank that is lost, of several one that is nearest to the cause; -1 for none. */
 int orri_rank_lost(struct orri_segment *seg);
 /* A rank that is not here any more, whyever; -1 for none. */
 int orri_rank_gone(struct orri_segment *seg);
