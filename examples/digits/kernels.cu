@@ -1,31 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0
- * kernels.cu - the arithmetic of the digits example; kernels.ptx is made from this
- * file.
+ * kernels.cu - the arithmetic of the digits example; kernels.ptx is made from this file.
  *
  * A two layer perceptron, rows of a batch first: x[rows][64] -> h[rows][hidden] ->
- * z[rows][10]. Weights are kept one row per output, so that every inner loop runs over
- * contiguous memory and loads four floats at once. Every output is summed by one thread
- * in one fixed order and no float is touched by an atomic: equal inputs give equal
- * bits.
+ * z[rows][10]. Both weight matrices, w1[64][hidden] and w2[10][hidden], have a hidden unit
+ * a column, so that the 32 threads of a warp, one unit each, read and write side by side
+ * and share what they multiply with. hidden is a multiple of 32.
  *
- * Launch shapes: x is the column (or group of four columns), y the row. Widths that are
- * read as float4 are multiples of four: 64 pixels, and hidden, which is one of sixteen.
+ * Every output is summed in one fixed order and no float is touched by an atomic: equal
+ * inputs give equal bits. Launch shapes: x is the column, y the row or group of rows.
  */
-enum { PIXELS = 64, CLASSES = 10, XENT_THREADS = 64 };
+enum { PIXELS = 64, CLASSES = 10, WARP = 32, XENT_THREADS = 64 };
+enum { FORWARD_ROWS = 4, INPUT_GROUP = 8, CLASS_GROUP = 5 };
 
-static __device__ __forceinline__ float
-dot(float s, const float *a, const float *b, int n)
-{
-#pragma unroll 16
-    for (int k = 0; k < n; k += 4) {
-        float4 u = *(const float4 *)(a + k), v = *(const float4 *)(b + k);
-        s += u.x * v.x;
-        s += u.y * v.y;
-        s += u.z * v.z;
-        s += u.w * v.w;
-    }
-    return s;
-}
+#define COLUMN (int)(blockIdx.x * blockDim.x + threadIdx.x)
+#define ROW    (int)(blockIdx.y * blockDim.y + threadIdx.y)
 
 /* Rows `ids` of the data set become the batch. */
 extern "C" __global__ void gather(int rows,
@@ -35,46 +23,63 @@ extern "C" __global__ void gather(int rows,
                                   float *x,
                                   int *y)
 {
-    int c = blockIdx.x * blockDim.x + threadIdx.x,
-        r = blockIdx.y * blockDim.y + threadIdx.y;
-    if (r >= rows || c >= PIXELS / 4)
+    int c = COLUMN, r = ROW;
+    if (r >= rows || c >= PIXELS)
         return;
     unsigned id = ids[r];
-    ((float4 *)x)[r * (PIXELS / 4) + c] =
-        ((const float4 *)pixels)[id * (PIXELS / 4) + c];
+    x[r * PIXELS + c] = pixels[id * PIXELS + c];
     if (c == 0)
         y[r] = labels[id];
 }
 
-/* h = relu(x w1' + b1) */
+/* h = relu(x w1 + b1), FORWARD_ROWS rows a thread; past the end the last row is repeated */
 extern "C" __global__ void hidden_forward(
     int rows, int hidden, const float *x, const float *w, const float *bias, float *h)
 {
-    int c = blockIdx.x * blockDim.x + threadIdx.x,
-        r = blockIdx.y * blockDim.y + threadIdx.y;
-    if (r < rows && c < hidden)
-        h[r * hidden + c] =
-            fmaxf(dot(bias[c], x + r * PIXELS, w + c * PIXELS, PIXELS), 0.0f);
+    int c = COLUMN, r = FORWARD_ROWS * ROW;
+    if (r >= rows || c >= hidden)
+        return;
+    const float *a[FORWARD_ROWS];
+    float s[FORWARD_ROWS];
+#pragma unroll
+    for (int i = 0; i < FORWARD_ROWS; i++) {
+        a[i] = x + min(r + i, rows - 1) * PIXELS;
+        s[i] = bias[c];
+    }
+    w += c;
+#pragma unroll 16
+    for (int k = 0; k < PIXELS; k++, w += hidden) {
+        float v = *w;
+#pragma unroll
+        for (int i = 0; i < FORWARD_ROWS; i++)
+            s[i] += a[i][k] * v;
+    }
+#pragma unroll
+    for (int i = 0; i < FORWARD_ROWS; i++)
+        if (r + i < rows)
+            h[(r + i) * hidden + c] = fmaxf(s[i], 0.0f);
 }
 
-/* z = h w2' + b2 */
+/* z = h w2' + b2: a warp adds up one logit; blockIdx.x is the class */
 extern "C" __global__ void logits_forward(
     int rows, int hidden, const float *h, const float *w, const float *bias, float *z)
 {
-    int c = blockIdx.x * blockDim.x + threadIdx.x,
-        r = blockIdx.y * blockDim.y + threadIdx.y;
-    if (r >= rows || c >= CLASSES)
+    int c = blockIdx.x, r = ROW;
+    if (r >= rows)
         return;
-    const float *a = h + r * hidden, *b = w + c * hidden;
-    float s = bias[c];
-    for (int k = 0; k < hidden; k += 16)
-        s = dot(s, a + k, b + k, 16);
-    z[r * CLASSES + c] = s;
+    const float *a = h + r * hidden + threadIdx.x, *b = w + c * hidden + threadIdx.x;
+    float s = 0.0f;
+    for (int k = 0; k < hidden; k += WARP, a += WARP, b += WARP)
+        s += *a * *b;
+#pragma unroll
+    for (int far = WARP / 2; far > 0; far /= 2)
+        s += __shfl_xor_sync(~0u, s, far);
+    if (threadIdx.x == 0)
+        z[r * CLASSES + c] = s + bias[c];
 }
 
-/* z becomes dloss/dz; *loss the sum over the rows; both times `scale`, 1 / global
- * batch. One block: each thread takes every XENT_THREADS-th row, then a tree adds the
- * threads. */
+/* z becomes dloss/dz; *loss the sum over the rows; both times `scale`, 1 / global batch.
+ * One block: each thread takes every XENT_THREADS-th row, then a tree adds the threads. */
 extern "C" __global__ void
 softmax_xent(int rows, float scale, const int *y, float *z, float *loss)
 {
@@ -107,97 +112,88 @@ softmax_xent(int rows, float scale, const int *y, float *z, float *loss)
         *loss = part[0];
 }
 
-/* dh = (dz w2) where h > 0; four hidden units a thread */
+/* dh = dz w2, where h > 0 */
 extern "C" __global__ void hidden_backward(
     int rows, int hidden, const float *dz, const float *w, const float *h, float *dh)
 {
-    int c = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
-    int r = blockIdx.y * blockDim.y + threadIdx.y;
+    int c = COLUMN, r = ROW;
     if (r >= rows || c >= hidden)
         return;
-    float4 s = {0.0f, 0.0f, 0.0f, 0.0f}, on = *(const float4 *)(h + r * hidden + c);
+    float s = 0.0f;
     w += c;
     dz += r * CLASSES;
 #pragma unroll
-    for (int k = 0; k < CLASSES; k++, w += hidden) {
-        float d = dz[k];
-        float4 v = *(const float4 *)w;
-        s.x += d * v.x;
-        s.y += d * v.y;
-        s.z += d * v.z;
-        s.w += d * v.w;
-    }
-    s.x = on.x > 0.0f ? s.x : 0.0f;
-    s.y = on.y > 0.0f ? s.y : 0.0f;
-    s.z = on.z > 0.0f ? s.z : 0.0f;
-    s.w = on.w > 0.0f ? s.w : 0.0f;
-    *(float4 *)(dh + r * hidden + c) = s;
+    for (int k = 0; k < CLASSES; k++, w += hidden)
+        s += dz[k] * *w;
+    dh[r * hidden + c] = h[r * hidden + c] > 0.0f ? s : 0.0f;
 }
 
-/* g[out][in] = d[rows][out]' a[rows][in]; four inputs a thread */
-extern "C" __global__ void
-weight_grad(int rows, int nout, int nin, const float *d, const float *a, float *g)
+/* g[n][hidden] = a[rows][n]' d[rows][hidden], `group` rows of g a thread */
+template <int n, int group>
+static __device__ __forceinline__ void
+weight_grad(int rows, int hidden, const float *a, const float *d, float *g)
 {
-    int i = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
-    int o = blockIdx.y * blockDim.y + threadIdx.y;
-    if (o >= nout || i >= nin)
+    int c = COLUMN, first = group * ROW;
+    if (first >= n || c >= hidden)
         return;
-    float4 s = {0.0f, 0.0f, 0.0f, 0.0f};
-    g += o * nin + i;
-    d += o;
-    a += i;
+    float s[group] = {0.0f};
+    a += first;
+    d += c;
 #pragma unroll 4
-    for (int r = 0; r < rows; r++, d += nout, a += nin) {
-        float4 v = *(const float4 *)a;
-        s.x += *d * v.x;
-        s.y += *d * v.y;
-        s.z += *d * v.z;
-        s.w += *d * v.w;
+    for (int r = 0; r < rows; r++, a += n, d += hidden) {
+        float v = *d;
+#pragma unroll
+        for (int i = 0; i < group; i++)
+            s[i] += a[i] * v;
     }
-    *(float4 *)g = s;
+#pragma unroll
+    for (int i = 0; i < group; i++)
+        g[(first + i) * hidden + c] = s[i];
 }
 
-/* g[out] = column sums of d[rows][out] */
-extern "C" __global__ void bias_grad(int rows, int nout, const float *d, float *g)
+extern "C" __global__ void
+input_weight_grad(int rows, int hidden, const float *x, const float *dh, float *g)
 {
-    int o = blockIdx.x * blockDim.x + threadIdx.x;
-    if (o >= nout)
+    weight_grad<PIXELS, INPUT_GROUP>(rows, hidden, x, dh, g);
+}
+
+extern "C" __global__ void
+class_weight_grad(int rows, int hidden, const float *dz, const float *h, float *g)
+{
+    weight_grad<CLASSES, CLASS_GROUP>(rows, hidden, dz, h, g);
+}
+
+/* g[n] = column sums of d[rows][n] */
+extern "C" __global__ void bias_grad(int rows, int n, const float *d, float *g)
+{
+    int c = COLUMN;
+    if (c >= n)
         return;
     float s = 0.0f;
-    d += o;
+    d += c;
 #pragma unroll 4
-    for (int r = 0; r < rows; r++, d += nout)
+    for (int r = 0; r < rows; r++, d += n)
         s += *d;
-    g[o] = s;
+    g[c] = s;
 }
 
-/* v = momentum v + g; w += step v, where step is minus the learning rate; four
- * parameters a thread, n is a multiple of four */
+/* v = momentum v + g; w += step v, where step is minus the learning rate */
 extern "C" __global__ void
 sgd(int n, float step, float momentum, const float *g, float *v, float *w)
 {
-    int i = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
+    int i = COLUMN;
     if (i >= n)
         return;
-    float4 a = *(const float4 *)(g + i), b = *(const float4 *)(v + i);
-    float4 c = *(const float4 *)(w + i);
-    b.x = momentum * b.x + a.x;
-    b.y = momentum * b.y + a.y;
-    b.z = momentum * b.z + a.z;
-    b.w = momentum * b.w + a.w;
-    c.x += step * b.x;
-    c.y += step * b.y;
-    c.z += step * b.z;
-    c.w += step * b.w;
-    *(float4 *)(v + i) = b;
-    *(float4 *)(w + i) = c;
+    float m = momentum * v[i] + g[i];
+    v[i] = m;
+    w[i] += step * m;
 }
 
 /* *hits += rows whose largest logit (the first of equals) is the label */
 extern "C" __global__ void
 count_hits(int rows, const float *z, const int *y, unsigned *hits)
 {
-    int r = blockIdx.x * blockDim.x + threadIdx.x;
+    int r = COLUMN;
     if (r >= rows)
         return;
     const float *row = z + r * CLASSES;

@@ -35,7 +35,7 @@ struct options {
 static const char usage[] =
     "usage: digits [options]      one process a rank, with torchrun's variables\n"
     "  --steps N      training steps (default 2000)\n"
-    "  --hidden H     hidden units, a multiple of 16 (64)\n"
+    "  --hidden H     hidden units, a multiple of 32 (64)\n"
     "  --batch B      rows a step over all ranks, a multiple of the world (128)\n"
     "  --lr X         learning rate (0.1)\n"
     "  --momentum X   (0.9)\n"
@@ -116,7 +116,7 @@ static void parse_options(struct options *o, int argc, char **argv)
             o->steps = (uint32_t)number_arg(name, optarg, 1, 100000000);
             break;
         case HIDDEN:
-            c->hidden = (uint32_t)number_arg(name, optarg, 16, 4096);
+            c->hidden = (uint32_t)number_arg(name, optarg, 32, 4096);
             break;
         case BATCH:
             c->batch = (uint32_t)number_arg(name, optarg, 1, 65536);
@@ -146,8 +146,8 @@ static void parse_options(struct options *o, int argc, char **argv)
     }
     if (optind < argc)
         usage_error("%s: not an option", argv[optind]);
-    if (c->hidden % 16 != 0)
-        usage_error("--hidden %u: want a multiple of 16", c->hidden);
+    if (c->hidden % 32 != 0)
+        usage_error("--hidden %u: want a multiple of 32", c->hidden);
     if (o->data[0] == '\0')
         find_data(o->data);
 }

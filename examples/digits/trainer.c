@@ -18,7 +18,8 @@ static const char *const kernel_names[K_MAX_] = {
     [K_LOGITS_FORWARD] = "logits_forward",
     [K_SOFTMAX_XENT] = "softmax_xent",
     [K_HIDDEN_BACKWARD] = "hidden_backward",
-    [K_WEIGHT_GRAD] = "weight_grad",
+    [K_INPUT_WEIGHT_GRAD] = "input_weight_grad",
+    [K_CLASS_WEIGHT_GRAD] = "class_weight_grad",
     [K_BIAS_GRAD] = "bias_grad",
     [K_SGD] = "sgd",
     [K_COUNT_HITS] = "count_hits",
@@ -57,7 +58,7 @@ void trainer_fini(struct trainer *t)
 size_t trainer_nweights(const struct trainer *t)
 {
     size_t n = t->cfg.hidden * (size_t)(DATA_PIXELS + 1 + DATA_CLASSES) + DATA_CLASSES;
-    return (n + 3) / 4 * 4;
+    return (n + 31) / 32 * 32;
 }
 
 static void alloc_buffers(struct trainer *t)

@@ -20,7 +20,7 @@
 #include <stddef.h>
 
 struct trainer_config {
-    uint32_t hidden; /* units of the hidden layer; a multiple of 16 */
+    uint32_t hidden; /* units of the hidden layer; a multiple of 32 */
     uint32_t batch;  /* rows a step, over all ranks; a multiple of the world */
     float lr, momentum;
     uint64_t seed;
@@ -34,7 +34,8 @@ enum trainer_kernel {
     K_LOGITS_FORWARD,
     K_SOFTMAX_XENT,
     K_HIDDEN_BACKWARD,
-    K_WEIGHT_GRAD,
+    K_INPUT_WEIGHT_GRAD,
+    K_CLASS_WEIGHT_GRAD,
     K_BIAS_GRAD,
     K_SGD,
     K_COUNT_HITS,
@@ -52,7 +53,7 @@ enum trainer_buffer {
     B_HIDDEN,
     B_LOGITS, /* after the loss: their gradient */
     B_HIDDEN_GRAD,
-    B_WEIGHTS, /* w1[hidden][64] b1[hidden] w2[10][hidden] b2[10], padded to 4 */
+    B_WEIGHTS, /* w1[64][hidden] b1[hidden] w2[10][hidden] b2[10], padded to 32 */
     B_GRADS,   /* in the same layout */
     B_MOMENTS, /* in the same layout */
     B_LOSS,

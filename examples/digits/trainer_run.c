@@ -8,7 +8,9 @@
 
 #include <stdlib.h>
 
-enum { TILE_COLS = 16, TILE_ROWS = 8, XENT_THREADS = 64 }; /* as in kernels.cu */
+/* As in kernels.cu: threads of a block, and rows that one of them takes. */
+enum { TILE_COLS = 32, TILE_ROWS = 4, XENT_THREADS = 64 };
+enum { FORWARD_ROWS = 4, INPUT_GROUP = 8, CLASS_GROUP = 5 };
 
 /* One thread for each of cols x rows, in tiles; threads beyond the edge do nothing. */
 static void launch(
@@ -73,7 +75,7 @@ static void gather_batch(struct trainer *t)
     CU(cuMemcpyHtoDAsync, b[B_IDS], t->ids, t->share * sizeof *t->ids, t->stream);
     launch(t,
            K_GATHER,
-           DATA_PIXELS / 4,
+           DATA_PIXELS,
            t->share,
            (void *[]){&t->share,
                       &b[B_IDS],
@@ -93,41 +95,49 @@ static void forward(struct trainer *t, uint32_t rows, CUdeviceptr pixels)
     launch(t,
            K_HIDDEN_FORWARD,
            *hidden,
-           rows,
+           (rows + FORWARD_ROWS - 1) / FORWARD_ROWS,
            (void *[]){&rows, hidden, &pixels, &w1, &b1, &b[B_HIDDEN]});
     launch(t,
            K_LOGITS_FORWARD,
-           DATA_CLASSES,
+           DATA_CLASSES * TILE_COLS, /* a warp each */
            rows,
            (void *[]){&rows, hidden, &b[B_HIDDEN], &w2, &b2, &b[B_LOGITS]});
 }
 
-/* Gradients of one layer from `delta`, that of its outputs, added over all ranks. */
-static void layer_grads(struct trainer *t,
-                        int layer,
-                        uint32_t nout,
-                        uint32_t nin,
-                        enum trainer_buffer delta,
-                        enum trainer_buffer input)
+/* Gradients of one layer's weights and biases, added over all ranks. */
+static void layer_grads(struct trainer *t, int layer)
 {
     struct layer l = layer_at(t, layer);
     CUdeviceptr weights = at(t, B_GRADS, l.weights), biases = at(t, B_GRADS, l.biases);
     CUdeviceptr *b = t->buffers;
-    launch(t,
-           K_WEIGHT_GRAD,
-           nin / 4,
-           nout,
-           (void *[]){&t->share, &nout, &nin, &b[delta], &b[input], &weights});
-    launch(t, K_BIAS_GRAD, nout, 1, (void *[]){&t->share, &nout, &b[delta], &biases});
+    uint32_t *hidden = &t->cfg.hidden, classes = DATA_CLASSES;
+    if (layer == 0) {
+        launch(
+            t,
+            K_INPUT_WEIGHT_GRAD,
+            *hidden,
+            DATA_PIXELS / INPUT_GROUP,
+            (void *[]){&t->share, hidden, &b[B_PIXELS], &b[B_HIDDEN_GRAD], &weights});
+        launch(t,
+               K_BIAS_GRAD,
+               *hidden,
+               1,
+               (void *[]){&t->share, hidden, &b[B_HIDDEN_GRAD], &biases});
+    } else {
+        launch(t,
+               K_CLASS_WEIGHT_GRAD,
+               *hidden,
+               DATA_CLASSES / CLASS_GROUP,
+               (void *[]){&t->share, hidden, &b[B_LOGITS], &b[B_HIDDEN], &weights});
+        launch(t,
+               K_BIAS_GRAD,
+               classes,
+               1,
+               (void *[]){&t->share, &classes, &b[B_LOGITS], &biases});
+    }
     void *all = (void *)(uintptr_t)weights;
-    NCCL(ncclAllReduce,
-         all,
-         all,
-         l.end - l.weights,
-         ncclFloat32,
-         ncclSum,
-         t->comm,
-         t->stream);
+    size_t n = l.end - l.weights;
+    NCCL(ncclAllReduce, all, all, n, ncclFloat32, ncclSum, t->comm, t->stream);
 }
 
 static void loss_and_its_gradient(struct trainer *t)
@@ -155,14 +165,14 @@ static void backward(struct trainer *t)
 {
     CUdeviceptr *b = t->buffers, w2 = at(t, B_WEIGHTS, layer_at(t, 1).weights);
     uint32_t hidden = t->cfg.hidden;
-    layer_grads(t, 1, DATA_CLASSES, hidden, B_LOGITS, B_HIDDEN);
+    layer_grads(t, 1);
     launch(t,
            K_HIDDEN_BACKWARD,
-           hidden / 4,
+           hidden,
            t->share,
            (void *[]){
                &t->share, &hidden, &b[B_LOGITS], &w2, &b[B_HIDDEN], &b[B_HIDDEN_GRAD]});
-    layer_grads(t, 0, hidden, DATA_PIXELS, B_HIDDEN_GRAD, B_PIXELS);
+    layer_grads(t, 0);
 }
 
 static void move_weights(struct trainer *t)
@@ -172,7 +182,7 @@ static void move_weights(struct trainer *t)
     CUdeviceptr *b = t->buffers;
     launch(t,
            K_SGD,
-           n / 4,
+           n,
            1,
            (void *[]){
                &n, &step, &t->cfg.momentum, &b[B_GRADS], &b[B_MOMENTS], &b[B_WEIGHTS]});

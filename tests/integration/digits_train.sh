@@ -39,7 +39,7 @@ four=$(last_line 4 2 12) || exit 1
 # A rank is killed in the middle of a long run.
 DEVICES=1
 list=$work/gpu0
-"$build/bin/emu-device" create "$list" 64M || fail "no device"
+"$build/bin/emu-device" "$list" || fail "no device"
 export ORRERY_EMULATOR_DEVICES=$list LD_LIBRARY_PATH=$build/lib/emulator
 export WORLD_SIZE=4 MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 10000))
 for rank in 0 1 2 3; do

@@ -49,7 +49,7 @@ static void forward(const struct reference *r, const float *x, double *h, double
     for (size_t j = 0; j < r->cfg.hidden; j++) {
         h[j] = n.b1[j];
         for (size_t k = 0; k < IN; k++)
-            h[j] += (double)x[k] * n.w1[j * IN + k];
+            h[j] += (double)x[k] * n.w1[k * r->cfg.hidden + j];
         h[j] = fmax(h[j], 0);
     }
     double sum = 0, top = -INFINITY;
@@ -88,7 +88,7 @@ static void backward(const struct reference *r,
             d += p[c] * n.w2[c * hidden + j];
         g.b1[j] += d / r->cfg.batch;
         for (size_t k = 0; k < IN; k++)
-            g.w1[j * IN + k] += d * (double)x[k] / r->cfg.batch;
+            g.w1[k * hidden + j] += d * (double)x[k] / r->cfg.batch;
     }
 }
 
