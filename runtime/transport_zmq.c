@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * transport_zmq.c - the transport's life and its thread.
  *
- * The thread sleeps in one poll over the ROUTER, the dialled DEALERs, their monitors
+ * The thread sleeps in one poll(2) over the ROUTER, the dialled DEALERs, their monitors
  * and one eventfd.  A sender writes the eventfd only when it put a link on an empty
  * ready list of a sleeping thread; while the thread is awake, sending costs no system
  * call.
@@ -9,6 +9,7 @@
 #include "transport_zmq_impl.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -18,7 +19,7 @@ enum {
     LINKS_MAX = 4096,
     QUEUE_BYTES_MAX = 16 << 20,
     STOP_LINGER_MS = 250,
-    FRAMES_AT_ONCE = 64, /* from one socket, before the others get their turn */
+    ROUNDS_PER_POLL = 64,
     BLOCKED_RETRY_MS = 1,
     IDLE_MS = 1000,
     LOG_LINES_PER_S = 20,
@@ -70,10 +71,23 @@ void orri_zmq_log(struct orr_zmq *z, enum orr_log_level level, const char *fmt, 
     log_line(z, level, text);
 }
 
+bool orri_port_open(struct orri_port *port, void *socket)
+{
+    size_t len = sizeof(port->fd);
+    *port = (struct orri_port){.socket = socket, .fd = -1, .may_read = true};
+    return socket && zmq_getsockopt(socket, ZMQ_FD, &port->fd, &len) == 0;
+}
+
+void orri_port_close(struct orri_port *port)
+{
+    if (port->socket)
+        zmq_close(port->socket);
+    *port = (struct orri_port){.fd = -1};
+}
+
 /* ---- the thread ---- */
 
-/* The links that became ready since the last call; NULL when none, and then senders
- * know that the thread sleeps. */
+/* The links that became ready since the last call; NULL when none. */
 static struct orri_link *
 take_ready(struct orr_zmq *z, size_t *ret_n_dials, bool *ret_is_stopping)
 {
@@ -81,11 +95,21 @@ take_ready(struct orr_zmq *z, size_t *ret_n_dials, bool *ret_is_stopping)
     struct orri_link *ready = z->ready;
     z->ready = NULL;
     z->ready_end = &z->ready;
-    z->is_asleep = ready == NULL;
+    z->is_asleep = false;
     *ret_n_dials = z->n_dials;
     *ret_is_stopping = z->is_stopping;
     pthread_mutex_unlock(&z->wake_lock);
     return ready;
+}
+
+/* From here on senders must wake the thread; false when one has come before. */
+static bool fall_asleep(struct orr_zmq *z)
+{
+    pthread_mutex_lock(&z->wake_lock);
+    z->is_asleep = z->ready == NULL;
+    bool is_asleep = z->is_asleep;
+    pthread_mutex_unlock(&z->wake_lock);
+    return is_asleep;
 }
 
 static void flush_all(struct orr_zmq *z, struct orri_link *ready)
@@ -98,7 +122,7 @@ static void flush_all(struct orr_zmq *z, struct orri_link *ready)
         orri_links_retry(z);
 }
 
-static long poll_timeout(const struct orr_zmq *z, size_t n_dials, uint64_t now_ms)
+static int poll_timeout(const struct orr_zmq *z, size_t n_dials, uint64_t now_ms)
 {
     uint64_t due = now_ms + IDLE_MS;
     if (z->n_blocked > 0)
@@ -109,29 +133,11 @@ static long poll_timeout(const struct orr_zmq *z, size_t n_dials, uint64_t now_m
         if (z->dials[i].state != ORRI_DIAL_UP && z->dials[i].due_ms < due)
             due = z->dials[i].due_ms;
     }
-    return due > now_ms ? (long)(due - now_ms) : 0;
+    return due > now_ms ? (int)(due - now_ms) : 0;
 }
 
-static size_t
-poll_items(struct orr_zmq *z, size_t n_dials, zmq_pollitem_t items[POLL_MAX])
-{
-    size_t n = 0;
-    items[n++] = (zmq_pollitem_t){.fd = z->wake_fd, .events = ZMQ_POLLIN};
-    items[n++] = (zmq_pollitem_t){.socket = z->monitor, .events = ZMQ_POLLIN};
-    items[n++] = (zmq_pollitem_t){.socket = z->router, .events = ZMQ_POLLIN};
-    for (size_t i = 0; i < n_dials; i++) {
-        if (!z->dials[i].socket)
-            continue;
-        items[n++] =
-            (zmq_pollitem_t){.socket = z->dials[i].socket, .events = ZMQ_POLLIN};
-        items[n++] =
-            (zmq_pollitem_t){.socket = z->dials[i].monitor, .events = ZMQ_POLLIN};
-    }
-    return n;
-}
-
-/* Take one message: a frame is its only part.  What has more parts is handed on as an
- * empty one, which no frame is. false: nothing to read. */
+/* Take one message: a frame is its only part.  What has more parts is handed on as an empty one, which no frame is.
+ * false: nothing to read. */
 static bool receive_frame(void *socket, zmq_msg_t *frame)
 {
     if (zmq_msg_recv(frame, socket, ZMQ_DONTWAIT) < 0)
@@ -149,20 +155,19 @@ static bool receive_frame(void *socket, zmq_msg_t *frame)
     return true;
 }
 
+/* One frame, then everybody else's turn: what it made ready goes out before the next one is looked for. */
 static void read_router(struct orr_zmq *z)
 {
+    struct orri_origin origin = {.fd = -1};
     zmq_msg_t frame;
+    int len =
+        zmq_recv(z->router.socket, origin.route, sizeof(origin.route), ZMQ_DONTWAIT);
     zmq_msg_init(&frame);
-    for (int n = 0; n < FRAMES_AT_ONCE; n++) {
-        struct orri_origin origin = {.fd = -1};
-        int len = zmq_recv(z->router, origin.route, sizeof(origin.route), ZMQ_DONTWAIT);
-        if (len < 0 || !receive_frame(z->router, &frame))
-            break;
-        if ((size_t)len > sizeof(origin.route)) {
-            z->frames_refused++; /* a peer that chose its routing id, against the
-                                    protocol */
-            continue;
-        }
+    if (len < 0 || !receive_frame(z->router.socket, &frame)) {
+        z->router.may_read = false;
+    } else if ((size_t)len > sizeof(origin.route)) {
+        z->frames_refused++; /* a peer that chose its routing id, against the protocol */
+    } else {
         origin.route_len = (size_t)len;
         origin.fd = zmq_msg_get(&frame, ZMQ_SRCFD);
         orri_session_frame(z, &origin, zmq_msg_data(&frame), zmq_msg_size(&frame));
@@ -170,61 +175,91 @@ static void read_router(struct orr_zmq *z)
     zmq_msg_close(&frame);
 }
 
-static void read_dial(struct orr_zmq *z, struct orri_dial *dial)
+static void read_dealer(struct orr_zmq *z, struct orri_dial *dial)
 {
     const struct orri_origin origin = {.dial = dial, .fd = -1};
     zmq_msg_t frame;
     zmq_msg_init(&frame);
-    for (int n = 0;
-         n < FRAMES_AT_ONCE && dial->socket && receive_frame(dial->socket, &frame);
-         n++)
+    if (receive_frame(dial->dealer.socket, &frame))
         orri_session_frame(z, &origin, zmq_msg_data(&frame), zmq_msg_size(&frame));
+    else
+        dial->dealer.may_read = false;
     zmq_msg_close(&frame);
 }
 
-/* Read what the connection still delivered, then let it go. */
-static void dial_disconnected(struct orr_zmq *z, struct orri_dial *dial)
+static void read_monitor(struct orr_zmq *z)
 {
     int fd;
-    if (!orri_zmq_watch_next(dial->monitor, &fd))
+    while (orri_zmq_watch_next(z->monitor.socket, &fd))
+        orri_links_suspect(z, fd);
+    z->monitor.may_read = false;
+}
+
+/* Read what the connection still delivered, then let it go. */
+static void read_dial_monitor(struct orr_zmq *z, struct orri_dial *dial)
+{
+    int fd;
+    dial->monitor.may_read = false;
+    if (!orri_zmq_watch_next(dial->monitor.socket, &fd))
         return;
-    read_dial(z, dial);
+    dial->dealer.may_read = true;
+    while (dial->dealer.may_read)
+        read_dealer(z, dial);
     if (dial->link)
         orri_link_down(z, dial->link, "the connection ended");
-    else if (dial->socket)
+    else if (dial->dealer.socket)
         orri_dial_again(z, dial);
 }
 
-static void read_ready(struct orr_zmq *z, const zmq_pollitem_t *items, size_t n_dials)
+/* One frame of each port that may have one; false when all are known to be empty. */
+static bool read_ports(struct orr_zmq *z, size_t n_dials)
 {
-    eventfd_t count;
-    int fd;
-    if (items[0].revents)
-        eventfd_read(z->wake_fd, &count);
-    while (items[1].revents && orri_zmq_watch_next(z->monitor, &fd))
-        orri_links_suspect(z, fd);
-    if (items[2].revents)
+    bool is_busy = z->router.may_read;
+    if (z->monitor.may_read)
+        read_monitor(z);
+    if (z->router.may_read)
         read_router(z);
-    size_t at = 3;
     for (size_t i = 0; i < n_dials; i++) {
         struct orri_dial *dial = &z->dials[i];
-        if (!dial->socket)
-            continue;
-        while (items[at].socket != dial->socket)
-            at += 2; /* of a dial that was closed since the poll */
-        if (items[at].revents)
-            read_dial(z, dial);
-        if (dial->socket && items[at + 1].revents)
-            dial_disconnected(z, dial);
-        at += 2;
+        is_busy = is_busy || dial->dealer.may_read;
+        if (dial->dealer.may_read)
+            read_dealer(z, dial);
+        if (dial->monitor.may_read)
+            read_dial_monitor(z, dial);
     }
+    return is_busy;
+}
+
+/* Wait until some port has news or timeout_ms has passed. */
+static void wait_ports(struct orr_zmq *z, size_t n_dials, int timeout_ms)
+{
+    struct pollfd fds[POLL_MAX];
+    struct orri_port *ports[POLL_MAX] = {NULL, &z->router, &z->monitor};
+    nfds_t n = 3;
+    for (size_t i = 0; i < n_dials; i++) {
+        if (!z->dials[i].dealer.socket)
+            continue;
+        ports[n++] = &z->dials[i].dealer;
+        ports[n++] = &z->dials[i].monitor;
+    }
+    fds[0] = (struct pollfd){.fd = z->wake_fd, .events = POLLIN};
+    for (nfds_t i = 1; i < n; i++)
+        fds[i] = (struct pollfd){.fd = ports[i]->fd, .events = POLLIN};
+    int rc = poll(fds, n, timeout_ms);
+    ORR_ASSERT(rc >= 0 || errno == EINTR);
+    if (rc <= 0)
+        return;
+    eventfd_t count;
+    if (fds[0].revents)
+        eventfd_read(z->wake_fd, &count);
+    for (nfds_t i = 1; i < n; i++)
+        ports[i]->may_read = ports[i]->may_read || fds[i].revents;
 }
 
 static void *run(void *arg)
 {
     struct orr_zmq *z = arg;
-    zmq_pollitem_t items[POLL_MAX];
-    for (;;) {
+    for (unsigned round = 1;; round++) {
         size_t n_dials;
         bool is_stopping;
         struct orri_link *ready = take_ready(z, &n_dials, &is_stopping);
@@ -235,12 +270,11 @@ static void *run(void *arg)
         for (size_t i = 0; i < n_dials; i++)
             orri_dial_step(z, &z->dials[i], now_ms);
         orri_links_probe(z, now_ms);
-        long timeout = ready ? 0 : poll_timeout(z, n_dials, now_ms);
-        size_t n_items = poll_items(z, n_dials, items);
-        int rc = zmq_poll(items, (int)n_items, timeout);
-        if (rc > 0)
-            read_ready(z, items, n_dials);
-        ORR_ASSERT(rc >= 0 || zmq_errno() == EINTR);
+        bool is_busy = read_ports(z, n_dials);
+        if (!is_busy && fall_asleep(z))
+            wait_ports(z, n_dials, poll_timeout(z, n_dials, now_ms));
+        else if (round % ROUNDS_PER_POLL == 0) /* the quiet ports may have news, too */
+            wait_ports(z, n_dials, 0);
     }
 }
 
@@ -262,13 +296,13 @@ static enum orr_err open_sockets(struct orr_zmq *z, struct orr_error *err)
         return orr_fail(
             err, ORR_ENOMEM, "%s: no sockets: %s", z->host, strerror(errno));
     zmq_ctx_set(z->context, ZMQ_MAX_SOCKETS, 16 + 4 * ORR_ZMQ_DIALS_MAX);
-    z->router = zmq_socket(z->context, ZMQ_ROUTER);
-    if (!z->router || orri_zmq_options(z->router, z->heartbeat_ms) != ORR_OK ||
-        zmq_setsockopt(z->router, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes)) != 0)
-        return orr_fail(
-            err, ORR_ENOMEM, "%s: no sockets: %s", z->host, zmq_strerror(zmq_errno()));
-    z->monitor = orri_zmq_watch(z->context, z->router, ZMQ_EVENT_DISCONNECTED);
-    if (!z->monitor)
+    if (!orri_port_open(&z->router, zmq_socket(z->context, ZMQ_ROUTER)) ||
+        orri_zmq_options(z->router.socket, z->heartbeat_ms) != ORR_OK ||
+        zmq_setsockopt(z->router.socket, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes)) !=
+            0 ||
+        !orri_port_open(
+            &z->monitor,
+            orri_zmq_watch(z->context, z->router.socket, ZMQ_EVENT_DISCONNECTED)))
         return orr_fail(
             err, ORR_ENOMEM, "%s: no sockets: %s", z->host, zmq_strerror(zmq_errno()));
     return ORR_OK;
@@ -339,13 +373,12 @@ void orr_zmq_free(struct orr_zmq *z)
         orri_dial_close(&z->dials[i],
                         z->dials[i].state == ORRI_DIAL_UP ? linger_ms : 0);
     orri_links_free(z);
-    if (z->router) {
-        zmq_setsockopt(z->router, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
-        zmq_socket_monitor(z->router, NULL, 0);
-        zmq_close(z->router);
+    if (z->router.socket) {
+        zmq_setsockopt(z->router.socket, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
+        zmq_socket_monitor(z->router.socket, NULL, 0);
     }
-    if (z->monitor)
-        zmq_close(z->monitor);
+    orri_port_close(&z->router);
+    orri_port_close(&z->monitor);
     if (z->context)
         zmq_ctx_term(z->context);
     if (z->wake_fd >= 0)
@@ -366,14 +399,14 @@ enum orr_err orr_zmq_listen(struct orr_zmq *z,
         return rc;
     char bound[ORR_ENDPOINT_MAX];
     size_t len = sizeof(bound);
-    if (zmq_bind(z->router, endpoint) != 0)
+    if (zmq_bind(z->router.socket, endpoint) != 0)
         return orr_fail(
             err,
             zmq_errno() == EADDRINUSE ? ORR_EEXIST : ORR_EINVAL,
             "%s: cannot listen: %s; choose another endpoint, or make its folder",
             endpoint,
             zmq_strerror(zmq_errno()));
-    if (zmq_getsockopt(z->router, ZMQ_LAST_ENDPOINT, bound, &len) != 0)
+    if (zmq_getsockopt(z->router.socket, ZMQ_LAST_ENDPOINT, bound, &len) != 0)
         return orr_fail(err, ORR_EIO, "%s: %s", endpoint, zmq_strerror(zmq_errno()));
     if (z->endpoint[0] == '\0')
         orr_str_copy(z->endpoint, sizeof(z->endpoint), orr_str(bound));

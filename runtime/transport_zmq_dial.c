@@ -20,15 +20,12 @@ static uint64_t jitter(struct orr_zmq *z, uint32_t below)
 
 void orri_dial_close(struct orri_dial *dial, int linger_ms)
 {
-    if (dial->socket) {
-        zmq_setsockopt(dial->socket, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
-        zmq_socket_monitor(dial->socket, NULL, 0);
-        zmq_close(dial->socket);
+    if (dial->dealer.socket) {
+        zmq_setsockopt(dial->dealer.socket, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
+        zmq_socket_monitor(dial->dealer.socket, NULL, 0);
     }
-    if (dial->monitor)
-        zmq_close(dial->monitor);
-    dial->socket = NULL;
-    dial->monitor = NULL;
+    orri_port_close(&dial->dealer);
+    orri_port_close(&dial->monitor);
 }
 
 void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial)
@@ -43,11 +40,13 @@ void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial)
 
 static bool dial_connect(struct orr_zmq *z, struct orri_dial *dial)
 {
-    dial->socket = zmq_socket(z->context, ZMQ_DEALER);
-    if (!dial->socket || orri_zmq_options(dial->socket, z->heartbeat_ms) != ORR_OK)
+    if (!orri_port_open(&dial->dealer, zmq_socket(z->context, ZMQ_DEALER)))
         return false;
-    dial->monitor = orri_zmq_watch(z->context, dial->socket, ZMQ_EVENT_DISCONNECTED);
-    return dial->monitor && zmq_connect(dial->socket, dial->endpoint) == 0;
+    void *dealer = dial->dealer.socket;
+    return orri_zmq_options(dealer, z->heartbeat_ms) == ORR_OK &&
+           orri_port_open(&dial->monitor,
+                          orri_zmq_watch(z->context, dealer, ZMQ_EVENT_DISCONNECTED)) &&
+           zmq_connect(dealer, dial->endpoint) == 0;
 }
 
 static void dial_now(struct orr_zmq *z, struct orri_dial *dial, uint64_t now_ms)

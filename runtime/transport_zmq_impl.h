@@ -83,6 +83,14 @@ struct orri_link {
     struct orri_link *next_ready;
 };
 
+/* A socket and what poll(2) needs of it.  Its fd tells of a change, not of a state, and any call on the socket may swallow
+ * that word: so after a send, too, it must be read until it is empty before the thread sleeps. */
+struct orri_port {
+    void *socket;  /* owned; NULL: closed */
+    int fd;        /* borrowed: of socket */
+    bool may_read; /* not known to be empty */
+};
+
 enum orri_dial_state { ORRI_DIAL_WAITING, ORRI_DIAL_HELLO, ORRI_DIAL_UP };
 
 struct orri_dial {
@@ -92,9 +100,9 @@ struct orri_dial {
     enum orri_dial_state state;
     uint64_t due_ms; /* waiting: when to dial; hello: until when to wait */
     uint32_t backoff_ms;
-    void *socket;           /* DEALER; owned */
-    void *monitor;          /* PAIR that says when it disconnects; owned */
-    struct orri_link *link; /* borrowed: from the tables, while up */
+    struct orri_port dealer;
+    struct orri_port monitor; /* PAIR that says when it disconnects */
+    struct orri_link *link;   /* borrowed: from the tables, while up */
 };
 
 struct orr_zmq {
@@ -127,8 +135,8 @@ struct orr_zmq {
 
     /* the thread's own, once started */
     void *context;
-    void *router;
-    void *monitor; /* PAIR: connections of the ROUTER that ended */
+    struct orri_port router;
+    struct orri_port monitor; /* PAIR: connections of the ROUTER that ended */
     struct orri_link *by_route[ORRI_BUCKETS];
     struct orri_dial dials[ORR_ZMQ_DIALS_MAX];
     size_t n_links;
@@ -149,6 +157,9 @@ struct orr_zmq {
 };
 
 uint64_t orri_zmq_now_ms(void);
+/* Takes socket, which may be NULL.  false: there is none, or no fd of it. */
+bool orri_port_open(struct orri_port *port, void *socket);
+void orri_port_close(struct orri_port *port);
 void orri_zmq_log(struct orr_zmq *z, enum orr_log_level level, const char *fmt, ...)
     ORR_PRINTF(3, 4);
 

@@ -241,13 +241,14 @@ static enum orr_err link_next_out(struct orri_link *link)
 static int
 send_to(struct orr_zmq *z, const struct orri_origin *origin, zmq_msg_t *frame)
 {
-    if (!origin->dial && zmq_send(z->router,
+    struct orri_port *port = origin->dial ? &origin->dial->dealer : &z->router;
+    port->may_read = true;
+    if (!origin->dial && zmq_send(port->socket,
                                   origin->route,
                                   origin->route_len,
                                   ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
         return zmq_errno();
-    if (zmq_msg_send(
-            frame, origin->dial ? origin->dial->socket : z->router, ZMQ_DONTWAIT) < 0)
+    if (zmq_msg_send(frame, port->socket, ZMQ_DONTWAIT) < 0)
         return zmq_errno();
     z->frames_sent++;
     return 0;
