@@ -24,6 +24,7 @@ static void on_signal(int signal)
 void orri_cli_catch_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
+    interrupts = 0;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

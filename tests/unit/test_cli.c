@@ -1,303 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_cli.c - the verbs against a region made of one function: options, output, retries, exit codes.
- *
- * This file brings its own orr_client_*: a request is answered at once by `answer`, the answer waits for receive.
+ * test_cli.c - the verbs against a region made of a few functions (test_cli_region.c): options, output, retries, exit codes.
  */
 #include "orr_test.h"
 
-#include "orrery/client.h"
-#include "orrery/job_spec.h"
-
+#include <pthread.h>
 #include <unistd.h>
+#include <zmq.h>
 
 #include "cli.h"
 #include "cli_main.h"
-
-/* ---- a region ---- */
-
-struct orr_client {
-    int unused;
-};
-
-static struct region {
-    bool is_away;
-    unsigned busy; /* submits to refuse first */
-    unsigned submits;
-    char key[64];
-    bool has_one_key;
-    char path[64]; /* of the last request */
-    uint32_t log_phase;
-    unsigned log_generation;
-    struct orr_msg_job_spec spec; /* of the last submit; its texts are gone */
-    struct {
-        uint64_t corr;
-        const struct orr_msg_desc *desc;
-        void *msg;
-    } queue[16];
-    size_t n_queue;
-    void *current; /* owned: what receive gave out */
-    uint64_t next_corr;
-} region;
-
-static struct orr_client the_client;
-
-enum orr_err orr_client_new(const char *endpoint,
-                            uint64_t timeout_ms,
-                            struct orr_client **ret_client,
-                            struct orr_error *err)
-{
-    (void)timeout_ms;
-    if (region.is_away)
-        return orr_fail(err, ORR_EUNREACH, "%s: nobody there", endpoint);
-    *ret_client = &the_client;
-    return ORR_OK;
-}
-
-void orr_client_free(struct orr_client *client)
-{
-    (void)client;
-}
-
-const char *orr_client_host(const struct orr_client *client)
-{
-    (void)client;
-    return "r1";
-}
-
-static void put(uint64_t corr, const struct orr_msg_desc *desc, const void *msg)
-{
-    ORR_ASSERT(region.n_queue < ORR_ARRAY_SIZE(region.queue));
-    void *copy = malloc(orr_msg_size(desc, msg));
-    ORR_ASSERT(copy);
-    orr_msg_copy(desc, msg, copy);
-    region.queue[region.n_queue].corr = corr;
-    region.queue[region.n_queue].desc = desc;
-    region.queue[region.n_queue++].msg = copy;
-}
-
-static void put_failed(uint64_t corr, enum orr_err code, const char *text)
-{
-    struct orr_msg_failed failed = {.code = code, .text = orr_str(text)};
-    put(corr, orr_msg_desc_failed(), &failed);
-}
-
-static const struct orr_rec_job_row rows[] = {
-    {.job = {"r1-1", 4},
-     .name = {"one", 3},
-     .project = {"p", 1},
-     .phase = ORR_JOB_RUNNING,
-     .world = 8,
-     .gpus = 4,
-     .cluster = {"c1", 2},
-     .reason = {"", 0}},
-    {.job = {"r1-2", 4},
-     .name = {"two\"\n", 5},
-     .project = {"p", 1},
-     .phase = ORR_JOB_QUEUED,
-     .world = 1,
-     .cluster = {"", 0},
-     .reason = {"no free devices", 15}},
-    {.job = {"r1-3", 4},
-     .name = {"three", 5},
-     .project = {"p", 1},
-     .phase = ORR_JOB_FAILED,
-     .tier = ORR_TIER_BASIC,
-     .world = 1,
-     .exit_code = 3,
-     .cluster = {"c1", 2},
-     .reason = {"exit 3", 6}},
-};
-
-static void answer_detail(uint64_t corr, struct orr_str job)
-{
-    static uint8_t wire[512];
-    size_t len = 0;
-    const struct orr_rec_job_row *row = NULL;
-    for (size_t i = 0; i < ORR_ARRAY_SIZE(rows); i++) {
-        if (orr_str_eq(rows[i].job, job))
-            row = &rows[i];
-    }
-    if (!row) {
-        put_failed(corr, ORR_ENOENT, "no such job; `orrery ps -a` lists them");
-        return;
-    }
-    struct orr_rec_text command[] = {{ORR_LIT("sh")}, {ORR_LIT("a b")}};
-    struct orr_msg_job_spec spec = {
-        .name = row->name, .command = {command, 2}, .world = 1};
-    ORR_ASSERT(orr_msg_encode(
-                   orr_msg_desc_job_spec(), &spec, wire, sizeof wire, &len) == ORR_OK);
-    struct orr_rec_rank_place place = {0, ORR_LIT("n1"), ORR_NO_DEVICE, 0};
-    struct orr_msg_job_detail detail = {.row = *row,
-                                        .owner = ORR_LIT("me"),
-                                        .spec = {wire, (uint32_t)len},
-                                        .ranks = {&place, 1},
-                                        .culprit =
-                                            row->phase == ORR_JOB_FAILED ? 0 : -1,
-                                        .culprit_node = ORR_LIT("n1"),
-                                        .stderr_tail = ORR_LIT("boom")};
-    put(corr, orr_msg_desc_job_detail(), &detail);
-}
-
-static void answer_submit(uint64_t corr, const struct orr_msg_job_submit *m)
-{
-    char key[64];
-    orr_str_copy(key, sizeof key, m->key);
-    region.has_one_key = region.submits == 0 || strcmp(key, region.key) == 0;
-    orr_str_copy(region.key, sizeof region.key, m->key);
-    uint64_t buf[256];
-    ORR_ASSERT(
-        orr_msg_decode(
-            orr_msg_desc_job_spec(), m->spec.ptr, m->spec.len, buf, sizeof buf) ==
-        ORR_OK);
-    memcpy(&region.spec, buf, sizeof region.spec);
-    if (region.submits++ < region.busy) {
-        put_failed(corr, ORR_EBUSY, "busy");
-        return;
-    }
-    struct orr_msg_job_submitted submitted = {.job = ORR_LIT("r1-3")};
-    put(corr, orr_msg_desc_job_submitted(), &submitted);
-}
-
-static void answer_list(uint64_t corr, const struct orr_msg_job_list *m)
-{
-    bool is_first = m->after.len == 0;
-    struct orr_msg_job_rows page = {
-        .jobs = {is_first ? rows : rows + 2, is_first ? 2 : 1}, .more = is_first};
-    put(corr, orr_msg_desc_job_rows(), &page);
-}
-
-/* Generation 1 has "one\ntw", generation 2 "new\n". */
-static void answer_log(uint64_t corr, const struct orr_msg_log_read *m)
-{
-    const char *text = region.log_generation == 1 ? "one\ntw" : "new\n";
-    size_t len = strlen(text), at = m->offset < len ? (size_t)m->offset : len;
-    struct orr_msg_log_chunk chunk = {
-        .generation = region.log_generation,
-        .offset = at,
-        .data = {(const uint8_t *)text + at, (uint32_t)(len - at)},
-        .is_final = true};
-    if (orr_str_eq(m->job, ORR_LIT("r1-2")))
-        put_failed(corr, ORR_ESTATE, "not started");
-    else
-        put(corr, orr_msg_desc_log_chunk(), &chunk);
-}
-
-static void answer_tree(uint64_t corr)
-{
-    struct orr_rec_cluster_row cluster = {
-        .cluster = ORR_LIT("c1"), .nodes = 1, .gpus = 2, .gpus_free = 1};
-    struct orr_rec_node_row node = {.cluster = ORR_LIT("c1"),
-                                    .node = ORR_LIT("n1"),
-                                    .state = ORR_NODE_DRAINING,
-                                    .gpus = 2,
-                                    .gpus_free = 1,
-                                    .gpu_type = ORR_LIT("H100"),
-                                    .gpu_memory_bytes = UINT64_C(80) << 30,
-                                    .slots = 8,
-                                    .slots_free = 7};
-    struct orr_msg_tree tree = {
-        .region = ORR_LIT("r1"), .clusters = {&cluster, 1}, .nodes = {&node, 1}};
-    put(corr, orr_msg_desc_tree(), &tree);
-}
-
-static void answer_events(uint64_t corr, const struct orr_msg_events_get *m)
-{
-    char text[512] = "";
-    size_t len = 0;
-    for (uint64_t seq = m->after + 1; seq <= 3; seq++)
-        len += (size_t)snprintf(
-            text + len,
-            sizeof text - len,
-            "{\"time\":\"T%d\",\"epoch\":4,\"seq\":%d,\"type\":\"job.state\","
-            "\"subject\":\"job/"
-            "r1-1\",\"from\":\"queued\",\"to\":\"running\",\"cause\":\"\"}\n",
-            (int)seq,
-            (int)seq);
-    struct orr_msg_events events = {.epoch = 4,
-                                    .first_seq = 1,
-                                    .last_seq = 3,
-                                    .jsonl = {(const uint8_t *)text, (uint32_t)len}};
-    put(corr, orr_msg_desc_events(), &events);
-}
-
-static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *msg)
-{
-    struct orr_msg_region_info info = {.region = ORR_LIT("r1"),
-                                       .events = ORR_LIT("ipc:///none"),
-                                       .epoch = 4,
-                                       .seq = 3};
-    switch (desc->id) {
-    case ORR_MSG_job_submit:
-        answer_submit(corr, msg);
-        break;
-    case ORR_MSG_job_list:
-        answer_list(corr, msg);
-        break;
-    case ORR_MSG_job_show:
-        answer_detail(corr, ((const struct orr_msg_job_show *)msg)->job);
-        break;
-    case ORR_MSG_job_wait:
-        if (!orr_str_eq(((const struct orr_msg_job_wait *)msg)->job, ORR_LIT("r1-1")))
-            answer_detail(corr, ((const struct orr_msg_job_wait *)msg)->job);
-        break; /* r1-1 does not end */
-    case ORR_MSG_job_cancel:
-        if (orr_str_eq(((const struct orr_msg_job_cancel *)msg)->job, ORR_LIT("r1-9")))
-            put_failed(corr, ORR_ENOENT, "r1-9: no such job");
-        else
-            put(corr, orr_msg_desc_ack(), &(struct orr_msg_ack){0});
-        break;
-    case ORR_MSG_log_read:
-        answer_log(corr, msg);
-        break;
-    case ORR_MSG_tree_get:
-        answer_tree(corr);
-        break;
-    case ORR_MSG_region_info_get:
-        put(corr, orr_msg_desc_region_info(), &info);
-        break;
-    case ORR_MSG_events_get:
-        answer_events(corr, msg);
-        break;
-    default:
-        put_failed(corr, ORR_ENOSYS, "no such request");
-    }
-}
-
-enum orr_err orr_client_send(struct orr_client *client,
-                             const char *path,
-                             const struct orr_msg_desc *desc,
-                             const void *msg,
-                             uint64_t timeout_ms,
-                             uint64_t *ret_corr,
-                             struct orr_error *err)
-{
-    (void)client;
-    (void)timeout_ms;
-    (void)err;
-    snprintf(region.path, sizeof region.path, "%s", path);
-    *ret_corr = ++region.next_corr;
-    answer(*ret_corr, desc, msg);
-    return ORR_OK;
-}
-
-enum orr_err orr_client_receive(struct orr_client *client,
-                                uint64_t timeout_ms,
-                                struct orr_answer *ret_answer,
-                                struct orr_error *err)
-{
-    (void)client;
-    free(region.current);
-    region.current = NULL;
-    if (region.n_queue == 0) {
-        usleep((useconds_t)(timeout_ms < 20 ? timeout_ms : 20) * 1000);
-        return orr_fail(err, ORR_ETIMEOUT, "no answer");
-    }
-    region.current = region.queue[0].msg;
-    *ret_answer =
-        (struct orr_answer){region.queue[0].desc, region.current, region.queue[0].corr};
-    memmove(region.queue, region.queue + 1, --region.n_queue * sizeof region.queue[0]);
-    return ORR_OK;
-}
+#include "test_cli_region.h"
 
 /* ---- running a verb ---- */
 
@@ -348,7 +60,7 @@ static void expect(const char *text, const char *part)
 static int setup(void **state)
 {
     (void)state;
-    region = (struct region){.log_generation = 1};
+    region_start();
     setenv("ORRERY_REGION", "ipc:///r1", 1);
     unsetenv("ORRERY_STATE");
     return 0;
@@ -357,9 +69,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < region.n_queue; i++)
-        free(region.queue[i].msg);
-    free(region.current);
+    region_stop();
     return 0;
 }
 
@@ -541,7 +251,7 @@ static void cancel_goes_on_after_a_failure(void **state)
 {
     (void)state;
     assert_int_equal(orrery("cancel r1-9 r1-1"), EXIT_NONE);
-    assert_int_equal(region.next_corr, 2);
+    assert_int_equal(region.n_requests, 2);
     assert_int_equal(orrery("cancel r1-1"), EXIT_OK);
 }
 
@@ -598,6 +308,104 @@ static void events_are_replayed_once(void **state)
     assert_string_equal(region.path, "/edge/events");
 }
 
+static void publish(void *pub, uint64_t seq, const char *type)
+{
+    char line[512];
+    int len = region_event(line, sizeof line, seq, type);
+    zmq_send(pub, "e4/r1/", 6, ZMQ_SNDMORE);
+    zmq_send(pub, line, (size_t)len, 0);
+}
+
+/* Once somebody subscribes: an old event, the next, one ahead of a lost one, a copy, a heartbeat beyond the last, and one
+ * more that must be fetched: that ends the test. */
+static void *publish_script(void *pub)
+{
+    char frame[8];
+    int timeout_ms = 10000;
+    zmq_setsockopt(pub, ZMQ_RCVTIMEO, &timeout_ms, sizeof timeout_ms);
+    if (zmq_recv(pub, frame, sizeof frame, 0) > 0) {
+        publish(pub, 3, "job.state");
+        region.last_seq = 6;
+        publish(pub, 4, "job.state");
+        publish(pub, 6, "job.state");
+        publish(pub, 6, "job.state");
+        region.last_seq = 8;
+        publish(pub, 8, "heartbeat");
+        publish(pub, 9, "job.state");
+        region.last_seq = 11;
+        publish(pub, 11, "job.state");
+    }
+    return NULL;
+}
+
+/* Once somebody subscribes: 4 and 5 are no longer kept. */
+static void *publish_gap(void *pub)
+{
+    char frame[8];
+    int timeout_ms = 10000;
+    zmq_setsockopt(pub, ZMQ_RCVTIMEO, &timeout_ms, sizeof timeout_ms);
+    if (zmq_recv(pub, frame, sizeof frame, 0) > 0) {
+        region.first_seq = 6;
+        region.last_seq = 7;
+        publish(pub, 7, "job.state");
+    }
+    return NULL;
+}
+
+/* `events -f` while `script` publishes. */
+static void follow_events(void *(*script)(void *))
+{
+    char dir[] = "/tmp/orrery-cli-XXXXXX", endpoint[64], path[32];
+    pthread_t publisher;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/events", dir);
+    snprintf(endpoint, sizeof endpoint, "ipc://%s", path);
+    region.stream = endpoint;
+    void *context = zmq_ctx_new(), *pub = zmq_socket(context, ZMQ_XPUB);
+    assert_int_equal(zmq_bind(pub, endpoint), 0);
+    assert_int_equal(pthread_create(&publisher, NULL, script, pub), 0);
+    assert_int_equal(orrery("events -f -o jsonl"), EXIT_INTERRUPTED);
+    pthread_join(publisher, NULL);
+    zmq_close(pub);
+    zmq_ctx_term(context);
+    unlink(path);
+    rmdir(dir);
+}
+
+static void events_followed_have_no_gap_and_no_copy(void **state)
+{
+    (void)state;
+    region.interrupt_after = 9;
+    follow_events(publish_script);
+    uint64_t expected = 0, seq;
+    for (char *line = strtok(out, "\n"); line; line = strtok(NULL, "\n")) {
+        assert_true(orri_json_u64(line, "seq", &seq));
+        assert_int_equal(seq, ++expected);
+    }
+    assert_int_equal(expected, 11);
+    assert_string_equal(errors, "");
+}
+
+static void events_that_are_gone_are_reported(void **state)
+{
+    (void)state;
+    region.interrupt_after = 3;
+    follow_events(publish_gap);
+    expect(errors, "orrery events: gap: 4..5 are no longer kept");
+    assert_null(strstr(out, "\"seq\":4,"));
+    expect(out, "\"seq\":6,");
+    expect(out, "\"seq\":7,");
+}
+
+static void events_replay_starts_at_the_oldest_kept(void **state)
+{
+    (void)state;
+    region.first_seq = 3;
+    assert_int_equal(orrery("events -o jsonl"), EXIT_OK);
+    expect(out, "\"seq\":3,");
+    assert_string_equal(errors, ""); /* nothing was promised before */
+}
+
 static void age_and_bytes_read_well(void **state)
 {
     char b[32];
@@ -633,6 +441,9 @@ int main(void)
         TEST(logs_new_generation_is_read_from_its_start),
         TEST(tree_and_nodes_show_what_is_free),
         TEST(events_are_replayed_once),
+        TEST(events_followed_have_no_gap_and_no_copy),
+        TEST(events_that_are_gone_are_reported),
+        TEST(events_replay_starts_at_the_oldest_kept),
         TEST(age_and_bytes_read_well),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

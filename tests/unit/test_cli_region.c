@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_cli_region.c - orr_client_* without a host: a request is answered at once, the answer waits for receive.
+ */
+#include "test_cli_region.h"
+
+#include "orrery/client.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+struct orr_client {
+    int unused;
+};
+
+struct region region;
+
+static struct {
+    uint64_t corr;
+    const struct orr_msg_desc *desc;
+    void *msg; /* owned */
+} queue[16];
+static size_t n_queue;
+static void *current; /* owned: what receive gave out */
+
+static struct orr_client the_client;
+
+enum orr_err orr_client_new(const char *endpoint,
+                            uint64_t timeout_ms,
+                            struct orr_client **ret_client,
+                            struct orr_error *err)
+{
+    (void)timeout_ms;
+    if (region.is_away)
+        return orr_fail(err, ORR_EUNREACH, "%s: nobody there", endpoint);
+    *ret_client = &the_client;
+    return ORR_OK;
+}
+
+void orr_client_free(struct orr_client *client)
+{
+    (void)client;
+}
+
+const char *orr_client_host(const struct orr_client *client)
+{
+    (void)client;
+    return "r1";
+}
+
+static void put(uint64_t corr, const struct orr_msg_desc *desc, const void *msg)
+{
+    ORR_ASSERT(n_queue < ORR_ARRAY_SIZE(queue));
+    void *copy = malloc(orr_msg_size(desc, msg));
+    ORR_ASSERT(copy);
+    orr_msg_copy(desc, msg, copy);
+    queue[n_queue].corr = corr;
+    queue[n_queue].desc = desc;
+    queue[n_queue++].msg = copy;
+}
+
+static void put_failed(uint64_t corr, enum orr_err code, const char *text)
+{
+    struct orr_msg_failed failed = {.code = code, .text = orr_str(text)};
+    put(corr, orr_msg_desc_failed(), &failed);
+}
+
+static const struct orr_rec_job_row rows[] = {
+    {.job = {"r1-1", 4},
+     .name = {"one", 3},
+     .project = {"p", 1},
+     .phase = ORR_JOB_RUNNING,
+     .world = 8,
+     .gpus = 4,
+     .cluster = {"c1", 2},
+     .reason = {"", 0}},
+    {.job = {"r1-2", 4},
+     .name = {"two\"\n", 5},
+     .project = {"p", 1},
+     .phase = ORR_JOB_QUEUED,
+     .world = 1,
+     .cluster = {"", 0},
+     .reason = {"no free devices", 15}},
+    {.job = {"r1-3", 4},
+     .name = {"three", 5},
+     .project = {"p", 1},
+     .phase = ORR_JOB_FAILED,
+     .tier = ORR_TIER_BASIC,
+     .world = 1,
+     .exit_code = 3,
+     .cluster = {"c1", 2},
+     .reason = {"exit 3", 6}},
+};
+
+static void answer_detail(uint64_t corr, struct orr_str job)
+{
+    static uint8_t wire[512];
+    size_t len = 0;
+    const struct orr_rec_job_row *row = NULL;
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(rows); i++) {
+        if (orr_str_eq(rows[i].job, job))
+            row = &rows[i];
+    }
+    if (!row) {
+        put_failed(corr, ORR_ENOENT, "no such job; `orrery ps -a` lists them");
+        return;
+    }
+    struct orr_rec_text command[] = {{ORR_LIT("sh")}, {ORR_LIT("a b")}};
+    struct orr_msg_job_spec spec = {
+        .name = row->name, .command = {command, 2}, .world = 1};
+    ORR_ASSERT(orr_msg_encode(
+                   orr_msg_desc_job_spec(), &spec, wire, sizeof wire, &len) == ORR_OK);
+    struct orr_rec_rank_place place = {0, ORR_LIT("n1"), ORR_NO_DEVICE, 0};
+    struct orr_msg_job_detail detail = {.row = *row,
+                                        .owner = ORR_LIT("me"),
+                                        .spec = {wire, (uint32_t)len},
+                                        .ranks = {&place, 1},
+                                        .culprit =
+                                            row->phase == ORR_JOB_FAILED ? 0 : -1,
+                                        .culprit_node = ORR_LIT("n1"),
+                                        .stderr_tail = ORR_LIT("boom")};
+    put(corr, orr_msg_desc_job_detail(), &detail);
+}
+
+static void answer_submit(uint64_t corr, const struct orr_msg_job_submit *m)
+{
+    char key[64];
+    orr_str_copy(key, sizeof key, m->key);
+    region.has_one_key = region.submits == 0 || strcmp(key, region.key) == 0;
+    orr_str_copy(region.key, sizeof region.key, m->key);
+    uint64_t buf[256];
+    ORR_ASSERT(
+        orr_msg_decode(
+            orr_msg_desc_job_spec(), m->spec.ptr, m->spec.len, buf, sizeof buf) ==
+        ORR_OK);
+    memcpy(&region.spec, buf, sizeof region.spec);
+    if (region.submits++ < region.busy) {
+        put_failed(corr, ORR_EBUSY, "busy");
+        return;
+    }
+    struct orr_msg_job_submitted submitted = {.job = ORR_LIT("r1-3")};
+    put(corr, orr_msg_desc_job_submitted(), &submitted);
+}
+
+static void answer_list(uint64_t corr, const struct orr_msg_job_list *m)
+{
+    bool is_first = m->after.len == 0;
+    struct orr_msg_job_rows page = {
+        .jobs = {is_first ? rows : rows + 2, is_first ? 2 : 1}, .more = is_first};
+    put(corr, orr_msg_desc_job_rows(), &page);
+}
+
+/* Generation 1 has "one\ntw", generation 2 "new\n". */
+static void answer_log(uint64_t corr, const struct orr_msg_log_read *m)
+{
+    const char *text = region.log_generation == 1 ? "one\ntw" : "new\n";
+    size_t len = strlen(text), at = m->offset < len ? (size_t)m->offset : len;
+    struct orr_msg_log_chunk chunk = {
+        .generation = region.log_generation,
+        .offset = at,
+        .data = {(const uint8_t *)text + at, (uint32_t)(len - at)},
+        .is_final = true};
+    if (orr_str_eq(m->job, ORR_LIT("r1-2")))
+        put_failed(corr, ORR_ESTATE, "not started");
+    else
+        put(corr, orr_msg_desc_log_chunk(), &chunk);
+}
+
+static void answer_tree(uint64_t corr)
+{
+    struct orr_rec_cluster_row cluster = {
+        .cluster = ORR_LIT("c1"), .nodes = 1, .gpus = 2, .gpus_free = 1};
+    struct orr_rec_node_row node = {.cluster = ORR_LIT("c1"),
+                                    .node = ORR_LIT("n1"),
+                                    .state = ORR_NODE_DRAINING,
+                                    .gpus = 2,
+                                    .gpus_free = 1,
+                                    .gpu_type = ORR_LIT("H100"),
+                                    .gpu_memory_bytes = UINT64_C(80) << 30,
+                                    .slots = 8,
+                                    .slots_free = 7};
+    struct orr_msg_tree tree = {
+        .region = ORR_LIT("r1"), .clusters = {&cluster, 1}, .nodes = {&node, 1}};
+    put(corr, orr_msg_desc_tree(), &tree);
+}
+
+int region_event(char *buf, size_t cap, uint64_t seq, const char *type)
+{
+    return snprintf(
+        buf,
+        cap,
+        "{\"time\":\"T%d\",\"epoch\":4,\"seq\":%d,\"type\":\"%s\",\"subject\":"
+        "\"job/r1-1\",\"from\":\"queued\",\"to\":\"running\",\"cause\":\"\"}",
+        (int)seq,
+        (int)seq,
+        type);
+}
+
+static void answer_events(uint64_t corr, const struct orr_msg_events_get *m)
+{
+    char text[4096] = "";
+    size_t len = 0;
+    uint64_t last = region.last_seq;
+    if (region.interrupt_after && m->after >= region.interrupt_after)
+        raise(SIGINT);
+    uint64_t seq = m->after + 1 > region.first_seq ? m->after + 1 : region.first_seq;
+    for (; seq <= last; seq++) {
+        len += (size_t)region_event(text + len, sizeof text - len, seq, "job.state");
+        text[len++] = '\n';
+    }
+    struct orr_msg_events events = {.epoch = 4,
+                                    .first_seq = region.first_seq,
+                                    .last_seq = last,
+                                    .jsonl = {(const uint8_t *)text, (uint32_t)len}};
+    put(corr, orr_msg_desc_events(), &events);
+}
+
+static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *msg)
+{
+    struct orr_msg_region_info info = {.region = ORR_LIT("r1"),
+                                       .events = orr_str(region.stream),
+                                       .epoch = 4,
+                                       .seq = 3};
+    switch (desc->id) {
+    case ORR_MSG_job_submit:
+        answer_submit(corr, msg);
+        break;
+    case ORR_MSG_job_list:
+        answer_list(corr, msg);
+        break;
+    case ORR_MSG_job_show:
+        answer_detail(corr, ((const struct orr_msg_job_show *)msg)->job);
+        break;
+    case ORR_MSG_job_wait:
+        if (!orr_str_eq(((const struct orr_msg_job_wait *)msg)->job, ORR_LIT("r1-1")))
+            answer_detail(corr, ((const struct orr_msg_job_wait *)msg)->job);
+        break; /* r1-1 does not end */
+    case ORR_MSG_job_cancel:
+        if (orr_str_eq(((const struct orr_msg_job_cancel *)msg)->job, ORR_LIT("r1-9")))
+            put_failed(corr, ORR_ENOENT, "r1-9: no such job");
+        else
+            put(corr, orr_msg_desc_ack(), &(struct orr_msg_ack){0});
+        break;
+    case ORR_MSG_log_read:
+        answer_log(corr, msg);
+        break;
+    case ORR_MSG_tree_get:
+        answer_tree(corr);
+        break;
+    case ORR_MSG_region_info_get:
+        put(corr, orr_msg_desc_region_info(), &info);
+        break;
+    case ORR_MSG_events_get:
+        answer_events(corr, msg);
+        break;
+    default:
+        put_failed(corr, ORR_ENOSYS, "no such request");
+    }
+}
+
+enum orr_err orr_client_send(struct orr_client *client,
+                             const char *path,
+                             const struct orr_msg_desc *desc,
+                             const void *msg,
+                             uint64_t timeout_ms,
+                             uint64_t *ret_corr,
+                             struct orr_error *err)
+{
+    (void)client;
+    (void)timeout_ms;
+    (void)err;
+    snprintf(region.path, sizeof region.path, "%s", path);
+    *ret_corr = ++region.n_requests;
+    answer(*ret_corr, desc, msg);
+    return ORR_OK;
+}
+
+enum orr_err orr_client_receive(struct orr_client *client,
+                                uint64_t timeout_ms,
+                                struct orr_answer *ret_answer,
+                                struct orr_error *err)
+{
+    (void)client;
+    free(current);
+    current = NULL;
+    if (n_queue == 0) {
+        usleep((useconds_t)(timeout_ms < 20 ? timeout_ms : 20) * 1000);
+        return orr_fail(err, ORR_ETIMEOUT, "no answer");
+    }
+    current = queue[0].msg;
+    *ret_answer = (struct orr_answer){queue[0].desc, current, queue[0].corr};
+    memmove(queue, queue + 1, --n_queue * sizeof queue[0]);
+    return ORR_OK;
+}
+
+void region_start(void)
+{
+    region = (struct region){
+        .log_generation = 1, .first_seq = 1, .last_seq = 3, .stream = "ipc:///none"};
+}
+
+void region_stop(void)
+{
+    while (n_queue)
+        free(queue[--n_queue].msg);
+    free(current);
+    current = NULL;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_cli_region.h - the region that test_cli asks: three jobs (r1-1 runs, r1-2 waits, r1-3 failed with 3), one node.
+ */
+#ifndef TEST_CLI_REGION_H
+#define TEST_CLI_REGION_H
+
+#include "orrery/msg.h"
+
+#include <stdatomic.h>
+
+extern struct region {
+    bool is_away;
+    unsigned busy; /* submits to refuse first */
+    unsigned submits;
+    char key[64]; /* of the last submit */
+    bool has_one_key;
+    char path[64]; /* of the last request */
+    unsigned n_requests;
+    unsigned log_generation;
+    atomic_uint first_seq; /* oldest event kept */
+    atomic_uint last_seq;  /* newest event */
+    uint64_t
+        interrupt_after; /* Ctrl-C when events after this one are asked for; 0: never */
+    const char *stream;  /* endpoint of the event stream; borrowed: the test's */
+    struct orr_msg_job_spec spec; /* of the last submit; its texts are gone */
+} region;
+
+void region_start(void);
+void region_stop(void);
+
+/* One line of the event stream, without its newline; its length. */
+int region_event(char *buf, size_t cap, uint64_t seq, const char *type);
+
+#endif
