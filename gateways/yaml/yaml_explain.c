@@ -106,7 +106,7 @@ const char *orr_yaml_accepts(const struct orr_yaml_field *f, char *buf, size_t c
         snprintf(buf, cap, "a list of at most %" PRId64 " sections", f->max);
         break;
     case ORR_YAML_TYPE_MAX_:
-        ORR_ASSERT(!"a type");
+        ORR_ASSERT(f->type != ORR_YAML_TYPE_MAX_);
     }
     return buf;
 }
