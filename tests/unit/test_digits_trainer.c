@@ -2,13 +2,17 @@
  * test_digits_trainer.c - the digits example's kernels on one emulated device, held
  * against the plain C of digits_reference.c.
  */
+#include "device_file.h"
 #include "digits_reference.h"
 #include "orr_test.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static struct data data;
+static char folder[] = "/dev/shm/test-digits-XXXXXX", device[64];
 
 static const struct trainer_config config = {
     .hidden = 32, .batch = 64, .lr = 0.1f, .momentum = 0.9f, .seed = 5, .world = 1};
@@ -81,18 +85,26 @@ static void digest_depends_on_seed_and_steps_alone(void **state)
     assert_false(digest == digest_after(&other, 3));
 }
 
-static int load_data(void **state)
+static int set_up(void **state)
 {
     (void)state;
     char err[DATA_ERR_MAX];
+    const uint8_t uuid[16] = {1};
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(device, sizeof device, "%s/gpu", folder);
+    if (emu_device_file_create(device, uuid, "Emulated GPU", 16 << 20, NULL) != 0)
+        return -1;
+    setenv("ORRERY_EMULATOR_DEVICES", device, 1);
+    unsetenv("CUDA_VISIBLE_DEVICES");
     return data_load(&data, DIGITS_CSV, err) ? 0 : -1;
 }
 
-static int drop_data(void **state)
+static int tear_down(void **state)
 {
     (void)state;
     data_fini(&data);
-    return 0;
+    return unlink(device) == 0 && rmdir(folder) == 0 ? 0 : -1;
 }
 
 int main(void)
@@ -101,5 +113,5 @@ int main(void)
         cmocka_unit_test(trainer_follows_the_reference),
         cmocka_unit_test(digest_depends_on_seed_and_steps_alone),
     };
-    return cmocka_run_group_tests(tests, load_data, drop_data);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }
