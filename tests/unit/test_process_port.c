@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_process_port.c - the process port in a stepped kernel, between a node actor and an op table that both write down what
+ * they were told.
+ */
+#include "orr_test.h"
+
+#include "process_port.h"
+#include "system.h"
+
+/* ---- the op table ------------------------------------------------------------------------- */
+
+static struct {
+    struct orr_process base;
+    struct orr_process_sink sink;
+    bool has_sink;
+    enum orr_err answer;
+    char called[64];
+    char job[32], first_arg[32], first_env[64];
+    uint64_t generation, offset;
+    uint32_t rank, device, signal, stream;
+    size_t cap;
+} edge;
+
+static enum orr_err
+called(const char *name, const struct orr_process_id *id, struct orr_error *err)
+{
+    orr_str_copy(edge.called, sizeof edge.called, orr_str(name));
+    orr_str_copy(edge.job, sizeof edge.job, id->job);
+    edge.generation = id->generation;
+    edge.rank = id->rank;
+    return edge.answer == ORR_OK ? ORR_OK
+                                 : orr_fail(err, edge.answer, "the edge refuses");
+}
+
+static void fake_attach(struct orr_process *process,
+                        const struct orr_process_sink *sink)
+{
+    (void)process;
+    edge.has_sink = sink != NULL;
+    if (sink)
+        edge.sink = *sink;
+}
+
+static enum orr_err fake_launch(struct orr_process *process,
+                                const struct orr_process_launch *l,
+                                struct orr_error *err)
+{
+    (void)process;
+    edge.device = l->device;
+    orr_str_copy(edge.first_arg, sizeof edge.first_arg, l->command.at[0].value);
+    orr_str_copy(edge.first_env, sizeof edge.first_env, l->env.at[0].name);
+    return called("launch", &l->id, err);
+}
+
+static enum orr_err fake_signal(struct orr_process *process,
+                                const struct orr_process_id *id,
+                                uint32_t signal,
+                                struct orr_error *err)
+{
+    (void)process;
+    edge.signal = signal;
+    return called("signal", id, err);
+}
+
+static enum orr_err fake_forget(struct orr_process *process,
+                                const struct orr_process_id *id,
+                                struct orr_error *err)
+{
+    (void)process;
+    return called("forget", id, err);
+}
+
+static enum orr_err fake_log_read(struct orr_process *process,
+                                  const struct orr_process_id *id,
+                                  uint32_t stream,
+                                  uint64_t offset,
+                                  uint8_t *buf,
+                                  size_t cap,
+                                  struct orr_process_log *ret_log,
+                                  struct orr_error *err)
+{
+    (void)process;
+    edge.stream = stream;
+    edge.offset = offset;
+    edge.cap = cap;
+    memcpy(buf, "text", 4);
+    *ret_log = (struct orr_process_log){
+        .generation = 7, .offset = offset, .len = 4, .is_final = true};
+    return called("log_read", id, err);
+}
+
+static enum orr_err fake_port_reserve(struct orr_process *process,
+                                      const char **ret_addr,
+                                      uint32_t *ret_port,
+                                      struct orr_error *err)
+{
+    (void)process;
+    *ret_addr = "10.0.0.1";
+    *ret_port = 20001;
+    return called("port_reserve", &(struct orr_process_id){ORR_LIT(""), 0, 0}, err);
+}
+
+static const struct orr_process_ops fake_ops = {
+    .attach = fake_attach,
+    .launch = fake_launch,
+    .signal = fake_signal,
+    .forget = fake_forget,
+    .log_read = fake_log_read,
+    .port_reserve = fake_port_reserve,
+};
+
+/* ---- the node: passes on what the test posts to it, and writes down what comes back ----------- */
+
+struct node {
+    char unused;
+};
+
+static struct {
+    uint32_t acks, failures, code, found, events, port, state;
+    char text[64], addr[32], data[16], reason[32];
+    bool is_final;
+} told;
+
+static struct orr_addr port_addr;
+
+#define NODE_PASSES_ON(message)                                                        \
+    ORR_HANDLER(node, message)                                                         \
+    static enum orr_err node_on_##message(                                             \
+        struct orr_ctx *ctx, struct node *self, const struct orr_msg_##message *msg)   \
+    {                                                                                  \
+        (void)self;                                                                    \
+        ctx->ops->ask(ctx, port_addr, 5000, 1, orr_msg_desc_##message(), msg);         \
+        return ORR_OK;                                                                 \
+    }
+NODE_PASSES_ON(process_launch)
+NODE_PASSES_ON(process_signal)
+NODE_PASSES_ON(process_forget)
+NODE_PASSES_ON(port_reserve)
+NODE_PASSES_ON(log_read)
+
+#define NODE_TAKES(message, action)                                                    \
+    ORR_HANDLER(node, message)                                                         \
+    static enum orr_err node_on_##message(                                             \
+        struct orr_ctx *ctx, struct node *self, const struct orr_msg_##message *msg)   \
+    {                                                                                  \
+        (void)ctx, (void)self, (void)msg;                                              \
+        action;                                                                        \
+        return ORR_OK;                                                                 \
+    }
+NODE_TAKES(ack, told.acks++)
+NODE_TAKES(failed, told.failures++; told.code = msg->code;
+           orr_str_copy(told.text, sizeof told.text, msg->text))
+NODE_TAKES(port_reserved, told.port = msg->port;
+           orr_str_copy(told.addr, sizeof told.addr, msg->addr))
+NODE_TAKES(log_chunk, told.is_final = msg->is_final;
+           orr_str_copy(told.data,
+                        sizeof told.data,
+                        (struct orr_str){(const char *)msg->data.ptr, msg->data.len}))
+NODE_TAKES(processes_found, told.found = msg->ranks.n)
+NODE_TAKES(process_event, told.events++; told.state = msg->rank.state;
+           orr_str_copy(told.reason, sizeof told.reason, msg->rank.reason))
+
+#define NODE_ON(message) ORR_ON(node, message, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE)
+static const struct orr_handler node_handlers[] = {
+    NODE_ON(process_launch),
+    NODE_ON(process_signal),
+    NODE_ON(process_forget),
+    NODE_ON(port_reserve),
+    NODE_ON(log_read),
+    NODE_ON(ack),
+    NODE_ON(failed),
+    NODE_ON(port_reserved),
+    NODE_ON(log_chunk),
+    NODE_ON(process_event),
+    NODE_ON(processes_found),
+};
+static const struct orr_actor_type node_type = {
+    .name = "node",
+    .state_size = sizeof(struct node),
+    .handlers = node_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(node_handlers),
+};
+
+/* ---- fixture ------------------------------------------------------------------------------ */
+
+static struct orr_system *kernel;
+static struct orr_addr node_addr;
+
+static void run(void)
+{
+    while (orr_system_step(kernel))
+        ;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct orr_error err;
+    memset(&edge, 0, sizeof edge);
+    memset(&told, 0, sizeof told);
+    edge.base.ops = &fake_ops;
+    assert_int_equal(
+        orr_system_new(
+            &(struct orr_system_config){.host = "n1", .incarnation = 1}, &kernel, &err),
+        ORR_OK);
+    struct orr_process_port_args args = {
+        .process = &edge.base,
+        .system = kernel,
+        .post = orr_system_post,
+        .node = orr_addr_named(ORR_LIT("n1"), ORR_LIT("/node")),
+    };
+    struct orr_spawn node = {.type = &node_type, .path = "/node"};
+    struct orr_spawn port = {
+        .type = &orr_process_port_type, .args = &args, .path = "/edge/process"};
+    assert_int_equal(orr_system_spawn(kernel, &node, &node_addr), ORR_OK);
+    assert_int_equal(orr_system_spawn(kernel, &port, &port_addr), ORR_OK);
+    assert_int_equal(orr_system_start(kernel, &err), ORR_OK);
+    run();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    orr_system_stop(kernel);
+    orr_system_free(kernel);
+    assert_false(edge.has_sink); /* a port that has stopped is called no more */
+    return 0;
+}
+
+#define POST(name, ...)                                                                \
+    do {                                                                               \
+        const struct orr_msg_##name msg_ = {__VA_ARGS__};                              \
+        assert_int_equal(orr_system_post(kernel,                                       \
+                                         (struct orr_addr){0},                         \
+                                         node_addr,                                    \
+                                         orr_msg_desc_##name(),                        \
+                                         &msg_),                                       \
+                         ORR_OK);                                                      \
+        run();                                                                         \
+    } while (0)
+
+/* ---- tests -------------------------------------------------------------------------------- */
+
+static void launch_reaches_the_edge_and_is_acknowledged(void **state)
+{
+    (void)state;
+    const struct orr_rec_text command[] = {{ORR_LIT("python")}, {ORR_LIT("train.py")}};
+    const struct orr_rec_env_var env[] = {{ORR_LIT("RANK"), ORR_LIT("3")}};
+    POST(process_launch,
+         .job = ORR_LIT("r1-a"),
+         .generation = 2,
+         .rank = 3,
+         .device = 4,
+         .command = {command, 2},
+         .env = {env, 1});
+    assert_string_equal(edge.called, "launch");
+    assert_string_equal(edge.job, "r1-a");
+    assert_true(edge.generation == 2 && edge.rank == 3 && edge.device == 4);
+    assert_string_equal(edge.first_arg, "python");
+    assert_string_equal(edge.first_env, "RANK");
+    assert_true(told.acks == 1 && told.failures == 0);
+}
+
+static void signal_and_forget_reach_the_edge(void **state)
+{
+    (void)state;
+    POST(process_signal,
+         .job = ORR_LIT("r1-a"),
+         .generation = 2,
+         .rank = 3,
+         .signal = 15);
+    assert_string_equal(edge.called, "signal");
+    assert_true(edge.signal == 15 && told.acks == 1);
+    POST(process_forget, .job = ORR_LIT("r1-a"), .generation = 2, .rank = 3);
+    assert_string_equal(edge.called, "forget");
+    assert_int_equal(told.acks, 2);
+}
+
+static void refusal_of_the_edge_is_the_answer(void **state)
+{
+    (void)state;
+    edge.answer = ORR_EBUSY;
+    POST(process_signal, .job = ORR_LIT("r1-a"), .signal = 15);
+    assert_int_equal(told.code, ORR_EBUSY);
+    assert_string_equal(told.text, "the edge refuses");
+    POST(port_reserve, .job = ORR_LIT("r1-a"));
+    POST(log_read, .job = ORR_LIT("r1-a"), .stream = 1);
+    assert_true(told.failures == 3 && told.port == 0);
+}
+
+static void port_and_log_are_answered_with_their_own_messages(void **state)
+{
+    (void)state;
+    POST(port_reserve, .job = ORR_LIT("r1-a"));
+    assert_int_equal(told.port, 20001);
+    assert_string_equal(told.addr, "10.0.0.1");
+    POST(log_read,
+         .job = ORR_LIT("r1-a"),
+         .rank = 1,
+         .stream = 2,
+         .offset = 5,
+         .max_bytes = 100);
+    assert_true(edge.stream == 2 && edge.offset == 5 && edge.cap == 100 &&
+                told.is_final);
+    assert_string_equal(told.data, "text");
+    POST(log_read, .job = ORR_LIT("r1-a"), .stream = 2, .max_bytes = 1 << 30);
+    assert_true(edge.cap <= 1 << 20); /* a chunk is bounded, whatever is asked for */
+}
+
+static void changes_reach_the_node(void **state)
+{
+    (void)state;
+    const struct orr_rec_rank_row rows[2] = {{.job = ORR_LIT("r1-a")},
+                                             {.job = ORR_LIT("r1-b")}};
+    const struct orr_rec_rank_row end = {.job = ORR_LIT("r1-a"),
+                                         .state = ORR_RANK_EXITED,
+                                         .reason = ORR_LIT("exit code 1")};
+    assert_true(edge.has_sink);
+    assert_int_equal(
+        edge.sink.found(edge.sink.arg, (struct orr_list_rank_row){rows, 2}), ORR_OK);
+    assert_int_equal(edge.sink.event(edge.sink.arg, &end), ORR_OK);
+    run();
+    assert_int_equal(told.found, 2);
+    assert_true(told.events == 1 && told.state == ORR_RANK_EXITED);
+    assert_string_equal(told.reason, "exit code 1");
+}
+
+#define PORT_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PORT_TEST(launch_reaches_the_edge_and_is_acknowledged),
+        PORT_TEST(signal_and_forget_reach_the_edge),
+        PORT_TEST(refusal_of_the_edge_is_the_answer),
+        PORT_TEST(port_and_log_are_answered_with_their_own_messages),
+        PORT_TEST(changes_reach_the_node),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
