@@ -70,7 +70,7 @@ void orri_edge_set_end(struct orri_edge *edge,
     rank->signal = status->signal;
     rank->changed_unix_ms = status->ended_unix_ms;
     memcpy(rank->reason, status->reason, sizeof rank->reason);
-    orri_queue_push(&edge->events, rank);
+    orri_rank_queue_push(&edge->events, rank);
     pthread_mutex_unlock(&edge->lock);
 }
 
@@ -167,7 +167,7 @@ static void set_running(struct orri_edge *edge, struct orri_rank *rank, int pidf
     orri_edge_watch(edge, rank, pidfd);
     pthread_mutex_lock(&edge->lock);
     rank->state = ORR_RANK_RUNNING;
-    orri_queue_push(&edge->events, rank);
+    orri_rank_queue_push(&edge->events, rank);
     pthread_mutex_unlock(&edge->lock);
 }
 
@@ -235,11 +235,11 @@ static enum orr_err adopt_entry(struct orri_edge *edge, const char *name)
     char key[ORRI_KEY_MAX];
     if (strlen(name) >= sizeof key || !orri_key_parse(name, &id))
         return ORR_OK; /* not ours */
-    struct orri_rank *rank = orri_table_add(&edge->table, name);
+    struct orri_rank *rank = orri_rank_table_add(&edge->table, name);
     if (!rank)
         return ORR_ENOMEM;
     if (!orri_edge_adopt_rank(edge, rank))
-        orri_queue_push(&edge->settling, rank);
+        orri_rank_queue_push(&edge->settling, rank);
     return ORR_OK;
 }
 

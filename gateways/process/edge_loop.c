@@ -41,7 +41,7 @@ void orri_edge_wake(struct orri_edge *edge)
 static struct orri_rank *next_of(struct orri_edge *edge, struct orri_queue *queue)
 {
     pthread_mutex_lock(&edge->lock);
-    struct orri_rank *rank = orri_queue_peek(queue);
+    struct orri_rank *rank = orri_rank_queue_peek(queue);
     pthread_mutex_unlock(&edge->lock);
     return rank;
 }
@@ -50,7 +50,7 @@ static void
 move_to(struct orri_edge *edge, struct orri_queue *queue, struct orri_rank *rank)
 {
     pthread_mutex_lock(&edge->lock);
-    orri_queue_push(queue, rank);
+    orri_rank_queue_push(queue, rank);
     pthread_mutex_unlock(&edge->lock);
 }
 
@@ -113,7 +113,7 @@ static void rank_started(struct orri_edge *edge,
     rank->pid_start = report->rank_start;
     rank->changed_unix_ms = report->started_unix_ms;
     uint32_t pending = rank->pending_signal;
-    orri_queue_push(keeper >= 0 ? &edge->events : &edge->settling, rank);
+    orri_rank_queue_push(keeper >= 0 ? &edge->events : &edge->settling, rank);
     pthread_mutex_unlock(&edge->lock);
     if (pending)
         orri_group_signal(report->rank, report->rank_start, (int)pending);
@@ -124,7 +124,7 @@ static void
 take_report(struct orri_edge *edge, const struct orri_report *report, int keeper)
 {
     pthread_mutex_lock(&edge->lock);
-    struct orri_rank *rank = orri_table_find(&edge->table, report->key);
+    struct orri_rank *rank = orri_rank_table_find(&edge->table, report->key);
     pthread_mutex_unlock(&edge->lock);
     edge->spawner_backoff_ms = ORRI_BACKOFF_MIN_MS;
     if (rank && rank->launch && report->is_started) {
@@ -271,7 +271,7 @@ static enum orr_err announce(struct orri_edge *edge)
         rows[n] = make_row(edge, rank, tails[n]);
         n++;
         if (rank->queue == &edge->events)
-            orri_queue_leave(rank);
+            orri_rank_queue_leave(rank);
     }
     pthread_mutex_unlock(&edge->lock);
     if (rc == ORR_OK)
@@ -287,7 +287,7 @@ static enum orr_err tell_one(struct orri_edge *edge, struct orri_rank *rank)
 {
     char tail[ORR_TAIL_MAX];
     pthread_mutex_lock(&edge->lock);
-    orri_queue_leave(rank);
+    orri_rank_queue_leave(rank);
     pthread_mutex_unlock(&edge->lock);
     struct orr_rec_rank_row row = make_row(edge, rank, tail);
     enum orr_err rc = edge->sink.event(edge->sink.arg, &row);
@@ -295,7 +295,7 @@ static enum orr_err tell_one(struct orri_edge *edge, struct orri_rank *rank)
         return rc;
     pthread_mutex_lock(&edge->lock);
     if (!rank->queue)
-        orri_queue_push_front(&edge->events, rank);
+        orri_rank_queue_push_front(&edge->events, rank);
     pthread_mutex_unlock(&edge->lock);
     return rc;
 }

@@ -32,9 +32,9 @@ static bool find_log(struct orri_edge *edge,
     pthread_mutex_lock(&edge->lock);
     struct orri_rank *rank = NULL;
     if (id->generation == 0)
-        rank = orri_table_newest(&edge->table, id->job, id->rank);
+        rank = orri_rank_table_newest(&edge->table, id->job, id->rank);
     else if (orri_key_make(id, ret_key, NULL) == ORR_OK)
-        rank = orri_table_find(&edge->table, ret_key);
+        rank = orri_rank_table_find(&edge->table, ret_key);
     if (rank) {
         memcpy(ret_key, rank->key, sizeof rank->key);
         *ret_generation = rank->id.generation;
@@ -102,7 +102,7 @@ static void age_out(struct orri_edge *edge)
 {
     for (;;) {
         pthread_mutex_lock(&edge->lock);
-        struct orri_rank *oldest = orri_queue_peek(&edge->logs);
+        struct orri_rank *oldest = orri_rank_queue_peek(&edge->logs);
         bool is_over = edge->logs.n > edge->config.logs_max ||
                        edge->log_bytes > edge->config.log_bytes_max;
         if (!oldest || !is_over) {
@@ -112,7 +112,7 @@ static void age_out(struct orri_edge *edge)
         char key[ORRI_KEY_MAX];
         memcpy(key, oldest->key, sizeof key);
         edge->log_bytes -= oldest->log_bytes;
-        orri_table_remove(&edge->table, oldest);
+        orri_rank_table_remove(&edge->table, oldest);
         pthread_mutex_unlock(&edge->lock);
         orri_dir_remove(edge->logs_dir, key);
     }
@@ -140,7 +140,7 @@ void orri_logs_keep(struct orri_edge *edge, struct orri_rank *rank)
     rank->log_bytes = bytes_of(edge, rank->key);
     pthread_mutex_lock(&edge->lock);
     edge->log_bytes += rank->log_bytes;
-    orri_queue_push(&edge->logs, rank);
+    orri_rank_queue_push(&edge->logs, rank);
     pthread_mutex_unlock(&edge->lock);
     age_out(edge);
 }
@@ -208,16 +208,16 @@ enum orr_err orri_logs_adopt(struct orri_edge *edge, struct orr_error *err)
     if (n)
         qsort(list, n, sizeof *list, older_first);
     for (size_t i = 0; i < n && rc == ORR_OK; i++) {
-        struct orri_rank *rank = orri_table_find(&edge->table, list[i].key)
+        struct orri_rank *rank = orri_rank_table_find(&edge->table, list[i].key)
                                      ? NULL
-                                     : orri_table_add(&edge->table, list[i].key);
+                                     : orri_rank_table_add(&edge->table, list[i].key);
         if (!rank)
             continue; /* launched again since: its own end will replace these */
         rank->state = ORR_RANK_EXITED;
         rank->is_forgotten = true;
         rank->log_bytes = bytes_of(edge, rank->key);
         edge->log_bytes += rank->log_bytes;
-        orri_queue_push(&edge->logs, rank);
+        orri_rank_queue_push(&edge->logs, rank);
     }
     free(list);
     if (rc != ORR_OK)

@@ -166,7 +166,7 @@ static enum orr_err add_launch(struct orri_edge *edge,
                                size_t bytes,
                                struct orr_error *err)
 {
-    if (orri_table_find(&edge->table, key))
+    if (orri_rank_table_find(&edge->table, key))
         return orr_fail(err, ORR_EEXIST, "rank %s: was launched before", key);
     if (edge->launches.n + edge->sent.n >= edge->config.launches_max)
         return orr_fail(err,
@@ -178,14 +178,14 @@ static enum orr_err add_launch(struct orri_edge *edge,
                         ORR_ENOSPC,
                         "%u ranks are known here already, the limit; forget ended ones",
                         edge->config.ranks_max);
-    struct orri_rank *rank = orri_table_add(&edge->table, key);
+    struct orri_rank *rank = orri_rank_table_add(&edge->table, key);
     if (!rank)
         return orr_fail(err, ORR_ENOMEM, "rank %s: out of memory", key);
     rank->launch = packet;
     rank->launch_bytes = bytes;
     rank->device = l->device;
     rank->changed_unix_ms = orri_unix_ms();
-    orri_queue_push(&edge->launches, rank);
+    orri_rank_queue_push(&edge->launches, rank);
     return ORR_OK;
 }
 
@@ -230,7 +230,7 @@ static enum orr_err edge_signal(struct orr_process *process,
     if (signal == 0 || signal > (uint32_t)SIGRTMAX)
         return orr_fail(err, ORR_EINVAL, "signal: %u; 1 to %d", signal, SIGRTMAX);
     pthread_mutex_lock(&edge->lock);
-    struct orri_rank *rank = orri_table_find(&edge->table, key);
+    struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
     bool is_known = rank && !rank->is_forgotten,
          has_ended = rank && orri_rank_has_ended(rank);
     pid_t pid = rank ? rank->pid : 0;
@@ -265,11 +265,11 @@ static enum orr_err edge_forget(struct orr_process *process,
     if (rc != ORR_OK)
         return rc;
     pthread_mutex_lock(&edge->lock);
-    struct orri_rank *rank = orri_table_find(&edge->table, key);
+    struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
     bool can_forget = rank && !rank->is_forgotten && orri_rank_has_ended(rank);
     if (can_forget) {
         rank->is_forgotten = true;
-        orri_queue_push(&edge->forgets, rank);
+        orri_rank_queue_push(&edge->forgets, rank);
     } else if (rank && !rank->is_forgotten) {
         rc = ORR_ESTATE;
     }
@@ -309,7 +309,7 @@ static void edge_close(struct orr_process *process)
     }
     for (size_t i = 0; i < ORRI_BUCKETS; i++) {
         while (!LIST_EMPTY(&edge->table.buckets[i]))
-            orri_table_remove(&edge->table, LIST_FIRST(&edge->table.buckets[i]));
+            orri_rank_table_remove(&edge->table, LIST_FIRST(&edge->table.buckets[i]));
     }
     const int fds[] = {edge->epoll_fd,
                        edge->wake_fd,
@@ -445,13 +445,13 @@ static struct orri_edge *edge_new(void)
     edge->spawner_backoff_ms = ORRI_BACKOFF_MIN_MS;
     pthread_mutex_init(&edge->lock, NULL);
     pthread_mutex_init(&edge->sink_lock, NULL);
-    orri_table_init(&edge->table);
-    orri_queue_init(&edge->launches);
-    orri_queue_init(&edge->sent);
-    orri_queue_init(&edge->settling);
-    orri_queue_init(&edge->events);
-    orri_queue_init(&edge->forgets);
-    orri_queue_init(&edge->logs);
+    orri_rank_table_init(&edge->table);
+    orri_rank_queue_init(&edge->launches);
+    orri_rank_queue_init(&edge->sent);
+    orri_rank_queue_init(&edge->settling);
+    orri_rank_queue_init(&edge->events);
+    orri_rank_queue_init(&edge->forgets);
+    orri_rank_queue_init(&edge->logs);
     orri_boot_id(edge->boot);
     return edge;
 }

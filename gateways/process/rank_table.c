@@ -5,13 +5,13 @@
 
 #include <unistd.h>
 
-void orri_queue_init(struct orri_queue *queue)
+void orri_rank_queue_init(struct orri_queue *queue)
 {
     TAILQ_INIT(&queue->head);
     queue->n = 0;
 }
 
-void orri_queue_leave(struct orri_rank *rank)
+void orri_rank_queue_leave(struct orri_rank *rank)
 {
     if (!rank->queue)
         return;
@@ -20,28 +20,28 @@ void orri_queue_leave(struct orri_rank *rank)
     rank->queue = NULL;
 }
 
-void orri_queue_push(struct orri_queue *queue, struct orri_rank *rank)
+void orri_rank_queue_push(struct orri_queue *queue, struct orri_rank *rank)
 {
-    orri_queue_leave(rank);
+    orri_rank_queue_leave(rank);
     TAILQ_INSERT_TAIL(&queue->head, rank, link);
     queue->n++;
     rank->queue = queue;
 }
 
-void orri_queue_push_front(struct orri_queue *queue, struct orri_rank *rank)
+void orri_rank_queue_push_front(struct orri_queue *queue, struct orri_rank *rank)
 {
-    orri_queue_leave(rank);
+    orri_rank_queue_leave(rank);
     TAILQ_INSERT_HEAD(&queue->head, rank, link);
     queue->n++;
     rank->queue = queue;
 }
 
-struct orri_rank *orri_queue_peek(struct orri_queue *queue)
+struct orri_rank *orri_rank_queue_peek(struct orri_queue *queue)
 {
     return TAILQ_FIRST(&queue->head);
 }
 
-void orri_table_init(struct orri_table *table)
+void orri_rank_table_init(struct orri_table *table)
 {
     for (size_t i = 0; i < ORRI_BUCKETS; i++)
         LIST_INIT(&table->buckets[i]);
@@ -53,7 +53,7 @@ static struct orri_bucket *bucket_of(struct orri_table *table, const char *key)
     return &table->buckets[orr_hash(orr_str(key)) % ORRI_BUCKETS];
 }
 
-struct orri_rank *orri_table_find(struct orri_table *table, const char *key)
+struct orri_rank *orri_rank_table_find(struct orri_table *table, const char *key)
 {
     struct orri_rank *rank;
     LIST_FOREACH(rank, bucket_of(table, key), bucket)
@@ -64,7 +64,7 @@ struct orri_rank *orri_table_find(struct orri_table *table, const char *key)
     return NULL;
 }
 
-struct orri_rank *orri_table_add(struct orri_table *table, const char *key)
+struct orri_rank *orri_rank_table_add(struct orri_table *table, const char *key)
 {
     struct orri_rank *rank = calloc(1, sizeof *rank);
     if (!rank)
@@ -80,9 +80,9 @@ struct orri_rank *orri_table_add(struct orri_table *table, const char *key)
     return rank;
 }
 
-void orri_table_remove(struct orri_table *table, struct orri_rank *rank)
+void orri_rank_table_remove(struct orri_table *table, struct orri_rank *rank)
 {
-    orri_queue_leave(rank);
+    orri_rank_queue_leave(rank);
     LIST_REMOVE(rank, bucket);
     table->n--;
     if (rank->watch_fd >= 0)
@@ -92,7 +92,7 @@ void orri_table_remove(struct orri_table *table, struct orri_rank *rank)
 }
 
 struct orri_rank *
-orri_table_newest(struct orri_table *table, struct orr_str job, uint32_t rank)
+orri_rank_table_newest(struct orri_table *table, struct orr_str job, uint32_t rank)
 {
     struct orri_rank *at, *newest = NULL;
     ORRI_TABLE_EACH(table, at)

@@ -51,22 +51,22 @@ struct orri_table {
     uint32_t n;
 };
 
-void orri_queue_init(struct orri_queue *queue);
-void orri_queue_push(struct orri_queue *queue,
-                     struct orri_rank *rank); /* leaves the queue it was in */
-void orri_queue_push_front(struct orri_queue *queue, struct orri_rank *rank);
-struct orri_rank *orri_queue_peek(struct orri_queue *queue); /* NULL: empty */
-void orri_queue_leave(struct orri_rank *rank);
+void orri_rank_queue_init(struct orri_queue *queue);
+void orri_rank_queue_push(struct orri_queue *queue,
+                          struct orri_rank *rank); /* leaves the queue it was in */
+void orri_rank_queue_push_front(struct orri_queue *queue, struct orri_rank *rank);
+struct orri_rank *orri_rank_queue_peek(struct orri_queue *queue); /* NULL: empty */
+void orri_rank_queue_leave(struct orri_rank *rank);
 
-void orri_table_init(struct orri_table *table);
-struct orri_rank *orri_table_find(struct orri_table *table, const char *key);
+void orri_rank_table_init(struct orri_table *table);
+struct orri_rank *orri_rank_table_find(struct orri_table *table, const char *key);
 /* A new rank in state STARTING; key must parse and be unknown.  NULL: no memory. */
-struct orri_rank *orri_table_add(struct orri_table *table, const char *key);
-void orri_table_remove(struct orri_table *table,
-                       struct orri_rank *rank); /* and frees it */
+struct orri_rank *orri_rank_table_add(struct orri_table *table, const char *key);
+void orri_rank_table_remove(struct orri_table *table,
+                            struct orri_rank *rank); /* and frees it */
 /* The rank of that job with the highest generation, or NULL. */
 struct orri_rank *
-orri_table_newest(struct orri_table *table, struct orr_str job, uint32_t rank);
+orri_rank_table_newest(struct orri_table *table, struct orr_str job, uint32_t rank);
 
 #define ORRI_TABLE_EACH(table, rank)                                                   \
     for (size_t bucket_ = 0; bucket_ < ORRI_BUCKETS; bucket_++)                        \

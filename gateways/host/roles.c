@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * roles.c - region, cluster and node, each put together from its edges and its actor: see roles.h.
+ */
+#include "roles.h"
+
+#include "cluster/cluster.h"
+#include "events/events.h"
+#include "job/job.h"
+#include "node/node.h"
+#include "process/process_linux.h"
+#include "process/process_port.h"
+#include "region/region.h"
+#include "role_devices.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+enum {
+    EVENTS_KEPT_MAX = 1 << 16,
+    EVENTS_KEPT_BYTES = 32 << 20,
+    EVENTS_HEARTBEAT_MS = 1000,
+    DEVICE_PERIOD_MS = 10000
+};
+
+struct path {
+    char text[3 * ORR_NAME_MAX + 4];
+};
+
+static struct path path_of(const char *region, const char *cluster, const char *node)
+{
+    struct path p;
+    snprintf(p.text,
+             sizeof p.text,
+             "/%s%s%s%s%s",
+             region,
+             cluster ? "/" : "",
+             cluster ? cluster : "",
+             node ? "/" : "",
+             node ? node : "");
+    return p;
+}
+
+static enum orr_err spawn(struct host *h,
+                          const struct orr_actor_type *type,
+                          const void *args,
+                          const char *path,
+                          struct orr_error *err)
+{
+    const struct orr_spawn s = {
+        .type = type, .args = args, .path = path, .restart = ORR_PERMANENT};
+    struct orr_addr addr;
+    enum orr_err code = orr_system_spawn(h->system, &s, &addr);
+    return code ? orr_fail(err, code, "%s: cannot start: %s", path, orr_err_text(code))
+                : ORR_OK;
+}
+
+/* The parent's host is dialled unless it is this one. */
+static enum orr_err
+dial(struct host *h, const struct orr_config_parent *parent, struct orr_error *err)
+{
+    return parent->endpoint.len
+               ? orr_zmq_dial(h->zmq, parent->host.ptr, parent->endpoint.ptr, err)
+               : ORR_OK;
+}
+
+static enum orr_err start_region(struct host *h, struct orr_error *err)
+{
+    const struct orr_host_config *c = &h->config;
+    struct orr_region_args args = {.build = ORR_VERSION,
+                                   .jobs_max = c->region_role.jobs_max,
+                                   .finished_max = c->region_role.finished_max,
+                                   .suspect_ms = (uint32_t)c->suspect_ms};
+    snprintf(h->region_path, sizeof h->region_path, "/%s", c->region.ptr);
+    enum orr_err code = orr_events_new(
+        c->events.ptr, EVENTS_KEPT_MAX, EVENTS_KEPT_BYTES, &h->events, err);
+    if (code)
+        return code;
+    const struct orr_events_args events = {
+        h->events, h->region_path, EVENTS_HEARTBEAT_MS};
+    orr_str_copy(args.region, sizeof args.region, c->region);
+    orr_str_copy(args.events, sizeof args.events, c->events);
+    code = spawn(h, &orr_events_actor, &events, "/edge/events", err);
+    return code ? code : spawn(h, &orr_region_type, &args, h->region_path, err);
+}
+
+static enum orr_err start_cluster(struct host *h, struct orr_error *err)
+{
+    const struct orr_host_config *c = &h->config;
+    struct orr_cluster_args args = {.job_type = &orr_job_type,
+                                    .heartbeat_ms = (uint32_t)c->heartbeat_ms,
+                                    .suspect_ms = (uint32_t)c->suspect_ms,
+                                    .lease_ms = (uint32_t)c->lease_ms};
+    struct path path = path_of(c->region.ptr, c->cluster.name.ptr, NULL);
+    orr_str_copy(args.region, sizeof args.region, c->region);
+    orr_str_copy(args.cluster, sizeof args.cluster, c->cluster.name);
+    orr_str_copy(args.region_host, sizeof args.region_host, c->cluster.region.host);
+    enum orr_err code = dial(h, &c->cluster.region, err);
+    return code ? code : spawn(h, &orr_cluster_type, &args, path.text, err);
+}
+
+static enum orr_err open_process(struct host *h, struct orr_error *err)
+{
+    const struct orr_config_node *n = &h->config.node;
+    const struct orr_process_linux_config config = {.state_dir = h->config.state.ptr,
+                                                    .ranks_max = n->ranks_max,
+                                                    .port_min = (uint16_t)n->port_min,
+                                                    .port_max = (uint16_t)n->port_max};
+    return orr_process_linux_open(&config, &h->process, err);
+}
+
+static void say_no_devices(void *arg, const char *why)
+{
+    (void)arg;
+    fprintf(stderr, "orrery: this node offers no devices: %s\n", why);
+}
+
+static enum orr_err start_node(struct host *h, struct orr_error *err)
+{
+    const struct orr_host_config *c = &h->config;
+    long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+    struct orr_node_args args = {.memory_bytes = (uint64_t)pages * (uint64_t)page_bytes,
+                                 .slots = c->node.slots,
+                                 .ranks_max = c->node.ranks_max,
+                                 .heartbeat_ms = (uint32_t)c->heartbeat_ms};
+    struct path path = path_of(c->region.ptr, c->node.cluster.ptr, c->node.name.ptr);
+    const struct orr_addr node = orr_addr_named(c->host, orr_str(path.text));
+    enum orr_err code = open_process(h, err);
+    if (!code)
+        code = role_devices_open(&c->node, c->state.ptr, &h->device, err);
+    if (!code)
+        code = orr_device_watch_new(h->device, DEVICE_PERIOD_MS, &h->watch, err);
+    if (code)
+        return code;
+    const struct orr_process_port_args process = {
+        h->process, h->system, orr_system_post, node};
+    const struct orr_device_port_args device = {.watch = h->watch,
+                                                .system = h->system,
+                                                .post = orr_system_post,
+                                                .node = node,
+                                                .no_devices = say_no_devices};
+    orr_str_copy(args.region, sizeof args.region, c->region);
+    orr_str_copy(args.cluster, sizeof args.cluster, c->node.cluster);
+    orr_str_copy(args.node, sizeof args.node, c->node.name);
+    orr_str_copy(args.cluster_host, sizeof args.cluster_host, c->node.parent.host);
+    code = dial(h, &c->node.parent, err);
+    if (!code)
+        code = spawn(h, &orr_node_type, &args, path.text, err);
+    if (!code)
+        code = spawn(h, &orr_process_port_type, &process, "/edge/process", err);
+    if (!code)
+        code = spawn(h, &orr_device_port_type, &device, "/edge/device", err);
+    return code;
+}
+
+enum orr_err roles_start(struct host *h, struct orr_error *err)
+{
+    enum orr_err code = ORR_OK;
+    if (h->config.region_role.is_on)
+        code = start_region(h, err);
+    if (!code && h->config.cluster.is_on)
+        code = start_cluster(h, err);
+    if (!code && h->config.node.is_on)
+        code = start_node(h, err);
+    return code;
+}
+
+void roles_close(struct host *h)
+{
+    orr_device_watch_free(h->watch);
+    if (h->process)
+        h->process->ops->close(h->process);
+    if (h->device)
+        h->device->ops->close(h->device);
+    orr_events_free(h->events);
+    h->watch = NULL;
+    h->process = NULL;
+    h->device = NULL;
+    h->events = NULL;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * roles.h - what a host consists of, and how each role is put together.
+ *
+ * Order matters at both ends: edges are opened before the actors that use them are
+ * spawned, and closed after the system has stopped and before it is freed.
+ */
+#ifndef ORR_ROLES_H
+#define ORR_ROLES_H
+
+#include "log.h"
+#include "orrery/config.h"
+#include "system.h"
+#include "transport_zmq.h"
+
+struct orr_device;
+struct orr_device_watch;
+struct orr_events;
+struct orr_process;
+
+struct host {
+    struct orr_host_config config; /* owned */
+    struct orr_log log;            /* where actors and transport write */
+    int lock_fd;                   /* owned: the state directory's lock; -1 none */
+    uint32_t incarnation;
+    char region_path[ORR_NAME_MAX + 1]; /* of the region role: /<region> */
+    struct orr_system *system;          /* owned */
+    struct orr_zmq *zmq;                /* owned */
+    struct orr_events *events;          /* owned; of the region role */
+    struct orr_process *process;        /* owned; of the node role */
+    struct orr_device *device;          /* owned; of the node role */
+    struct orr_device_watch *watch;     /* owned; of device */
+};
+
+/* Open the edges of each configured role and spawn its actors.  Errors: as the edges';
+ * err names the role's field. */
+ORR_NODISCARD enum orr_err roles_start(struct host *host, struct orr_error *err);
+
+/* Close the edges; the system must have stopped.  Ranks run on. */
+void roles_close(struct host *host);
+
+/* End every rank that lives in the state directory and remove the emulated devices: the
+ * machine is as before the first start. The host must not run.  Errors: ORR_EIO,
+ * ORR_ETIMEOUT a rank did not end. */
+ORR_NODISCARD enum orr_err roles_wipe(struct host *host, struct orr_error *err);
+
+#endif
