@@ -51,6 +51,7 @@ struct emu_device_file {
     struct header *header;
     struct page *pages; /* borrowed: within the mapping of header */
     size_t mapped_bytes;
+    uint16_t *held; /* owned; by page: how often this process holds it */
 };
 
 __attribute__((format(printf, 3, 4))) static int
@@ -189,6 +190,7 @@ attach(const char *path, struct emu_device_file *file, struct emu_error *error)
 
 static void detach(struct emu_device_file *file)
 {
+    free(file->held);
     munmap(file->header, file->mapped_bytes);
     close(file->fd);
 }
@@ -270,6 +272,12 @@ int emu_device_file_open(const char *path,
     if (rc) {
         free(file);
         return rc;
+    }
+    file->held = calloc(file->header->n_pages, sizeof *file->held);
+    if (!file->held) {
+        detach(file);
+        free(file);
+        return failed(error, -ENOMEM, "%s: out of memory", path);
     }
     lock(file);
     reclaim_dead(file);
@@ -392,6 +400,7 @@ int emu_device_file_take(struct emu_device_file *file,
             struct page *p = &file->pages[pages[held]];
             p->serial = ++file->header->next_serial;
             p->users = bit;
+            file->held[pages[held]] = 1;
             if (serials)
                 serials[held] = p->serial;
         }
@@ -412,9 +421,12 @@ int emu_device_file_share(struct emu_device_file *file,
     lock(file);
     for (size_t i = 0; ok && i < n; i++)
         ok = pages[i] < file->header->n_pages && file->pages[pages[i]].users != 0 &&
-             file->pages[pages[i]].serial == serials[i];
-    for (size_t i = 0; ok && i < n; i++)
+             file->pages[pages[i]].serial == serials[i] &&
+             file->held[pages[i]] < UINT16_MAX;
+    for (size_t i = 0; ok && i < n; i++) {
         file->pages[pages[i]].users |= bit;
+        file->held[pages[i]]++;
+    }
     unlock(file);
     return ok ? 0 : -ESTALE;
 }
@@ -423,7 +435,8 @@ void emu_device_file_drop(struct emu_device_file *file, size_t n, const uint32_t
 {
     lock(file);
     for (size_t i = 0; i < n; i++)
-        page_release(file, pages[i], (uint64_t)1 << file->slot);
+        if (--file->held[pages[i]] == 0)
+            page_release(file, pages[i], (uint64_t)1 << file->slot);
     unlock(file);
 }
 

@@ -77,6 +77,7 @@ struct emu_range {
     struct CUctx_st *ctx; /* borrowed: freed with the context */
     uint64_t id;
     uint32_t *pages; /* owned; the device's pages behind it, in order */
+    struct emu_mapping *mappings; /* owned; of a reservation */
 };
 
 struct emu_driver {
@@ -119,6 +120,8 @@ struct emu_range *
 emu_range_next(uint64_t address); /* the first one that ends after it */
 void emu_range_remove(struct emu_range *range);
 bool emu_range_is_ours(uint64_t address); /* in the reserved address range */
+/* Take the memory behind addresses away; they stay ours. */
+void emu_range_reserve_again(uint64_t address, uint64_t bytes);
 /* Let kernels touch [address, address + bytes), or no more. */
 void emu_range_set_valid(uint64_t address, uint64_t bytes, bool is_valid);
 /* All of [address, address + bytes) is memory that a copy may touch. */

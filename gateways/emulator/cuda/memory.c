@@ -15,16 +15,6 @@ static uint64_t whole_pages(uint64_t bytes)
     return (bytes + EMU_PAGE_BYTES - 1) / EMU_PAGE_BYTES * EMU_PAGE_BYTES;
 }
 
-static void reserve_again(uint64_t address, uint64_t bytes)
-{
-    mmap((void *)address,
-         bytes,
-         PROT_NONE,
-         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-         -1,
-         0);
-}
-
 /* Pages for a range that has an address; on failure nothing is held. */
 static CUresult back_with_pages(struct emu_range *r)
 {
@@ -37,7 +27,7 @@ static CUresult back_with_pages(struct emu_range *r)
     if (emu_device_file_take(file, n, r->pages, NULL) == 0) {
         if (emu_device_file_map(file, (void *)r->address, n, r->pages) == 0)
             return CUDA_SUCCESS;
-        reserve_again(r->address, r->mapped_bytes);
+        emu_range_reserve_again(r->address, r->mapped_bytes);
         emu_device_file_drop(file, n, r->pages);
         rc = CUDA_ERROR_MAP_FAILED;
     }
@@ -62,7 +52,7 @@ CUresult emu_memory_alloc(struct CUctx_st *ctx, size_t bytes, CUdeviceptr *ret_a
         return rc;
     rc = emu_range_insert(&r, &range);
     if (rc) {
-        reserve_again(r.address, r.mapped_bytes);
+        emu_range_reserve_again(r.address, r.mapped_bytes);
         emu_device_file_drop(
             ctx->device->file, r.mapped_bytes / EMU_PAGE_BYTES, r.pages);
         free(r.pages);
@@ -77,7 +67,7 @@ void emu_memory_free(struct emu_range *r)
 {
     if (r->kind != EMU_RANGE_REGISTERED) {
         emu_range_set_valid(r->address, r->bytes, false);
-        reserve_again(r->address, r->mapped_bytes);
+        emu_range_reserve_again(r->address, r->mapped_bytes);
     }
     if (r->pages)
         emu_device_file_drop(
@@ -183,7 +173,7 @@ EMU_API CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int Flags)
         return emu_leave(CUDA_ERROR_OUT_OF_MEMORY);
     rc = emu_range_insert(&r, &range);
     if (rc) {
-        reserve_again(r.address, r.mapped_bytes);
+        emu_range_reserve_again(r.address, r.mapped_bytes);
         return emu_leave(rc);
     }
     emu_range_set_valid(r.address, bytesize, true);

@@ -11,7 +11,7 @@ static CUresult answer(void *data,
                        const struct emu_range *r,
                        CUdeviceptr ptr)
 {
-    bool is_device = r->kind == EMU_RANGE_DEVICE;
+    bool is_device = r->kind != EMU_RANGE_HOST && r->kind != EMU_RANGE_REGISTERED;
     CUmemorytype type = is_device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
     int ordinal = r->ctx ? (int)(r->ctx->device - emu.devices) : 0;
     switch ((int)attribute) {

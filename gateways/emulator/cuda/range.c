@@ -141,15 +141,37 @@ void emu_range_set_valid(uint64_t address, uint64_t bytes, bool is_valid)
     memset(emu_map.valid + first, is_valid, last - first + 1);
 }
 
+void emu_range_reserve_again(uint64_t address, uint64_t bytes)
+{
+    mmap((void *)address,
+         bytes,
+         PROT_NONE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+         -1,
+         0);
+}
+
+/* Of a reservation: what is mapped and has access. */
+static bool is_mapped(uint64_t address, uint64_t bytes)
+{
+    uint64_t first = (address - emu_map.base) >> EMU_GRANULE_SHIFT;
+    uint64_t last = (address + bytes - 1 - emu_map.base) >> EMU_GRANULE_SHIFT;
+    bool is_all = true;
+    for (uint64_t g = first; g <= last; g++)
+        is_all = is_all && emu_map.valid[g];
+    return is_all;
+}
+
 bool emu_range_is_valid(uint64_t address, uint64_t bytes)
 {
     while (bytes) {
         struct emu_range *r = emu_range_find(address);
-        if (!r || r->kind == EMU_RANGE_RESERVED)
+        if (!r)
             return false;
         uint64_t here = r->address + r->bytes - address;
-        if (bytes <= here)
-            return true;
+        here = bytes < here ? bytes : here;
+        if (r->kind == EMU_RANGE_RESERVED && !is_mapped(address, here))
+            return false;
         address += here;
         bytes -= here;
     }
