@@ -258,7 +258,7 @@ static enum orr_err emulated_probe(struct orr_device *base,
 static struct orr_list_env_var emulated_rank_env(struct orr_device *base)
 {
     struct device_emulated *device = (struct device_emulated *)base;
-    return (struct orr_list_env_var){device->env, ORR_ARRAY_SIZE(device->env)};
+    return (struct orr_list_env_var){device->env, device->files.n ? 2 : 0};
 }
 
 static void emulated_close(struct orr_device *base)

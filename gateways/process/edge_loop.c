@@ -250,9 +250,8 @@ make_row(struct orri_edge *edge, const struct orri_rank *rank, char *tail)
     return row;
 }
 
-/* Under sink_lock.  Rows of all ranks that are not forgotten; what changed before is
- * thereby told.  A rank that waits for its start is left out: its event is still to
- * come. */
+/* Under sink_lock.  Rows of all ranks that are not forgotten, also those that wait for their
+ * start: what is not found is taken for gone.  What changed before is thereby told. */
 static enum orr_err announce(struct orri_edge *edge)
 {
     struct orri_rank *rank;
@@ -266,7 +265,7 @@ static enum orr_err announce(struct orri_edge *edge)
     pthread_mutex_lock(&edge->lock);
     ORRI_TABLE_EACH(&edge->table, rank)
     {
-        if (rc != ORR_OK || n == n_max || rank->is_forgotten || rank->launch)
+        if (rc != ORR_OK || n == n_max || rank->is_forgotten)
             continue;
         rows[n] = make_row(edge, rank, tails[n]);
         n++;

@@ -84,13 +84,18 @@ static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
 /* ---- open and close
  * -------------------------------------------------------------------------- */
 
+void fixture_attach(struct fixture *f)
+{
+    const struct orr_process_sink sink = {on_found, on_event, f};
+    f->process->ops->attach(f->process, &sink);
+}
+
 void fixture_open(struct fixture *f)
 {
     f->config.state_dir = f->dir;
     if (orr_process_linux_open(&f->config, &f->process, &f->err) != ORR_OK)
         fail_msg("%s", f->err.text);
-    f->process->ops->attach(f->process,
-                            &(struct orr_process_sink){on_found, on_event, f});
+    fixture_attach(f);
 }
 
 void fixture_close(struct fixture *f)

@@ -44,6 +44,7 @@ int fixture_teardown(
     void **state); /* closes, kills what is left and removes the directory */
 void fixture_open(struct fixture *f);
 void fixture_close(struct fixture *f);
+void fixture_attach(struct fixture *f);
 
 /* sh -c script as rank 0 of generation 1 */
 enum orr_err fixture_sh(struct fixture *f, const char *job, const char *script);

@@ -231,6 +231,41 @@ static void spawner_killed_among_launches_loses_none(void **state)
                          0);
 }
 
+static void launch_that_waits_is_found_as_starting(void **state)
+{
+    struct fixture *f = *state;
+    pid_t spawner = fixture_spawner();
+    assert_int_equal(kill(spawner, SIGSTOP), 0);
+    f->process->ops->attach(f->process, NULL);
+    assert_int_equal(fixture_sh(f, "r1-a", "exit 2"), ORR_OK);
+    fixture_attach(f);
+    fixture_wait(f, "r1-a", ORR_RANK_STARTING);
+    assert_int_equal(kill(spawner, SIGCONT), 0);
+    assert_int_equal(fixture_wait(f, "r1-a", ORR_RANK_EXITED).exit_code, 2);
+}
+
+static void launch_that_was_given_up_never_happens(void **state)
+{
+    struct fixture *f = *state;
+    char mark[100], script[128];
+    fixture_close(f);
+    f->config.start_timeout_ms = 1;
+    fixture_open(f);
+    snprintf(mark, sizeof mark, "%s/mark", f->dir);
+    snprintf(script, sizeof script, "touch %s", mark);
+    pid_t spawner = fixture_spawner();
+    assert_int_equal(kill(spawner, SIGSTOP), 0);
+    assert_int_equal(fixture_sh(f, "r1-late", script), ORR_OK);
+    assert_non_null(strstr(fixture_wait(f, "r1-late", ORR_RANK_FAILED).reason,
+                           "did not start within"));
+    assert_int_equal(kill(spawner, SIGCONT), 0);
+    /* Launches are taken in order: when the second has ended, the first was there. */
+    assert_int_equal(fixture_sh(f, "r1-next", "exit 0"), ORR_OK);
+    fixture_wait(f, "r1-next", ORR_RANK_EXITED);
+    assert_int_not_equal(access(mark, F_OK), 0);
+    assert_int_equal(f->told[0].state, ORR_RANK_FAILED);
+}
+
 /* ---- torn and foreign files
  * ----------------------------------------------------------------------------- */
 
@@ -316,6 +351,8 @@ int main(int argc, char **argv)
         FIXTURE_TEST(keeper_killed_while_no_host_looks_is_lost),
         FIXTURE_TEST(killed_spawner_is_replaced_and_ranks_run_on),
         FIXTURE_TEST(spawner_killed_among_launches_loses_none),
+        FIXTURE_TEST(launch_that_waits_is_found_as_starting),
+        FIXTURE_TEST(launch_that_was_given_up_never_happens),
         FIXTURE_TEST(torn_files_are_lost_ranks_with_a_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
