@@ -59,37 +59,42 @@ void world_machine_dies(struct machine *machine)
     }
 }
 
+static void check_pair(struct world *world,
+                       const struct proc *a,
+                       const struct proc *b,
+                       bool is_same_machine)
+{
+    if (strcmp(a->job, b->job) == 0) {
+        if (a->generation != b->generation)
+            world_broken(world,
+                         "%s lives as generations %u and %u",
+                         a->job,
+                         (unsigned)a->generation,
+                         (unsigned)b->generation);
+        if (a->rank == b->rank)
+            world_broken(world, "%s has rank %u twice", a->job, a->rank);
+    } else if (is_same_machine && a->device != ORR_NO_DEVICE &&
+               a->device == b->device) {
+        world_broken(
+            world, "device %u is used by %s and %s", a->device, a->job, b->job);
+    }
+}
+
 void world_check(struct world *world)
 {
+    const struct proc *live[WORLD_MACHINES * WORLD_PROCS];
+    uint32_t machine[WORLD_MACHINES * WORLD_PROCS];
+    uint32_t n = 0;
     for (uint32_t m = 0; m < world->n_machines; m++)
         for (uint32_t i = 0; i < WORLD_PROCS; i++) {
-            const struct proc *a = &world->machines[m].procs[i];
-            if (!proc_is_live(a, world->now_ms))
+            if (!proc_is_live(&world->machines[m].procs[i], world->now_ms))
                 continue;
-            for (uint32_t n = m; n < world->n_machines; n++)
-                for (uint32_t j = n == m ? i + 1 : 0; j < WORLD_PROCS; j++) {
-                    const struct proc *b = &world->machines[n].procs[j];
-                    if (!proc_is_live(b, world->now_ms))
-                        continue;
-                    bool is_same_job = strcmp(a->job, b->job) == 0;
-                    if (is_same_job && a->generation != b->generation)
-                        world_broken(world,
-                                     "%s lives as generations %u and %u",
-                                     a->job,
-                                     (unsigned)a->generation,
-                                     (unsigned)b->generation);
-                    if (is_same_job && a->rank == b->rank)
-                        world_broken(world, "%s has rank %u twice", a->job, a->rank);
-                    if (m == n && a->device != ORR_NO_DEVICE &&
-                        a->device == b->device && !is_same_job)
-                        world_broken(world,
-                                     "device %u of %s is used by %s and %s",
-                                     a->device,
-                                     world->machines[m].name,
-                                     a->job,
-                                     b->job);
-                }
+            live[n] = &world->machines[m].procs[i];
+            machine[n++] = m;
         }
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = i + 1; j < n; j++)
+            check_pair(world, live[i], live[j], machine[i] == machine[j]);
 }
 
 /* ---- process edge ---- */

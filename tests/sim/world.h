@@ -10,7 +10,7 @@
 
 #include "orrery/actor.h"
 
-enum { WORLD_MACHINES = 8, WORLD_PROCS = 256, WORLD_JOBS = 64, WORLD_GENERATIONS = 64 };
+enum { WORLD_MACHINES = 8, WORLD_PROCS = 128, WORLD_JOBS = 64, WORLD_GENERATIONS = 64 };
 
 struct proc {
     bool is_used;
