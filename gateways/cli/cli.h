@@ -147,6 +147,7 @@ enum { LOG_STDOUT = 1, LOG_STDERR = 2, LOG_STREAMS_MAX = 128 };
 struct orri_log {
     uint32_t rank;
     uint32_t stream; /* LOG_STDOUT or LOG_STDERR */
+    FILE *out;       /* borrowed: stdout or stderr */
     uint64_t generation;
     uint64_t offset;
     bool is_final;

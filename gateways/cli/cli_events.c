@@ -45,7 +45,7 @@ static void print_line(struct stream *s, const char *line)
     orri_json_text(line, "from", from, sizeof from);
     orri_json_text(line, "to", to, sizeof to);
     orri_json_text(line, "cause", cause, sizeof cause);
-    printf("%s  %-20s  %-12s  %s%s%s%s%s\n",
+    printf("%s  %-16s  %-13s  %s%s%s%s%s\n",
            time,
            subject,
            type,

@@ -294,7 +294,7 @@ static void report_end(const struct orri_cli *cli, const struct orr_msg_job_deta
     if (cli->format == FORMAT_TABLE) {
         printf("%s %s", d->row.job.ptr, orr_job_phase_name(d->row.phase));
         if (d->row.phase != ORR_JOB_DONE)
-            printf(" %d %s", orri_exit_of_job(d), d->row.reason.ptr);
+            printf(": %s", d->row.reason.ptr);
         printf("\n");
     } else {
         const struct orr_field_desc *row = &orr_msg_desc_job_detail()->body.fields[0];

@@ -2,8 +2,8 @@
  * cli_json.c - JSON for programs: the codec's own, with names where the wire has
  * numbers.
  *
- * The codec escapes every quote inside a text, so `"phase":` can only be the key:
- * replacing after it is safe.
+ * Texts are copied whole, quotes and all: what looks like `"phase":3` outside of them
+ * is the field.
  */
 #include "cli.h"
 
@@ -43,6 +43,48 @@ static size_t enum_at(const char *at)
     return i;
 }
 
+/* The quoted text at `at`, as it is; the position after it. */
+static const char *copy_quoted(const char *at, FILE *out)
+{
+    fputc(*at++, out);
+    for (; *at && *at != '"'; at++) {
+        fputc(*at, out);
+        if (*at == '\\' && at[1])
+            fputc(*++at, out);
+    }
+    if (*at)
+        fputc(*at++, out);
+    return at;
+}
+
+/* Names for enums, null for no device, and a list of texts as a list of texts. */
+static void write_named(const char *at, FILE *out)
+{
+    static const char text[] = "{\"value\":\"",
+                      device[] = "\"device\":", none[] = "4294967295";
+    while (*at) {
+        size_t i = enum_at(at);
+        if (i < ORR_ARRAY_SIZE(enums)) {
+            char *end;
+            at += strlen(enums[i].key);
+            uint32_t v = (uint32_t)strtoul(at, &end, 10);
+            fprintf(out, "%s\"%s\"", enums[i].key, enums[i].name(v));
+            at = end;
+        } else if (strncmp(at, text, sizeof text - 1) == 0) {
+            at = copy_quoted(at + sizeof text - 2, out);
+            at += *at == '}';
+        } else if (strncmp(at, device, sizeof device - 1) == 0 &&
+                   strncmp(at + sizeof device - 1, none, sizeof none - 1) == 0) {
+            fprintf(out, "%snull", device);
+            at += sizeof device + sizeof none - 2;
+        } else if (*at == '"') {
+            at = copy_quoted(at, out);
+        } else {
+            fputc(*at++, out);
+        }
+    }
+}
+
 char *orri_json(const struct orr_rec_desc *desc, const void *rec)
 {
     char *named = NULL;
@@ -51,16 +93,7 @@ char *orri_json(const struct orr_rec_desc *desc, const void *rec)
     FILE *out = plain ? open_memstream(&named, &named_len) : NULL;
     if (out) {
         orr_rec_json(desc, rec, plain, len + 1);
-        for (char *at = plain; *at;) {
-            size_t i = enum_at(at);
-            if (i == ORR_ARRAY_SIZE(enums)) {
-                fputc(*at++, out);
-                continue;
-            }
-            at += strlen(enums[i].key);
-            uint32_t v = (uint32_t)strtoul(at, &at, 10);
-            fprintf(out, "%s\"%s\"", enums[i].key, enums[i].name(v));
-        }
+        write_named(plain, out);
         fclose(out);
     }
     free(plain);

@@ -16,17 +16,16 @@ enum { CHUNK_BYTES = 256 << 10, READ_MS = 5000, POLL_MIN_MS = 20, POLL_MAX_MS = 
 static void
 print_chunk(struct orri_log *log, bool has_prefix, const char *data, size_t len)
 {
-    FILE *out = log->stream == LOG_STDERR ? stderr : stdout;
     if (!has_prefix) {
-        fwrite(data, 1, len, out);
+        fwrite(data, 1, len, log->out);
         return;
     }
     while (len) {
         const char *newline = memchr(data, '\n', len);
         size_t n = newline ? (size_t)(newline - data) + 1 : len;
         if (!log->is_mid_line)
-            fprintf(out, "[%u] ", log->rank);
-        fwrite(data, 1, n, out);
+            fprintf(log->out, "[%u] ", log->rank);
+        fwrite(data, 1, n, log->out);
         log->is_mid_line = newline == NULL;
         data += n;
         len -= n;
@@ -127,7 +126,7 @@ choose_ranks(const struct orri_cli *cli, struct logs *logs, struct orr_error *er
     if (wanted && strcmp(wanted, "all") == 0) {
         logs->n = logs->world < LOG_STREAMS_MAX ? logs->world : LOG_STREAMS_MAX;
         for (uint32_t i = 0; i < logs->n; i++)
-            logs->at[i] = (struct orri_log){.rank = i, .stream = stream};
+            logs->at[i] = (struct orri_log){.rank = i, .stream = stream, .out = stdout};
         if (logs->n < logs->world)
             fprintf(stderr,
                     "orrery logs: showing ranks 0..%zu of %u\n",
@@ -146,7 +145,8 @@ choose_ranks(const struct orri_cli *cli, struct logs *logs, struct orr_error *er
                             wanted);
     }
     logs->n = 1;
-    logs->at[0] = (struct orri_log){.rank = (uint32_t)rank, .stream = stream};
+    logs->at[0] =
+        (struct orri_log){.rank = (uint32_t)rank, .stream = stream, .out = stdout};
     return ORR_OK;
 }
 

@@ -288,8 +288,9 @@ int orri_verb_run(struct orri_cli *cli)
     run.n_logs = 2 * (size_t)ranks;
     run.has_prefix = world > 1;
     for (uint32_t i = 0; i < run.n_logs; i++)
-        run.logs[i] =
-            (struct orri_log){.rank = i / 2, .stream = i % 2 ? LOG_STDERR : LOG_STDOUT};
+        run.logs[i] = (struct orri_log){.rank = i / 2,
+                                        .stream = i % 2 ? LOG_STDERR : LOG_STDOUT,
+                                        .out = i % 2 ? stderr : stdout};
     fprintf(stderr, "orrery run: job %s\n", run.job);
     if (ranks < world)
         fprintf(stderr, "orrery run: showing ranks 0..%u of %u\n", ranks - 1, world);

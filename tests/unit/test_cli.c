@@ -225,7 +225,7 @@ static void wait_ends_with_the_job_or_its_time(void **state)
 {
     (void)state;
     assert_int_equal(orrery("wait r1-3"), 3);
-    assert_string_equal(out, "r1-3 failed 3 exit 3\n");
+    assert_string_equal(out, "r1-3 failed: exit 3\n");
     assert_int_equal(orrery("wait r1-9"), EXIT_NONE);
     assert_int_equal(orrery("wait r1-1 --timeout 50ms"), EXIT_TIMEOUT);
     assert_int_equal(orrery("wait r1-3 -o jsonl"), 3);
@@ -242,6 +242,8 @@ static void show_names_the_culprit(void **state)
     expect(out, "boom\n");
     assert_int_equal(orrery("show r1-3 -o json"), EXIT_OK);
     expect(out, "\"spec\":{\"name\":\"three\"");
+    expect(out, "\"command\":[\"sh\",\"a b\"]");
+    expect(out, "\"device\":null");
     expect(out, "\"phase\":\"failed\"");
     assert_int_equal(orrery("show r1-9"), EXIT_NONE);
     expect(errors, "orrery show: no such job");
@@ -270,7 +272,8 @@ static void logs_are_read_to_the_end(void **state)
 static void logs_new_generation_is_read_from_its_start(void **state)
 {
     struct orri_cli cli = {.endpoint = "ipc:///r1"};
-    struct orri_log log = {.stream = LOG_STDOUT, .generation = 1, .offset = 3};
+    struct orri_log log = {
+        .stream = LOG_STDOUT, .out = tmpfile(), .generation = 1, .offset = 3};
     struct orr_error err;
     size_t bytes;
     (void)state;
@@ -280,6 +283,7 @@ static void logs_new_generation_is_read_from_its_start(void **state)
     assert_int_equal(bytes, 4);
     assert_int_equal(log.generation, 2);
     assert_int_equal(log.offset, 4);
+    fclose(log.out);
     orri_cli_close(&cli);
 }
 
@@ -299,7 +303,7 @@ static void events_are_replayed_once(void **state)
 {
     (void)state;
     assert_int_equal(orrery("events"), EXIT_OK);
-    expect(out, "T1  job/r1-1              job.state     queued -> running\nT2");
+    expect(out, "T1  job/r1-1          job.state      queued -> running\nT2");
     assert_int_equal(orrery("events -o jsonl"), EXIT_OK);
     size_t lines = 0;
     for (const char *p = out; *p; p++)
