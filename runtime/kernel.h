@@ -19,7 +19,7 @@
 enum {
     ORRI_TRACE = 24,
     ORRI_BATCH_MAX = 64,    /* messages of one actor before the next one's turn */
-    ORRI_CHUNK = 64,        /* slots in one piece of the actor table, and of the table of asks */
+    ORRI_CHUNK = 16,        /* slots in one piece of the actor table, and of the table of asks */
     ORRI_LIMIT_MAX = 32767, /* messages in a lane; half of what the lane's word can count */
     ORRI_DEAD_KEPT = 32,
 };

@@ -65,6 +65,8 @@ void orr_log_line(void *arg,
                   const char *text)
 {
     const struct orr_log *log = arg;
+    if (level < log->level)
+        return;
     struct line line = {.len = 0};
     char when[64];
     struct tm tm;

@@ -9,6 +9,7 @@
 struct orr_log {
     int fd;           /* borrowed; written with one write() a line */
     const char *host; /* borrowed: outlives the log */
+    enum orr_log_level level; /* below it nothing is written */
     bool is_json;     /* else key=value */
 };
 

@@ -206,6 +206,14 @@ static void handle(struct orri_worker *w, struct orri_actor *actor, struct orri_
         }
     }
     orri_ctx_begin(w, actor, letter);
+    const struct orr_system_config *config = &w->sys->config;
+    if (config->trace)
+        config->trace(config->trace_arg,
+                      w->now_ms,
+                      w->ctx.pub.self,
+                      letter->peer,
+                      letter->desc,
+                      letter->body);
     enum orr_err err = row->fn(&w->ctx.pub, actor->state, letter->body);
     uint64_t n = atomic_load_explicit(&w->delivered, memory_order_relaxed) + 1;
     atomic_store_explicit(&w->delivered, n, memory_order_relaxed);

@@ -162,6 +162,11 @@ void orr_system_free(struct orr_system *sys)
     free(sys);
 }
 
+uint64_t orr_system_host(const struct orr_system *system)
+{
+    return system->host;
+}
+
 void orr_system_set_transport(struct orr_system *system, struct orr_transport *transport)
 {
     system->transport = transport;

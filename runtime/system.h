@@ -32,6 +32,13 @@ typedef void (*orr_log_f)(void *arg,
                           const char *who,
                           const char *text);
 
+typedef void (*orr_trace_f)(void *arg,
+                            uint64_t now_ms,
+                            struct orr_addr to,
+                            struct orr_addr from,
+                            const struct orr_msg_desc *desc,
+                            const void *msg);
+
 struct orr_system_config {
     const char *host;              /* name; its orr_hash is the host id in addresses */
     uint32_t incarnation;          /* > 0, larger than at every earlier start */
@@ -44,6 +51,8 @@ struct orr_system_config {
     orr_log_f log;                 /* NULL: nowhere */
     void *log_arg;
     enum orr_log_level log_level;
+    orr_trace_f trace;            /* NULL: nowhere; sees each message just before its handler */
+    void *trace_arg;
     uint64_t message_bytes_max;    /* memory of all messages; default 1 GiB */
     uint32_t supervisor_intensity; /* restarts of root actors within 60 s before the
                                       host gives up; default 10 */
@@ -54,6 +63,9 @@ ORR_NODISCARD enum orr_err orr_system_new(const struct orr_system_config *config
                                           struct orr_system **ret_system,
                                           struct orr_error *err);
 void orr_system_free(struct orr_system *system);
+
+/* The host's id in addresses. */
+uint64_t orr_system_host(const struct orr_system *system);
 
 /* The transport is used for every address of another host; NULL (the default) makes
  * those ORR_EUNREACH. Set before start; borrowed, outlives the system's stop. */

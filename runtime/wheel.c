@@ -26,29 +26,28 @@ static void place(struct orri_wheel *wheel, struct orri_due *due)
         differs ? (63u - (unsigned)__builtin_clzll(differs)) / ORRI_WHEEL_BITS : 0;
     unsigned slot = digit(when, level);
     due->place = (uint16_t)(level * ORRI_WHEEL_SLOTS + slot);
-    struct orri_due *head = &wheel->slots[due->place];
-    due->next = head;
-    due->prev = head->prev;
-    head->prev->next = due;
-    head->prev = due;
+    struct orri_link *head = &wheel->slots[due->place];
+    due->link = (struct orri_link){head, head->prev};
+    head->prev->next = &due->link;
+    head->prev = &due->link;
     wheel->busy[level] |= UINT64_C(1) << slot;
 }
 
 void orri_wheel_insert(struct orri_wheel *wheel, struct orri_due *due, uint64_t due_ms)
 {
-    ORR_ASSERT(!due->next);
+    ORR_ASSERT(!due->link.next);
     due->due_ms = due_ms < END_MS ? due_ms : END_MS;
     place(wheel, due);
 }
 
 void orri_wheel_remove(struct orri_wheel *wheel, struct orri_due *due)
 {
-    if (!due->next)
+    if (!due->link.next)
         return;
-    due->next->prev = due->prev;
-    due->prev->next = due->next;
-    due->next = due->prev = NULL;
-    struct orri_due *head = &wheel->slots[due->place];
+    due->link.next->prev = due->link.prev;
+    due->link.prev->next = due->link.next;
+    due->link = (struct orri_link){NULL, NULL};
+    struct orri_link *head = &wheel->slots[due->place];
     if (head->next == head)
         wheel->busy[due->place / ORRI_WHEEL_SLOTS] &=
             ~(UINT64_C(1) << (due->place % ORRI_WHEEL_SLOTS));
@@ -77,13 +76,13 @@ struct orri_due *orri_wheel_take(struct orri_wheel *wheel, uint64_t now_ms)
     for (;;) {
         int at = first_slot(wheel);
         uint64_t start = at < 0 ? UINT64_MAX : slot_start_ms(wheel, (unsigned)at);
-        if (start > now_ms) {
+        if (at < 0 || start > now_ms) {
             if (wheel->now_ms < now_ms)
                 wheel->now_ms = now_ms;
             return NULL;
         }
-        struct orri_due *head = &wheel->slots[at];
-        struct orri_due *due = head->next;
+        struct orri_link *head = &wheel->slots[at];
+        struct orri_due *due = (struct orri_due *)head->next;
         if (wheel->now_ms < start)
             wheel->now_ms = start;
         if (at < ORRI_WHEEL_SLOTS && due->due_ms <= wheel->now_ms) {
@@ -91,7 +90,7 @@ struct orri_due *orri_wheel_take(struct orri_wheel *wheel, uint64_t now_ms)
             return due;
         }
         while (head->next != head) { /* the slot's entries move to lower levels */
-            due = head->next;
+            due = (struct orri_due *)head->next;
             orri_wheel_remove(wheel, due);
             place(wheel, due);
         }
@@ -103,9 +102,10 @@ uint64_t orri_wheel_next_ms(const struct orri_wheel *wheel)
     int at = first_slot(wheel);
     if (at < 0)
         return UINT64_MAX;
-    const struct orri_due *head = &wheel->slots[at];
+    const struct orri_link *head = &wheel->slots[at];
     uint64_t next = UINT64_MAX;
-    for (const struct orri_due *due = head->next; due != head; due = due->next) {
+    for (const struct orri_link *link = head->next; link != head; link = link->next) {
+        const struct orri_due *due = (const struct orri_due *)link;
         if (due->due_ms < next)
             next = due->due_ms;
         if (at < ORRI_WHEEL_SLOTS)

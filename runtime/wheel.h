@@ -13,9 +13,13 @@
 
 enum { ORRI_WHEEL_LEVELS = 7, ORRI_WHEEL_BITS = 6, ORRI_WHEEL_SLOTS = 64 };
 
+struct orri_link {
+    struct orri_link *next; /* NULL: not in the wheel */
+    struct orri_link *prev;
+};
+
 struct orri_due {
-    struct orri_due *next; /* NULL: not in the wheel */
-    struct orri_due *prev;
+    struct orri_link link; /* first */
     uint64_t due_ms;
     uint16_t place; /* level * 64 + slot */
     uint8_t kind;   /* the owner's */
@@ -24,7 +28,7 @@ struct orri_due {
 struct orri_wheel {
     uint64_t now_ms;
     uint64_t busy[ORRI_WHEEL_LEVELS]; /* bit per slot that has entries */
-    struct orri_due slots[ORRI_WHEEL_LEVELS * ORRI_WHEEL_SLOTS]; /* heads of rings */
+    struct orri_link slots[ORRI_WHEEL_LEVELS * ORRI_WHEEL_SLOTS]; /* heads of rings */
 };
 
 void orri_wheel_init(struct orri_wheel *wheel, uint64_t now_ms);

@@ -42,9 +42,9 @@ static enum orr_err ring_node_on_timer(struct orr_ctx *ctx,
     orr_timer_set(ctx, 1, EVERY_MS, 0);
     if (!self->is_waiting) {
         self->is_waiting = true;
+        self->seq++;
         count.asked++;
-        orr_ask(
-            ctx, next_addr(self), TIMEOUT_MS, ++self->seq, ping, .nonce = self->seq);
+        orr_ask(ctx, next_addr(self), TIMEOUT_MS, self->seq, ping, .nonce = self->seq);
     }
     return ORR_OK;
 }

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_kernel_remote.c - hosts connected by the loop transport: asks, relays, monitors and losses across hosts.
+ */
+#include "../../runtime/transport_loop.h"
+#include "kernel_probe.h"
+#include "orr_test.h"
+
+enum { HOSTS = 3 };
+static struct probe probes[HOSTS];
+static struct probe_clock now;
+static struct orr_system *systems[HOSTS];
+static struct orr_addr addrs[HOSTS];
+static struct orr_loop *loop;
+static const char *const names[HOSTS] = {"h0", "h1", "h2"};
+
+static void settle(void)
+{
+    for (int i = 0; i < 10000; i++) {
+        bool did = orr_loop_step(loop, NULL);
+        for (int h = 0; h < HOSTS; h++)
+            did |= systems[h] && orr_system_step(systems[h]);
+        if (!did)
+            return;
+    }
+    fail_msg("does not come to rest");
+}
+
+static void boot(int h, unsigned role)
+{
+    systems[h] = probe_system(&now, names[h]);
+    addrs[h] = probe_spawn(systems[h], &probes[h], &probe_type, "/p", ORR_TEMPORARY);
+    assert_int_equal(orr_loop_join(loop, systems[h], role), ORR_OK);
+}
+
+static void crash(int h)
+{
+    orr_loop_leave(loop, orr_system_host(systems[h]));
+    orr_system_free(systems[h]);
+    systems[h] = NULL;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(probes, 0, sizeof(probes));
+    struct orr_loop_config config = {.now_ms = NULL};
+    assert_int_equal(orr_loop_new(&config, &loop), ORR_OK);
+    for (int h = 0; h < HOSTS; h++)
+        boot(h, ORR_ROLE_HOST);
+    settle();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (int h = 0; h < HOSTS; h++)
+        orr_system_free(systems[h]);
+    orr_loop_free(loop);
+    return 0;
+}
+
+static enum orr_err asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    const struct orr_msg_ping *ping = msg;
+    if (id == ORR_MSG_ping)
+        orr_ask(ctx, probe->peer, 100, 42, ping, .nonce = ping->nonce);
+    return ORR_OK;
+}
+
+static enum orr_err replier(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    if (id == ORR_MSG_ping)
+        orr_reply(ctx, pong, .nonce = ((const struct orr_msg_ping *)msg)->nonce + 1);
+    probe->number = ctx->from_role;
+    return ORR_OK;
+}
+
+static enum orr_err relayer(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    (void)msg;
+    if (id == ORR_MSG_ping)
+        orr_relay(ctx, probe->peer);
+    return ORR_OK;
+}
+
+static enum orr_err keeper(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    (void)msg;
+    if (id == ORR_MSG_ping)
+        probe->kept = orr_defer(ctx);
+    return ORR_OK;
+}
+
+static enum orr_err watcher(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    (void)msg;
+    if (id == ORR_MSG_ping)
+        orr_monitor(ctx, probe->peer, true);
+    return ORR_OK;
+}
+
+static enum orr_err crasher(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    (void)ctx, (void)probe, (void)id, (void)msg;
+    return ORR_ECRASH;
+}
+
+static void start_at_0(probe_script_f script, struct orr_addr peer)
+{
+    probes[0].script = script;
+    probes[0].peer = peer;
+    assert_int_equal(probe_post(systems[0], addrs[0], ping, .nonce = 5), ORR_OK);
+    settle();
+}
+
+static void remote_ask_by_name_is_answered(void **state)
+{
+    (void)state;
+    probes[1].script = replier;
+    start_at_0(asker, orr_addr_named(ORR_LIT("h1"), ORR_LIT("/p")));
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].id, ORR_MSG_pong);
+    assert_int_equal(probes[0].seen[1].value, 6);
+    assert_int_equal(probes[0].seen[1].tag, 42);
+    assert_true(orr_addr_eq(probes[0].seen[1].from, addrs[1]));
+    assert_int_equal(probes[1].number, ORR_ROLE_HOST);
+}
+
+static void remote_refusal_carries_its_text(void **state)
+{
+    (void)state;
+    start_at_0(asker, orr_addr_named(ORR_LIT("h1"), ORR_LIT("/nobody")));
+    assert_int_equal(probes[0].seen[1].code, ORR_EGONE);
+    assert_string_equal(probes[0].seen[1].text, "no actor of that name on this host");
+}
+
+static void remote_deadline_travels(void **state)
+{
+    (void)state;
+    probes[1].script = keeper;
+    start_at_0(asker, addrs[1]);
+    assert_int_equal(probes[1].kept.deadline_ms, now.now_ms + 100);
+    now.now_ms += 100;
+    settle();
+    assert_int_equal(probes[0].seen[1].code, ORR_ETIMEOUT);
+    struct orr_msg_pong late = {.nonce = 1};
+    assert_int_equal(
+        orr_system_reply(systems[1], addrs[1], &probes[1].kept, orr_msg_desc_pong(), &late),
+        ORR_OK);
+    settle();
+    assert_int_equal(probes[0].n_seen, 2);
+}
+
+static void relay_over_three_hosts_answers_the_asker(void **state)
+{
+    (void)state;
+    probes[1].script = relayer;
+    probes[1].peer = addrs[2];
+    probes[2].script = replier;
+    start_at_0(asker, addrs[1]);
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].value, 6);
+    assert_int_equal(probes[0].seen[1].tag, 42);
+}
+
+static void relay_to_a_lost_host_fails_the_asker(void **state)
+{
+    (void)state;
+    probes[1].script = relayer;
+    probes[1].peer = orr_addr_named(ORR_LIT("h9"), ORR_LIT("/p"));
+    start_at_0(asker, addrs[1]);
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].code, ORR_EUNREACH);
+}
+
+static void crash_of_the_host_fails_open_asks(void **state)
+{
+    (void)state;
+    probes[1].script = keeper;
+    start_at_0(asker, addrs[1]);
+    crash(1);
+    settle();
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].code, ORR_EUNREACH);
+    assert_int_equal(probes[0].seen[1].tag, 42);
+}
+
+static void remote_monitor_is_told_of_a_crash(void **state)
+{
+    (void)state;
+    probes[1].script = crasher;
+    start_at_0(watcher, addrs[1]);
+    assert_int_equal(probe_post(systems[1], addrs[1], pong, .nonce = 0), ORR_OK);
+    settle();
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].id, ORR_MSG_down);
+    assert_int_equal(probes[0].seen[1].value, addrs[1].slot);
+    assert_int_equal(probes[0].seen[1].code, ORR_ECRASH);
+    start_at_0(watcher, addrs[1]); /* gone already */
+    assert_int_equal(probes[0].seen[3].code, ORR_EGONE);
+}
+
+static void remote_monitor_is_told_of_a_lost_host(void **state)
+{
+    (void)state;
+    start_at_0(watcher, addrs[1]);
+    crash(1);
+    settle();
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].code, ORR_EUNREACH);
+    start_at_0(watcher, orr_addr_named(ORR_LIT("h9"), ORR_LIT("/p")));
+    assert_int_equal(probes[0].seen[3].code, ORR_EUNREACH);
+}
+
+static void watcher_that_is_lost_is_forgotten(void **state)
+{
+    (void)state;
+    start_at_0(watcher, addrs[1]);
+    crash(0);
+    settle();
+    probes[1].script = crasher;
+    assert_int_equal(probe_post(systems[1], addrs[1], pong, .nonce = 0), ORR_OK);
+    settle();
+    struct orr_system_stats stats;
+    orr_system_stats(systems[1], &stats);
+    assert_int_equal(stats.dead_letters, 0); /* no `down` was sent to nowhere */
+}
+
+static void address_of_an_earlier_start_is_refused(void **state)
+{
+    (void)state;
+    struct orr_addr old = addrs[1];
+    old.incarnation = 77;
+    start_at_0(asker, old);
+    assert_int_equal(probes[0].seen[1].code, ORR_EGONE);
+}
+
+static void clients_pass_only_the_roles_gate(void **state)
+{
+    (void)state;
+    crash(2);
+    boot(2, ORR_ROLE_CLIENT);
+    probes[2].script = asker;
+    probes[2].peer = addrs[1]; /* its ping is for the fleet only */
+    assert_int_equal(probe_post(systems[2], addrs[2], ping, .nonce = 1), ORR_OK);
+    settle();
+    assert_int_equal(probes[1].n_seen, 0);
+    assert_int_equal(probes[2].seen[1].code, ORR_EPERM);
+    assert_string_equal(probes[2].seen[1].text, "probe /p: ping is not accepted from a client");
+    probes[2].peer = orr_addr_named(ORR_LIT("h1"), ORR_LIT("/system"));
+    assert_int_equal(probe_post(systems[2], addrs[2], ping, .nonce = 7), ORR_OK);
+    settle();
+    assert_int_equal(probes[2].seen[3].value, 7);
+}
+
+static void garbage_is_an_error_and_changes_nothing(void **state)
+{
+    (void)state;
+    uint8_t junk[64];
+    for (unsigned seed = 0; seed < 2000; seed++) {
+        for (size_t i = 0; i < sizeof(junk); i++)
+            junk[i] = (uint8_t)((seed * 2654435761u + i * 40503u) >> (i % 13));
+        (void)orr_system_receive(systems[1], 5, ORR_ROLE_HOST, junk, seed % sizeof(junk));
+    }
+    assert_int_equal(orr_system_receive(systems[1], 5, ORR_ROLE_HOST, junk, 0), ORR_EPROTO);
+    settle();
+    assert_int_equal(probes[1].n_seen, 0);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(remote_ask_by_name_is_answered),
+        T(remote_refusal_carries_its_text),
+        T(remote_deadline_travels),
+        T(relay_over_three_hosts_answers_the_asker),
+        T(relay_to_a_lost_host_fails_the_asker),
+        T(crash_of_the_host_fails_open_asks),
+        T(remote_monitor_is_told_of_a_crash),
+        T(remote_monitor_is_told_of_a_lost_host),
+        T(watcher_that_is_lost_is_forgotten),
+        T(address_of_an_earlier_start_is_refused),
+        T(clients_pass_only_the_roles_gate),
+        T(garbage_is_an_error_and_changes_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
