@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_device_port.c - the device port in a stepped kernel, between a watch over a scripted device and a node actor that
+ * test_device_port.c - the device port in a kernel, between a watch over a scripted device and a node actor that
  * writes down what it is told.
  */
-#include <unistd.h>
+#include <pthread.h>
+#include <time.h>
 
 #include "orr_test.h"
 
@@ -45,10 +46,12 @@ struct node {
 };
 
 static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
     uint32_t n_found, n_health;
     bool is_healthy;
     char uuid[48], trouble[32], env[8];
-} told;
+} told = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 ORR_HANDLER(node, devices_found)
 ORR_HANDLER(node, device_health)
@@ -58,10 +61,13 @@ static enum orr_err node_on_devices_found(struct orr_ctx *ctx,
                                           const struct orr_msg_devices_found *msg)
 {
     (void)ctx, (void)self;
+    pthread_mutex_lock(&told.lock);
     told.n_found += msg->devices.n;
     orr_str_copy(told.uuid, sizeof told.uuid, msg->devices.at[0].uuid);
     orr_str_copy(told.env, sizeof told.env, msg->rank_env.at[0].value);
     told.is_healthy = msg->devices.at[0].is_healthy;
+    pthread_cond_signal(&told.changed);
+    pthread_mutex_unlock(&told.lock);
     return ORR_OK;
 }
 
@@ -70,9 +76,12 @@ static enum orr_err node_on_device_health(struct orr_ctx *ctx,
                                           const struct orr_msg_device_health *msg)
 {
     (void)ctx, (void)self;
+    pthread_mutex_lock(&told.lock);
     told.n_health++;
     told.is_healthy = msg->device.is_healthy;
     orr_str_copy(told.trouble, sizeof told.trouble, msg->device.trouble);
+    pthread_cond_signal(&told.changed);
+    pthread_mutex_unlock(&told.lock);
     return ORR_OK;
 }
 
@@ -87,14 +96,16 @@ static const struct orr_actor_type node_type = {
     .n_handlers = ORR_ARRAY_SIZE(node_handlers),
 };
 
-/* Step until *count is one; what it waits for comes from the watch's thread. */
-static void step_until_one(struct orr_system *kernel, const uint32_t *count)
+/* Returns with the lock held. */
+static void wait_until_one(const uint32_t *count)
 {
-    for (int i = 0; i < 20000 && *count == 0; i++) {
-        while (orr_system_step(kernel))
-            ;
-        usleep(1000);
-    }
+    struct timespec until;
+    int rc = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    pthread_mutex_lock(&told.lock);
+    while (*count == 0 && rc == 0)
+        rc = pthread_cond_timedwait(&told.changed, &told.lock, &until);
     assert_int_equal(*count, 1);
 }
 
@@ -109,7 +120,9 @@ static void node_is_told_devices_and_their_health(void **state)
     is_well = true;
     assert_int_equal(
         orr_system_new(
-            &(struct orr_system_config){.host = "n1", .incarnation = 1}, &kernel, &err),
+            &(struct orr_system_config){.host = "n1", .incarnation = 1, .workers = 1},
+            &kernel,
+            &err),
         ORR_OK);
     assert_int_equal(orr_device_watch_new(&device, 5, &watch, &err), ORR_OK);
     struct orr_device_port_args args = {
@@ -123,18 +136,19 @@ static void node_is_told_devices_and_their_health(void **state)
         .type = &orr_device_port_type, .args = &args, .path = "/edge/device"};
     assert_int_equal(orr_system_spawn(kernel, &port, &addr), ORR_OK);
     assert_int_equal(orr_system_start(kernel, &err), ORR_OK);
-    while (orr_system_step(kernel)) /* the node comes later: the watch tries again */
-        ;
+    /* the node comes later: the watch tries again */
     assert_int_equal(orr_system_spawn(kernel, &node, &addr), ORR_OK);
 
-    step_until_one(kernel, &told.n_found);
+    wait_until_one(&told.n_found);
     assert_string_equal(told.uuid, "GPU-1");
     assert_string_equal(told.env, "b");
     assert_true(told.is_healthy);
+    pthread_mutex_unlock(&told.lock);
     is_well = false;
-    step_until_one(kernel, &told.n_health);
+    wait_until_one(&told.n_health);
     assert_false(told.is_healthy);
     assert_string_equal(told.trouble, "hot");
+    pthread_mutex_unlock(&told.lock);
 
     orr_system_stop(kernel);
     orr_system_free(kernel);

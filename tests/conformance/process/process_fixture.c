@@ -93,6 +93,7 @@ void fixture_attach(struct fixture *f)
 void fixture_open(struct fixture *f)
 {
     f->config.state_dir = f->dir;
+    f->n_found = 0;
     if (orr_process_linux_open(&f->config, &f->process, &f->err) != ORR_OK)
         fail_msg("%s", f->err.text);
     fixture_attach(f);
@@ -206,6 +207,22 @@ struct told fixture_wait_id(struct fixture *f, struct orr_process_id id, uint32_
 struct told fixture_wait(struct fixture *f, const char *job, uint32_t state)
 {
     return fixture_wait_id(f, (struct orr_process_id){orr_str(job), 1, 0}, state);
+}
+
+uint32_t fixture_found(struct fixture *f, struct told all[FIXTURE_RANKS_MAX])
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += WAIT_S;
+    pthread_mutex_lock(&f->lock);
+    int rc = 0;
+    while (f->n_found == 0 && rc == 0)
+        rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+    uint32_t n = f->n_told;
+    memcpy(all, f->told, n * sizeof *all);
+    pthread_mutex_unlock(&f->lock);
+    assert_int_equal(rc, 0);
+    return n;
 }
 
 const char *fixture_log(struct fixture *f, const char *job, uint32_t stream)

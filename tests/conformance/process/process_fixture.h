@@ -59,6 +59,9 @@ struct told fixture_wait(struct fixture *f, const char *job, uint32_t state);
 struct told
 fixture_wait_id(struct fixture *f, struct orr_process_id id, uint32_t state);
 
+/* All that was told so far, after `found` was; how many. */
+uint32_t fixture_found(struct fixture *f, struct told all[FIXTURE_RANKS_MAX]);
+
 /* The log of rank 0, generation 1. */
 const char *fixture_log(struct fixture *f, const char *job, uint32_t stream);
 /* Wait until the log has that text. */

@@ -127,35 +127,28 @@ static void ranks_outlive_a_killed_host_and_are_adopted(void **state)
     unlink(go);
 }
 
-/* Kill the host while its launches are on their way: each of them either runs, or
- * ended, or is told to be lost and is never started any more. */
+/* Kill the host while its launches are on their way: each of them either runs, or is told to be
+ * lost and is never started any more. */
 static void launches_of_a_killed_host_happen_wholly_or_not_at_all(void **state)
 {
     struct fixture *f = *state;
+    static const char *const sleeps[] = {
+        "sleep 1000", "sleep 1000", "sleep 1000", "sleep 1000", "sleep 1000", NULL};
+    static struct told found[FIXTURE_RANKS_MAX];
     fixture_close(f);
-    struct host host = start_host(f->dir,
-                                  (const char *const[]){"sleep 1000",
-                                                        "sleep 1000",
-                                                        "sleep 1000",
-                                                        "sleep 1000",
-                                                        "sleep 1000",
-                                                        "sleep 1000",
-                                                        NULL});
-    kill_host(host);
+    kill_host(start_host(f->dir, sleeps));
     fixture_open(f);
-    for (int i = 0; i < 20000 && f->n_found == 0; i++)
-        usleep(1000);
-    uint32_t n = f->n_told;
+    uint32_t n = fixture_found(f, found);
     for (uint32_t i = 0; i < n; i++) {
-        struct orr_process_id id = {orr_str(f->told[i].job), 1, 0};
-        if (f->told[i].state == ORR_RANK_STARTING) /* its keeper had begun */
-            fixture_wait_id(f, id, ORR_RANK_RUNNING);
-        if (f->told[i].state != ORR_RANK_RUNNING) {
-            assert_int_equal(f->told[i].state, ORR_RANK_LOST);
-            assert_false(is_started(f->dir, f->told[i].job));
-        }
+        struct orr_process_id id = {orr_str(found[i].job), 1, 0};
+        if (found[i].state == ORR_RANK_STARTING) /* its keeper had begun */
+            found[i] = fixture_wait_id(f, id, ORR_RANK_RUNNING);
+        if (found[i].state == ORR_RANK_RUNNING)
+            continue;
+        assert_int_equal(found[i].state, ORR_RANK_LOST);
+        assert_false(is_started(f->dir, found[i].job));
     }
-    assert_int_equal(f->n_told, n);
+    assert_int_equal(fixture_found(f, found), n);
 }
 
 static void second_host_on_a_state_directory_is_refused(void **state)
@@ -263,7 +256,7 @@ static void launch_that_was_given_up_never_happens(void **state)
     assert_int_equal(fixture_sh(f, "r1-next", "exit 0"), ORR_OK);
     fixture_wait(f, "r1-next", ORR_RANK_EXITED);
     assert_int_not_equal(access(mark, F_OK), 0);
-    assert_int_equal(f->told[0].state, ORR_RANK_FAILED);
+    fixture_wait(f, "r1-late", ORR_RANK_FAILED);
 }
 
 /* ---- torn and foreign files
