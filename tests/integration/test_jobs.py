@@ -21,7 +21,7 @@ def show_names_the_culprit_its_exit_and_its_last_words():
         check(detail["culprit"] == 2 and detail["row"]["exit_code"] == 3, json.dumps(detail))
         check("the bearing is broken" in detail["stderr_tail"], json.dumps(detail))
         check("exit code 3" in f.cli("show", job).out, "show says how it ended")
-        check(f.cli("wait", job).code == 1, "wait: exit 1 for a failed job")
+        check(f.cli("wait", job).code == 3, "wait: the exit code of the failed job")
         check(not f.ranks("n1") and not f.ranks("n2"), "the other ranks were stopped")
 
 
