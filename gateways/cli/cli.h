@@ -163,6 +163,9 @@ ORR_NODISCARD enum orr_err orri_logs_poll(struct orri_cli *cli,
                                           size_t *ret_bytes,
                                           struct orr_error *err);
 
+/* Every rank has ended and all that it wrote was read. */
+bool orri_logs_are_final(const struct orri_log *logs, size_t n);
+
 /* ---- cli_print.c ---- */
 enum { TABLE_COLUMNS_MAX = 12, TABLE_ROWS_MAX = 1024 };
 struct orri_table {

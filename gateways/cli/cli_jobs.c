@@ -245,23 +245,23 @@ int orri_verb_show(struct orri_cli *cli)
 {
     struct orr_error err;
     struct orr_answer answer;
-    struct orr_msg_job_spec *spec;
+    struct orr_msg_job_spec *spec = NULL;
     struct orr_msg_job_show msg = {.job = orr_str(cli->args[0])};
     enum orr_err rc = orri_cli_locate(cli, &err);
     if (rc == ORR_OK)
         rc = orri_cli_ask(
             cli, NULL, orr_msg_desc_job_show(), &msg, ASK_MS, &answer, &err);
-    if (rc == ORR_OK) {
-        const struct orr_msg_job_detail *d = answer.msg;
+    const struct orr_msg_job_detail *d = rc == ORR_OK ? answer.msg : NULL;
+    if (rc == ORR_OK)
         rc = decode_spec(d->spec, &spec, &err);
-        if (rc == ORR_OK && cli->format == FORMAT_TABLE)
-            show_detail(d, spec);
-        if (rc == ORR_OK && cli->format != FORMAT_TABLE)
-            print_detail_json(d, spec);
-        if (rc == ORR_OK)
-            free(spec);
-    }
-    return rc == ORR_OK ? EXIT_OK : orri_cli_fail(cli, &err);
+    if (rc != ORR_OK)
+        return orri_cli_fail(cli, &err);
+    if (cli->format == FORMAT_TABLE)
+        show_detail(d, spec);
+    else
+        print_detail_json(d, spec);
+    free(spec);
+    return EXIT_OK;
 }
 
 /* ---- cancel ---- */
@@ -289,17 +289,21 @@ int orri_verb_cancel(struct orri_cli *cli)
 
 /* ---- wait ---- */
 
-static void report_end(const struct orri_cli *cli, const struct orr_msg_job_detail *d)
+static void report_end(const struct orri_cli *cli,
+                       const struct orr_msg_job_detail *d,
+                       size_t *io_count)
 {
     if (cli->format == FORMAT_TABLE) {
-        printf("%s %s", d->row.job.ptr, orr_job_phase_name(d->row.phase));
-        if (d->row.phase != ORR_JOB_DONE)
-            printf(": %s", d->row.reason.ptr);
-        printf("\n");
+        bool is_done = d->row.phase == ORR_JOB_DONE;
+        printf("%s %s%s%s\n",
+               d->row.job.ptr,
+               orr_job_phase_name(d->row.phase),
+               is_done ? "" : ": ",
+               is_done ? "" : d->row.reason.ptr);
     } else {
         const struct orr_field_desc *row = &orr_msg_desc_job_detail()->body.fields[0];
         char *json = orri_json(row->record(), &d->row);
-        printf("%s\n", json ? json : "null");
+        orri_json_item(cli->format, io_count, json);
         free(json);
     }
     fflush(stdout);
@@ -328,6 +332,7 @@ int orri_verb_wait(struct orri_cli *cli)
 {
     struct orr_error err;
     uint64_t timeout_ms;
+    size_t count = 0;
     int code = EXIT_OK;
     if (orri_cli_duration(cli, 0, &timeout_ms, &err) != ORR_OK ||
         orri_cli_locate(cli, &err) != ORR_OK)
@@ -338,12 +343,13 @@ int orri_verb_wait(struct orri_cli *cli)
         orri_watch_start(cli, cli->args[i]);
         if (wait_one(cli, end_ms, &err) == ORR_OK) {
             one = orri_exit_of_job(cli->watch.detail);
-            report_end(cli, cli->watch.detail);
+            report_end(cli, cli->watch.detail, &count);
         } else {
             one = orri_cli_fail(cli, &err);
         }
         orri_watch_stop(cli);
         code = code == EXIT_OK ? one : code;
     }
+    orri_json_end(cli->format, count);
     return code;
 }

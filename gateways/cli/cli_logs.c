@@ -87,11 +87,22 @@ enum orr_err orri_logs_poll(struct orri_cli *cli,
             first = rc;
             *err = detail;
         }
-        if (rc == ORR_EUNREACH || rc == ORR_ETIMEOUT) /* the next would wait as long */
+        /* The next would fare no better, and wait as long. */
+        if (rc == ORR_EUNREACH || rc == ORR_ETIMEOUT || rc == ORR_ESTATE ||
+            rc == ORR_EBUSY)
             break;
     }
     fflush(stdout);
     return first;
+}
+
+bool orri_logs_are_final(const struct orri_log *logs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!logs[i].is_final)
+            return false;
+    }
+    return true;
 }
 
 struct logs {
@@ -150,15 +161,6 @@ choose_ranks(const struct orri_cli *cli, struct logs *logs, struct orr_error *er
     return ORR_OK;
 }
 
-static bool all_final(const struct logs *logs)
-{
-    for (size_t i = 0; i < logs->n; i++) {
-        if (!logs->at[i].is_final)
-            return false;
-    }
-    return true;
-}
-
 /* While the job lives its output may not be there yet, or its node be away for a
  * moment. */
 static bool is_passing(enum orr_err rc)
@@ -203,7 +205,8 @@ read_to_end(struct orri_cli *cli, struct logs *logs, struct orr_error *err)
 {
     size_t bytes = 1;
     enum orr_err rc = ORR_OK;
-    while (rc == ORR_OK && bytes && !all_final(logs) && !orri_cli_interrupts())
+    while (rc == ORR_OK && bytes && !orri_logs_are_final(logs->at, logs->n) &&
+           !orri_cli_interrupts())
         rc =
             orri_logs_poll(cli, logs->job, logs->at, logs->n, logs->n > 1, &bytes, err);
     if (rc != ORR_OK && rc != ORR_EUNREACH && rc != ORR_ETIMEOUT &&

@@ -259,7 +259,8 @@ static void drain(struct orri_cli *cli, struct run *run)
     struct orr_error ignored;
     uint64_t end_ms = orri_cli_now_ms() + DRAIN_MS;
     size_t bytes = 1;
-    while (bytes && orri_cli_now_ms() < end_ms) {
+    while (bytes && !orri_logs_are_final(run->logs, run->n_logs) &&
+           orri_cli_now_ms() < end_ms) {
         if (orri_logs_poll(cli,
                            run->job,
                            run->logs,
