@@ -47,23 +47,25 @@ say "a fleet of seven hosts: region r1, clusters c1 c2, nodes n1..n4 with two em
 "$orrery" dev up --state "$ORRERY_STATE" --clusters 2 --nodes 2 --gpus 2
 "$orrery" tree
 
-"$orrery" events -f | sed 's/^/event  /' &
-followers="$!"
+mkfifo "$dir/events"
+sed -u 's/^/event  /' <"$dir/events" &
+"$orrery" events -f >"$dir/events" &
+followers="$!" # sed ends with it
 
 say "the main job: eight ranks, data parallel, on the four devices of one cluster"
-spec digits "${DEMO_STEPS:-400}" 20 "" >"$dir/first.yaml"
+spec digits "${DEMO_STEPS:-2000}" 100 "" >"$dir/first.yaml"
 first=$("$orrery" submit "$dir/first.yaml" -o json | field job)
 until cluster=$("$orrery" show "$first" -o json | field cluster) && [ -n "$cluster" ]; do sleep 0.1; done
 
 say "a second job that wants the same cluster, and must wait"
 others=c1; [ "$cluster" = c1 ] && others=c2
-spec patient "$((${DEMO_STEPS:-400} / 4))" 20 "placement: {exclude: [$others]}" >"$dir/second.yaml"
+spec patient "$((${DEMO_STEPS:-2000} / 10))" 50 "placement: {exclude: [$others]}" >"$dir/second.yaml"
 second=$("$orrery" submit "$dir/second.yaml" -o json | field job)
 "$orrery" ps
 
-"$orrery" logs -f "$first" | sed 's/^/digits /'
+"$orrery" logs -f "$first" | sed -u 's/^/digits /'
 "$orrery" wait "$first"
-"$orrery" logs -f "$second" | sed 's/^/second /'
+"$orrery" logs -f "$second" | sed -u 's/^/second /'
 "$orrery" wait "$second"
 
 say "what became of them"
