@@ -173,6 +173,15 @@ cluster_on_cluster_registered(struct orr_ctx *ctx,
     self->is_registering = false;
     self->is_registered = true;
     orr_log(ctx, ORR_LOG_INFO, "registered with %s", self->args.region);
+    for (uint32_t i = 0; i < msg->jobs.n; i++) {
+        const struct orr_rec_job_claim *claim = &msg->jobs.at[i];
+        struct cluster_job *job =
+            claim->phase == ORR_JOB_PLACING
+                ? NULL
+                : cluster_job_get(self, claim->job, claim->generation);
+        if (job && job->state != CLUSTER_JOB_LIVE)
+            cluster_job_await(self, job, true);
+    }
     for (struct cluster_job *job = NULL;
          (job = orr_pool_next(&self->jobs, job)) != NULL;) {
         if (job->state == CLUSTER_JOB_LIVE && job->is_claimed && !is_in(msg, job))
@@ -297,7 +306,7 @@ static enum orr_err cluster_on_failed(struct orr_ctx *ctx,
         struct cluster_job *job = orr_pool_at(&self->jobs, (uint32_t)ctx->tag);
         if (job && (job->seq & 0xffffff) == seq && job->state == CLUSTER_JOB_ORPHAN &&
             (msg->code == ORR_ESTALE || msg->code == ORR_ENOENT))
-            job->state = CLUSTER_JOB_DOOMED;
+            cluster_job_doom(self, job);
         break;
     }
     default:

@@ -45,8 +45,16 @@ cluster_job_get(struct cluster *self, struct orr_str id, uint64_t generation)
     return job;
 }
 
+void cluster_job_await(struct cluster *self, struct cluster_job *job, bool is_awaited)
+{
+    if (job->is_awaited != is_awaited)
+        self->n_awaited = is_awaited ? self->n_awaited + 1 : self->n_awaited - 1;
+    job->is_awaited = is_awaited;
+}
+
 void cluster_job_drop(struct cluster *self, struct cluster_job *job)
 {
+    cluster_job_await(self, job, false);
     while (job->first_hold != ORR_NONE)
         cluster_hold_drop(self, orr_pool_at(&self->holds, job->first_hold));
     orr_map_remove(&self->jobs_by_key, job);
@@ -293,6 +301,7 @@ static enum orr_err spawn_job(struct orr_ctx *ctx,
                           self->args.cluster,
                           orr_err_text(err));
     job->state = CLUSTER_JOB_LIVE;
+    cluster_job_await(self, job, false);
     orr_monitor(ctx, job->addr, true);
     orr_send(ctx,
              job->addr,
@@ -312,6 +321,11 @@ enum orr_err cluster_job_assign(struct orr_ctx *ctx,
     struct cluster_job *job = cluster_job_find(self, msg->job, msg->generation);
     if (job && job->state == CLUSTER_JOB_LIVE)
         return ORR_OK;
+    if (!msg->is_recovery && (!self->is_registered || self->n_awaited > 0))
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "cluster %s has restarted and still finds out what runs here",
+                          self->args.cluster);
     if (job && !msg->is_recovery)
         return orr_refuse(ctx, ORR_ESTALE, "job %s has ranks here already", job->key);
     enum orr_err err = orr_msg_decode(orr_msg_desc_job_spec(),
@@ -383,6 +397,14 @@ void cluster_forgotten(struct orr_ctx *ctx,
     if (job->first_hold == ORR_NONE)
         cluster_job_drop(self, job);
     cluster_changed(ctx, self);
+}
+
+void cluster_job_doom(struct cluster *self, struct cluster_job *job)
+{
+    job->state = CLUSTER_JOB_DOOMED;
+    cluster_job_await(self, job, false);
+    if (job->first_hold == ORR_NONE)
+        cluster_job_drop(self, job);
 }
 
 static void

@@ -114,7 +114,7 @@ static enum orr_err take_rows(struct orr_ctx *ctx,
         if (hold->node != index || hold->is_present || job->state == CLUSTER_JOB_LIVE)
             continue;
         cluster_hold_drop(self, hold);
-        if (job->first_hold == ORR_NONE)
+        if (job->first_hold == ORR_NONE && !job->is_awaited)
             cluster_job_drop(self, job);
     }
     return ORR_OK;
@@ -132,26 +132,18 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
                           self->args.cluster,
                           self->nodes.cap);
     bool is_same_host = node->addr.host == ctx->from.host;
-    if (is_same_host && ctx->from.incarnation < node->incarnation)
+    if (is_same_host && ctx->from.incarnation < node->addr.incarnation)
         return orr_refuse(ctx, ORR_ESTALE, "node %s has restarted since", node->name);
     if (!is_same_host && !orr_addr_is_none(node->addr) && node->state == ORR_NODE_UP)
         return orr_refuse(ctx,
                           ORR_EEXIST,
                           "another host is node %s already; give this one its own name",
                           node->name);
-    char path[3 * ORR_NAME_MAX + 4];
-    snprintf(path,
-             sizeof(path),
-             "/%s/%s/%s",
-             self->args.region,
-             self->args.cluster,
-             node->name);
     enum orr_err err = take_rows(ctx, self, node, msg);
     if (err != ORR_OK)
         return err;
     node->addr =
-        (struct orr_addr){.host = ctx->from.host, .slot = orr_hash(orr_str(path))};
-    node->incarnation = ctx->from.incarnation;
+        ctx->from; /* this life of it: what was sent to an earlier one is void */
     node->seen_ms = orr_now_ms(ctx);
     node->ranks = msg->ranks.n;
     set_devices(node, msg);
@@ -168,9 +160,8 @@ enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
                                     const struct orr_msg_node_heartbeat *msg)
 {
     struct cluster_node *node = cluster_node_find(self, msg->node);
-    bool is_known = node && node->addr.host == ctx->from.host &&
-                    node->incarnation == ctx->from.incarnation &&
-                    node->state != ORR_NODE_LOST;
+    bool is_known =
+        node && orr_addr_eq(node->addr, ctx->from) && node->state != ORR_NODE_LOST;
     if (!is_known)
         return orr_refuse(
             ctx, ORR_ESTALE, "node %.*s is not registered", ORR_STR_ARGS(msg->node));

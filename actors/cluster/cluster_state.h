@@ -31,9 +31,8 @@ struct cluster_device {
 
 struct cluster_node {
     char name[ORR_NAME_MAX];
-    struct orr_addr addr; /* named; none: only heard of in a recovery */
-    uint32_t incarnation;
-    uint32_t state; /* enum orr_node_state */
+    struct orr_addr addr; /* none: only heard of in a recovery */
+    uint32_t state;       /* enum orr_node_state */
     uint64_t seen_ms;
     uint64_t used; /* devices in holds */
     uint32_t slots;
@@ -54,6 +53,7 @@ struct cluster_job {
     uint64_t generation;
     enum cluster_job_state state;
     bool is_claimed;      /* in the last cluster_register */
+    bool is_awaited;      /* the region is about to hand it over again */
     struct orr_addr addr; /* of the actor, while LIVE */
     uint32_t first_hold;
     uint32_t seq; /* of the last claim_check */
@@ -76,6 +76,7 @@ struct cluster {
     bool is_registered;
     bool is_registering;
     bool is_summary_due;
+    uint32_t n_awaited; /* nothing new is placed before they are here */
     uint32_t next_seq;
     struct orr_pool nodes;
     struct orr_map nodes_by_name;
@@ -114,6 +115,8 @@ cluster_job_find(const struct cluster *self, struct orr_str job, uint64_t genera
 /* Find or make, as an orphan; NULL when the table is full. */
 struct cluster_job *
 cluster_job_get(struct cluster *self, struct orr_str job, uint64_t generation);
+/* The region has, or has not, a placement of it here that this life does not know yet. */
+void cluster_job_await(struct cluster *self, struct cluster_job *job, bool is_awaited);
 void cluster_job_drop(struct cluster *self, struct cluster_job *job);
 /* Find or make; NULL when the table is full. */
 struct cluster_hold *cluster_hold_get(struct cluster *self,
@@ -125,6 +128,7 @@ void cluster_hold_drop(struct cluster *self, struct cluster_hold *hold);
 enum orr_err cluster_job_assign(struct orr_ctx *ctx,
                                 struct cluster *self,
                                 const struct orr_msg_job_assign *msg);
+void cluster_job_doom(struct cluster *self, struct cluster_job *job);
 void cluster_orphans_check(struct orr_ctx *ctx, struct cluster *self);
 void cluster_job_gone(struct orr_ctx *ctx,
                       struct cluster *self,

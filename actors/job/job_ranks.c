@@ -149,9 +149,12 @@ void job_ranks_heard(struct job *self,
     node->is_checked = true;
     if (node->launch != JOB_LAUNCH_DONE && !node->is_stop_acked)
         return;
-    for (uint32_t i = 0; i < self->args.world; i++)
-        if (job_rank_at(self, i)->node == index && seen[i].rank == ORR_NONE)
-            job_rank_apply(self, i, &(struct orr_rec_rank_row){.state = ORR_RANK_LOST});
+    for (uint32_t i = 0; i < self->args.world; i++) {
+        if (job_rank_at(self, i)->node != index || seen[i].rank != ORR_NONE)
+            continue;
+        node->has_absent = true;
+        job_rank_apply(self, i, &(struct orr_rec_rank_row){.state = ORR_RANK_LOST});
+    }
 }
 
 /* ---- judgement ---- */

@@ -45,6 +45,7 @@ struct job_node {
     bool is_checked; /* answered since the first failure was seen, or since the recovery
                         began */
     bool is_stop_acked;
+    bool has_absent; /* a rank was not listed: a launch may still be on its way */
     bool is_forgotten;
 };
 
@@ -112,8 +113,9 @@ static inline struct job_rank *job_rank_at(const struct job *self, uint32_t rank
 }
 static inline bool job_node_is_gone(const struct job_node *node)
 {
-    return node->launch == JOB_LAUNCH_NONE || node->state == ORR_NODE_LOST ||
-           node->n_open == 0;
+    if (node->launch == JOB_LAUNCH_NONE || node->state == ORR_NODE_LOST)
+        return true;
+    return node->n_open == 0 && (!node->has_absent || node->is_stop_acked);
 }
 
 /* job_ranks.c: what is known of the ranks, and what follows from it. */
