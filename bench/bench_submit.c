@@ -9,6 +9,7 @@
 #include "orrery/client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -180,8 +181,12 @@ static void one_round(struct fleet *f, double *ret_submit_s, double *ret_done_s)
 
 static pid_t spawn(char *const args[])
 {
+    posix_spawn_file_actions_t quiet;
     pid_t pid;
-    int why = posix_spawnp(&pid, args[0], NULL, NULL, args, environ);
+    posix_spawn_file_actions_init(&quiet);
+    posix_spawn_file_actions_addopen(&quiet, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    int why = posix_spawnp(&pid, args[0], &quiet, NULL, args, environ);
+    posix_spawn_file_actions_destroy(&quiet);
     if (why)
         die(args[0], strerror(why));
     return pid;
