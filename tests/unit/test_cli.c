@@ -9,6 +9,7 @@
 
 #include "cli.h"
 #include "cli_main.h"
+#include "orrery/yaml.h"
 #include "test_cli_region.h"
 
 /* ---- running a verb ---- */
@@ -423,6 +424,34 @@ static void age_and_bytes_read_well(void **state)
     assert_string_equal(orri_bytes(UINT64_C(80) << 30, b, sizeof b), "80GiB");
 }
 
+/* The page names every verb and every option, so that none is added without it. */
+static void documentation_names_every_verb_and_option(void **state)
+{
+    static const char *const options[] = {
+#define X(id, name, letter, value, help) "--" name,
+        ORRI_OPTIONS(X)
+#undef X
+    };
+    char path[4096], *page, verb[32];
+    size_t len;
+    struct orr_error err;
+    const char *root = getenv("ORR_SOURCE_DIR");
+    (void)state;
+    assert_non_null(root);
+    snprintf(path, sizeof path, "%s/docs/cli.md", root);
+    assert_int_equal(orr_yaml_load(path, &page, &len, &err), ORR_OK);
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(options); i++)
+        expect(page, options[i]);
+    assert_int_equal(orrery("help"), EXIT_OK);
+    for (const char *at = out; (at = strstr(at, "\n  ")); at++) {
+        if (sscanf(at, "\n  %30[a-z]", verb + 1) != 1)
+            continue;
+        verb[0] = '`';
+        expect(page, verb);
+    }
+    free(page);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -449,6 +478,7 @@ int main(void)
         TEST(events_that_are_gone_are_reported),
         TEST(events_replay_starts_at_the_oldest_kept),
         TEST(age_and_bytes_read_well),
+        TEST(documentation_names_every_verb_and_option),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -222,6 +222,26 @@ static void spec_documentation_matches_the_table(void **state)
     free(page);
 }
 
+static void spec_examples_are_accepted(void **state)
+{
+    static const char *const files[] = {"examples/digits/job.yaml",
+                                        "examples/digits/long.yaml"};
+    const char *root = getenv("ORR_SOURCE_DIR");
+    (void)state;
+    assert_non_null(root);
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(files); i++) {
+        struct orr_job_spec spec;
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", root, files[i]);
+        if (orr_job_spec_load(path, &spec, &error) != ORR_OK)
+            fail_msg("%s", error.text);
+        if (orr_job_spec_finish(&spec, root, &error) != ORR_OK)
+            fail_msg("%s", error.text);
+        assert_int_equal(spec.msg.world, 8);
+        orr_job_spec_free(&spec);
+    }
+}
+
 static void explain_finds_fields_sections_and_slips(void **state)
 {
     char *text;
@@ -251,6 +271,7 @@ int main(void)
         cmocka_unit_test(spec_too_large_is_refused),
         cmocka_unit_test(spec_of_the_command_line_survives_the_wire),
         cmocka_unit_test(spec_documentation_matches_the_table),
+        cmocka_unit_test(spec_examples_are_accepted),
         cmocka_unit_test(explain_finds_fields_sections_and_slips),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
