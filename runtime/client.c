@@ -268,7 +268,7 @@ static enum orr_err open_socket(struct orr_client *c, struct orr_error *err)
                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
     c->context = zmq_ctx_new();
     c->socket = c->context ? zmq_socket(c->context, ZMQ_DEALER) : NULL;
-    if (c->socket && orri_zmq_options(c->socket, ORRI_HEARTBEAT_MS) == ORR_OK &&
+    if (c->socket && orri_zmq_options(c->socket) == ORR_OK &&
         zmq_setsockopt(c->socket, ZMQ_RECONNECT_IVL, &never, sizeof(never)) == 0 &&
         zmq_setsockopt(c->socket, ZMQ_SNDHWM, &frames_max, sizeof(frames_max)) == 0 &&
         zmq_setsockopt(c->socket, ZMQ_RCVHWM, &frames_max, sizeof(frames_max)) == 0)

@@ -18,10 +18,10 @@
 enum {
     LINKS_MAX = 4096,
     QUEUE_BYTES_MAX = 16 << 20,
+    HEARTBEAT_MS = 500,
     STOP_LINGER_MS = 250,
     ROUNDS_PER_POLL = 64,
     BLOCKED_RETRY_MS = 1,
-    IDLE_MS = 1000,
     LOG_LINES_PER_S = 20,
     POLL_MAX = 3 + 2 * ORR_ZMQ_DIALS_MAX,
 };
@@ -118,22 +118,20 @@ static void flush_all(struct orr_zmq *z, struct orri_link *ready)
         next = ready->next_ready; /* a sender may put it back on the list at once */
         orri_link_flush(z, ready);
     }
-    if (z->n_blocked > 0)
-        orri_links_retry(z);
 }
 
-static int poll_timeout(const struct orr_zmq *z, size_t n_dials, uint64_t now_ms)
+static int poll_timeout(const struct orr_zmq *z, size_t n_dials)
 {
-    uint64_t due = now_ms + IDLE_MS;
+    uint64_t due = z->beat_ms;
     if (z->n_blocked > 0)
-        due = now_ms + BLOCKED_RETRY_MS;
+        due = z->now_ms + BLOCKED_RETRY_MS;
     if (z->is_probing && z->probe_ms < due)
         due = z->probe_ms;
     for (size_t i = 0; i < n_dials; i++) {
         if (z->dials[i].state != ORRI_DIAL_UP && z->dials[i].due_ms < due)
             due = z->dials[i].due_ms;
     }
-    return due > now_ms ? (int)(due - now_ms) : 0;
+    return due > z->now_ms ? (int)(due - z->now_ms) : 0;
 }
 
 /* Take one message: a frame is its only part.  What has more parts is handed on as an empty one, which no frame is.
@@ -259,22 +257,29 @@ static void wait_ports(struct orr_zmq *z, size_t n_dials, int timeout_ms)
 static void *run(void *arg)
 {
     struct orr_zmq *z = arg;
+    bool has_waited = false;
     for (unsigned round = 1;; round++) {
         size_t n_dials;
         bool is_stopping;
-        struct orri_link *ready = take_ready(z, &n_dials, &is_stopping);
-        flush_all(z, ready);
+        flush_all(z, take_ready(z, &n_dials, &is_stopping));
+        if (z->n_blocked > 0 && has_waited) /* there may be room now */
+            orri_links_retry(z);
         if (is_stopping)
             return NULL;
-        uint64_t now_ms = orri_zmq_now_ms();
+        z->now_ms = orri_zmq_now_ms();
         for (size_t i = 0; i < n_dials; i++)
-            orri_dial_step(z, &z->dials[i], now_ms);
-        orri_links_probe(z, now_ms);
+            orri_dial_step(z, &z->dials[i]);
+        orri_links_probe(z);
         bool is_busy = read_ports(z, n_dials);
+        if (!is_busy) /* what came was heard */
+            orri_links_beat(z);
+        has_waited = true;
         if (!is_busy && fall_asleep(z))
-            wait_ports(z, n_dials, poll_timeout(z, n_dials, now_ms));
+            wait_ports(z, n_dials, poll_timeout(z, n_dials));
         else if (round % ROUNDS_PER_POLL == 0) /* the quiet ports may have news, too */
             wait_ports(z, n_dials, 0);
+        else
+            has_waited = false;
     }
 }
 
@@ -297,7 +302,7 @@ static enum orr_err open_sockets(struct orr_zmq *z, struct orr_error *err)
             err, ORR_ENOMEM, "%s: no sockets: %s", z->host, strerror(errno));
     zmq_ctx_set(z->context, ZMQ_MAX_SOCKETS, 16 + 4 * ORR_ZMQ_DIALS_MAX);
     if (!orri_port_open(&z->router, zmq_socket(z->context, ZMQ_ROUTER)) ||
-        orri_zmq_options(z->router.socket, z->heartbeat_ms) != ORR_OK ||
+        orri_zmq_options(z->router.socket) != ORR_OK ||
         zmq_setsockopt(z->router.socket, ZMQ_ROUTER_MANDATORY, &yes, sizeof(yes)) !=
             0 ||
         !orri_port_open(
@@ -324,11 +329,12 @@ static struct orr_zmq *zmq_alloc(const struct orr_zmq_config *config)
     z->links_max = config->links_max ? config->links_max : LINKS_MAX;
     z->queue_bytes_max =
         queue_bytes_max > ORR_FRAME_MAX ? queue_bytes_max : ORR_FRAME_MAX;
-    z->heartbeat_ms = config->heartbeat_ms ? config->heartbeat_ms : ORRI_HEARTBEAT_MS;
+    z->heartbeat_ms = config->heartbeat_ms ? config->heartbeat_ms : HEARTBEAT_MS;
     z->log = config->log;
     z->log_arg = config->log_arg;
     z->ready_end = &z->ready;
     z->wake_fd = -1;
+    z->now_ms = orri_zmq_now_ms();
     z->random = z->host_id ^ orri_zmq_now_ms() ^ 1;
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);

@@ -31,8 +31,8 @@ struct orr_zmq_config {
     uint32_t links_max;        /* live links; 0 = 4096 */
     uint32_t
         queue_bytes_max;   /* waiting for one link; 0 = 16 MiB, never below one frame */
-    uint32_t heartbeat_ms; /* between signs of life on a link; 0 = 500.  Four missed
-                              ones end it */
+    uint32_t heartbeat_ms; /* between signs of life, the same on all hosts; 0 = 500.
+                                * Four missed ones end a link */
     orr_log_f log;         /* NULL: nowhere.  Called by the transport's thread */
     void *log_arg;
 };

@@ -33,7 +33,7 @@ void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial)
     orri_dial_close(dial, 0);
     dial->link = NULL;
     dial->state = ORRI_DIAL_WAITING;
-    dial->due_ms = orri_zmq_now_ms() + dial->backoff_ms + jitter(z, dial->backoff_ms);
+    dial->due_ms = z->now_ms + dial->backoff_ms + jitter(z, dial->backoff_ms);
     if (dial->backoff_ms < ORRI_BACKOFF_MAX_MS)
         dial->backoff_ms *= 2;
 }
@@ -43,13 +43,13 @@ static bool dial_connect(struct orr_zmq *z, struct orri_dial *dial)
     if (!orri_port_open(&dial->dealer, zmq_socket(z->context, ZMQ_DEALER)))
         return false;
     void *dealer = dial->dealer.socket;
-    return orri_zmq_options(dealer, z->heartbeat_ms) == ORR_OK &&
+    return orri_zmq_options(dealer) == ORR_OK &&
            orri_port_open(&dial->monitor,
                           orri_zmq_watch(z->context, dealer, ZMQ_EVENT_DISCONNECTED)) &&
            zmq_connect(dealer, dial->endpoint) == 0;
 }
 
-static void dial_now(struct orr_zmq *z, struct orri_dial *dial, uint64_t now_ms)
+static void dial_now(struct orr_zmq *z, struct orri_dial *dial)
 {
     if (!dial_connect(z, dial)) {
         orri_zmq_log(z,
@@ -62,19 +62,19 @@ static void dial_now(struct orr_zmq *z, struct orri_dial *dial, uint64_t now_ms)
         return;
     }
     dial->state = ORRI_DIAL_HELLO;
-    dial->due_ms = now_ms + ORRI_HELLO_MS;
+    dial->due_ms = z->now_ms + ORRI_HELLO_MS;
     orri_session_say_hello(z, &(struct orri_origin){.dial = dial, .fd = -1});
 }
 
-void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial, uint64_t now_ms)
+void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial)
 {
-    if (dial->state == ORRI_DIAL_UP || now_ms < dial->due_ms)
+    if (dial->state == ORRI_DIAL_UP || z->now_ms < dial->due_ms)
         return;
     if (dial->state == ORRI_DIAL_HELLO)
         orri_dial_again(z, dial);
     else if (orri_link_by_host(z,
                                dial->host)) /* they dialled us, and that link stays */
-        dial->due_ms = now_ms + ORRI_BACKOFF_MAX_MS;
+        dial->due_ms = z->now_ms + ORRI_BACKOFF_MAX_MS;
     else
-        dial_now(z, dial, now_ms);
+        dial_now(z, dial);
 }

@@ -71,8 +71,10 @@ struct orri_link {
     unsigned role;
     char name[ORR_NAME_MAX];
     struct orri_origin origin;
-    unsigned probes; /* still to send, to see whether it lives */
-    zmq_msg_t out;   /* the frame that libzmq had no room for */
+    uint64_t heard_ms; /* when the last frame came */
+    uint64_t sent_ms;  /* when the last one went */
+    unsigned probes;   /* still to send, to see whether it lives */
+    zmq_msg_t out;     /* the frame that libzmq had no room for */
     bool has_out;
     bool is_blocked; /* waiting for room; on no list but the table */
     struct orri_link *next_by_host;
@@ -141,6 +143,8 @@ struct orr_zmq {
     struct orri_dial dials[ORR_ZMQ_DIALS_MAX];
     size_t n_links;
     size_t n_blocked;
+    uint64_t now_ms;  /* of this round */
+    uint64_t beat_ms; /* when signs of life are sent and looked for next */
     bool is_probing;
     uint64_t probe_ms; /* when the links that look dead are probed next */
     uint64_t sweep_ms; /* when all accepted links are probed next */
@@ -180,7 +184,9 @@ bool orri_zmq_send_frame(struct orr_zmq *z,
                          const struct orri_origin *origin,
                          const uint8_t *frame,
                          size_t len);
-void orri_links_probe(struct orr_zmq *z, uint64_t now_ms);
+void orri_links_probe(struct orr_zmq *z);
+/* Send signs of life to hosts, and take down links on which none came. */
+void orri_links_beat(struct orr_zmq *z);
 void orri_links_suspect(struct orr_zmq *z, int fd);
 void orri_links_retry(struct orr_zmq *z);
 void orri_links_free(struct orr_zmq *z);
@@ -198,7 +204,7 @@ void orri_session_frame(struct orr_zmq *z,
                         size_t len);
 
 /* transport_zmq_dial.c */
-void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial, uint64_t now_ms);
+void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial);
 /* Its link is down or never came up: close the socket, dial again after a while. */
 void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial);
 void orri_dial_close(struct orri_dial *dial, int linger_ms);

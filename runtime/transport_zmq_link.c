@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 
-enum { PROBES = 3, PROBE_MS = 20, SWEEP_MS = 15000 };
+enum { PROBES = 3, PROBE_MS = 20, SWEEP_MS = 15000, MISSED_BEATS = 4 };
 
 /* ---- tables ---- */
 
@@ -119,6 +119,8 @@ enum orr_err orri_link_up(struct orr_zmq *z,
     link->role = hello->role;
     orr_str_copy(link->name, sizeof(link->name), hello->host);
     link->origin = *origin;
+    link->heard_ms = z->now_ms;
+    link->sent_ms = z->now_ms;
     pthread_mutex_init(&link->lock, NULL);
     if (origin->dial) {
         origin->dial->state = ORRI_DIAL_UP;
@@ -270,6 +272,7 @@ void orri_link_flush(struct orr_zmq *z, struct orri_link *link)
         int rc = send_to(z, &link->origin, &link->out);
         if (rc == 0) {
             link->has_out = false;
+            link->sent_ms = z->now_ms;
         } else if (rc == EAGAIN) {
             link->is_blocked = true;
             z->n_blocked++;
@@ -321,16 +324,24 @@ void orri_links_retry(struct orr_zmq *z)
     for_each_link(z, retry);
 }
 
+/* Send a frame without items; false: the link was dead and is gone. */
+static bool send_beat(struct orr_zmq *z, struct orri_link *link)
+{
+    uint8_t frame[ORR_FRAME_HEADER];
+    orr_frame_header(frame);
+    link->sent_ms = z->now_ms;
+    if (orri_zmq_send_frame(z, &link->origin, frame, sizeof(frame)))
+        return true;
+    orri_link_down(z, link, "the connection ended");
+    return false;
+}
+
 static void probe(struct orr_zmq *z, struct orri_link *link)
 {
     if (link->probes == 0)
         return;
-    uint8_t frame[ORR_FRAME_HEADER];
-    orr_frame_header(frame);
     link->probes--;
-    if (!orri_zmq_send_frame(z, &link->origin, frame, sizeof(frame)))
-        orri_link_down(z, link, "the connection ended");
-    else if (link->probes > 0)
+    if (send_beat(z, link) && link->probes > 0)
         z->is_probing = true;
 }
 
@@ -354,16 +365,42 @@ void orri_links_suspect(struct orr_zmq *z, int fd)
     }
 }
 
-void orri_links_probe(struct orr_zmq *z, uint64_t now_ms)
+void orri_links_probe(struct orr_zmq *z)
 {
-    if (now_ms >= z->sweep_ms) { /* in case a word of the monitor was lost */
-        z->sweep_ms = now_ms + SWEEP_MS;
+    if (z->now_ms >= z->sweep_ms) { /* in case a word of the monitor was lost */
+        z->sweep_ms = z->now_ms + SWEEP_MS;
         for_each_link(z, suspect);
         z->is_probing = true;
     }
-    if (!z->is_probing || now_ms < z->probe_ms)
+    if (!z->is_probing || z->now_ms < z->probe_ms)
         return;
     z->is_probing = false;
-    z->probe_ms = now_ms + PROBE_MS;
+    z->probe_ms = z->now_ms + PROBE_MS;
     for_each_link(z, probe);
+}
+
+static void forgive(struct orr_zmq *z, struct orri_link *link)
+{
+    link->heard_ms = z->now_ms;
+}
+
+static void beat(struct orr_zmq *z, struct orri_link *link)
+{
+    if (link->role != ORR_ROLE_HOST)
+        return;
+    if (z->now_ms - link->heard_ms > (uint64_t)MISSED_BEATS * z->heartbeat_ms)
+        orri_link_down(z, link, "no sign of life");
+    else if (z->now_ms - link->sent_ms >= z->heartbeat_ms / 2)
+        (void)send_beat(z, link);
+}
+
+void orri_links_beat(struct orr_zmq *z)
+{
+    if (z->now_ms < z->beat_ms)
+        return;
+    /* When it was this thread that was away, the others have not been silent. */
+    if (z->now_ms - z->beat_ms > z->heartbeat_ms)
+        for_each_link(z, forgive);
+    z->beat_ms = z->now_ms + z->heartbeat_ms / 2;
+    for_each_link(z, beat);
 }

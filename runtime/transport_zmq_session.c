@@ -330,6 +330,7 @@ void orri_session_frame(struct orr_zmq *z,
         on_stranger(z, origin, frame, len);
         return;
     }
+    link->heard_ms = z->now_ms;
     if (took_session_item(z, link, frame, len))
         return;
     size_t at = 0;

@@ -2,10 +2,9 @@
  * transport_zmq_socket.c - endpoints that are allowed, options that libzmq leaves
  * unsafe, and word of ended connections.
  *
- * libzmq itself keeps watch over a connection (HEARTBEAT_*): a peer that is gone,
- * frozen or cut off is disconnected after four missed beats, whatever language it is
- * written in.  What is left to do here is to hear of it: ROUTER and DEALER hide it from
- * their user, their monitors do not.
+ * Not used: libzmq's heartbeats.  In 4.3.4 a heartbeat that falls due after a connection broke while its input was held
+ * back (RCVHWM) aborts the whole process (assertion !_io_error).  Links have their own signs of life instead, and the
+ * monitors of ROUTER and DEALER tell what the sockets themselves hide: that a connection ended.
  */
 #include "transport_zmq_socket.h"
 
@@ -20,34 +19,40 @@
 #include <zmq.h>
 
 enum {
-    FRAMES_IN_FLIGHT = 32,
+    FRAMES_OUT = 32,
+    FRAMES_IN = 8,
+    SOCKET_BUFFER = 512 << 10,
     HANDSHAKE_MS = 5000,
     CONNECT_MS = 3000,
     RECONNECT_MS = 100,
     RECONNECT_MAX_MS = 500,
-    MISSED_BEATS = 4,
+    KEEPALIVE_S = 10,
+    KEEPALIVE_COUNT = 3,
     BACKLOG = 1024
 };
 
-enum orr_err orri_zmq_options(void *socket, uint32_t heartbeat_ms)
+enum orr_err orri_zmq_options(void *socket)
 {
-    int beat = (int)heartbeat_ms;
     const struct {
         int name;
         int value;
     } options[] = {
         {ZMQ_LINGER, 0},
         /* Few frames: what waits longer is put together into larger ones in our own
-           queues, which count bytes. */
-        {ZMQ_SNDHWM, FRAMES_IN_FLIGHT},
-        {ZMQ_RCVHWM, FRAMES_IN_FLIGHT},
+         * queues, which count bytes.  And few bytes in between: signs of life wait behind
+         * them, and a busy peer must not look like a dead one. */
+        {ZMQ_SNDHWM, FRAMES_OUT},
+        {ZMQ_RCVHWM, FRAMES_IN},
+        {ZMQ_SNDBUF, SOCKET_BUFFER},
+        {ZMQ_RCVBUF, SOCKET_BUFFER},
         {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
-        {ZMQ_HEARTBEAT_IVL, beat},
-        {ZMQ_HEARTBEAT_TIMEOUT, beat * MISSED_BEATS},
         {ZMQ_CONNECT_TIMEOUT, CONNECT_MS},
         {ZMQ_RECONNECT_IVL, RECONNECT_MS},
         {ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS},
         {ZMQ_TCP_KEEPALIVE, 1},
+        {ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_S},
+        {ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_S},
+        {ZMQ_TCP_KEEPALIVE_CNT, KEEPALIVE_COUNT},
         {ZMQ_IPV6, 0},
         {ZMQ_BACKLOG, BACKLOG},
     };

@@ -8,7 +8,7 @@
 
 #include "orrery/base.h"
 
-enum { ORR_ENDPOINT_MAX = 256, ORRI_HEARTBEAT_MS = 500 };
+enum { ORR_ENDPOINT_MAX = 256 };
 
 /* ipc://PATH or tcp://HOST:PORT?
  * Errors: ORR_EINVAL; when listening also ORR_EPERM beyond this machine, ORR_EEXIST
@@ -16,9 +16,8 @@ enum { ORR_ENDPOINT_MAX = 256, ORRI_HEARTBEAT_MS = 500 };
 ORR_NODISCARD enum orr_err
 orri_endpoint_check(const char *endpoint, bool is_listening, struct orr_error *err);
 
-/* Bound what a socket holds and how long it waits; heartbeat_ms between signs of life,
- * four missed ones disconnect. Errors: ORR_EINVAL. */
-ORR_NODISCARD enum orr_err orri_zmq_options(void *socket, uint32_t heartbeat_ms);
+/* Bound what a socket holds and how long it waits.  Errors: ORR_EINVAL. */
+ORR_NODISCARD enum orr_err orri_zmq_options(void *socket);
 
 /* A PAIR that tells of the given ZMQ_EVENT_* of socket; NULL: out of sockets.  Owned by
  * the caller, who stops the monitor of socket before closing either. */

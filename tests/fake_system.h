@@ -15,11 +15,11 @@
 enum { FAKE_WAIT_MS = 20000 };
 
 struct orr_system {
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t changed;
     const char *host;
     uint32_t incarnation;
     struct orr_transport *transport; /* borrowed: for answers */
+    pthread_mutex_t lock;            /* guards all below */
+    pthread_cond_t changed;
     uint64_t ups;
     uint64_t downs;
     uint64_t messages;
@@ -30,8 +30,8 @@ struct orr_system {
     uint64_t pongs;
     uint64_t bytes;
     uint64_t peer; /* of the last up */
-    uint32_t peer_incarnation;
-    unsigned role; /* of the last message */
+    uint64_t peer_incarnation;
+    uint64_t role; /* of the last message */
 };
 
 void fake_system_init(struct orr_system *system,

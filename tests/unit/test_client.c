@@ -75,7 +75,7 @@ static void client_asks_and_gets_its_answer(void **state)
                      ORR_OK);
     assert_int_equal(answer.desc->id, ORR_MSG_pong);
     assert_int_equal(((const struct orr_msg_pong *)answer.msg)->nonce, 17);
-    assert_int_equal(f->system.role, ORR_ROLE_CLIENT);
+    assert_int_equal(fake_get(&f->system, &f->system.role), ORR_ROLE_CLIENT);
 }
 
 static void client_asks_nobody_and_gets_the_error_with_its_text(void **state)
