@@ -107,10 +107,15 @@ void cluster_hold_add(struct cluster *self, struct cluster_hold *hold, uint32_t 
 void cluster_hold_clear(struct cluster *self, struct cluster_hold *hold)
 {
     struct cluster_node *node = orr_pool_at(&self->nodes, hold->node);
-    node->used &= ~hold->devices;
     node->slots_used -= hold->slots;
+    node->used =
+        0; /* counted anew: what a node lists may overlap with what was placed */
     hold->devices = 0;
     hold->slots = 0;
+    for (struct cluster_hold *other = NULL;
+         (other = orr_pool_next(&self->holds, other)) != NULL;)
+        if (other->node == hold->node)
+            node->used |= other->devices;
 }
 
 void cluster_hold_drop(struct cluster *self, struct cluster_hold *hold)

@@ -134,6 +134,8 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     bool is_same_host = node->addr.host == ctx->from.host;
     if (is_same_host && ctx->from.incarnation < node->addr.incarnation)
         return orr_refuse(ctx, ORR_ESTALE, "node %s has restarted since", node->name);
+    if (orr_addr_eq(ctx->from, node->addr) && msg->seq <= node->register_seq)
+        return orr_refuse(ctx, ORR_ESTALE, "node %s has registered since", node->name);
     if (!is_same_host && !orr_addr_is_none(node->addr) && node->state == ORR_NODE_UP)
         return orr_refuse(ctx,
                           ORR_EEXIST,
@@ -144,6 +146,7 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
         return err;
     node->addr =
         ctx->from; /* this life of it: what was sent to an earlier one is void */
+    node->register_seq = msg->seq;
     node->seen_ms = orr_now_ms(ctx);
     node->ranks = msg->ranks.n;
     set_devices(node, msg);

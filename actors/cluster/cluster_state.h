@@ -34,6 +34,7 @@ struct cluster_node {
     struct orr_addr addr; /* none: only heard of in a recovery */
     uint32_t state;       /* enum orr_node_state */
     uint64_t seen_ms;
+    uint64_t register_seq;
     uint64_t used; /* devices in holds */
     uint32_t slots;
     uint32_t slots_used;

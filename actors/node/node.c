@@ -150,7 +150,8 @@ static void send_register(struct orr_ctx *ctx, struct node *self)
             .slots = self->args.slots,
             .memory_bytes = self->args.memory_bytes,
             .devices = {devices, self->n_devices},
-            .ranks = {rows, n});
+            .ranks = {rows, n},
+            .seq = ++self->heartbeat_seq);
 }
 
 static uint32_t live_ranks(const struct node *self)

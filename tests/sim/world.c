@@ -217,6 +217,13 @@ process_edge_on_process_launch(struct orr_ctx *ctx,
     };
     orr_str_copy(proc->job, sizeof(proc->job), msg->job);
     machine->world->n_launched++;
+    orr_log(ctx,
+            ORR_LOG_DEBUG,
+            "launch %s/%u rank %u on device %d",
+            proc->job,
+            (unsigned)proc->generation,
+            proc->rank,
+            (int)proc->device);
     orr_send(
         ctx, self->node, process_event, .rank = row_of(proc, machine->world->now_ms));
     return ORR_OK;
