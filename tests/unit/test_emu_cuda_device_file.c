@@ -16,7 +16,8 @@
 #include "orr_test.h"
 
 enum { PAGES = 16 };
-static const uint8_t uuid[16] = {0xab, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const uint8_t uuid[16] = {
+    0xab, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 static char dir[64], path[96];
 
 static int set_up(void **state)
@@ -27,7 +28,8 @@ static int set_up(void **state)
     if (!mkdtemp(dir))
         return -1;
     snprintf(path, sizeof path, "%s/gpu", dir);
-    return emu_device_file_create(path, uuid, "Emulated", PAGES * EMU_PAGE_BYTES, &error);
+    return emu_device_file_create(
+        path, uuid, "Emulated", PAGES * EMU_PAGE_BYTES, &error);
 }
 
 static int tear_down(void **state)
@@ -90,9 +92,11 @@ static void create_existing_fails(void **state)
 {
     struct emu_error error = {{0}};
     (void)state;
-    assert_int_equal(emu_device_file_create(path, uuid, "x", EMU_PAGE_BYTES, &error), -EEXIST);
+    assert_int_equal(emu_device_file_create(path, uuid, "x", EMU_PAGE_BYTES, &error),
+                     -EEXIST);
     assert_non_null(strstr(error.text, path));
-    assert_int_equal(emu_device_file_create("/nowhere/gpu", uuid, "x", 0, &error), -EINVAL);
+    assert_int_equal(emu_device_file_create("/nowhere/gpu", uuid, "x", 0, &error),
+                     -EINVAL);
     assert_int_equal(emu_device_file_remove("/nowhere/gpu", &error), -ENOENT);
 }
 
@@ -180,7 +184,8 @@ static void freed_pages_come_back_zeroed(void **state)
     struct emu_device_file *file = opened();
     uint32_t pages[PAGES];
     (void)state;
-    char *at = mmap(NULL, PAGES * EMU_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *at = mmap(
+        NULL, PAGES * EMU_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(at, MAP_FAILED);
     assert_int_equal(emu_device_file_take(file, PAGES, pages, NULL), 0);
     assert_int_equal(emu_device_file_map(file, at, PAGES, pages), 0);
@@ -200,7 +205,8 @@ static void scattered_pages_map_in_order(void **state)
     struct emu_device_file *file = opened();
     uint32_t pages[PAGES], odd[PAGES / 2];
     (void)state;
-    char *at = mmap(NULL, PAGES * EMU_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *at = mmap(
+        NULL, PAGES * EMU_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_int_equal(emu_device_file_take(file, PAGES, pages, NULL), 0);
     for (int i = 0; i < PAGES / 2; i++)
         odd[i] = pages[PAGES - 1 - 2 * i];

@@ -33,8 +33,11 @@ static struct ptx_module *load(const char *text)
     return m;
 }
 
-static enum ptx_status launch(const struct ptx_module *m, const char *name, uint32_t grid,
-                              uint32_t block, const void *params)
+static enum ptx_status launch(const struct ptx_module *m,
+                              const char *name,
+                              uint32_t grid,
+                              uint32_t block,
+                              const void *params)
 {
     struct ptx_outcome outcome;
     struct ptx_launch l = {.fn = ptx_module_function(m, name),
@@ -48,13 +51,15 @@ static enum ptx_status launch(const struct ptx_module *m, const char *name, uint
 }
 
 /* d = op(a, b, c) for N threads; types as in .reg; elements are 8 bytes apart. */
-static void run_op(const char *op, const char *td, const char *ta, const char *tb,
-                   const char *tc)
+static void
+run_op(const char *op, const char *td, const char *ta, const char *tb, const char *tc)
 {
     char text[4096];
-    snprintf(text, sizeof text,
+    snprintf(text,
+             sizeof text,
              ".version 8.0\n.target sm_70\n.address_size 64\n"
-             ".visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd)\n"
+             ".visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param "
+             ".u64 pd)\n"
              "{\n.reg .b64 %%x<8>;\n.reg .b32 %%i;\n.reg .pred %%p<4>;\n"
              ".reg .%s %%d;\n.reg .%s %%a;\n.reg .%s %%b;\n.reg .%s %%c;\n"
              "ld.param.u64 %%x1, [pa];\nld.param.u64 %%x2, [pb];\n"
@@ -62,9 +67,18 @@ static void run_op(const char *op, const char *td, const char *ta, const char *t
              "mov.u32 %%i, %%tid.x;\nmul.wide.u32 %%x0, %%i, 8;\n"
              "add.s64 %%x1, %%x1, %%x0;\nadd.s64 %%x2, %%x2, %%x0;\n"
              "add.s64 %%x3, %%x3, %%x0;\nadd.s64 %%x4, %%x4, %%x0;\n"
-             "ld.global.%s %%a, [%%x1];\nld.global.%s %%b, [%%x2];\nld.global.%s %%c, [%%x3];\n"
+             "ld.global.%s %%a, [%%x1];\nld.global.%s %%b, [%%x2];\nld.global.%s %%c, "
+             "[%%x3];\n"
              "%s\nst.global.%s [%%x4], %%d;\nret;\n}\n",
-             td, ta, tb, tc, ta, tb, tc, op, td);
+             td,
+             ta,
+             tb,
+             tc,
+             ta,
+             tb,
+             tc,
+             op,
+             td);
     struct ptx_module *m = load(text);
     const uint64_t params[4] = {(uint64_t)A, (uint64_t)B, (uint64_t)C, (uint64_t)D};
     memset(D, 0, sizeof D);
@@ -83,12 +97,24 @@ static uint64_t random64(void)
 
 static void fill_integers(void)
 {
-    static const uint64_t edges[] = {0, 1, UINT64_MAX, (uint64_t)INT64_MIN, INT32_MAX,
-                                     0x80000000u, 0x8000, 0x7fff, 31, 32, 63, 64};
+    static const uint64_t edges[] = {0,
+                                     1,
+                                     UINT64_MAX,
+                                     (uint64_t)INT64_MIN,
+                                     INT32_MAX,
+                                     0x80000000u,
+                                     0x8000,
+                                     0x7fff,
+                                     31,
+                                     32,
+                                     63,
+                                     64};
     enum { EDGES = sizeof edges / sizeof edges[0] };
     for (unsigned i = 0; i < N; i++) {
         A[i] = i < EDGES ? edges[i] : random64();
-        B[i] = i < EDGES ? edges[(i * 5 + 3) % EDGES] : i % 3 ? random64() : random64() % 70;
+        B[i] = i < EDGES ? edges[(i * 5 + 3) % EDGES]
+               : i % 3   ? random64()
+                         : random64() % 70;
         C[i] = i < EDGES ? edges[(i * 7 + 1) % EDGES] : random64();
     }
 }
@@ -120,11 +146,14 @@ static uint64_t of_f64(double f)
 
 static void fill_f32(void)
 {
-    static const float edges[] = {0.0f, -0.0f, 1.0f, -1.5f, 3.4e38f, 1e-40f, INFINITY, 0.5f};
+    static const float edges[] = {
+        0.0f, -0.0f, 1.0f, -1.5f, 3.4e38f, 1e-40f, INFINITY, 0.5f};
     for (unsigned i = 0; i < N; i++) {
         A[i] = of_f32(i < 8 ? edges[i] : (float)(int32_t)random64() * 1e-8f);
-        B[i] = of_f32(i < 8 ? edges[(i * 3 + 1) % 8] : (float)(int32_t)random64() * 3e-9f);
-        C[i] = of_f32(i < 8 ? edges[(i * 5 + 2) % 8] : (float)(int32_t)random64() * 1e-9f);
+        B[i] =
+            of_f32(i < 8 ? edges[(i * 3 + 1) % 8] : (float)(int32_t)random64() * 3e-9f);
+        C[i] =
+            of_f32(i < 8 ? edges[(i * 5 + 2) % 8] : (float)(int32_t)random64() * 1e-9f);
     }
 }
 
@@ -137,30 +166,34 @@ static void fill_f64(void)
     }
 }
 
-#define CHECK(op, td, ta, tb, tc, expected)                                              \
-    do {                                                                                 \
-        run_op(op, td, ta, tb, tc);                                                      \
-        for (unsigned i = 0; i < N; i++) {                                               \
-            const uint64_t a = A[i], b = B[i], c = C[i];                                 \
-            (void)a, (void)b, (void)c;                                                   \
-            const uint64_t want = (uint64_t)(expected);                                          \
-            if (D[i] != want)                                                            \
-                fail_msg("%s: thread %u: %llx, %llx, %llx gives %llx, not %llx", op, i,  \
-                         (unsigned long long)a, (unsigned long long)b,                   \
-                         (unsigned long long)c, (unsigned long long)D[i],                \
-                         (unsigned long long)want);                                      \
-        }                                                                                \
+#define CHECK(op, td, ta, tb, tc, expected)                                            \
+    do {                                                                               \
+        run_op(op, td, ta, tb, tc);                                                    \
+        for (unsigned i = 0; i < N; i++) {                                             \
+            const uint64_t a = A[i], b = B[i], c = C[i];                               \
+            (void)a, (void)b, (void)c;                                                 \
+            const uint64_t want = (uint64_t)(expected);                                \
+            if (D[i] != want)                                                          \
+                fail_msg("%s: thread %u: %llx, %llx, %llx gives %llx, not %llx",       \
+                         op,                                                           \
+                         i,                                                            \
+                         (unsigned long long)a,                                        \
+                         (unsigned long long)b,                                        \
+                         (unsigned long long)c,                                        \
+                         (unsigned long long)D[i],                                     \
+                         (unsigned long long)want);                                    \
+        }                                                                              \
     } while (0)
 #define U16(op, e) CHECK(op, "b16", "b16", "b16", "b16", (uint16_t)(e))
 #define U32(op, e) CHECK(op, "b32", "b32", "b32", "b32", (uint32_t)(e))
 #define U64(op, e) CHECK(op, "b64", "b64", "b64", "b64", (uint64_t)(e))
 #define F32(op, e) CHECK(op, "f32", "f32", "f32", "f32", of_f32(e))
 #define F64(op, e) CHECK(op, "f64", "f64", "f64", "f64", of_f64(e))
-#define s16(v) ((int16_t)(v))
-#define s32(v) ((int32_t)(v))
-#define s64(v) ((int64_t)(v))
-#define u16(v) ((uint16_t)(v))
-#define u32(v) ((uint32_t)(v))
+#define s16(v)     ((int16_t)(v))
+#define s32(v)     ((int32_t)(v))
+#define s64(v)     ((int64_t)(v))
+#define u16(v)     ((uint16_t)(v))
+#define u32(v)     ((uint32_t)(v))
 __extension__ typedef __int128 s128;
 
 static void integers_match_c(void **state)
@@ -172,18 +205,33 @@ static void integers_match_c(void **state)
     U64("add.s64 %d, %a, %b;", a + b);
     U32("sub.s32 %d, %a, %b;", a - b);
     U64("sub.u64 %d, %a, %b;", a - b);
-    U16("mul.lo.u16 %d, %a, %b;", a *b);
-    U32("mul.lo.s32 %d, %a, %b;", a *b);
-    U64("mul.lo.u64 %d, %a, %b;", a *b);
+    U16("mul.lo.u16 %d, %a, %b;", a * b);
+    U32("mul.lo.s32 %d, %a, %b;", a * b);
+    U64("mul.lo.u64 %d, %a, %b;", a * b);
     U32("mul.hi.s32 %d, %a, %b;", (s64(s32(a)) * s32(b)) >> 32);
     U32("mul.hi.u32 %d, %a, %b;", ((uint64_t)u32(a) * u32(b)) >> 32);
     U64("mul.hi.s64 %d, %a, %b;", ((s128)s64(a) * s64(b)) >> 64);
     U32("mad.lo.s32 %d, %a, %b, %c;", a * b + c);
     U64("mad.lo.u64 %d, %a, %b, %c;", a * b + c);
     U32("mad.hi.u32 %d, %a, %b, %c;", (((uint64_t)u32(a) * u32(b)) >> 32) + c);
-    CHECK("mul.wide.s32 %d, %a, %b;", "b64", "b32", "b32", "b32", (uint64_t)(s64(s32(a)) * s32(b)));
-    CHECK("mul.wide.u16 %d, %a, %b;", "b32", "b16", "b16", "b16", (uint64_t)u16(a) * u16(b));
-    CHECK("mad.wide.u32 %d, %a, %b, %c;", "b64", "b32", "b32", "b64", (uint64_t)u32(a) * u32(b) + c);
+    CHECK("mul.wide.s32 %d, %a, %b;",
+          "b64",
+          "b32",
+          "b32",
+          "b32",
+          (uint64_t)(s64(s32(a)) * s32(b)));
+    CHECK("mul.wide.u16 %d, %a, %b;",
+          "b32",
+          "b16",
+          "b16",
+          "b16",
+          (uint64_t)u16(a) * u16(b));
+    CHECK("mad.wide.u32 %d, %a, %b, %c;",
+          "b64",
+          "b32",
+          "b32",
+          "b64",
+          (uint64_t)u32(a) * u32(b) + c);
     U32("div.s32 %d, %a, %b;", s32(b) == 0 ? 0 : s64(s32(a)) / s32(b));
     U32("div.u32 %d, %a, %b;", u32(b) ? u32(a) / u32(b) : 0);
     U64("div.u64 %d, %a, %b;", b ? a / b : 0);
@@ -210,7 +258,7 @@ static void bits_match_c(void **state)
 {
     (void)state;
     fill_integers();
-    U32("and.b32 %d, %a, %b;", a &b);
+    U32("and.b32 %d, %a, %b;", a & b);
     U64("or.b64 %d, %a, %b;", a | b);
     U16("xor.b16 %d, %a, %b;", a ^ b);
     U32("not.b32 %d, %a;", ~a);
@@ -218,22 +266,43 @@ static void bits_match_c(void **state)
     U32("shl.b32 %d, %a, %b;", u32(b) > 31 ? 0 : u32(a) << u32(b));
     U32("shr.u32 %d, %a, %b;", u32(b) > 31 ? 0 : u32(a) >> u32(b));
     U32("shr.s32 %d, %a, %b;", s32(a) >> (u32(b) > 31 ? 31 : u32(b)));
-    CHECK("shl.b64 %d, %a, %b;", "b64", "b64", "b32", "b32", u32(b) > 63 ? 0 : a << u32(b));
-    CHECK("shr.s64 %d, %a, %b;", "b64", "b64", "b32", "b32",
+    CHECK("shl.b64 %d, %a, %b;",
+          "b64",
+          "b64",
+          "b32",
+          "b32",
+          u32(b) > 63 ? 0 : a << u32(b));
+    CHECK("shr.s64 %d, %a, %b;",
+          "b64",
+          "b64",
+          "b32",
+          "b32",
           (uint64_t)(s64(a) >> (u32(b) > 63 ? 63 : u32(b))));
     U32("popc.b32 %d, %a;", __builtin_popcount(u32(a)));
-    CHECK("clz.b64 %d, %a;", "b32", "b64", "b32", "b32", a ? (uint64_t)__builtin_clzll(a) : 64);
+    CHECK("clz.b64 %d, %a;",
+          "b32",
+          "b64",
+          "b32",
+          "b32",
+          a ? (uint64_t)__builtin_clzll(a) : 64);
     U32("brev.b32 %d, %a;", reversed(u32(a)));
     U32("bfe.u32 %d, %a, 5, 9;", u32(a) >> 5 & 0x1ff);
     U32("bfe.s32 %d, %a, 28, 9;", s32(a) >> 28);
     U32("bfi.b32 %d, %a, %b, 8, 12;", (u32(b) & ~0xfff00u) | (u32(a) & 0xfff) << 8);
     U32("prmt.b32 %d, %a, %b, 0x7531;",
-        (a >> 8 & 255) | (a >> 24 & 255) << 8 | (b >> 8 & 255) << 16 | (b >> 24 & 255) << 24);
+        (a >> 8 & 255) | (a >> 24 & 255) << 8 | (b >> 8 & 255) << 16 |
+            (b >> 24 & 255) << 24);
     U32("lop3.b32 %d, %a, %b, %c, 0xe8;", (a & b) | (a & c) | (b & c));
     U32("shf.l.wrap.b32 %d, %a, %a, 7;", u32(a) << 7 | u32(a) >> 25);
     U32("shf.r.clamp.b32 %d, %a, %b, 40;", b);
-    U32("{.reg .b16 %h<2>; mov.b32 {%h0, %h1}, %a; mov.b32 %d, {%h1, %h0};}", u32(a) << 16 | u32(a) >> 16);
-    CHECK("mov.b64 %d, {%a, %b};", "b64", "b32", "b32", "b32", u32(a) | (uint64_t)u32(b) << 32);
+    U32("{.reg .b16 %h<2>; mov.b32 {%h0, %h1}, %a; mov.b32 %d, {%h1, %h0};}",
+        u32(a) << 16 | u32(a) >> 16);
+    CHECK("mov.b64 %d, {%a, %b};",
+          "b64",
+          "b32",
+          "b32",
+          "b32",
+          u32(a) | (uint64_t)u32(b) << 32);
     CHECK("mov.b64 {_, %d}, %a;", "b32", "b64", "b32", "b32", a >> 32);
 }
 
@@ -306,14 +375,15 @@ static void directed_rounding_is_exact(void **state)
     F32("mul.rp.f32 %d, %a, %b;", -fma_down(-as_f32(a), as_f32(b), 0.0f));
 }
 
-#define NEAR(op, e, tolerance)                                                           \
-    do {                                                                                 \
-        run_op(op, "f32", "f32", "f32", "f32");                                          \
-        for (unsigned i = 0; i < N; i++) {                                               \
-            const double x = (double)as_f32(A[i]), want = (e), got = (double)as_f32(D[i]); \
-            if (!(fabs(got - want) <= (tolerance) * fmax(1e-30, fabs(want))))            \
-                fail_msg("%s of %.9g is %.9g, not %.9g", op, x, got, want);              \
-        }                                                                                \
+#define NEAR(op, e, tolerance)                                                         \
+    do {                                                                               \
+        run_op(op, "f32", "f32", "f32", "f32");                                        \
+        for (unsigned i = 0; i < N; i++) {                                             \
+            const double x = (double)as_f32(A[i]), want = (e),                         \
+                         got = (double)as_f32(D[i]);                                   \
+            if (!(fabs(got - want) <= (tolerance)*fmax(1e-30, fabs(want))))            \
+                fail_msg("%s of %.9g is %.9g, not %.9g", op, x, got, want);            \
+        }                                                                              \
     } while (0)
 
 static void functions_are_close(void **state)
@@ -355,15 +425,21 @@ static void comparisons_match_c(void **state)
     SETP("le.u32", u32(a) <= u32(b));
     SETP("gt.s32", s32(a) > s32(b));
     SETP("hs.u32", u32(a) >= u32(b));
-    U32("setp.lt.and.s32 %p1|%p2, %a, %b, !%p0; selp.b32 %d, 1, 0, %p1; @%p2 add.s32 %d, %d, 2;",
+    U32("setp.lt.and.s32 %p1|%p2, %a, %b, !%p0; selp.b32 %d, 1, 0, %p1; @%p2 add.s32 "
+        "%d, %d, 2;",
         s32(a) < s32(b) ? 1 : 2);
     U32("setp.gt.u32 %p1, %a, %b; setp.gt.u32 %p2, %b, %c; or.pred %p3, %p1, %p2;"
         "not.pred %p3, %p3; selp.b32 %d, %a, %c, %p3;",
         !(u32(a) > u32(b) || u32(b) > u32(c)) ? a : c);
     fill_f32();
     A[3] = of_f32(NAN);
-#define SETPF(cmp, e)                                                                    \
-    CHECK("setp." cmp ".f32 %p1, %a, %b; selp.b32 %d, 1, 0, %p1;", "b32", "f32", "f32", "f32", e)
+#define SETPF(cmp, e)                                                                  \
+    CHECK("setp." cmp ".f32 %p1, %a, %b; selp.b32 %d, 1, 0, %p1;",                     \
+          "b32",                                                                       \
+          "f32",                                                                       \
+          "f32",                                                                       \
+          "f32",                                                                       \
+          e)
     SETPF("lt", as_f32(a) < as_f32(b));
     SETPF("ge", as_f32(a) >= as_f32(b));
     SETPF("ne", as_f32(a) < as_f32(b) || as_f32(a) > as_f32(b));
@@ -391,10 +467,25 @@ static void conversions_match_c(void **state)
     CHECK("cvt.rn.f64.u64 %d, %a;", "f64", "b64", "b32", "b32", of_f64((double)a));
     for (unsigned i = 0; i < N; i++)
         A[i] = of_f32((float)(int32_t)random64() * 1e-5f);
-    CHECK("cvt.rzi.s32.f32 %d, %a;", "b32", "f32", "b32", "b32", u32((int32_t)as_f32(a)));
-    CHECK("cvt.rmi.s32.f32 %d, %a;", "b32", "f32", "b32", "b32", u32((int32_t)floorf(as_f32(a))));
-    CHECK("cvt.rni.s64.f32 %d, %a;", "b64", "f32", "b32", "b32", (uint64_t)llrintf(as_f32(a)));
-    CHECK("cvt.rzi.u32.f32 %d, %a;", "b32", "f32", "b32", "b32",
+    CHECK(
+        "cvt.rzi.s32.f32 %d, %a;", "b32", "f32", "b32", "b32", u32((int32_t)as_f32(a)));
+    CHECK("cvt.rmi.s32.f32 %d, %a;",
+          "b32",
+          "f32",
+          "b32",
+          "b32",
+          u32((int32_t)floorf(as_f32(a))));
+    CHECK("cvt.rni.s64.f32 %d, %a;",
+          "b64",
+          "f32",
+          "b32",
+          "b32",
+          (uint64_t)llrintf(as_f32(a)));
+    CHECK("cvt.rzi.u32.f32 %d, %a;",
+          "b32",
+          "f32",
+          "b32",
+          "b32",
           as_f32(a) <= 0 ? 0 : (uint32_t)as_f32(a));
     CHECK("cvt.f64.f32 %d, %a;", "f64", "f32", "b32", "b32", of_f64((double)as_f32(a)));
     F32("cvt.rpi.f32.f32 %d, %a;", ceilf(as_f32(a)));
@@ -405,16 +496,22 @@ static void conversions_match_c(void **state)
     assert_int_equal(D[1], INT32_MAX);
     assert_int_equal((int32_t)D[2], INT32_MIN);
     fill_f64();
-    CHECK("cvt.rn.f32.f64 %d, %a;", "f32", "f64", "b32", "b32", of_f32((float)as_f64(a)));
+    CHECK(
+        "cvt.rn.f32.f64 %d, %a;", "f32", "f64", "b32", "b32", of_f32((float)as_f64(a)));
 }
 
 static void halves_round_trip(void **state)
 {
     (void)state;
-    for (unsigned base = 0; base < 65536; base += N * 13) { /* every pattern would be slow */
+    for (unsigned base = 0; base < 65536;
+         base += N * 13) { /* every pattern would be slow */
         for (unsigned i = 0; i < N; i++)
             A[i] = (base + i * 13) & 0xffff;
-        run_op("{.reg .f32 %t; cvt.f32.f16 %t, %a; cvt.rn.f16.f32 %d, %t;}", "b16", "b16", "b16", "b16");
+        run_op("{.reg .f32 %t; cvt.f32.f16 %t, %a; cvt.rn.f16.f32 %d, %t;}",
+               "b16",
+               "b16",
+               "b16",
+               "b16");
         for (unsigned i = 0; i < N; i++)
             if ((A[i] & 0x7c00) != 0x7c00 || (A[i] & 0x3ff) == 0)
                 assert_int_equal(D[i], A[i]);

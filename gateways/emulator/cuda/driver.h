@@ -76,7 +76,7 @@ struct emu_range {
     unsigned flags;
     struct CUctx_st *ctx; /* borrowed: freed with the context */
     uint64_t id;
-    uint32_t *pages; /* owned; the device's pages behind it, in order */
+    uint32_t *pages;              /* owned; the device's pages behind it, in order */
     struct emu_mapping *mappings; /* owned; of a reservation */
 };
 

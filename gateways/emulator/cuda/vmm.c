@@ -66,7 +66,8 @@ static struct emu_physical *physical_new(struct emu_device *device, size_t n_pag
 }
 
 /* Give the handle out, or, when the pages could not be had, nothing. */
-static CUresult publish(struct emu_physical *p, int error, CUmemGenericAllocationHandle *handle)
+static CUresult
+publish(struct emu_physical *p, int error, CUmemGenericAllocationHandle *handle)
 {
     if (error) {
         free(p->pages);
@@ -112,8 +113,10 @@ EMU_API CUresult cuMemGetAllocationGranularity(size_t *granularity,
     return emu_leave(rc);
 }
 
-EMU_API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size,
-                             const CUmemAllocationProp *prop, unsigned long long flags)
+EMU_API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle,
+                             size_t size,
+                             const CUmemAllocationProp *prop,
+                             unsigned long long flags)
 {
     CUresult rc = emu_enter();
     if (rc)
@@ -121,7 +124,8 @@ EMU_API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size,
     rc = check_prop(prop);
     if (!rc && (!handle || size == 0 || size % GRANULARITY || flags))
         rc = CUDA_ERROR_INVALID_VALUE;
-    if (!rc && (unsigned)prop->requestedHandleTypes > CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+    if (!rc &&
+        (unsigned)prop->requestedHandleTypes > CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         rc = emu_unsupported("cuMemCreate with another handle type");
     if (rc)
         return emu_leave(rc);
@@ -149,17 +153,23 @@ EMU_API CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
     return emu_leave(CUDA_SUCCESS);
 }
 
-EMU_API CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment,
-                                     CUdeviceptr addr, unsigned long long flags)
+EMU_API CUresult cuMemAddressReserve(CUdeviceptr *ptr,
+                                     size_t size,
+                                     size_t alignment,
+                                     CUdeviceptr addr,
+                                     unsigned long long flags)
 {
     struct emu_range *range;
     CUresult rc = emu_enter();
     if (rc)
         return rc;
-    if (!ptr || size == 0 || size % GRANULARITY || (alignment & (alignment - 1)) || flags)
+    if (!ptr || size == 0 || size % GRANULARITY || (alignment & (alignment - 1)) ||
+        flags)
         return emu_leave(CUDA_ERROR_INVALID_VALUE);
-    struct emu_range r = {.bytes = size, .mapped_bytes = size, .kind = EMU_RANGE_RESERVED};
-    r.address = emu_range_place(size, alignment > GRANULARITY ? alignment : GRANULARITY, addr);
+    struct emu_range r = {
+        .bytes = size, .mapped_bytes = size, .kind = EMU_RANGE_RESERVED};
+    r.address =
+        emu_range_place(size, alignment > GRANULARITY ? alignment : GRANULARITY, addr);
     if (!r.address)
         return emu_leave(CUDA_ERROR_OUT_OF_MEMORY);
     rc = emu_range_insert(&r, &range);
@@ -172,8 +182,9 @@ EMU_API CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t align
 static struct emu_range *reservation(uint64_t address, uint64_t size)
 {
     struct emu_range *r = emu_range_find(address);
-    bool holds = r && r->kind == EMU_RANGE_RESERVED && size > 0 && size % GRANULARITY == 0 &&
-                 address % GRANULARITY == 0 && size <= r->address + r->bytes - address;
+    bool holds = r && r->kind == EMU_RANGE_RESERVED && size > 0 &&
+                 size % GRANULARITY == 0 && address % GRANULARITY == 0 &&
+                 size <= r->address + r->bytes - address;
     return holds ? r : NULL;
 }
 
@@ -203,8 +214,11 @@ static uint64_t mapped_in(const struct emu_range *r, uint64_t address, uint64_t 
     return sum;
 }
 
-EMU_API CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset,
-                          CUmemGenericAllocationHandle handle, unsigned long long flags)
+EMU_API CUresult cuMemMap(CUdeviceptr ptr,
+                          size_t size,
+                          size_t offset,
+                          CUmemGenericAllocationHandle handle,
+                          unsigned long long flags)
 {
     CUresult rc = emu_enter();
     if (rc)
@@ -218,7 +232,8 @@ EMU_API CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset,
     struct emu_mapping *m = malloc(sizeof *m);
     if (!m)
         return emu_leave(CUDA_ERROR_OUT_OF_MEMORY);
-    if (emu_device_file_map(p->device->file, (void *)ptr, size / EMU_PAGE_BYTES, p->pages) != 0) {
+    if (emu_device_file_map(
+            p->device->file, (void *)ptr, size / EMU_PAGE_BYTES, p->pages) != 0) {
         emu_range_reserve_again(ptr, size);
         free(m);
         return emu_leave(CUDA_ERROR_MAP_FAILED);
@@ -264,7 +279,9 @@ EMU_API CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
     return emu_leave(CUDA_SUCCESS);
 }
 
-EMU_API CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *desc,
+EMU_API CUresult cuMemSetAccess(CUdeviceptr ptr,
+                                size_t size,
+                                const CUmemAccessDesc *desc,
                                 size_t count)
 {
     CUresult rc = emu_enter();
@@ -276,7 +293,8 @@ EMU_API CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessD
     for (size_t i = 0; i < count && !rc; i++) {
         if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE)
             rc = CUDA_ERROR_INVALID_VALUE;
-        else if (desc[i].location.id < 0 || (unsigned)desc[i].location.id >= emu.n_devices)
+        else if (desc[i].location.id < 0 ||
+                 (unsigned)desc[i].location.id >= emu.n_devices)
             rc = CUDA_ERROR_INVALID_DEVICE;
         else if (desc[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READ)
             rc = emu_unsupported("cuMemSetAccess for reading only");
@@ -285,7 +303,8 @@ EMU_API CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessD
             rc = CUDA_ERROR_INVALID_VALUE;
     }
     if (!rc)
-        emu_range_set_valid(ptr, size, desc[count - 1].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+        emu_range_set_valid(
+            ptr, size, desc[count - 1].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
     return emu_leave(rc);
 }
 
@@ -319,7 +338,8 @@ EMU_API CUresult cuMemExportToShareableHandle(void *shareableHandle,
     int fd = memfd_create("orrery-emulated-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return emu_leave(CUDA_ERROR_OPERATING_SYSTEM);
-    if (!write_all(fd, &t, sizeof t) || !write_all(fd, p->pages, p->n_pages * sizeof *p->pages) ||
+    if (!write_all(fd, &t, sizeof t) ||
+        !write_all(fd, p->pages, p->n_pages * sizeof *p->pages) ||
         !write_all(fd, p->serials, p->n_pages * sizeof *p->serials) ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) != 0) {
         close(fd);
@@ -363,7 +383,8 @@ EMU_API CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *ha
         return emu_leave(CUDA_ERROR_OUT_OF_MEMORY);
     size_t bytes = p->n_pages * sizeof *p->pages;
     int error = -EINVAL;
-    if (read_at(fd, p->pages, bytes, sizeof t) && read_at(fd, p->serials, bytes, sizeof t + bytes))
+    if (read_at(fd, p->pages, bytes, sizeof t) &&
+        read_at(fd, p->serials, bytes, sizeof t + bytes))
         error = emu_device_file_share(d->file, p->n_pages, p->pages, p->serials);
     p->is_exportable = true;
     return emu_leave(publish(p, error, handle));
