@@ -162,11 +162,14 @@ enum orr_err fixture_launch(struct fixture *f,
     uint32_t n = 0;
     for (; argv[n]; n++)
         args[n].value = orr_str(argv[n]);
-    const struct orr_rec_env_var env[] = {{ORR_LIT("ORRERY_TEST"), ORR_LIT("a value")}};
+    const struct orr_rec_env_var env[] = {
+        {ORR_LIT("ORRERY_TEST"), ORR_LIT("a value")},
+        {ORR_LIT("HOME"), ORR_LIT("/given")},
+    };
     struct orr_process_launch launch = {.id = id,
                                         .device = 3,
                                         .command = {args, n},
-                                        .env = {env, 1},
+                                        .env = {env, 2},
                                         .workdir = orr_str(workdir)};
     return f->process->ops->launch(f->process, &launch, &f->err);
 }

@@ -101,6 +101,9 @@ static void launch_environment_is_as_given(void **state)
     assert_non_null(strstr(log, "ORRERY_TEST=a value\n"));
     assert_non_null(strstr(log, "PATH="));
     assert_null(strstr(log, "ORRERY_SECRET"));
+    const char *home = strstr(log, "HOME=");
+    assert_true(home && strncmp(home, "HOME=/given\n", 12) == 0 &&
+                !strstr(home + 1, "HOME="));
     assert_non_null(strstr(log, "/tmp\n"));
     assert_non_null(strstr(log, "fds: 0 1 2 3\n")); /* 3 is ls's own */
     assert_non_null(strstr(log, "\n0\n"));
