@@ -165,6 +165,22 @@ static void launch_beyond_the_limits_is_refused(void **state)
     assert_int_equal(fixture_sh(f, "r1-c", "true"), ORR_OK);
 }
 
+static void launches_that_wait_are_bounded(void **state)
+{
+    struct fixture *f = *state;
+    fixture_close(f);
+    f->config.launches_max = 2;
+    fixture_open(f);
+    pid_t spawner = fixture_spawner();
+    assert_int_equal(kill(spawner, SIGSTOP), 0);
+    assert_int_equal(fixture_sh(f, "r1-a", "true"), ORR_OK);
+    assert_int_equal(fixture_sh(f, "r1-b", "true"), ORR_OK);
+    assert_int_equal(fixture_sh(f, "r1-c", "true"), ORR_EBUSY);
+    assert_int_equal(kill(spawner, SIGCONT), 0);
+    fixture_wait(f, "r1-b", ORR_RANK_EXITED);
+    assert_int_equal(fixture_sh(f, "r1-c", "true"), ORR_OK);
+}
+
 static int count_fds(void)
 {
     int n = 0;
@@ -319,37 +335,60 @@ static void log_read_pages_and_tells_the_end(void **state)
     assert_int_equal(read_log(f, 1, 0, buf, sizeof buf).len, 4);
 }
 
-static void logs_outlive_forget_until_they_age_out(void **state)
+static void run_and_forget(struct fixture *f, const char *job)
 {
-    struct fixture *f = *state;
+    assert_int_equal(fixture_sh(f, job, "echo $ORRERY_TEST"), ORR_OK);
+    fixture_wait(f, job, ORR_RANK_EXITED);
+    assert_int_equal(forget(f, job), ORR_OK);
+}
+
+/* Forgetting is done by the edge's own thread. */
+static void wait_aged_out(struct fixture *f, const char *job)
+{
     char buf[64];
     struct orr_process_log log;
+    struct orr_process_id id = {orr_str(job), 1, 0};
+    for (int i = 0; i < 20000; i++) {
+        enum orr_err rc = f->process->ops->log_read(
+            f->process, &id, 1, 0, (uint8_t *)buf, sizeof buf, &log, &f->err);
+        if (rc == ORR_ENOENT)
+            return;
+        usleep(1000);
+    }
+    fail_msg("the logs of %s are still there", job);
+}
+
+static void logs_outlive_forget_until_they_are_too_many(void **state)
+{
+    struct fixture *f = *state;
     fixture_close(f);
     f->config.logs_max = 2;
     fixture_open(f);
-    static const char *const jobs[] = {"r1-a", "r1-b", "r1-c"};
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal(fixture_sh(f, jobs[i], "echo $ORRERY_TEST"), ORR_OK);
-        fixture_wait(f, jobs[i], ORR_RANK_EXITED);
-        assert_int_equal(forget(f, jobs[i]), ORR_OK);
-    }
-    struct orr_process_id first = {ORR_LIT("r1-a"), 1, 0};
-    for (int i = 0; i < 20000; i++) { /* it is moved by the edge's own thread */
-        if (f->process->ops->log_read(
-                f->process, &first, 1, 0, (uint8_t *)buf, sizeof buf, &log, &f->err) ==
-            ORR_ENOENT)
-            break;
-        usleep(1000);
-    }
-    assert_int_equal(f->err.code, ORR_ENOENT);
+    run_and_forget(f, "r1-a");
+    run_and_forget(f, "r1-b");
+    run_and_forget(f, "r1-c");
+    wait_aged_out(f, "r1-a");
     assert_string_equal(fixture_log(f, "r1-b", 1), "a value\n");
     fixture_close(f);
     f->n_told = 0;
     fixture_open(f); /* the rest is found again, and is nothing to tell about */
     assert_string_equal(fixture_log(f, "r1-c", 1), "a value\n");
-    assert_int_equal(fixture_sh(f, "r1-d", "true"), ORR_OK);
-    fixture_wait(f, "r1-d", ORR_RANK_EXITED);
+    run_and_forget(f, "r1-d");
+    wait_aged_out(f, "r1-b");
     assert_int_equal(f->n_told, 1);
+}
+
+static void logs_outlive_forget_until_they_are_too_large(void **state)
+{
+    struct fixture *f = *state;
+    fixture_close(f);
+    f->config.log_bytes_max = 2 * strlen("a value\n");
+    fixture_open(f);
+    run_and_forget(f, "r1-a");
+    run_and_forget(f, "r1-b");
+    run_and_forget(f, "r1-c");
+    wait_aged_out(f, "r1-a");
+    assert_string_equal(fixture_log(f, "r1-b", 1), "a value\n");
 }
 
 /* ---- ports and the sink
@@ -413,6 +452,7 @@ int main(int argc, char **argv)
         FIXTURE_TEST(launch_bad_values_are_refused_by_field),
         FIXTURE_TEST(launch_twice_is_refused),
         FIXTURE_TEST(launch_beyond_the_limits_is_refused),
+        FIXTURE_TEST(launches_that_wait_are_bounded),
         FIXTURE_TEST(launch_many_leaves_no_descriptors_and_no_zombies),
         FIXTURE_TEST(end_of_rank_ends_its_stragglers),
         FIXTURE_TEST(signal_reaches_the_whole_group),
@@ -420,7 +460,8 @@ int main(int argc, char **argv)
         FIXTURE_TEST(killed_rank_is_told_with_its_signal),
         FIXTURE_TEST(forget_running_rank_is_refused),
         FIXTURE_TEST(log_read_pages_and_tells_the_end),
-        FIXTURE_TEST(logs_outlive_forget_until_they_age_out),
+        FIXTURE_TEST(logs_outlive_forget_until_they_are_too_many),
+        FIXTURE_TEST(logs_outlive_forget_until_they_are_too_large),
         FIXTURE_TEST(ports_are_free_and_different),
         FIXTURE_TEST(busy_sink_is_told_later),
     };
