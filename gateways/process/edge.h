@@ -94,6 +94,10 @@ void orri_edge_declare(struct orri_edge *edge,
                        ...);
 void orri_edge_watch(struct orri_edge *edge, struct orri_rank *rank, int pidfd);
 
+enum orr_err orri_edge_launch(struct orr_process *process,
+                              const struct orr_process_launch *launch,
+                              struct orr_error *err);
+
 /* To the process group, if the process is the one that started then.  0 or an errno
  * (ESRCH: it is gone). */
 int orri_group_signal(pid_t pid, uint64_t start, int sig);

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * launch.c - checking a launch and queueing it, as the packet that its keeper will read (spawner.h).
+ */
+#include "edge.h"
+
+static const char *const inherited[] = {"PATH", "HOME", "USER", "LANG"};
+
+struct texts { /* the packet that is being built */
+    char *at;  /* NULL: only counting */
+    size_t len;
+};
+
+static void put(struct texts *t, struct orr_str s, bool is_end)
+{
+    if (t->at && s.len)
+        memcpy(t->at + t->len, s.ptr, s.len);
+    t->len += s.len;
+    if (is_end) {
+        if (t->at)
+            t->at[t->len] = '\0';
+        t->len++;
+    }
+}
+
+static bool has_name(struct orr_list_env_var env, struct orr_str name)
+{
+    for (uint32_t i = 0; i < env.n; i++) {
+        if (orr_str_eq(env.at[i].name, name))
+            return true;
+    }
+    return false;
+}
+
+static uint32_t put_env(struct texts *t, struct orr_list_env_var env)
+{
+    uint32_t n = env.n;
+    for (uint32_t i = 0; i < env.n; i++) {
+        put(t, env.at[i].name, false);
+        put(t, ORR_LIT("="), false);
+        put(t, env.at[i].value, true);
+    }
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(inherited); i++) {
+        const char *value = getenv(inherited[i]);
+        if (!value || has_name(env, orr_str(inherited[i])))
+            continue;
+        put(t, orr_str(inherited[i]), false);
+        put(t, ORR_LIT("="), false);
+        put(t, orr_str(value), true);
+        n++;
+    }
+    return n;
+}
+
+/* Both passes, counting and copying, must see the same: nothing of Orrery changes its
+ * environment after start. */
+static size_t put_launch(struct texts *t,
+                         const char *key,
+                         const struct orr_process_launch *l,
+                         uint32_t *ret_n_env)
+{
+    t->len = sizeof(struct orri_launch);
+    put(t, orr_str(key), true);
+    put(t, l->workdir.len ? l->workdir : ORR_LIT("/"), true);
+    for (uint32_t i = 0; i < l->command.n; i++)
+        put(t, l->command.at[i].value, true);
+    *ret_n_env = put_env(t, l->env);
+    return t->len;
+}
+
+static bool has_nul(struct orr_str s)
+{
+    return s.len && memchr(s.ptr, '\0', s.len);
+}
+
+static enum orr_err check_launch(const struct orr_process_launch *l,
+                                 struct orr_error *err)
+{
+    if (l->command.n == 0 || l->command.at[0].value.len == 0)
+        return orr_fail(err, ORR_EINVAL, "command: empty; name a program");
+    for (uint32_t i = 0; i < l->command.n; i++) {
+        if (has_nul(l->command.at[i].value))
+            return orr_fail(err, ORR_EINVAL, "command: argument %u has a NUL byte", i);
+    }
+    for (uint32_t i = 0; i < l->env.n; i++) {
+        struct orr_str name = l->env.at[i].name;
+        if (name.len == 0 || memchr(name.ptr, '=', name.len) || has_nul(name) ||
+            has_nul(l->env.at[i].value))
+            return orr_fail(err,
+                            ORR_EINVAL,
+                            "env: \"%.*s\": a name is not empty and has no '=', "
+                            "nothing has a NUL byte",
+                            ORR_STR_ARGS(name));
+    }
+    if (has_nul(l->workdir) || (l->workdir.len && l->workdir.ptr[0] != '/'))
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "workdir: \"%.*s\": must be an absolute path",
+                        ORR_STR_ARGS(l->workdir));
+    return ORR_OK;
+}
+
+static enum orr_err make_packet(const struct orri_edge *edge,
+                                const char *key,
+                                const struct orr_process_launch *l,
+                                struct orri_launch **ret_packet,
+                                size_t *ret_bytes,
+                                struct orr_error *err)
+{
+    uint32_t n_env;
+    struct texts t = {.at = NULL};
+    size_t bytes = put_launch(&t, key, l, &n_env);
+    if (bytes > ORRI_LAUNCH_BYTES_MAX)
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "command and env: %zu bytes together, at most %d are passed on",
+                        bytes,
+                        ORRI_LAUNCH_BYTES_MAX);
+    t.at = malloc(bytes);
+    if (!t.at)
+        return orr_fail(err, ORR_ENOMEM, "launch of %s: out of memory", key);
+    put_launch(&t, key, l, &n_env);
+    struct orri_launch *packet = (struct orri_launch *)(void *)t.at;
+    *packet = (struct orri_launch){
+        .core_bytes_max = edge->config.core_bytes_max,
+        .files_max = edge->config.files_max,
+        .start_timeout_ms = edge->config.start_timeout_ms,
+        .device = l->device,
+        .n_args = l->command.n,
+        .n_env = n_env,
+    };
+    *ret_packet = packet;
+    *ret_bytes = bytes;
+    return ORR_OK;
+}
+
+/* Under lock. */
+static enum orr_err add_launch(struct orri_edge *edge,
+                               const char *key,
+                               const struct orr_process_launch *l,
+                               struct orri_launch *packet,
+                               size_t bytes,
+                               struct orr_error *err)
+{
+    if (orri_rank_table_find(&edge->table, key))
+        return orr_fail(err, ORR_EEXIST, "rank %s: was launched before", key);
+    if (edge->launches.n + edge->sent.n >= edge->config.launches_max)
+        return orr_fail(err,
+                        ORR_EBUSY,
+                        "%u launches wait already; try again",
+                        edge->config.launches_max);
+    if (edge->table.n - edge->logs.n - edge->forgets.n >= edge->config.ranks_max)
+        return orr_fail(err,
+                        ORR_ENOSPC,
+                        "%u ranks are known here already, the limit; forget ended ones",
+                        edge->config.ranks_max);
+    struct orri_rank *rank = orri_rank_table_add(&edge->table, key);
+    if (!rank)
+        return orr_fail(err, ORR_ENOMEM, "rank %s: out of memory", key);
+    rank->launch = packet;
+    rank->launch_bytes = bytes;
+    rank->device = l->device;
+    rank->changed_unix_ms = orri_unix_ms();
+    orri_rank_queue_push(&edge->launches, rank);
+    return ORR_OK;
+}
+
+enum orr_err orri_edge_launch(struct orr_process *process,
+                              const struct orr_process_launch *l,
+                              struct orr_error *err)
+{
+    struct orri_edge *edge = (struct orri_edge *)process;
+    char key[ORRI_KEY_MAX];
+    struct orri_launch *packet = NULL;
+    size_t bytes = 0;
+    enum orr_err rc = orri_key_make(&l->id, key, err);
+    if (rc == ORR_OK)
+        rc = check_launch(l, err);
+    if (rc == ORR_OK)
+        rc = make_packet(edge, key, l, &packet, &bytes, err);
+    if (rc != ORR_OK)
+        return rc;
+    pthread_mutex_lock(&edge->lock);
+    rc = add_launch(edge, key, l, packet, bytes, err);
+    pthread_mutex_unlock(&edge->lock);
+    if (rc == ORR_OK)
+        orri_edge_wake(edge);
+    else
+        free(packet);
+    return rc;
+}
