@@ -143,7 +143,7 @@ struct orri_letter *orri_ask_expire(struct orri_worker *w, struct orri_due *due)
         struct orr_msg_failed failed = {.code = ORR_ETIMEOUT,
                                         .msg = ask->msg_id,
                                         .text = {text, (uint32_t)n}};
-        letter = orri_letter_make(w, orr_msg_desc_failed(), &failed, true);
+        letter = orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
         if (!letter) { /* no memory now: try again soon */
             orri_time_insert(w->sys, due, w->now_ms + 10);
             return NULL;

@@ -6,13 +6,33 @@
 
 /* letter.c */
 struct orri_letter *orri_letter_new(struct orri_worker *w, size_t body, bool must);
+/* trace: NULL for none. */
 struct orri_letter *orri_letter_make(struct orri_worker *w,
                                      const struct orr_msg_desc *desc,
                                      const void *msg,
+                                     const uint8_t *trace,
                                      bool must);
+/* The same with a body still to be filled in. */
+struct orri_letter *orri_letter_space(struct orri_worker *w,
+                                      const struct orr_msg_desc *desc,
+                                      size_t body,
+                                      const uint8_t *trace,
+                                      bool must);
+static inline uint8_t *orri_letter_trace(struct orri_letter *letter)
+{
+    return letter->flags & LETTER_TRACED ? letter->body + letter->bytes : NULL;
+}
 void orri_letter_free(struct orri_worker *w, struct orri_letter *letter);
 
 /* mailbox.c: the owner's side and the senders' side of an actor's lanes. */
+/* Is there room for n more of that lane?  Others may take it in between: the limit is one of memory, not of order. */
+bool orri_mailbox_has_room(struct orri_actor *to, const struct orr_msg_desc *desc, uint32_t n);
+/* Push n letters of one lane, linked by next. */
+void orri_mailbox_push_run(struct orri_worker *w,
+                           struct orri_actor *to,
+                           struct orri_letter *first,
+                           struct orri_letter *last,
+                           uint32_t n);
 enum orr_err
 orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_letter *letter);
 struct orri_letter *orri_mailbox_take(struct orri_worker *w, struct orri_actor *actor);

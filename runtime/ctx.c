@@ -24,15 +24,14 @@ static void append(struct orri_ctx *ctx, struct orri_letter *letter)
 static struct orri_letter *
 record_msg(struct orri_ctx *ctx, const struct orr_msg_desc *desc, const void *msg)
 {
-    struct orri_letter *letter = orri_letter_make(ctx->worker, desc, msg, false);
+    const uint8_t *trace = ctx->current ? orri_letter_trace(ctx->current) : NULL;
+    struct orri_letter *letter = orri_letter_make(ctx->worker, desc, msg, trace, false);
     if (!letter) {
         ctx->trouble = ORR_ENOMEM;
         return NULL;
     }
     letter->role = ORR_ROLE_LOCAL;
     letter->deadline_ms = ctx->deadline_ms;
-    if (ctx->current)
-        memcpy(letter->trace, ctx->current->trace, ORRI_TRACE);
     append(ctx, letter);
     return letter;
 }
@@ -72,7 +71,7 @@ static void ctx_ask(struct orr_ctx *pub,
     uint64_t left = UINT64_MAX - pub->now_ms;
     uint64_t due_ms = pub->now_ms + (timeout_ms < left ? timeout_ms : left);
     letter->peer = to;
-    letter->flags = LETTER_ASK;
+    letter->flags |= LETTER_ASK;
     letter->tag = tag;
     if (letter->deadline_ms == 0 || due_ms < letter->deadline_ms)
         letter->deadline_ms = due_ms;
@@ -92,7 +91,7 @@ static void ctx_reply(struct orr_ctx *pub,
     if (!letter)
         return;
     letter->peer = request->from;
-    letter->flags = LETTER_ANSWER;
+    letter->flags |= LETTER_ANSWER;
     letter->corr = request->corr;
 }
 

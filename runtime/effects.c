@@ -22,7 +22,7 @@ static void commit_ask(struct orri_worker *w, struct orri_letter *letter, struct
     struct orr_msg_failed failed = {.code = ORR_ENOSPC,
                                     .msg = letter->desc->id,
                                     .text = {text, (uint32_t)n}};
-    struct orri_letter *answer = orri_letter_make(w, orr_msg_desc_failed(), &failed, true);
+    struct orri_letter *answer = orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
     if (answer) {
         answer->peer = to;
         answer->slot = asker.slot;
@@ -76,7 +76,7 @@ static void commit_message(struct orri_worker *w, struct orri_letter *letter)
     struct orr_addr to = letter->peer;
     letter->peer = w->ctx.pub.self;
     if (letter->flags & LETTER_ASK) {
-        letter->flags = 0;
+        letter->flags &= (uint8_t)~LETTER_ASK;
         commit_ask(w, letter, to);
     } else if (letter->flags & LETTER_ANSWER) {
         orri_answer(w, to, letter->corr, letter);
@@ -120,10 +120,48 @@ static void commit_other(struct orri_worker *w, struct orri_letter *letter)
     orri_letter_free(w, letter);
 }
 
+static bool is_plain(const struct orri_letter *letter)
+{
+    return letter->kind == LETTER_MESSAGE &&
+           !(letter->flags & (LETTER_ASK | LETTER_ANSWER));
+}
+
+/* Messages to one actor of this host, one after another, are pushed as one run.  Returns what follows the run, or first
+ * itself when there is none. */
+static struct orri_letter *commit_run(struct orri_worker *w, struct orri_letter *first)
+{
+    struct orr_system *sys = w->sys;
+    struct orr_addr to = first->peer;
+    struct orri_letter *next = first->next;
+    if (!next || !is_plain(next) || to.host != sys->host ||
+        to.incarnation != sys->config.incarnation || !orr_addr_eq(next->peer, to))
+        return first;
+    struct orri_actor *actor = orri_actor_at(sys, (uint32_t)to.slot);
+    if (!actor || atomic_load_explicit(&actor->life, memory_order_relaxed) != to.slot >> 32)
+        return first;
+    struct orri_letter *last = first;
+    uint32_t n = 1;
+    for (; next && is_plain(next) && orr_addr_eq(next->peer, to) &&
+           next->desc->lane == first->desc->lane;
+         next = next->next, n++)
+        last = next;
+    if (!orri_mailbox_has_room(actor, first->desc, n))
+        return first;
+    for (struct orri_letter *l = first; l != next; l = l->next) {
+        l->peer = w->ctx.pub.self;
+        l->slot = to.slot;
+    }
+    orri_mailbox_push_run(w, actor, first, last, n);
+    orri_schedule(w, actor);
+    return next;
+}
+
 void orri_effects_commit(struct orri_worker *w)
 {
     struct orri_letter *letter;
     while ((letter = w->ctx.out)) {
+        if (is_plain(letter) && (w->ctx.out = commit_run(w, letter)) != letter)
+            continue;
         w->ctx.out = letter->next;
         if (letter->kind == LETTER_MESSAGE)
             commit_message(w, letter);

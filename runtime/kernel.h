@@ -40,22 +40,24 @@ enum orri_letter_flag {
     LETTER_ANSWER = 2,  /* answers a request; in a mailbox its tag is the asker's */
     LETTER_KERNEL = 4,  /* made by the kernel: not subject to limits, roles and deadlines */
     LETTER_TIMER = 8,   /* a timer's message: corr is the serial number of the setting */
+    LETTER_TRACED = 16, /* 24 bytes of trace id follow the body */
 };
 
 struct orri_letter {
-    struct orri_letter *next;
+    struct orri_letter *next;  /* the one sent after it */
+    struct orri_letter *below; /* in an inbox: what was pushed before */
+    struct orri_letter *last;  /* in an inbox: the end of the run that was pushed with it */
     const struct orr_msg_desc *desc;
     struct orr_addr peer;  /* the receiver while in an outbox, then the sender */
     uint64_t slot;         /* of the receiver, once it is known */
     uint64_t corr;         /* of the request, or of the request that this answers */
     uint64_t deadline_ms;  /* 0 = none; of an ask in an outbox: its timeout */
     uint64_t tag;
-    uint8_t trace[ORRI_TRACE];
     uint8_t kind;
     uint8_t flags;
     uint8_t role;  /* of the sender */
     uint8_t class; /* of the block */
-    uint32_t bytes; /* of the body */
+    uint32_t bytes; /* of the body, to a multiple of 8; a trace id may follow */
     unsigned char body[];
 };
 

@@ -3,11 +3,13 @@
  */
 #include "core.h"
 
-struct orri_letter *orri_letter_new(struct orri_worker *w, size_t body, bool must)
+static struct orri_letter *
+new_letter(struct orri_worker *w, size_t body, size_t tail, bool must)
 {
     uint8_t class;
-    struct orri_letter *letter =
-        orri_block_new(&w->sys->pool, &w->cache, sizeof(*letter) + body, must, &class);
+    body = (body + 7) & ~(size_t)7;
+    struct orri_letter *letter = orri_block_new(
+        &w->sys->pool, &w->cache, sizeof(*letter) + body + tail, must, &class);
     if (!letter)
         return NULL;
     memset(letter, 0, sizeof(*letter));
@@ -16,16 +18,38 @@ struct orri_letter *orri_letter_new(struct orri_worker *w, size_t body, bool mus
     return letter;
 }
 
-struct orri_letter *orri_letter_make(struct orri_worker *w,
-                                     const struct orr_msg_desc *desc,
-                                     const void *msg,
-                                     bool must)
+struct orri_letter *orri_letter_new(struct orri_worker *w, size_t body, bool must)
 {
-    size_t bytes = desc->is_flat ? desc->body.size : orr_msg_size(desc, msg);
-    struct orri_letter *letter = orri_letter_new(w, bytes, must);
+    return new_letter(w, body, 0, must);
+}
+
+struct orri_letter *orri_letter_space(struct orri_worker *w,
+                                      const struct orr_msg_desc *desc,
+                                      size_t body,
+                                      const uint8_t *trace,
+                                      bool must)
+{
+    struct orri_letter *letter = new_letter(w, body, trace ? ORRI_TRACE : 0, must);
     if (!letter)
         return NULL;
     letter->desc = desc;
+    if (trace) {
+        letter->flags = LETTER_TRACED;
+        memcpy(orri_letter_trace(letter), trace, ORRI_TRACE);
+    }
+    return letter;
+}
+
+struct orri_letter *orri_letter_make(struct orri_worker *w,
+                                     const struct orr_msg_desc *desc,
+                                     const void *msg,
+                                     const uint8_t *trace,
+                                     bool must)
+{
+    size_t bytes = desc->is_flat ? desc->body.size : orr_msg_size(desc, msg);
+    struct orri_letter *letter = orri_letter_space(w, desc, bytes, trace, must);
+    if (!letter)
+        return NULL;
     if (desc->is_flat)
         memcpy(letter->body, msg, bytes);
     else
@@ -35,6 +59,10 @@ struct orri_letter *orri_letter_make(struct orri_worker *w,
 
 void orri_letter_free(struct orri_worker *w, struct orri_letter *letter)
 {
-    orri_block_free(
-        &w->sys->pool, &w->cache, letter, letter->class, sizeof(*letter) + letter->bytes);
+    size_t tail = letter->flags & LETTER_TRACED ? ORRI_TRACE : 0;
+    orri_block_free(&w->sys->pool,
+                    &w->cache,
+                    letter,
+                    letter->class,
+                    sizeof(*letter) + letter->bytes + tail);
 }

@@ -110,7 +110,8 @@ static void sort_in(struct orri_worker *w,
                     const struct orri_dispatch *dispatch,
                     struct orri_letter *letter)
 {
-    const struct orr_handler *row = orri_dispatch_find(dispatch, letter->desc->id);
+    const struct orr_handler *row =
+        dispatch ? orri_dispatch_find(dispatch, letter->desc->id) : NULL;
     uint8_t policy = row && !is_exempt(letter) ? row->overflow : (uint8_t)ORR_REFUSE;
     letter->next = NULL;
     if (policy == ORR_COALESCE && coalesce(w, lane, letter))
@@ -131,19 +132,20 @@ static void take_in(struct orri_worker *w, struct orri_actor *actor, struct orri
 {
     /* pairs with the push of each letter */
     uint64_t word = atomic_exchange_explicit(&lane->inbox, 0, memory_order_acquire);
-    struct orri_letter *last = word_letter(word);
     struct orri_letter *first = NULL;
-    uint32_t n = 0;
-    for (struct orri_letter *at = last; at; n++) {
-        struct orri_letter *next = at->next;
-        at->next = first;
-        first = at;
-        at = next;
+    struct orri_letter *last = NULL;
+    for (struct orri_letter *run = word_letter(word); run; run = run->below) {
+        run->last->next = first;
+        first = run;
+        last = last ? last : run->last;
     }
+    if (!first)
+        return;
     const struct orri_dispatch *dispatch =
         atomic_load_explicit(&actor->dispatch, memory_order_acquire);
-    if (first && (!dispatch || !dispatch->has_policy)) {
-        append(lane, first, last, n);
+    uint64_t n = word >> COUNT_SHIFT;
+    if (n < COUNT_MAX && (!dispatch || !dispatch->has_policy)) {
+        append(lane, first, last, (uint32_t)n);
         return;
     }
     while (first) {
@@ -153,17 +155,23 @@ static void take_in(struct orri_worker *w, struct orri_actor *actor, struct orri
     }
 }
 
-static bool push_inbox(struct orri_lane *lane, struct orri_letter *letter, uint64_t room)
+/* Push a run of n letters; false when the inbox holds room or more. */
+static bool push_inbox(struct orri_lane *lane,
+                       struct orri_letter *first,
+                       struct orri_letter *last,
+                       uint64_t n,
+                       uint64_t room)
 {
     uint64_t word = atomic_load_explicit(&lane->inbox, memory_order_relaxed);
     uint64_t next;
+    first->last = last;
     do {
-        uint64_t n = word >> COUNT_SHIFT;
-        if (n >= room)
+        uint64_t count = word >> COUNT_SHIFT;
+        if (count >= room)
             return false;
-        letter->next = word_letter(word);
-        next = (uint64_t)(uintptr_t)letter |
-               (n + (n < COUNT_MAX ? 1 : 0)) << COUNT_SHIFT;
+        count = count + n < COUNT_MAX ? count + n : COUNT_MAX;
+        first->below = word_letter(word);
+        next = (uint64_t)(uintptr_t)first | count << COUNT_SHIFT;
         /* sequentially consistent: the sender looks at duty next, as the owner does at
          * the inbox after it gave up its duty */
     } while (!atomic_compare_exchange_weak(&lane->inbox, &word, next));
@@ -186,7 +194,7 @@ static enum orr_err push_full(struct orri_worker *w,
     bool is_held = is_owner || atomic_compare_exchange_strong(&to->duty, &duty, DUTY_SORTING);
     if (!is_held && duty == DUTY_IDLE)
         is_held = atomic_compare_exchange_strong(&to->duty, &duty, DUTY_SORTING);
-    if (!push_inbox(lane, letter, COUNT_MAX))
+    if (!push_inbox(lane, letter, letter, 1, COUNT_MAX))
         return ORR_EBUSY; /* held: sorting would have emptied the inbox before */
     if (!is_held)
         return ORR_OK;
@@ -199,23 +207,47 @@ static enum orr_err push_full(struct orri_worker *w,
     return ORR_OK;
 }
 
+static uint64_t count_mail(struct orri_lane *lane, uint32_t more)
+{
+    uint64_t n = atomic_load_explicit(&lane->inbox, memory_order_relaxed) >> COUNT_SHIFT;
+    return n + atomic_load_explicit(&lane->queued, memory_order_relaxed) + more;
+}
+
 enum orr_err
 orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_letter *letter)
 {
     struct orri_lane *lane = &to->lanes[letter->desc->lane];
-    if (is_exempt(letter)) {
-        push_inbox(lane, letter, COUNT_MAX + 1);
-        return ORR_OK;
+    letter->next = NULL;
+    if (!is_exempt(letter)) {
+        uint32_t limit = atomic_load_explicit(&to->limit, memory_order_relaxed);
+        uint64_t n = count_mail(lane, 1);
+        if (n > limit - limit / 4)
+            w->is_yielding = true; /* give the receiver its turn */
+        if (n > limit)
+            return push_full(w, to, lane, letter);
     }
-    uint64_t n = atomic_load_explicit(&lane->inbox, memory_order_relaxed) >> COUNT_SHIFT;
-    n += atomic_load_explicit(&lane->queued, memory_order_relaxed);
-    uint32_t limit = atomic_load_explicit(&to->limit, memory_order_relaxed);
-    if (n >= limit - limit / 4)
-        w->is_yielding = true;
-    if (n >= limit)
-        return push_full(w, to, lane, letter);
-    push_inbox(lane, letter, COUNT_MAX + 1);
+    push_inbox(lane, letter, letter, 1, COUNT_MAX + 1);
     return ORR_OK;
+}
+
+bool orri_mailbox_has_room(struct orri_actor *to, const struct orr_msg_desc *desc, uint32_t n)
+{
+    uint32_t limit = atomic_load_explicit(&to->limit, memory_order_relaxed);
+    return count_mail(&to->lanes[desc->lane], n) <= limit;
+}
+
+void orri_mailbox_push_run(struct orri_worker *w,
+                           struct orri_actor *to,
+                           struct orri_letter *first,
+                           struct orri_letter *last,
+                           uint32_t n)
+{
+    struct orri_lane *lane = &to->lanes[first->desc->lane];
+    last->next = NULL;
+    push_inbox(lane, first, last, n, COUNT_MAX + 1);
+    uint32_t limit = atomic_load_explicit(&to->limit, memory_order_relaxed);
+    if (count_mail(lane, 0) > limit - limit / 4)
+        w->is_yielding = true;
 }
 
 static bool has_policy(struct orri_actor *actor)

@@ -87,7 +87,8 @@ static bool refill(struct orri_pool *pool,
     }
     if (!reserve(pool, pool->slab_bytes, must))
         return false;
-    struct orri_slab *slab = orri_alloc(pool->slab_bytes);
+    struct orri_slab *slab =
+        may_allocate() ? aligned_alloc(ORRI_LINE, pool->slab_bytes) : NULL;
     if (!slab) {
         atomic_fetch_sub(&pool->bytes, pool->slab_bytes);
         return false;
@@ -97,8 +98,8 @@ static bool refill(struct orri_pool *pool,
     pool->slabs = slab;
     pthread_mutex_unlock(&pool->lock);
     size_t size = orri_class_bytes[class];
-    char *at = (char *)slab + sizeof(*slab);
-    for (size_t left = pool->slab_bytes - sizeof(*slab); left >= size; left -= size) {
+    char *at = (char *)slab + ORRI_LINE;
+    for (size_t left = pool->slab_bytes - ORRI_LINE; left >= size; left -= size) {
         struct orri_block *block = (struct orri_block *)(void *)at;
         block->next = magazine->first;
         magazine->first = block;

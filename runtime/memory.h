@@ -31,9 +31,10 @@ struct orri_cache {
     struct orri_magazine spare[ORRI_CLASSES]; /* full or empty */
 };
 
+enum { ORRI_LINE = 64 }; /* blocks start where cache lines do, if their size allows */
+
 struct orri_slab {
     struct orri_slab *next;
-    uint64_t pad_; /* keeps blocks aligned to 16 */
 };
 
 struct orri_pool {

@@ -11,7 +11,6 @@ static enum orr_err transmit(struct orri_worker *w,
     struct orr_transport *transport = w->sys->transport;
     if (!transport)
         return ORR_EUNREACH;
-    static const uint8_t no_trace[ORRI_TRACE];
     struct orr_msg_envelope envelope = {
         .msg = letter->desc->id,
         .flags = letter->flags & LETTER_ANSWER ? ORR_ENVELOPE_ANSWER : 0,
@@ -19,8 +18,8 @@ static enum orr_err transmit(struct orri_worker *w,
         .from = letter->peer,
         .corr = letter->corr,
     };
-    if (memcmp(letter->trace, no_trace, ORRI_TRACE) != 0)
-        envelope.trace = (struct orr_bytes){letter->trace, ORRI_TRACE};
+    if (letter->flags & LETTER_TRACED)
+        envelope.trace = (struct orr_bytes){letter->body + letter->bytes, ORRI_TRACE};
     if (letter->deadline_ms) {
         uint64_t left =
             letter->deadline_ms > w->now_ms ? letter->deadline_ms - w->now_ms : 1;
@@ -110,7 +109,8 @@ static enum orr_err receive(struct orri_worker *w,
     err = orr_msg_decode_size(desc, data + at, len - at, &size, &taken);
     if (err != ORR_OK)
         return err;
-    struct orri_letter *letter = orri_letter_new(w, size, is_answer);
+    const uint8_t *trace = env.trace.len == ORRI_TRACE ? env.trace.ptr : NULL;
+    struct orri_letter *letter = orri_letter_space(w, desc, size, trace, is_answer);
     if (!letter) {
         if (env.corr && !is_answer)
             orri_answer_failed(
@@ -122,15 +122,12 @@ static enum orr_err receive(struct orri_worker *w,
         orri_letter_free(w, letter);
         return err;
     }
-    letter->desc = desc;
     letter->peer = env.from;
     letter->corr = env.corr;
     letter->role = (uint8_t)role;
     letter->deadline_ms = env.timeout_ms ? w->now_ms + env.timeout_ms : 0;
-    if (env.trace.len == ORRI_TRACE)
-        memcpy(letter->trace, env.trace.ptr, ORRI_TRACE);
     if (is_answer) {
-        letter->flags = LETTER_ANSWER;
+        letter->flags |= LETTER_ANSWER;
         receive_answer(w, peer_host, letter);
         return ORR_OK;
     }

@@ -124,7 +124,7 @@ void orri_answer_failed(struct orri_worker *w,
     struct orr_msg_failed failed = {
         .code = (uint32_t)why, .msg = msg_id, .text = orr_str(text)};
     struct orri_letter *letter =
-        orri_letter_make(w, orr_msg_desc_failed(), &failed, true);
+        orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
     if (!letter)
         return; /* out of memory: the asker's deadline tells it */
     letter->peer = from;

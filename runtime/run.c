@@ -32,7 +32,7 @@ void orri_ctx_begin(struct orri_worker *w,
     pub->self.slot = letter->slot;
     pub->from = letter->peer;
     pub->from_role = letter->role;
-    if (letter->flags) { /* an answer, or made by the kernel */
+    if (letter->flags & ~LETTER_TRACED) { /* an answer, or made by the kernel */
         if (letter->flags & LETTER_ANSWER)
             pub->tag = letter->tag;
         return;
@@ -149,7 +149,7 @@ finish(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *lett
         if (pub->request.corr && !pub->is_answered) {
             struct orr_msg_ack ack = {.end_ = 0};
             struct orri_letter *answer =
-                orri_letter_make(w, orr_msg_desc_ack(), &ack, true);
+                orri_letter_make(w, orr_msg_desc_ack(), &ack, NULL, true);
             if (answer) { /* else the asker's deadline tells it */
                 answer->peer = pub->self;
                 answer->role = ORR_ROLE_LOCAL;
@@ -190,7 +190,8 @@ static void handle(struct orri_worker *w, struct orri_actor *actor, struct orri_
         orri_reject(w, orri_letter_to(w->sys, letter), letter, ORR_EGONE, NULL);
         return;
     }
-    if (letter->deadline_ms && letter->deadline_ms < w->now_ms && !letter->flags) {
+    if (letter->deadline_ms && letter->deadline_ms < w->now_ms &&
+        !(letter->flags & ~LETTER_TRACED)) {
         letter->corr = 0; /* the asker knows already */
         orri_reject(w, orri_letter_to(w->sys, letter), letter, ORR_ETIMEOUT, NULL);
         return;

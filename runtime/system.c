@@ -256,7 +256,7 @@ static struct orri_letter *outside_letter(struct orri_worker *w,
                                           const struct orr_msg_desc *desc,
                                           const void *msg)
 {
-    struct orri_letter *letter = orri_letter_make(w, desc, msg, false);
+    struct orri_letter *letter = orri_letter_make(w, desc, msg, NULL, false);
     if (letter) {
         letter->peer = from;
         letter->role = ORR_ROLE_LOCAL;

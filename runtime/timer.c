@@ -163,7 +163,7 @@ struct orri_letter *orri_timer_fire(struct orri_worker *w, struct orri_due *due)
 {
     struct orri_timer *timer = (struct orri_timer *)due;
     struct orr_msg_timer msg = {.id = timer->id, .arg = timer->arg};
-    struct orri_letter *letter = orri_letter_make(w, orr_msg_desc_timer(), &msg, true);
+    struct orri_letter *letter = orri_letter_make(w, orr_msg_desc_timer(), &msg, NULL, true);
     if (!letter) { /* no memory now: try again soon */
         orri_time_insert(w->sys, due, w->now_ms + 10);
         return NULL;

@@ -73,7 +73,7 @@ orri_watch_new(struct orri_worker *w, struct orr_addr watcher, struct orr_addr w
     struct orr_msg_down msg = {.who = who};
     struct orri_watch *watch = orri_zalloc(sizeof(*watch));
     if (watch)
-        watch->down = orri_letter_make(w, orr_msg_desc_down(), &msg, false);
+        watch->down = orri_letter_make(w, orr_msg_desc_down(), &msg, NULL, false);
     if (!watch || !watch->down) {
         free(watch);
         return NULL;
@@ -107,7 +107,7 @@ static struct orri_actor *living(struct orr_system *sys, struct orr_addr who)
 static void tell_host(struct orri_worker *w, struct orr_addr watcher, struct orr_addr who, bool off)
 {
     struct orr_msg_monitor msg = {.who = who, .off = off};
-    struct orri_letter *letter = orri_letter_make(w, orr_msg_desc_monitor(), &msg, true);
+    struct orri_letter *letter = orri_letter_make(w, orr_msg_desc_monitor(), &msg, NULL, true);
     enum orr_err err = ORR_ENOMEM;
     if (letter) {
         letter->peer = watcher;
