@@ -3,7 +3,7 @@
  * are.
  *
  * A host runs any set of the roles region, cluster and node.  Every text is terminated
- * and lives until orr_host_config_free. Fields with their defaults: `orrery explain
+ * and lives until orr_config_free. Fields with their defaults: `orrery explain
  * --host`, or the commented files in configs/.
  */
 #ifndef ORR_CONFIG_H
