@@ -148,8 +148,15 @@ static enum orr_err job_on_rank_launched(struct orr_ctx *ctx,
         return ORR_OK;
     node->launch = JOB_LAUNCH_DONE;
     node->talk.backoff_ms = 0;
-    orr_str_copy(self->master_addr, sizeof(self->master_addr), msg->master_addr);
-    self->master_port = msg->master_port;
+    if (msg->master_addr.len > 0) {
+        orr_str_copy(self->master_addr, sizeof(self->master_addr), msg->master_addr);
+        self->master_port = msg->master_port;
+    } else if (!self->master_addr[0] && self->n_nodes > 1) {
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("the node of rank 0 restarted during the launch"));
+    }
     return job_step(ctx, self);
 }
 
