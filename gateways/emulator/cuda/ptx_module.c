@@ -48,7 +48,7 @@ bool parse_declared(struct ptx_parser *p, struct declared *ret)
             n = lex_integer(p);
         lex_expect(p, "]");
         d.count = n > VARIABLE_BYTES_MAX || d.count > VARIABLE_BYTES_MAX
-                      ? VARIABLE_BYTES_MAX
+                      ? VARIABLE_BYTES_MAX + 1 /* too many, whatever the type */
                       : d.count * n;
     }
     d.bytes = d.count * ptx_type_bytes(d.type);
@@ -196,8 +196,9 @@ static void parse_directive(struct ptx_parser *p)
     } else if (lex_is(p, ".target") || lex_is(p, ".file") || lex_is(p, ".loc")) {
         skip_line(p);
     } else if (lex_accept(p, ".address_size")) {
-        if (lex_integer(p) != 64)
+        if (p->lexer.token.integer != 64)
             parse_fail(p, PTX_UNSUPPORTED, "an address size that is not 64");
+        lex_integer(p);
     } else if (lex_accept(p, ".visible") || lex_accept(p, ".extern") ||
                lex_accept(p, ".weak") || lex_accept(p, ";")) {
         return; /* of what follows */
