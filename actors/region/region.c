@@ -270,7 +270,7 @@ static enum orr_err region_on_job_cancel(struct orr_ctx *ctx,
                                          struct region *self,
                                          const struct orr_msg_job_cancel *msg)
 {
-    struct region_job *job;
+    struct region_job *job = NULL;
     enum orr_err err = find_job(ctx, self, msg->job, &job);
     if (err != ORR_OK || job->phase == ORR_JOB_CANCELLED)
         return err;
@@ -295,7 +295,7 @@ static enum orr_err region_on_job_show(struct orr_ctx *ctx,
                                        struct region *self,
                                        const struct orr_msg_job_show *msg)
 {
-    struct region_job *job;
+    struct region_job *job = NULL;
     enum orr_err err = find_job(ctx, self, msg->job, &job);
     if (err == ORR_OK)
         region_reply_detail(ctx, self, job, &ctx->request);
@@ -319,7 +319,7 @@ static enum orr_err region_on_job_wait(struct orr_ctx *ctx,
                                        struct region *self,
                                        const struct orr_msg_job_wait *msg)
 {
-    struct region_job *job;
+    struct region_job *job = NULL;
     enum orr_err err = find_job(ctx, self, msg->job, &job);
     if (err != ORR_OK)
         return err;
@@ -343,7 +343,7 @@ static enum orr_err region_on_log_read(struct orr_ctx *ctx,
                                        struct region *self,
                                        const struct orr_msg_log_read *msg)
 {
-    struct region_job *job;
+    struct region_job *job = NULL;
     enum orr_err err = find_job(ctx, self, msg->job, &job);
     if (err != ORR_OK)
         return err;

@@ -284,7 +284,7 @@ enum orr_err region_claim_check(struct orr_ctx *ctx,
                                 struct region *self,
                                 const struct orr_msg_claim_check *msg)
 {
-    struct region_job *job;
+    struct region_job *job = NULL;
     enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
     if (err == ORR_OK && job->where == REGION_HELD)
         recover(ctx, self, job);
@@ -316,7 +316,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
                                struct region *self,
                                const struct orr_msg_job_update *msg)
 {
-    struct region_job *job;
+    struct region_job *job = NULL;
     enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
     if (err != ORR_OK)
         return err;
@@ -383,7 +383,7 @@ enum orr_err region_job_ended(struct orr_ctx *ctx,
                               struct region *self,
                               const struct orr_msg_job_ended *msg)
 {
-    struct region_job *job;
+    struct region_job *job = NULL;
     enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
     if (err != ORR_OK)
         return err;
