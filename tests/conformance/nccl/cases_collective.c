@@ -12,7 +12,7 @@ static ncclComm_t const no_comm = NULL;
 /* Small enough that every type holds every partial result exactly. */
 static double input(ncclRedOp_t op, int rank, size_t i)
 {
-    unsigned x = (unsigned)rank * 7 + (unsigned)i;
+    unsigned x = ((unsigned)rank * 2654435761u ^ (unsigned)i * 40503u) >> 9;
 
     if (op == ncclProd)
         return 1 + (x & 1);
@@ -147,10 +147,10 @@ static void reduce_scatter(struct rank *r)
     OK(ncclCommDestroy, comm);
 }
 
-/* What rank `from` has at i; different for all. */
+/* What rank `from` has at i; it fits a byte, and neither ranks nor places look alike. */
 static double mark(int from, size_t i)
 {
-    return from * 16 + (double)(i % 16);
+    return (double)(((size_t)from * 29 + i * 7 + i / 1000) % 251);
 }
 
 static struct array marked(int from, size_t count, ncclDataType_t type)
@@ -416,6 +416,30 @@ static void grouped(struct rank *r)
     OK(ncclCommDestroy, comm);
 }
 
+/* One communicator on two streams, without a group: the order of the calls holds. */
+static void streams_take_turns(struct rank *r)
+{
+    ncclComm_t comm = suite_comm(r, 0);
+    struct array a = array_new(60000, ncclFloat32), b = array_new(100, ncclFloat32);
+    CUstream second;
+
+    CU(cuStreamCreate, &second, CU_STREAM_NON_BLOCKING);
+    for (int round = 0; round < 30; round++) {
+        fill(&a, ncclSum, r->rank);
+        fill(&b, ncclMax, r->rank);
+        OK(ncclAllReduce, a.at, a.at, a.count, a.type, ncclSum, comm, r->stream);
+        OK(ncclAllReduce, b.at, b.at, b.count, b.type, ncclMax, comm, second);
+        CU(cuStreamSynchronize, second);
+        suite_sync(r);
+        expect(&a, ncclSum, r->world, 0, "the first stream");
+        expect(&b, ncclMax, r->world, 0, "the second stream");
+    }
+    array_free(&a);
+    array_free(&b);
+    CU(cuStreamDestroy, second);
+    OK(ncclCommDestroy, comm);
+}
+
 static float noise(int rank, size_t i)
 {
     uint32_t x = (uint32_t)i * 2654435761u + (uint32_t)rank * 40503u + 12345u;
@@ -469,6 +493,7 @@ const struct conf_case collective_cases[] = {
     {"premultiplied_sum", premultiplied_sum, {1, 2, 4}, false},
     {"collectives_refused", refused, {1}, false},
     {"grouped", grouped, {1, 2, 3}, false},
+    {"streams_take_turns", streams_take_turns, {1, 2, 4}, false},
     {"same_bits", same_bits, {3, 6, 8}, true},
     {NULL, NULL, {0}, false},
 };

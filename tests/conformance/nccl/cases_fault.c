@@ -322,24 +322,37 @@ static int knock(const ncclUniqueId *id, const void *what, size_t bytes)
     return fd;
 }
 
-/* Garbage at the door: HTTP, noise, half a hello, silence; then the ranks, as ever. */
+/* What a rank says first, as the emulator's protocol has it. */
+struct hello {
+    char magic[4];
+    uint32_t version;
+    char cookie[16];
+    int32_t world, rank;
+};
+
+/* Garbage at the door: HTTP, noise, half a hello, silence, and one who knows the cookie
+ * but claims to be rank a million; then the ranks, as ever. */
 static void strangers(struct rank *r)
 {
     enum { KNOCKS = 40 };
     ncclUniqueId id = suite_id(r, 0);
-    int fds[KNOCKS];
-    char noise[256];
-    ncclComm_t comm;
+    struct hello hello = {.magic = "CNRO", .version = 1, .world = 2, .rank = 1000000};
     struct array a = array_new(10, ncclFloat32);
+    char noise[200];
+    int fds[KNOCKS];
+    ncclComm_t comm;
 
+    memcpy(hello.cookie, id.internal + 32, sizeof hello.cookie);
     for (size_t i = 0; i < sizeof noise; i++)
         noise[i] = (char)(i * 37 + (size_t)r->rank);
-    memcpy(noise + 128, "CNRO\1\0\0\0", 8);
     for (int i = 0; i < KNOCKS; i++) {
-        const char *text[] = {
-            "GET / HTTP/1.1\r\nHost: me, and only me\r\n\r\n", noise, noise + 128, ""};
-        size_t bytes[] = {41, 200, 20, 0};
-        fds[i] = knock(&id, text[i % 4], bytes[i % 4]);
+        const void *text[] = {"GET / HTTP/1.1\r\nHost: me, and only me\r\n\r\n",
+                              noise,
+                              &hello,
+                              "",
+                              &hello};
+        size_t bytes[] = {41, sizeof noise, 20, 0, sizeof hello};
+        fds[i] = knock(&id, text[i % 5], bytes[i % 5]);
     }
     OK(ncclCommInitRank, &comm, r->world, id, r->rank);
     all_reduce(r, comm, &a);
