@@ -8,7 +8,7 @@ deps:
 	@sh cmake/deps.sh
 
 build: deps
-	@cmake --preset release --log-level=WARNING
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
 	@cmake --build --preset release
 	@ln -sfn release/bin build/bin
 

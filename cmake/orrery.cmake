@@ -15,6 +15,10 @@ if(ORR_SANITIZE)
   target_link_options(orr_flags INTERFACE -fsanitize=${ORR_SANITIZE})
 endif()
 
+if(ORR_FUZZ)
+  target_compile_options(orr_flags INTERFACE -fsanitize=fuzzer-no-link)   # coverage of all that a fuzz target calls
+endif()
+
 # orr_library(name SOURCES a.c b.c [LINKS ...])        static library of this folder
 function(orr_library name)
   cmake_parse_arguments(A "" "" "SOURCES;LINKS" ${ARGN})
