@@ -4,7 +4,7 @@
 #include "world.h"
 
 enum { LOOK_MS = 20, ASK_MS = 1000 };
-enum { TAG_SUBMIT = 1, TAG_SHOW, TAG_CANCEL };
+enum { TAG_SUBMIT = 1, TAG_SHOW, TAG_CANCEL, TAG_LOG, TAG_TREE };
 
 struct sim_client {
     struct client *client; /* borrowed: the test's */
@@ -12,6 +12,8 @@ struct sim_client {
 
 ORR_HANDLER(sim_client, job_submitted)
 ORR_HANDLER(sim_client, job_detail)
+ORR_HANDLER(sim_client, log_chunk)
+ORR_HANDLER(sim_client, tree)
 ORR_HANDLER(sim_client, ack)
 ORR_HANDLER(sim_client, failed)
 ORR_HANDLER(sim_client, timer)
@@ -98,6 +100,13 @@ static enum orr_err sim_client_on_timer(struct orr_ctx *ctx,
                     job_cancel,
                     .job = orr_str(job->id),
                     .why = ORR_LIT("test"));
+        else if (i % 3 == 2)
+            orr_ask(ctx,
+                    client->region,
+                    ASK_MS,
+                    (uint64_t)TAG_SHOW << 32 | i,
+                    job_wait,
+                    .job = orr_str(job->id));
         else
             orr_ask(ctx,
                     client->region,
@@ -136,13 +145,45 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
     job->phase = msg->row.phase;
     job->generation = msg->row.generation;
     orr_str_copy(job->reason, sizeof(job->reason), msg->row.reason);
+    if (msg->row.phase == ORR_JOB_QUEUED && msg->row.reason.len)
+        orr_str_copy(job->waited, sizeof(job->waited), msg->row.reason);
     if (!orr_job_phase_is_final(msg->row.phase))
         return ORR_OK;
     job->goal = CLIENT_ENDED;
     job->end_exit_code = msg->row.exit_code;
     job->end_signal = msg->signal;
     job->culprit = msg->culprit;
+    orr_str_copy(job->tail, sizeof(job->tail), msg->stderr_tail);
     self->client->n_ended++;
+    if (msg->ranks.n > 0)
+        orr_ask(ctx,
+                self->client->region,
+                ASK_MS,
+                (uint64_t)TAG_LOG << 32 | (uint32_t)ctx->tag,
+                log_read,
+                .job = msg->row.job,
+                .rank = msg->ranks.n - 1,
+                .stream = 1);
+    orr_ask(ctx, self->client->region, ASK_MS, (uint64_t)TAG_TREE << 32, tree_get);
+    return ORR_OK;
+}
+
+static enum orr_err sim_client_on_log_chunk(struct orr_ctx *ctx,
+                                            struct sim_client *self,
+                                            const struct orr_msg_log_chunk *msg)
+{
+    struct client_job *job = &self->client->jobs[(uint32_t)ctx->tag];
+    job->has_log = msg->data.len > 0 && msg->generation == job->generation;
+    self->client->n_logs++;
+    return ORR_OK;
+}
+
+static enum orr_err sim_client_on_tree(struct orr_ctx *ctx,
+                                       struct sim_client *self,
+                                       const struct orr_msg_tree *msg)
+{
+    (void)ctx;
+    self->client->n_tree_nodes = msg->nodes.n;
     return ORR_OK;
 }
 
@@ -159,6 +200,8 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
                                          struct sim_client *self,
                                          const struct orr_msg_failed *msg)
 {
+    if (ctx->tag >> 32 >= TAG_LOG)
+        return ORR_OK;
     struct client_job *job = asked(ctx, self);
     if (msg->code == ORR_EINVAL || msg->code == ORR_ESTATE)
         job->cancel_at_ms = 0;
@@ -169,6 +212,8 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
 static const struct orr_handler handlers[] = {
     ORR_ON(sim_client, job_submitted, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, job_detail, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(sim_client, log_chunk, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(sim_client, tree, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, ack, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, failed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

@@ -112,7 +112,8 @@ static void run(void)
 {
     struct client *arg = &client;
     spawn(&sim_client_type, &arg, "/client");
-    while (client.n_ended < client.n_jobs && world.now_ms < 60000) {
+    while ((client.n_ended < client.n_jobs || client.n_tree_nodes == 0) &&
+           world.now_ms < 60000) {
         while (orr_system_step(sys))
             world_check(&world);
         uint64_t due = orr_system_next_due_ms(sys);
@@ -134,6 +135,8 @@ static void job_that_exits_zero_is_done(void **state)
     run();
     assert_int_equal(job->phase, ORR_JOB_DONE);
     assert_int_equal(world.n_terminal, 1);
+    assert_true(job->has_log);
+    assert_int_equal(client.n_tree_nodes, 1);
 }
 
 static void trivial_job_without_devices_is_done(void **state)
@@ -154,6 +157,7 @@ static void failing_rank_is_the_culprit(void **state)
     assert_int_equal(job->phase, ORR_JOB_FAILED);
     assert_int_equal(job->culprit, 5);
     assert_int_equal(job->end_exit_code, 3);
+    assert_string_equal(job->tail, "the end\n");
 }
 
 static void failing_job_is_retried_as_often_as_allowed(void **state)
@@ -203,6 +207,28 @@ static void job_over_its_limit_fails(void **state)
     assert_non_null(strstr(job->reason, "time limit"));
 }
 
+static void job_larger_than_any_cluster_says_so(void **state)
+{
+    (void)state;
+    struct client_job *job = add(8, 8, 100);
+    job->cancel_at_ms = 5000;
+    add(4, 4, 100)->submit_at_ms = 1000; /* passes it by */
+    run();
+    assert_int_equal(job->phase, ORR_JOB_CANCELLED);
+    assert_int_equal(client.jobs[1].phase, ORR_JOB_DONE);
+    assert_string_equal(job->waited, "needs 8 devices; no cluster has more than 4");
+}
+
+static void waiting_job_tells_what_for(void **state)
+{
+    (void)state;
+    add(2, 2, 3000);
+    struct client_job *waiting = add(4, 4, 100);
+    waiting->submit_at_ms = 500;
+    run();
+    assert_string_equal(waiting->waited, "waits for 4 free devices; c1 has 2");
+}
+
 #define ON_ONE_HOST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -214,6 +240,8 @@ int main(void)
         ON_ONE_HOST(second_job_waits_for_devices),
         ON_ONE_HOST(cancelled_job_leaves_nothing),
         ON_ONE_HOST(job_over_its_limit_fails),
+        ON_ONE_HOST(job_larger_than_any_cluster_says_so),
+        ON_ONE_HOST(waiting_job_tells_what_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -93,12 +93,17 @@ struct client_job {
     int64_t end_exit_code;
     uint32_t end_signal;
     int64_t culprit;
+    bool has_log; /* read after the end */
+    char tail[16];
+    char waited[200]; /* the last reason while queued */
     char reason[200];
 };
 struct client {
     struct orr_addr region;
     uint32_t n_jobs;
     uint32_t n_ended;
+    uint32_t n_logs;
+    uint32_t n_tree_nodes; /* of the last tree */
     struct client_job jobs[WORLD_JOBS];
 };
 extern const struct orr_actor_type sim_client_type; /* args: struct client * */
