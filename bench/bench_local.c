@@ -16,6 +16,7 @@ enum { WINDOW = 512, FAN_SENDERS = 1000, FAN_WINDOW = 10, SPAWN_STEP = 1000, RUN
 static sem_t is_done;
 static unsigned n_runs = 5;
 static double scale = 1;
+static const char *only; /* NULL: all */
 
 struct peer_value {
     char name[48];
@@ -364,6 +365,8 @@ static void report(const char *name, double value, const char *unit)
 
 static void measure(const char *name, double (*run)(void), const char *unit, unsigned runs)
 {
+    if (only && strcmp(only, name) != 0)
+        return;
     double values[RUNS_MAX];
     for (unsigned i = 0; i < runs; i++)
         values[i] = run();
@@ -394,8 +397,10 @@ static void run_erlang(const char *source)
 int main(int argc, char **argv)
 {
     const char *peer = ORR_BENCH_PEER;
-    for (int opt; (opt = getopt(argc, argv, "p:r:s:")) != -1;) {
-        if (opt == 'p') {
+    for (int opt; (opt = getopt(argc, argv, "b:p:r:s:")) != -1;) {
+        if (opt == 'b') {
+            only = optarg;
+        } else if (opt == 'p') {
             peer = optarg;
         } else if (opt == 'r' && atoi(optarg) >= 1 && atoi(optarg) <= RUNS_MAX) {
             n_runs = (unsigned)atoi(optarg);
@@ -403,7 +408,7 @@ int main(int argc, char **argv)
             scale = atof(optarg);
         } else {
             fprintf(stderr,
-                    "usage: %s [-p PEER.erl] [-r RUNS (1-%d)] [-s SCALE]\n",
+                    "usage: %s [-b BENCH] [-p PEER.erl] [-r RUNS (1-%d)] [-s SCALE]\n",
                     argv[0],
                     RUNS_MAX);
             return 2;

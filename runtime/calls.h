@@ -25,13 +25,10 @@ static inline uint8_t *orri_letter_trace(struct orri_letter *letter)
 void orri_letter_free(struct orri_worker *w, struct orri_letter *letter);
 
 /* mailbox.c: the owner's side and the senders' side of an actor's lanes. */
-/* Is there room for n more of that lane?  Others may take it in between: the limit is one of memory, not of order. */
-bool orri_mailbox_has_room(struct orri_actor *to, const struct orr_msg_desc *desc, uint32_t n);
-/* Push n letters of one lane, linked by next. */
-void orri_mailbox_push_run(struct orri_worker *w,
+/* Push n letters of one lane, linked by next, first->last the last; false: there is no room for all of them. */
+bool orri_mailbox_push_run(struct orri_worker *w,
                            struct orri_actor *to,
                            struct orri_letter *first,
-                           struct orri_letter *last,
                            uint32_t n);
 enum orr_err
 orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_letter *letter);

@@ -13,6 +13,7 @@ struct orri_ctx {
     struct orri_letter *current; /* being handled; NULL in init */
     struct orri_letter *out;     /* effects, in order */
     struct orri_letter *out_last;
+    struct orri_letter *run; /* out_last belongs to this run; NULL: to none */
     uint64_t deadline_ms;  /* travels on in what is sent */
     enum orr_err trouble;  /* an effect could not be recorded */
     bool is_relayed;       /* current went on to somebody else */
@@ -27,6 +28,7 @@ struct orri_worker {
     uint64_t wall_ms;
     uint64_t random;
     bool is_yielding; /* a receiver is nearly full: give others their turn */
+    bool was_busy;    /* the last turn took a while: read the clock */
     bool is_outside;  /* stands for threads that are not ours; guarded by outside */
     unsigned index;
     unsigned turns;

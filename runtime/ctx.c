@@ -13,7 +13,7 @@ static struct orri_ctx *full(struct orr_ctx *pub)
 
 static void append(struct orri_ctx *ctx, struct orri_letter *letter)
 {
-    letter->next = NULL;
+    ctx->run = NULL;
     if (ctx->out)
         ctx->out_last->next = letter;
     else
@@ -22,7 +22,7 @@ static void append(struct orri_ctx *ctx, struct orri_letter *letter)
 }
 
 static struct orri_letter *
-record_msg(struct orri_ctx *ctx, const struct orr_msg_desc *desc, const void *msg)
+make(struct orri_ctx *ctx, const struct orr_msg_desc *desc, const void *msg)
 {
     const uint8_t *trace = ctx->current ? orri_letter_trace(ctx->current) : NULL;
     struct orri_letter *letter = orri_letter_make(ctx->worker, desc, msg, trace, false);
@@ -32,7 +32,15 @@ record_msg(struct orri_ctx *ctx, const struct orr_msg_desc *desc, const void *ms
     }
     letter->role = ORR_ROLE_LOCAL;
     letter->deadline_ms = ctx->deadline_ms;
-    append(ctx, letter);
+    return letter;
+}
+
+static struct orri_letter *
+record_msg(struct orri_ctx *ctx, const struct orr_msg_desc *desc, const void *msg)
+{
+    struct orri_letter *letter = make(ctx, desc, msg);
+    if (letter)
+        append(ctx, letter);
     return letter;
 }
 
@@ -53,9 +61,30 @@ static void ctx_send(struct orr_ctx *pub,
                      const struct orr_msg_desc *desc,
                      const void *msg)
 {
-    struct orri_letter *letter = record_msg(full(pub), desc, msg);
-    if (letter)
+    struct orri_ctx *ctx = full(pub);
+    struct orri_letter *letter = make(ctx, desc, msg);
+    if (!letter)
+        return;
+    if (to.host != pub->self.host || to.incarnation != pub->self.incarnation) {
         letter->peer = to;
+        append(ctx, letter);
+        return;
+    }
+    /* To an actor of this host, by address: ready to be delivered as it is. */
+    letter->peer = pub->self;
+    letter->slot = to.slot;
+    struct orri_letter *run = ctx->run;
+    if (run && run->slot == to.slot && run->desc->lane == desc->lane) {
+        run->last->next = letter;
+        run->last = ctx->out_last = letter;
+        run->corr++;
+        return;
+    }
+    append(ctx, letter);
+    letter->kind = LETTER_RUN;
+    letter->last = letter;
+    letter->corr = 1;
+    ctx->run = letter;
 }
 
 static void ctx_ask(struct orr_ctx *pub,

@@ -115,53 +115,43 @@ static void commit_other(struct orri_worker *w, struct orri_letter *letter)
         commit_relay(w, letter->peer);
         break;
     case LETTER_MESSAGE:
+    case LETTER_RUN:
         break;
     }
     orri_letter_free(w, letter);
 }
 
-static bool is_plain(const struct orri_letter *letter)
+/* Messages to one actor of this host are pushed at once when there is room for all of them. */
+static void commit_run(struct orri_worker *w, struct orri_letter *first)
 {
-    return letter->kind == LETTER_MESSAGE &&
-           !(letter->flags & (LETTER_ASK | LETTER_ANSWER));
-}
-
-/* Messages to one actor of this host, one after another, are pushed as one run.  Returns what follows the run, or first
- * itself when there is none. */
-static struct orri_letter *commit_run(struct orri_worker *w, struct orri_letter *first)
-{
-    struct orr_system *sys = w->sys;
-    struct orr_addr to = first->peer;
-    struct orri_letter *next = first->next;
-    if (!next || !is_plain(next) || to.host != sys->host ||
-        to.incarnation != sys->config.incarnation || !orr_addr_eq(next->peer, to))
-        return first;
-    struct orri_actor *actor = orri_actor_at(sys, (uint32_t)to.slot);
-    if (!actor || atomic_load_explicit(&actor->life, memory_order_relaxed) != to.slot >> 32)
-        return first;
-    struct orri_letter *last = first;
-    uint32_t n = 1;
-    for (; next && is_plain(next) && orr_addr_eq(next->peer, to) &&
-           next->desc->lane == first->desc->lane;
-         next = next->next, n++)
-        last = next;
-    if (!orri_mailbox_has_room(actor, first->desc, n))
-        return first;
-    for (struct orri_letter *l = first; l != next; l = l->next) {
-        l->peer = w->ctx.pub.self;
-        l->slot = to.slot;
+    uint32_t n = (uint32_t)first->corr;
+    struct orri_letter *last = first->last;
+    struct orri_actor *actor = orri_actor_at(w->sys, (uint32_t)first->slot);
+    first->kind = LETTER_MESSAGE;
+    first->corr = 0;
+    last->next = NULL;
+    if (actor &&
+        atomic_load_explicit(&actor->life, memory_order_relaxed) == first->slot >> 32 &&
+        orri_mailbox_push_run(w, actor, first, n)) {
+        orri_schedule(w, actor);
+        return;
     }
-    orri_mailbox_push_run(w, actor, first, last, n);
-    orri_schedule(w, actor);
-    return next;
+    while (first) {
+        struct orri_letter *letter = first;
+        first = letter->next;
+        (void)orri_deliver(w, letter);
+    }
 }
 
 void orri_effects_commit(struct orri_worker *w)
 {
     struct orri_letter *letter;
     while ((letter = w->ctx.out)) {
-        if (is_plain(letter) && (w->ctx.out = commit_run(w, letter)) != letter)
+        if (letter->kind == LETTER_RUN) {
+            w->ctx.out = letter->last->next;
+            commit_run(w, letter);
             continue;
+        }
         w->ctx.out = letter->next;
         if (letter->kind == LETTER_MESSAGE)
             commit_message(w, letter);

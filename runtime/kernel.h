@@ -26,6 +26,7 @@ enum {
 
 enum orri_letter_kind {
     LETTER_MESSAGE,
+    LETTER_RUN, /* first of messages to one actor; in the outbox: last, and corr = how many */
     LETTER_TIMER_SET, /* the others are effects of a handler: orri_effect_* is their body */
     LETTER_TIMER_CANCEL,
     LETTER_SPAWN,
@@ -48,7 +49,7 @@ struct orri_letter {
     struct orri_letter *below; /* in an inbox: what was pushed before */
     struct orri_letter *last;  /* in an inbox: the end of the run that was pushed with it */
     const struct orr_msg_desc *desc;
-    struct orr_addr peer;  /* the receiver while in an outbox, then the sender */
+    struct orr_addr peer;  /* the receiver while in an outbox (not of a run), then the sender */
     uint64_t slot;         /* of the receiver, once it is known */
     uint64_t corr;         /* of the request, or of the request that this answers */
     uint64_t deadline_ms;  /* 0 = none; of an ask in an outbox: its timeout */

@@ -3,7 +3,7 @@
  */
 #include "core.h"
 
-static struct orri_letter *
+static inline struct orri_letter *
 new_letter(struct orri_worker *w, size_t body, size_t tail, bool must)
 {
     uint8_t class;
@@ -12,9 +12,7 @@ new_letter(struct orri_worker *w, size_t body, size_t tail, bool must)
         &w->sys->pool, &w->cache, sizeof(*letter) + body + tail, must, &class);
     if (!letter)
         return NULL;
-    memset(letter, 0, sizeof(*letter));
-    letter->class = class;
-    letter->bytes = (uint32_t)body;
+    *letter = (struct orri_letter){.class = class, .bytes = (uint32_t)body};
     return letter;
 }
 
@@ -46,14 +44,22 @@ struct orri_letter *orri_letter_make(struct orri_worker *w,
                                      const uint8_t *trace,
                                      bool must)
 {
-    size_t bytes = desc->is_flat ? desc->body.size : orr_msg_size(desc, msg);
-    struct orri_letter *letter = orri_letter_space(w, desc, bytes, trace, must);
+    if (!desc->is_flat || trace) {
+        size_t bytes = orr_msg_size(desc, msg);
+        struct orri_letter *letter = orri_letter_space(w, desc, bytes, trace, must);
+        if (letter)
+            orr_msg_copy(desc, msg, letter->body);
+        return letter;
+    }
+    size_t bytes = desc->body.size;
+    struct orri_letter *letter = new_letter(w, bytes, 0, must);
     if (!letter)
         return NULL;
-    if (desc->is_flat)
-        memcpy(letter->body, msg, bytes);
+    letter->desc = desc;
+    if (bytes == 2 * sizeof(uint64_t)) /* the most common size, without a call */
+        memcpy(letter->body, msg, 2 * sizeof(uint64_t));
     else
-        orr_msg_copy(desc, msg, letter->body);
+        memcpy(letter->body, msg, bytes);
     return letter;
 }
 

@@ -158,13 +158,11 @@ static void take_in(struct orri_worker *w, struct orri_actor *actor, struct orri
 /* Push a run of n letters; false when the inbox holds room or more. */
 static bool push_inbox(struct orri_lane *lane,
                        struct orri_letter *first,
-                       struct orri_letter *last,
                        uint64_t n,
                        uint64_t room)
 {
     uint64_t word = atomic_load_explicit(&lane->inbox, memory_order_relaxed);
     uint64_t next;
-    first->last = last;
     do {
         uint64_t count = word >> COUNT_SHIFT;
         if (count >= room)
@@ -194,7 +192,7 @@ static enum orr_err push_full(struct orri_worker *w,
     bool is_held = is_owner || atomic_compare_exchange_strong(&to->duty, &duty, DUTY_SORTING);
     if (!is_held && duty == DUTY_IDLE)
         is_held = atomic_compare_exchange_strong(&to->duty, &duty, DUTY_SORTING);
-    if (!push_inbox(lane, letter, letter, 1, COUNT_MAX))
+    if (!push_inbox(lane, letter, 1, COUNT_MAX))
         return ORR_EBUSY; /* held: sorting would have emptied the inbox before */
     if (!is_held)
         return ORR_OK;
@@ -218,6 +216,7 @@ orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_lett
 {
     struct orri_lane *lane = &to->lanes[letter->desc->lane];
     letter->next = NULL;
+    letter->last = letter;
     if (!is_exempt(letter)) {
         uint32_t limit = atomic_load_explicit(&to->limit, memory_order_relaxed);
         uint64_t n = count_mail(lane, 1);
@@ -226,28 +225,23 @@ orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_lett
         if (n > limit)
             return push_full(w, to, lane, letter);
     }
-    push_inbox(lane, letter, letter, 1, COUNT_MAX + 1);
+    push_inbox(lane, letter, 1, COUNT_MAX + 1);
     return ORR_OK;
 }
 
-bool orri_mailbox_has_room(struct orri_actor *to, const struct orr_msg_desc *desc, uint32_t n)
-{
-    uint32_t limit = atomic_load_explicit(&to->limit, memory_order_relaxed);
-    return count_mail(&to->lanes[desc->lane], n) <= limit;
-}
-
-void orri_mailbox_push_run(struct orri_worker *w,
+bool orri_mailbox_push_run(struct orri_worker *w,
                            struct orri_actor *to,
                            struct orri_letter *first,
-                           struct orri_letter *last,
                            uint32_t n)
 {
     struct orri_lane *lane = &to->lanes[first->desc->lane];
-    last->next = NULL;
-    push_inbox(lane, first, last, n, COUNT_MAX + 1);
     uint32_t limit = atomic_load_explicit(&to->limit, memory_order_relaxed);
-    if (count_mail(lane, 0) > limit - limit / 4)
-        w->is_yielding = true;
+    uint64_t all = count_mail(lane, n);
+    if (all > limit)
+        return false;
+    if (all > limit - limit / 4)
+        w->is_yielding = true; /* give the receiver its turn */
+    return push_inbox(lane, first, n, COUNT_MAX + 1);
 }
 
 static bool has_policy(struct orri_actor *actor)

@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * memory.c - see memory.h.  Under AddressSanitizer a free block is poisoned, so that use after free is seen in spite of the
- * free lists.
+ * memory.c - see memory.h.
  */
 #include "memory.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#define POISON(ptr, bytes)   ASAN_POISON_MEMORY_REGION((ptr), (bytes))
-#define UNPOISON(ptr, bytes) ASAN_UNPOISON_MEMORY_REGION((ptr), (bytes))
-#else
-#define POISON(ptr, bytes)   ((void)(ptr), (void)(bytes))
-#define UNPOISON(ptr, bytes) ((void)(ptr), (void)(bytes))
-#endif
-
-const uint16_t orri_class_bytes[ORRI_CLASSES] = {128, 160, 192, 256, 384,
+const uint16_t orri_class_bytes[ORRI_CLASSES] = {ORRI_SMALLEST, 160, 192, 256, 384,
                                                  512, 1024, 2048, 4096};
 _Atomic long orri_alloc_countdown;
 
@@ -45,7 +35,7 @@ void orri_pool_fini(struct orri_pool *pool)
     while (pool->slabs) {
         struct orri_slab *slab = pool->slabs;
         pool->slabs = slab->next;
-        UNPOISON(slab, pool->slab_bytes);
+        ORRI_UNPOISON(slab, pool->slab_bytes);
         free(slab);
     }
     pthread_mutex_destroy(&pool->lock);
@@ -77,7 +67,7 @@ static bool refill(struct orri_pool *pool,
     pthread_mutex_lock(&pool->lock);
     struct orri_block *batch = pool->batches[class];
     if (batch) {
-        UNPOISON(batch, sizeof(*batch));
+        ORRI_UNPOISON(batch, sizeof(*batch));
         pool->batches[class] = batch->next_batch;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -104,7 +94,7 @@ static bool refill(struct orri_pool *pool,
         block->next = magazine->first;
         magazine->first = block;
         magazine->n++;
-        POISON(block, size);
+        ORRI_POISON(block, size);
         at += size;
     }
     return true;
@@ -120,11 +110,11 @@ static void *large_new(struct orri_pool *pool, size_t bytes, bool must)
     return block;
 }
 
-void *orri_block_new(struct orri_pool *pool,
-                     struct orri_cache *cache,
-                     size_t bytes,
-                     bool must,
-                     uint8_t *ret_class)
+void *orri_block_new_slowly(struct orri_pool *pool,
+                            struct orri_cache *cache,
+                            size_t bytes,
+                            bool must,
+                            uint8_t *ret_class)
 {
     unsigned class = class_of(bytes);
     if (class == ORRI_CLASSES) {
@@ -141,7 +131,7 @@ void *orri_block_new(struct orri_pool *pool,
         }
     }
     struct orri_block *block = now->first;
-    UNPOISON(block, orri_class_bytes[class]);
+    ORRI_UNPOISON(block, orri_class_bytes[class]);
     now->first = block->next;
     now->n--;
     *ret_class = (uint8_t) class;
@@ -149,37 +139,23 @@ void *orri_block_new(struct orri_pool *pool,
 }
 
 /* A full magazine becomes the spare one; a full spare goes to the pool. */
-static void rotate(struct orri_pool *pool, struct orri_cache *cache, unsigned class)
+void orri_magazine_rotate(struct orri_pool *pool, struct orri_cache *cache, unsigned class)
 {
     struct orri_block *batch = cache->spare[class].first;
     cache->spare[class] = cache->now[class];
     cache->now[class] = (struct orri_magazine){0};
     if (!batch)
         return;
-    UNPOISON(batch, sizeof(*batch));
+    ORRI_UNPOISON(batch, sizeof(*batch));
     pthread_mutex_lock(&pool->lock);
     batch->next_batch = pool->batches[class];
     pool->batches[class] = batch;
-    POISON(batch, sizeof(*batch));
+    ORRI_POISON(batch, sizeof(*batch));
     pthread_mutex_unlock(&pool->lock);
 }
 
-void orri_block_free(struct orri_pool *pool,
-                     struct orri_cache *cache,
-                     void *ptr,
-                     uint8_t class,
-                     size_t bytes)
+void orri_large_free(struct orri_pool *pool, void *block, size_t bytes)
 {
-    if (class == ORRI_LARGE) {
-        atomic_fetch_sub_explicit(&pool->bytes, bytes, memory_order_relaxed);
-        free(ptr);
-        return;
-    }
-    struct orri_magazine *now = &cache->now[class];
-    struct orri_block *block = ptr;
-    block->next = now->first;
-    now->first = block;
-    POISON(block, orri_class_bytes[class]);
-    if (++now->n == ORRI_BATCH)
-        rotate(pool, cache, class);
+    atomic_fetch_sub_explicit(&pool->bytes, bytes, memory_order_relaxed);
+    free(block);
 }

@@ -14,7 +14,17 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { ORRI_CLASSES = 9, ORRI_LARGE = 255, ORRI_BATCH = 64 };
+/* Under AddressSanitizer a free block is poisoned: use after free is seen in spite of the free lists. */
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define ORRI_POISON(ptr, bytes)   ASAN_POISON_MEMORY_REGION((ptr), (bytes))
+#define ORRI_UNPOISON(ptr, bytes) ASAN_UNPOISON_MEMORY_REGION((ptr), (bytes))
+#else
+#define ORRI_POISON(ptr, bytes)   ((void)(ptr), (void)(bytes))
+#define ORRI_UNPOISON(ptr, bytes) ((void)(ptr), (void)(bytes))
+#endif
+
+enum { ORRI_CLASSES = 9, ORRI_SMALLEST = 128, ORRI_LARGE = 255, ORRI_BATCH = 64 };
 
 struct orri_block {
     struct orri_block *next;
@@ -51,17 +61,51 @@ extern const uint16_t orri_class_bytes[ORRI_CLASSES];
 void orri_pool_init(struct orri_pool *pool, size_t slab_bytes, uint64_t bytes_max);
 void orri_pool_fini(struct orri_pool *pool);
 
+/* When the cache cannot help. */
+void *orri_block_new_slowly(struct orri_pool *pool,
+                            struct orri_cache *cache,
+                            size_t bytes,
+                            bool must,
+                            uint8_t *ret_class);
+/* A magazine is full. */
+void orri_magazine_rotate(struct orri_pool *pool, struct orri_cache *cache, unsigned class);
+void orri_large_free(struct orri_pool *pool, void *block, size_t bytes);
+
 /* A block of at least bytes, aligned to 16; *ret_class goes to orri_block_free.  NULL when memory or the limit is used up. */
-void *orri_block_new(struct orri_pool *pool,
-                     struct orri_cache *cache,
-                     size_t bytes,
-                     bool must,
-                     uint8_t *ret_class);
-void orri_block_free(struct orri_pool *pool,
-                     struct orri_cache *cache,
-                     void *block,
-                     uint8_t class,
-                     size_t bytes);
+static inline void *orri_block_new(struct orri_pool *pool,
+                                   struct orri_cache *cache,
+                                   size_t bytes,
+                                   bool must,
+                                   uint8_t *ret_class)
+{
+    struct orri_block *block = cache->now[0].first;
+    if (bytes > ORRI_SMALLEST || !block)
+        return orri_block_new_slowly(pool, cache, bytes, must, ret_class);
+    ORRI_UNPOISON(block, ORRI_SMALLEST);
+    cache->now[0].first = block->next;
+    cache->now[0].n--;
+    *ret_class = 0;
+    return block;
+}
+
+static inline void orri_block_free(struct orri_pool *pool,
+                                   struct orri_cache *cache,
+                                   void *ptr,
+                                   uint8_t class,
+                                   size_t bytes)
+{
+    if (class == ORRI_LARGE) {
+        orri_large_free(pool, ptr, bytes);
+        return;
+    }
+    struct orri_magazine *now = &cache->now[class];
+    struct orri_block *block = ptr;
+    block->next = now->first;
+    now->first = block;
+    ORRI_POISON(block, orri_class_bytes[class]);
+    if (++now->n == ORRI_BATCH)
+        orri_magazine_rotate(pool, cache, class);
+}
 
 /* malloc and calloc, which tests can make fail: the countdown-th call from now returns NULL (0: never). */
 void *orri_alloc(size_t bytes);

@@ -19,6 +19,7 @@ void orri_ctx_begin(struct orri_worker *w,
     pub->error.code = ORR_OK;
     pub->error.text[0] = '\0';
     ctx->current = letter;
+    ctx->run = NULL;
     ctx->deadline_ms = 0;
     ctx->trouble = ORR_OK;
     ctx->is_relayed = false;
@@ -239,23 +240,28 @@ void orri_run(struct orri_worker *w, struct orri_actor *actor, unsigned batch)
         duty = DUTY_QUEUED; /* a sender sorts a full lane: soon done */
     w->ctx.actor = actor;
     w->is_yielding = false;
-    for (unsigned n = 0; n < batch && !w->is_yielding; n++) {
+    unsigned n = 0;
+    bool is_empty = false;
+    for (; n < batch && !w->is_yielding; n++) {
         if (atomic_load_explicit(&actor->orders, memory_order_relaxed)) {
             orri_orders_run(w, actor);
             continue;
         }
         if (atomic_load_explicit(&actor->phase, memory_order_relaxed) != PHASE_LIVE) {
             orri_mailbox_sweep(w, actor);
+            is_empty = true; /* what is left waits for the actor to start */
             break;
         }
         struct orri_letter *letter = orri_mailbox_take(w, actor);
-        if (!letter)
+        if (!letter) {
+            is_empty = true;
             break;
+        }
         handle(w, actor, letter);
     }
     w->ctx.actor = NULL;
-    bool is_live = atomic_load_explicit(&actor->phase, memory_order_relaxed) == PHASE_LIVE;
-    if (has_news(actor) || (is_live && orri_mailbox_has_mail(actor))) {
+    w->was_busy = n > 8;
+    if (!is_empty && (has_news(actor) || orri_mailbox_has_mail(actor))) {
         atomic_store_explicit(&actor->duty, DUTY_QUEUED, memory_order_release);
         orri_enqueue(w, actor);
         return;

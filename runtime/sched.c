@@ -12,7 +12,7 @@
 #include <sched.h>
 #include <time.h>
 
-enum { SHARED_EVERY = 61, STEAL_ROUNDS = 2 };
+enum { SHARED_EVERY = 61, CLOCK_EVERY = 8, STEAL_ROUNDS = 2 };
 
 uint64_t orri_random(struct orri_worker *w)
 {
@@ -35,8 +35,12 @@ void orri_clock_read(struct orri_worker *w)
     if (clock) {
         w->now_ms = clock->now_ms(clock->arg);
         w->wall_ms = clock->wall_ms(clock->arg);
-    } else { /* coarse: read for every turn of an actor */
-        w->now_ms = clock_ms(CLOCK_MONOTONIC_COARSE);
+        return;
+    }
+    /* Read for every turn of an actor: coarse, and the people's time only now and then. */
+    uint64_t now_ms = clock_ms(CLOCK_MONOTONIC_COARSE);
+    if (now_ms != w->now_ms) {
+        w->now_ms = now_ms;
         w->wall_ms = clock_ms(CLOCK_REALTIME_COARSE);
     }
 }
@@ -241,13 +245,16 @@ void *orri_worker_main(void *arg)
     struct orri_worker *w = arg;
     struct orr_system *sys = w->sys;
     while (!atomic_load_explicit(&sys->sched.is_quitting, memory_order_relaxed)) {
-        orri_clock_read(w);
+        if (w->was_busy || w->turns % CLOCK_EVERY == 0)
+            orri_clock_read(w);
         orri_time_run(w);
         struct orri_actor *actor = orri_next_actor(w);
-        if (actor)
+        if (actor) {
             orri_run(w, actor, ORRI_BATCH_MAX);
-        else
+        } else {
             park(w);
+            orri_clock_read(w);
+        }
     }
     return NULL;
 }
