@@ -4,6 +4,7 @@
  */
 #include "export.h"
 #include "op.h"
+#include "thread.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -205,7 +206,7 @@ EXPORT ncclResult_t ncclCommFinalize(ncclComm_t handle)
     result = begin_finalize(comm);
     if (result == ncclSuccess && !orri_comm_is_blocking(comm)) {
         orri_comm_ref(comm);
-        if (orri_comm_spawn(finalize_behind, comm))
+        if (orri_thread_start(finalize_behind, comm) == 0)
             result = ncclInProgress;
         else
             finalize_behind(comm);

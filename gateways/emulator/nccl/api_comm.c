@@ -5,6 +5,7 @@
 #include "export.h"
 #include "op.h"
 #include "rendezvous.h"
+#include "thread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -128,7 +129,7 @@ static ncclResult_t make(ncclComm_t *ret,
         return orri_group_job(make_now, m);
     if (m->color == NCCL_SPLIT_NOCOLOR)
         *ret = NULL;
-    if (orri_comm_spawn(make_behind, m))
+    if (orri_thread_start(make_behind, m) == 0)
         return ncclInProgress;
     make_now(m, false);
     return orri_fail(ncclSystemError, "no thread for the init");

@@ -57,7 +57,7 @@ issue(ncclComm_t handle, struct orri_op op, ncclRedOp_t redop, cudaStream_t stre
     if (!comm)
         return orri_group_note(ncclInvalidArgument);
     result = orri_comm_check(comm);
-    if (result == ncclSuccess && comm->is_finalized)
+    if (result == ncclSuccess && orri_comm_is_finalized(comm))
         result = orri_fail(ncclInvalidUsage, "the communicator is finalized");
     if (result == ncclSuccess)
         result = check(comm, &op);

@@ -45,8 +45,7 @@ struct ncclComm *orri_comm_get(ncclComm_t handle)
     pthread_mutex_unlock(&registry.lock);
     if (!comm)
         orri_fail(ncclInvalidArgument,
-                  handle ? "comm %p is not a communicator, or was destroyed"
-                         : "comm is NULL (%p)",
+                  "comm %p is not a communicator, or was destroyed",
                   (void *)handle);
     return comm;
 }
@@ -297,17 +296,14 @@ bool orri_comm_is_blocking(const struct ncclComm *comm)
     return comm->config.blocking != 0;
 }
 
-bool orri_comm_spawn(void *(*fn)(void *), void *arg)
+bool orri_comm_is_finalized(struct ncclComm *comm)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
-    int err;
+    bool is_finalized;
 
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    err = pthread_create(&thread, &attr, fn, arg);
-    pthread_attr_destroy(&attr);
-    return err == 0;
+    pthread_mutex_lock(&comm->lock);
+    is_finalized = comm->is_finalized;
+    pthread_mutex_unlock(&comm->lock);
+    return is_finalized;
 }
 
 void orri_comm_drain(struct ncclComm *comm)

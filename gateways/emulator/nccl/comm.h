@@ -84,8 +84,7 @@ void orri_comm_break(struct ncclComm *comm,
 ncclResult_t
 orri_comm_remote_error(struct ncclComm *comm, int rank, struct orri_why *why);
 bool orri_comm_is_blocking(const struct ncclComm *comm);
-/* Runs fn(arg) on a detached thread. False: no thread could be made. */
-bool orri_comm_spawn(void *(*fn)(void *), void *arg);
+bool orri_comm_is_finalized(struct ncclComm *comm);
 
 /* Waits until all plans launched so far are over. */
 void orri_comm_drain(struct ncclComm *comm);

@@ -4,6 +4,7 @@
  */
 #include "meeting.h"
 #include "segment.h"
+#include "thread.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -165,8 +166,6 @@ static void close_all(void)
 /* Returns 0 or -errno. */
 static int start_serving(void)
 {
-    pthread_attr_t attr;
-    pthread_t thread;
     int err;
 
     root.tcp = root.local = root.wake = -1;
@@ -179,12 +178,8 @@ static int start_serving(void)
     err = root.wake < 0 ? -errno : listen_tcp();
     if (!err)
         err = listen_local();
-    if (!err) {
-        pthread_attr_init(&attr);
-        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        err = -pthread_create(&thread, &attr, serve, NULL);
-        pthread_attr_destroy(&attr);
-    }
+    if (!err)
+        err = orri_thread_start(serve, NULL);
     if (err)
         close_all();
     else

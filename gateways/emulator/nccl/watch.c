@@ -8,6 +8,7 @@
  * by serial number, so that it never follows a pointer to one that is gone.
  */
 #include "comm.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
@@ -56,7 +57,7 @@ static bool start(void)
     watch.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (watch.epoll < 0)
         return false;
-    if (!orri_comm_spawn(serve, NULL)) {
+    if (orri_thread_start(serve, NULL) != 0) {
         close(watch.epoll);
         return false;
     }

@@ -284,13 +284,13 @@ static void not_emulated(struct rank *r)
 
 const struct conf_case comm_cases[] = {
     {"library", library, {1}, false},
-    {"init_and_ask", init_and_ask, {1, 2, 3, 8}, false},
+    {"init_and_ask", init_and_ask, {1, 2, 8}, false},
     {"init_refuses", init_refuses, {1}, false},
     {"configs", configs, {2}, false},
     {"not_blocking", not_blocking, {1, 3}, false},
     {"finalized", finalized, {1, 2}, false},
     {"one_process", one_process, {1}, false},
-    {"split", split, {1, 2, 4, 8}, false},
+    {"split", split, {1, 4, 8}, false},
     {"memory", memory, {1}, false},
     {"not_emulated", not_emulated, {1}, true},
     {NULL, NULL, {0}, false},
