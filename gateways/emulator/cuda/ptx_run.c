@@ -140,10 +140,13 @@ static enum ptx_status status_of(enum ptx_stop stop)
     return PTX_OK;
 }
 
+/* ORRERY_EMULATOR_CPU=base: the plain variant, to see that the results are the same. */
 static ptx_warp_run_f *warp_run(void)
 {
 #ifdef PTX_HAS_FMA
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+    const char *cpu = getenv("ORRERY_EMULATOR_CPU");
+    bool is_plain = cpu && strcmp(cpu, "base") == 0;
+    if (!is_plain && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt"))
         return ptx_warp_run_fma;
 #endif
