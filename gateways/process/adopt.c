@@ -167,8 +167,12 @@ static void set_running(struct orri_edge *edge, struct orri_rank *rank, int pidf
     orri_edge_watch(edge, rank, pidfd);
     pthread_mutex_lock(&edge->lock);
     rank->state = ORR_RANK_RUNNING;
+    uint32_t pending = rank->pending_signal;
+    rank->pending_signal = 0;
     orri_rank_queue_push(&edge->events, rank);
     pthread_mutex_unlock(&edge->lock);
+    if (pending)
+        orri_group_signal(rank->pid, rank->pid_start, (int)pending);
 }
 
 static bool adopt_started(struct orri_edge *edge,

@@ -147,13 +147,18 @@ take_report(struct orri_edge *edge, const struct orri_report *report, int keeper
     }
 }
 
+/* A spawner that dies with launches unread leaves ECONNRESET, once, before the reports that are
+ * still there to be read: only the end of the stream is the end. */
 static void read_reports(struct orri_edge *edge)
 {
     struct orri_report report;
     int keeper, rc;
-    while ((rc = orri_report_receive(edge->spawner_fd, &report, &keeper)) > 0)
-        take_report(edge, &report, keeper);
-    if (rc != -EAGAIN)
+    do {
+        rc = orri_report_receive(edge->spawner_fd, &report, &keeper);
+        if (rc > 0)
+            take_report(edge, &report, keeper);
+    } while (rc > 0 || rc == -ECONNRESET);
+    if (rc == 0)
         spawner_ended(edge);
 }
 

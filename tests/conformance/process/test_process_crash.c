@@ -151,6 +151,44 @@ static void launches_of_a_killed_host_happen_wholly_or_not_at_all(void **state)
     assert_int_equal(fixture_found(f, found), n);
 }
 
+/* Play the keeper that is between its start and the meta file while the host is replaced. */
+static void rank_found_while_it_starts_gets_the_signal_sent_to_it(void **state)
+{
+    struct fixture *f = *state;
+    char path[100];
+    int status;
+    struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0};
+    fixture_close(f);
+    snprintf(path, sizeof path, "%s/ranks/r1-a.1.0", f->dir);
+    assert_int_equal(mkdir(path, 0755), 0);
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(orri_dir_lock(dir));
+    pid_t rank = fork();
+    if (rank == 0)
+        for (;;)
+            pause();
+    setpgid(rank, rank);
+    fixture_open(f);
+    fixture_wait(f, "r1-a", ORR_RANK_STARTING);
+    assert_int_equal(f->process->ops->signal(f->process, &id, SIGTERM, &f->err),
+                     ORR_OK);
+
+    struct orri_meta meta = {
+        .keeper = getpid(), .rank = rank, .rank_start = orri_proc_start(rank)};
+    orri_boot_id(meta.boot);
+    assert_int_equal(orri_meta_write(dir, &meta), 0);
+    assert_int_equal(fixture_wait(f, "r1-a", ORR_RANK_RUNNING).pid, rank);
+    assert_int_equal(waitpid(rank, &status, 0), rank);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+
+    fixture_close(f);
+    struct orri_status end = {.state = ORR_RANK_EXITED, .signal = SIGTERM};
+    assert_int_equal(orri_status_write(dir, &end), 0);
+    close(dir);
+    fixture_open(f);
+    fixture_wait(f, "r1-a", ORR_RANK_EXITED);
+}
+
 static void second_host_on_a_state_directory_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -338,6 +376,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         FIXTURE_TEST(ranks_outlive_a_killed_host_and_are_adopted),
         FIXTURE_TEST(launches_of_a_killed_host_happen_wholly_or_not_at_all),
+        FIXTURE_TEST(rank_found_while_it_starts_gets_the_signal_sent_to_it),
         FIXTURE_TEST(second_host_on_a_state_directory_is_refused),
         FIXTURE_TEST(killed_keeper_takes_its_rank_along_and_that_is_lost),
         FIXTURE_TEST(keeper_killed_while_no_host_looks_is_lost),
