@@ -44,25 +44,25 @@ static void log_line(struct orr_zmq *z, enum orr_log_level level, const char *te
            text);
 }
 
-/* A peer can provoke lines, so they are bounded; what was left out is counted. */
+/* Peers can provoke lines, so they are bounded, trouble and news each on its own; what was left out is counted. */
 void orri_zmq_log(struct orr_zmq *z, enum orr_log_level level, const char *fmt, ...)
 {
     char text[512];
+    unsigned *n_logged = &z->n_logged[level >= ORR_LOG_WARN];
     if (!z->log)
         return;
-    uint64_t second = orri_zmq_now_ms() / 1000;
-    if (second != z->log_second) {
-        if (z->n_logged > LOG_LINES_PER_S) {
+    if (z->now_ms / 1000 != z->log_second) {
+        if (z->n_logged[true] > LOG_LINES_PER_S) {
             snprintf(text,
                      sizeof(text),
                      "%u lines were left out",
-                     z->n_logged - LOG_LINES_PER_S);
+                     z->n_logged[true] - LOG_LINES_PER_S);
             log_line(z, ORR_LOG_WARN, text);
         }
-        z->log_second = second;
-        z->n_logged = 0;
+        z->log_second = z->now_ms / 1000;
+        memset(z->n_logged, 0, sizeof(z->n_logged));
     }
-    if (z->n_logged++ >= LOG_LINES_PER_S)
+    if ((*n_logged)++ >= LOG_LINES_PER_S)
         return;
     va_list args;
     va_start(args, fmt);

@@ -149,8 +149,8 @@ struct orr_zmq {
     uint64_t probe_ms; /* when the links that look dead are probed next */
     uint64_t sweep_ms; /* when all accepted links are probed next */
     uint64_t random;
-    uint64_t log_second; /* in which n_logged lines were written or left out */
-    unsigned n_logged;
+    uint64_t log_second;  /* in which n_logged lines were written or left out */
+    unsigned n_logged[2]; /* news, trouble */
 
     _Atomic uint64_t links;
     _Atomic uint64_t frames_sent;

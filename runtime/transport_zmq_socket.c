@@ -180,11 +180,13 @@ void *orri_zmq_watch(void *context, void *socket, int events)
     static _Atomic unsigned long n_watches;
     char name[64]; /* never used twice: libzmq forgets an old one in its own time */
     int linger = 0;
+    int frames = 0; /* no limit: libzmq would wait for room, in its own thread */
     snprintf(name, sizeof(name), "inproc://watch-%lu", n_watches++);
     void *pair = zmq_socket(context, ZMQ_PAIR);
     if (!pair)
         return NULL;
     if (zmq_setsockopt(pair, ZMQ_LINGER, &linger, sizeof(linger)) != 0 ||
+        zmq_setsockopt(pair, ZMQ_RCVHWM, &frames, sizeof(frames)) != 0 ||
         zmq_socket_monitor(socket, name, events) != 0 || zmq_connect(pair, name) != 0) {
         zmq_close(pair);
         return NULL;

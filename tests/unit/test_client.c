@@ -8,6 +8,7 @@
 #include "transport_zmq.h"
 
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -134,6 +135,28 @@ static void client_pipelines_and_asks_in_between(void **state)
     assert_int_equal(orr_client_receive(f->client, 10, &answer, &error), ORR_ETIMEOUT);
 }
 
+static void answer_to_an_ask_that_was_given_up_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct orr_answer answer;
+    const struct orr_msg_ping ping = {.nonce = 5};
+    pthread_mutex_lock(&f->system.lock); /* the host cannot answer now */
+    enum orr_err rc = orr_client_ask(
+        f->client, "/system", orr_msg_desc_ping(), &ping, 50, &answer, &error);
+    pthread_mutex_unlock(&f->system.lock);
+    assert_int_equal(rc, ORR_ETIMEOUT);
+    assert_int_equal(orr_client_ask(f->client,
+                                    "/system",
+                                    orr_msg_desc_ping(),
+                                    &(struct orr_msg_ping){.nonce = 6},
+                                    TIMEOUT_MS,
+                                    &answer,
+                                    &error),
+                     ORR_OK);
+    assert_int_equal(((const struct orr_msg_pong *)answer.msg)->nonce, 6);
+    assert_int_equal(orr_client_receive(f->client, 50, &answer, &error), ORR_ETIMEOUT);
+}
+
 static void client_whose_host_goes_away_says_so_at_once(void **state)
 {
     struct fixture *f = *state;
@@ -160,6 +183,32 @@ static void client_that_leaves_is_forgotten(void **state)
     orr_client_free(f->client);
     f->client = NULL;
     assert_true(fake_wait(&f->system, &f->system.downs, 1));
+}
+
+/* Well before the transport's sweep would find out. */
+static void client_over_ipc_that_leaves_is_forgotten_at_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct timespec start;
+    struct timespec end;
+    char dir[] = "/tmp/orr-client-XXXXXX";
+    char endpoint[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(endpoint, sizeof(endpoint), "ipc://%s/s", dir);
+    host_start(&f, endpoint);
+    for (uint64_t i = 1; i <= 5; i++) { /* file descriptors are used again */
+        assert_int_equal(orr_client_new(f.endpoint, TIMEOUT_MS, &f.client, &error),
+                         ORR_OK);
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        orr_client_free(f.client);
+        assert_true(fake_wait(&f.system, &f.system.downs, i));
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        assert_true(end.tv_sec - start.tv_sec < 5);
+    }
+    host_stop(&f);
+    unlink(endpoint + strlen("ipc://"));
+    rmdir(dir);
 }
 
 static void request_too_large_is_refused_before_it_is_sent(void **state)
@@ -306,11 +355,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             client_pipelines_and_asks_in_between, setup, teardown),
         cmocka_unit_test_setup_teardown(
+            answer_to_an_ask_that_was_given_up_is_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(
             client_whose_host_goes_away_says_so_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(
             client_that_leaves_is_forgotten, setup, teardown),
         cmocka_unit_test_setup_teardown(
             request_too_large_is_refused_before_it_is_sent, setup, teardown),
+        cmocka_unit_test(client_over_ipc_that_leaves_is_forgotten_at_once),
         cmocka_unit_test(connect_where_nobody_listens_says_what_to_start),
         cmocka_unit_test(connect_to_a_malformed_endpoint_is_refused),
         cmocka_unit_test(peer_that_never_says_hello_runs_into_the_deadline),
