@@ -132,12 +132,19 @@ static struct orr_rec_rank_row row_of(const struct proc *proc, uint64_t now_ms)
     return row;
 }
 
+static struct machine *machine_now(const struct orr_ctx *ctx,
+                                   const struct process_edge *self)
+{
+    self->args.machine->world->now_ms = orr_now_ms(ctx);
+    return self->args.machine;
+}
+
 static enum orr_err
 process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
 {
     struct process_edge *self = state;
     self->args = *(const struct edge_args *)args;
-    struct machine *machine = self->args.machine;
+    struct machine *machine = machine_now(ctx, self);
     self->node = (struct orr_addr){.host = ctx->self.host,
                                    .slot = orr_hash(orr_str(machine->node_path))};
     struct orr_rec_rank_row rows[WORLD_PROCS];
@@ -159,7 +166,7 @@ static enum orr_err process_edge_on_timer(struct orr_ctx *ctx,
                                           const struct orr_msg_timer *msg)
 {
     (void)msg;
-    struct machine *machine = self->args.machine;
+    struct machine *machine = machine_now(ctx, self);
     struct world *world = machine->world;
     for (uint32_t i = 0; i < WORLD_PROCS; i++) {
         struct proc *proc = &machine->procs[i];
@@ -193,7 +200,7 @@ process_edge_on_process_launch(struct orr_ctx *ctx,
                                struct process_edge *self,
                                const struct orr_msg_process_launch *msg)
 {
-    struct machine *machine = self->args.machine;
+    struct machine *machine = machine_now(ctx, self);
     if (find_proc(machine, msg->job, msg->generation, msg->rank))
         return ORR_OK;
     struct proc *proc = machine->procs;
@@ -234,8 +241,7 @@ process_edge_on_process_signal(struct orr_ctx *ctx,
                                struct process_edge *self,
                                const struct orr_msg_process_signal *msg)
 {
-    (void)ctx;
-    struct machine *machine = self->args.machine;
+    struct machine *machine = machine_now(ctx, self);
     struct proc *proc = find_proc(machine, msg->job, msg->generation, msg->rank);
     if (!proc || !proc_is_live(proc, machine->world->now_ms) ||
         (msg->signal == 15 && proc->ignores_term))
@@ -251,8 +257,7 @@ process_edge_on_process_forget(struct orr_ctx *ctx,
                                struct process_edge *self,
                                const struct orr_msg_process_forget *msg)
 {
-    (void)ctx;
-    struct machine *machine = self->args.machine;
+    struct machine *machine = machine_now(ctx, self);
     struct proc *proc = find_proc(machine, msg->job, msg->generation, msg->rank);
     if (proc && proc_is_live(proc, machine->world->now_ms))
         world_broken(machine->world, "a live rank of %s was forgotten", proc->job);
