@@ -11,7 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WINDOW = 512, FAN_SENDERS = 1000, FAN_WINDOW = 10, SPAWN_STEP = 1000, RUNS_MAX = 9 };
+enum {
+    WINDOW = 512,
+    FAN_SENDERS = 1000,
+    FAN_WINDOW = 10,
+    SPAWN_STEP = 1000,
+    RUNS_MAX = 9
+};
 
 static sem_t is_done;
 static unsigned n_runs = 5;
@@ -299,7 +305,8 @@ static double ping_pong(void)
 
 static double fan_in(void)
 {
-    uint64_t n = (uint64_t)(10e6 * scale) / FAN_SENDERS / FAN_WINDOW * FAN_SENDERS * FAN_WINDOW;
+    uint64_t n =
+        (uint64_t)(10e6 * scale) / FAN_SENDERS / FAN_WINDOW * FAN_SENDERS * FAN_WINDOW;
     struct orr_system *sys = new_system();
     struct orr_addr to = spawn(sys, &sink_type, &(struct sink){.left = n});
     double start = now_s();
@@ -334,7 +341,8 @@ static double idle_bytes(void)
     double before = resident_bytes();
     spawn(sys, &nursery_type, &(struct nursery){.left = n});
     wait_done();
-    double bytes = (resident_bytes() - before) / (double)n - (double)sizeof(struct idler);
+    double bytes =
+        (resident_bytes() - before) / (double)n - (double)sizeof(struct idler);
     orr_system_stop(sys);
     orr_system_free(sys);
     return bytes;
@@ -363,7 +371,8 @@ static void report(const char *name, double value, const char *unit)
     fflush(stdout);
 }
 
-static void measure(const char *name, double (*run)(void), const char *unit, unsigned runs)
+static void
+measure(const char *name, double (*run)(void), const char *unit, unsigned runs)
 {
     if (only && strcmp(only, name) != 0)
         return;
@@ -378,12 +387,13 @@ static void measure(const char *name, double (*run)(void), const char *unit, uns
 static void run_erlang(const char *source)
 {
     char command[1024];
-    int n = snprintf(command,
-                     sizeof(command),
-                     "command -v erlc >/dev/null && d=$(mktemp -d) && erlc -o \"$d\" '%s' && "
-                     "timeout 120 erl +S 1:1 -noshell -pa \"$d\" -s bench_local main; "
-                     "rm -rf \"$d\"",
-                     source);
+    int n = snprintf(
+        command,
+        sizeof(command),
+        "command -v erlc >/dev/null && d=$(mktemp -d) && erlc -o \"$d\" '%s' && "
+        "timeout 120 erl +S 1:1 -noshell -pa \"$d\" -s bench_local main; "
+        "rm -rf \"$d\"",
+        source);
     FILE *pipe = n < (int)sizeof(command) ? popen(command, "r") : NULL;
     if (!pipe)
         return;

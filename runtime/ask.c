@@ -8,8 +8,8 @@
 #include "core.h"
 
 struct orri_ask {
-    struct orri_due due; /* first: the wheel knows no more */
-    struct orri_ask *next; /* of the actor's, or free */
+    struct orri_due due;    /* first: the wheel knows no more */
+    struct orri_ask *next;  /* of the actor's, or free */
     struct orri_ask **from; /* what points at it among the actor's; NULL: relayed */
     uint64_t corr;
     uint64_t host; /* that has to answer */
@@ -140,9 +140,8 @@ struct orri_letter *orri_ask_expire(struct orri_worker *w, struct orri_due *due)
                          sizeof(text),
                          "%s: the deadline passed without an answer",
                          asked ? asked->body.name : "?");
-        struct orr_msg_failed failed = {.code = ORR_ETIMEOUT,
-                                        .msg = ask->msg_id,
-                                        .text = {text, (uint32_t)n}};
+        struct orr_msg_failed failed = {
+            .code = ORR_ETIMEOUT, .msg = ask->msg_id, .text = {text, (uint32_t)n}};
         letter = orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
         if (!letter) { /* no memory now: try again soon */
             orri_time_insert(w->sys, due, w->now_ms + 10);
@@ -159,7 +158,8 @@ struct orri_letter *orri_ask_expire(struct orri_worker *w, struct orri_due *due)
 }
 
 /* The corr of some open ask to that host, 0 when there is none. */
-static uint64_t next_to(struct orri_time *time, uint64_t host, uint32_t *at, uint16_t *ret_id)
+static uint64_t
+next_to(struct orri_time *time, uint64_t host, uint32_t *at, uint16_t *ret_id)
 {
     uint64_t corr = 0;
     pthread_mutex_lock(&time->lock);

@@ -30,8 +30,9 @@ bool orri_mailbox_push_run(struct orri_worker *w,
                            struct orri_actor *to,
                            struct orri_letter *first,
                            uint32_t n);
-enum orr_err
-orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_letter *letter);
+enum orr_err orri_mailbox_push(struct orri_worker *w,
+                               struct orri_actor *to,
+                               struct orri_letter *letter);
 struct orri_letter *orri_mailbox_take(struct orri_worker *w, struct orri_actor *actor);
 bool orri_mailbox_has_mail(struct orri_actor *actor);
 uint64_t orri_mailbox_length(struct orri_actor *actor); /* any thread; approximate */
@@ -40,8 +41,8 @@ void orri_mailbox_sweep(struct orri_worker *w, struct orri_actor *actor);
 
 /* dispatch.c */
 struct orri_dispatch *orri_dispatch_new(const struct orr_actor_type *type);
-static inline const struct orr_handler *orri_dispatch_find(const struct orri_dispatch *d,
-                                                           uint16_t id)
+static inline const struct orr_handler *
+orri_dispatch_find(const struct orri_dispatch *d, uint16_t id)
 {
     unsigned row = d->rows[(uint32_t)(id * d->multiplier) >> d->shift];
     if (row == 0 || d->type->handlers[row - 1].msg_id != id)
@@ -51,7 +52,7 @@ static inline const struct orr_handler *orri_dispatch_find(const struct orri_dis
 
 /* table.c: slots and names. */
 struct orri_actor *orri_actor_at(struct orr_system *sys, uint32_t index);
-struct orri_actor *orri_slot_take(struct orr_system *sys); /* tree held */
+struct orri_actor *orri_slot_take(struct orr_system *sys);             /* tree held */
 void orri_slot_give(struct orr_system *sys, struct orri_actor *actor); /* tree held */
 uint64_t orri_name_find(struct orr_system *sys, uint64_t hash); /* a slot, 0 = none */
 enum orr_err
@@ -80,7 +81,8 @@ void orri_answer_failed(struct orri_worker *w,
                         uint16_t msg_id,
                         enum orr_err why,
                         const char *text);
-struct orr_addr orri_letter_to(const struct orr_system *sys, const struct orri_letter *letter);
+struct orr_addr orri_letter_to(const struct orr_system *sys,
+                               const struct orri_letter *letter);
 
 /* remote.c */
 enum orr_err
@@ -115,7 +117,10 @@ enum orr_err orri_timer_set(struct orri_worker *w,
                             const struct orri_effect_timer *set);
 void orri_timer_cancel(struct orr_system *sys, struct orri_actor *actor, uint32_t id);
 /* The message of a setting is about to be handled: true when that setting still stands. */
-bool orri_timer_claim(struct orr_system *sys, struct orri_actor *actor, uint64_t serial, uint32_t id);
+bool orri_timer_claim(struct orr_system *sys,
+                      struct orri_actor *actor,
+                      uint64_t serial,
+                      uint32_t id);
 void orri_timers_drop(struct orr_system *sys, struct orri_actor *actor);
 /* Deliver all that is due at w->now_ms. */
 void orri_time_run(struct orri_worker *w);
@@ -123,7 +128,9 @@ enum orri_due_kind { DUE_TIMER, DUE_ASK, DUE_RESTART };
 /* time.lock held: what became of a due entry, a letter to deliver or NULL. */
 struct orri_letter *orri_timer_fire(struct orri_worker *w, struct orri_due *due);
 struct orri_letter *orri_ask_expire(struct orri_worker *w, struct orri_due *due);
-void orri_time_insert(struct orr_system *sys, struct orri_due *due, uint64_t due_ms); /* time.lock held */
+void orri_time_insert(struct orr_system *sys,
+                      struct orri_due *due,
+                      uint64_t due_ms); /* time.lock held */
 
 /* ctx.c, effects.c */
 extern const struct orr_ctx_ops orri_ctx_ops;
@@ -141,7 +148,9 @@ void orri_orders_run(struct orri_worker *w, struct orri_actor *actor);
 void orri_end(struct orri_worker *w, struct orri_actor *actor, enum orr_err why);
 void orri_finalize(struct orri_worker *w, struct orri_actor *actor);
 void orri_release(struct orri_worker *w, struct orri_actor *actor);
-void orri_stop_child(struct orri_worker *w, struct orri_actor *parent, struct orr_addr who);
+void orri_stop_child(struct orri_worker *w,
+                     struct orri_actor *parent,
+                     struct orr_addr who);
 void orri_family_run(struct orri_worker *w, struct orri_actor *parent);
 void orri_family_see(struct orri_worker *w, struct orri_actor *child);
 void orri_family_stop(struct orri_worker *w, struct orri_actor *parent);
@@ -149,9 +158,15 @@ struct orri_watch *
 orri_watch_new(struct orri_worker *w, struct orr_addr watcher, struct orr_addr who);
 void orri_watch_commit(struct orri_worker *w, struct orri_letter *effect);
 void orri_watch_discard(struct orri_worker *w, struct orri_letter *effect);
-void orri_watch_ended(struct orri_worker *w, struct orri_actor *actor, enum orr_err why);
-void orri_watch_remote(struct orri_worker *w, struct orr_addr from, const struct orr_msg_monitor *msg);
-void orri_watch_remote_down(struct orri_worker *w, struct orr_addr to, const struct orr_msg_down *msg);
+void orri_watch_ended(struct orri_worker *w,
+                      struct orri_actor *actor,
+                      enum orr_err why);
+void orri_watch_remote(struct orri_worker *w,
+                       struct orr_addr from,
+                       const struct orr_msg_monitor *msg);
+void orri_watch_remote_down(struct orri_worker *w,
+                            struct orr_addr to,
+                            const struct orr_msg_down *msg);
 void orri_watch_peer_down(struct orri_worker *w, uint64_t host);
 void orri_watch_free_all(struct orr_system *sys);
 

@@ -14,10 +14,10 @@ struct orri_ctx {
     struct orri_letter *out;     /* effects, in order */
     struct orri_letter *out_last;
     struct orri_letter *run; /* out_last belongs to this run; NULL: to none */
-    uint64_t deadline_ms;  /* travels on in what is sent */
-    enum orr_err trouble;  /* an effect could not be recorded */
-    bool is_relayed;       /* current went on to somebody else */
-    bool is_ending;        /* stopped itself */
+    uint64_t deadline_ms;    /* travels on in what is sent */
+    enum orr_err trouble;    /* an effect could not be recorded */
+    bool is_relayed;         /* current went on to somebody else */
+    bool is_ending;          /* stopped itself */
 };
 
 enum { ORRI_RING = 256 };
@@ -49,8 +49,8 @@ struct orri_name {
 
 struct orri_sched {
     pthread_mutex_t lock;
-    pthread_cond_t work;   /* for parked workers */
-    pthread_cond_t time;   /* for the one parked worker that watches the clock */
+    pthread_cond_t work; /* for parked workers */
+    pthread_cond_t time; /* for the one parked worker that watches the clock */
     struct orri_actor *first;
     struct orri_actor *last;
     _Atomic uint32_t n_shared; /* actors from first to last */
@@ -68,7 +68,7 @@ struct orri_time {
     _Atomic uint64_t next_ms; /* what the wheel's next due time is */
     struct orri_ask **chunks; /* owned */
     struct orri_ask *free;
-    uint32_t n_asks; /* ever made */
+    uint32_t n_asks;             /* ever made */
     struct orri_timer **buckets; /* owned; by actor and id */
     uint32_t n_buckets;
     uint32_t n_timers;
@@ -82,7 +82,7 @@ struct orr_system {
     struct orr_transport *transport; /* borrowed: outlives stop */
     struct orri_pool pool;
     struct orri_worker *workers; /* owned */
-    unsigned n_workers;          /* at least 1; its only one is the caller's when stepped */
+    unsigned n_workers; /* at least 1; its only one is the caller's when stepped */
     bool is_threaded;
     unsigned n_running; /* threads */
     pthread_mutex_t outside_lock;
@@ -95,10 +95,11 @@ struct orr_system {
     uint32_t n_slots;             /* tree */
     struct orri_actor *free_slot; /* tree */
     struct orri_actor *root;
-    struct orri_dispatch *dispatches; /* tree; owned */
+    struct orri_dispatch *dispatches;  /* tree; owned */
     struct orri_watch *remote_watches; /* tree: of actors of other hosts */
-    struct orri_watch *remote_watchers; /* tree: actors of other hosts that watch ours */
-    uint32_t n_watches;           /* tree */
+    struct orri_watch
+        *remote_watchers; /* tree: actors of other hosts that watch ours */
+    uint32_t n_watches;   /* tree */
     pthread_rwlock_t names_lock;
     struct orri_name *names; /* names_lock; owned */
     uint32_t names_cap;
@@ -106,7 +107,7 @@ struct orr_system {
     struct {
         uint64_t host;
         uint32_t incarnation;
-    } *peers; /* tree; owned */
+    } * peers; /* tree; owned */
     uint32_t n_peers;
 
     _Atomic uint64_t n_actors;

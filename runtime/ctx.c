@@ -150,9 +150,8 @@ static void ctx_timer_cancel(struct orr_ctx *pub, uint32_t id)
         letter->tag = id;
 }
 
-static enum orr_err ctx_spawn(struct orr_ctx *pub,
-                              const struct orr_spawn *spawn,
-                              struct orr_addr *ret_addr)
+static enum orr_err
+ctx_spawn(struct orr_ctx *pub, const struct orr_spawn *spawn, struct orr_addr *ret_addr)
 {
     struct orri_ctx *ctx = full(pub);
     struct orri_actor *child;

@@ -3,7 +3,8 @@
  */
 #include "core.h"
 
-static void commit_ask(struct orri_worker *w, struct orri_letter *letter, struct orr_addr to)
+static void
+commit_ask(struct orri_worker *w, struct orri_letter *letter, struct orr_addr to)
 {
     struct orri_ctx *ctx = &w->ctx;
     struct orri_asker asker = {.slot = ctx->pub.self.slot, .tag = letter->tag};
@@ -19,10 +20,10 @@ static void commit_ask(struct orri_worker *w, struct orri_letter *letter, struct
                      "%s: too many open requests (asks_max is %u)",
                      letter->desc->body.name,
                      w->sys->config.asks_max);
-    struct orr_msg_failed failed = {.code = ORR_ENOSPC,
-                                    .msg = letter->desc->id,
-                                    .text = {text, (uint32_t)n}};
-    struct orri_letter *answer = orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
+    struct orr_msg_failed failed = {
+        .code = ORR_ENOSPC, .msg = letter->desc->id, .text = {text, (uint32_t)n}};
+    struct orri_letter *answer =
+        orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
     if (answer) {
         answer->peer = to;
         answer->slot = asker.slot;

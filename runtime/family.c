@@ -12,7 +12,8 @@
 enum { INTENSITY = 10, PERIOD_MS = 60000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 5000 };
 
 /* A type that says nothing about supervision (no period) gets the house's defaults. */
-static struct orr_supervision rules_of(struct orr_system *sys, struct orri_actor *parent)
+static struct orr_supervision rules_of(struct orr_system *sys,
+                                       struct orri_actor *parent)
 {
     struct orr_supervision rules = atomic_load(&parent->dispatch)->type->supervision;
     if (rules.period_ms == 0) {
@@ -76,7 +77,8 @@ static void stop_siblings(struct orri_worker *w,
     }
 }
 
-static uint64_t backoff_ms(struct orri_worker *w, const struct orr_supervision *rules, unsigned n)
+static uint64_t
+backoff_ms(struct orri_worker *w, const struct orr_supervision *rules, unsigned n)
 {
     uint64_t delay = rules->backoff_min_ms;
     while (n-- > 1 && delay < rules->backoff_max_ms)
@@ -86,11 +88,14 @@ static uint64_t backoff_ms(struct orri_worker *w, const struct orr_supervision *
     return delay / 2 + orri_random(w) % (delay / 2 + 1);
 }
 
-static void await_restart(struct orri_worker *w, struct orri_actor *parent, struct orri_actor *child)
+static void await_restart(struct orri_worker *w,
+                          struct orri_actor *parent,
+                          struct orri_actor *child)
 {
     struct orr_system *sys = w->sys;
     struct orr_supervision rules = rules_of(sys, parent);
-    if (parent->n_failures == 0 || w->now_ms - parent->failures_from_ms > rules.period_ms) {
+    if (parent->n_failures == 0 ||
+        w->now_ms - parent->failures_from_ms > rules.period_ms) {
         parent->n_failures = 0;
         parent->failures_from_ms = w->now_ms;
     }
@@ -116,7 +121,8 @@ static void await_restart(struct orri_worker *w, struct orri_actor *parent, stru
     pthread_mutex_unlock(&sys->time.lock);
 }
 
-static void child_ended(struct orri_worker *w, struct orri_actor *parent, struct orri_actor *child)
+static void
+child_ended(struct orri_worker *w, struct orri_actor *parent, struct orri_actor *child)
 {
     child->is_reported = true;
     if (atomic_load(&parent->phase) != PHASE_LIVE) {
@@ -135,7 +141,8 @@ static void child_ended(struct orri_worker *w, struct orri_actor *parent, struct
         await_restart(w, parent, child);
 }
 
-static void child_due(struct orri_worker *w, struct orri_actor *parent, struct orri_actor *child)
+static void
+child_due(struct orri_worker *w, struct orri_actor *parent, struct orri_actor *child)
 {
     if (atomic_load(&parent->phase) != PHASE_LIVE || !child->is_awaiting)
         return;

@@ -18,9 +18,11 @@
 
 enum {
     ORRI_TRACE = 24,
-    ORRI_BATCH_MAX = 64,    /* messages of one actor before the next one's turn */
-    ORRI_CHUNK = 16,        /* slots in one piece of the actor table, and of the table of asks */
-    ORRI_LIMIT_MAX = 32767, /* messages in a lane; half of what the lane's word can count */
+    ORRI_BATCH_MAX = 64, /* messages of one actor before the next one's turn */
+    ORRI_CHUNK =
+        16, /* slots in one piece of the actor table, and of the table of asks */
+    ORRI_LIMIT_MAX =
+        32767, /* messages in a lane; half of what the lane's word can count */
     ORRI_DEAD_KEPT = 32,
 };
 
@@ -37,27 +39,30 @@ enum orri_letter_kind {
 };
 
 enum orri_letter_flag {
-    LETTER_ASK = 1,     /* in an outbox: tag and deadline become an open ask */
-    LETTER_ANSWER = 2,  /* answers a request; in a mailbox its tag is the asker's */
-    LETTER_KERNEL = 4,  /* made by the kernel: not subject to limits, roles and deadlines */
-    LETTER_TIMER = 8,   /* a timer's message: corr is the serial number of the setting */
+    LETTER_ASK = 1,    /* in an outbox: tag and deadline become an open ask */
+    LETTER_ANSWER = 2, /* answers a request; in a mailbox its tag is the asker's */
+    LETTER_KERNEL =
+        4, /* made by the kernel: not subject to limits, roles and deadlines */
+    LETTER_TIMER = 8, /* a timer's message: corr is the serial number of the setting */
     LETTER_TRACED = 16, /* 24 bytes of trace id follow the body */
 };
 
 struct orri_letter {
     struct orri_letter *next;  /* the one sent after it */
     struct orri_letter *below; /* in an inbox: what was pushed before */
-    struct orri_letter *last;  /* in an inbox: the end of the run that was pushed with it */
+    struct orri_letter
+        *last; /* in an inbox: the end of the run that was pushed with it */
     const struct orr_msg_desc *desc;
-    struct orr_addr peer;  /* the receiver while in an outbox (not of a run), then the sender */
-    uint64_t slot;         /* of the receiver, once it is known */
-    uint64_t corr;         /* of the request, or of the request that this answers */
-    uint64_t deadline_ms;  /* 0 = none; of an ask in an outbox: its timeout */
+    struct orr_addr
+        peer;      /* the receiver while in an outbox (not of a run), then the sender */
+    uint64_t slot; /* of the receiver, once it is known */
+    uint64_t corr; /* of the request, or of the request that this answers */
+    uint64_t deadline_ms; /* 0 = none; of an ask in an outbox: its timeout */
     uint64_t tag;
     uint8_t kind;
     uint8_t flags;
-    uint8_t role;  /* of the sender */
-    uint8_t class; /* of the block */
+    uint8_t role;   /* of the sender */
+    uint8_t class;  /* of the block */
     uint32_t bytes; /* of the body, to a multiple of 8; a trace id may follow */
     unsigned char body[];
 };
@@ -79,10 +84,12 @@ struct orri_dispatch {
 };
 
 struct orri_lane {
-    _Atomic uint64_t inbox; /* newest letter | how many << 48; shared: any thread pushes */
+    _Atomic uint64_t
+        inbox; /* newest letter | how many << 48; shared: any thread pushes */
     struct orri_letter *first;
     struct orri_letter *last;
-    _Atomic uint32_t queued; /* from first to last; written by the owner, read by senders */
+    _Atomic uint32_t
+        queued; /* from first to last; written by the owner, read by senders */
 };
 
 enum orri_duty { DUTY_IDLE, DUTY_QUEUED, DUTY_RUNNING, DUTY_SORTING };
@@ -96,9 +103,9 @@ enum orri_phase {
 };
 
 enum orri_order { /* shared bits, taken by the owner */
-    ORDER_START = 1,
-    ORDER_STOP = 2,
-    ORDER_FAMILY = 4, /* a child ended, or is due to be restarted */
+                  ORDER_START = 1,
+                  ORDER_STOP = 2,
+                  ORDER_FAMILY = 4, /* a child ended, or is due to be restarted */
 };
 
 struct orri_actor {
@@ -124,12 +131,12 @@ struct orri_actor {
     struct orri_actor *prev_sibling;
     _Atomic(struct orri_actor *) to_see; /* children that ended or are due; shared */
     struct orri_actor *next_to_see;
-    uint8_t why;          /* enum orr_err: how its life ended */
-    bool is_asked_to_end; /* by its parent's handler, or its end */
-    bool is_reported;     /* ended, and the parent has seen it */
-    bool is_awaiting;     /* a restart */
+    uint8_t why;           /* enum orr_err: how its life ended */
+    bool is_asked_to_end;  /* by its parent's handler, or its end */
+    bool is_reported;      /* ended, and the parent has seen it */
+    bool is_awaiting;      /* a restart */
     _Atomic bool is_fired; /* its backoff is over */
-    uint16_t n_failures;  /* of its children, since failures_from_ms */
+    uint16_t n_failures;   /* of its children, since failures_from_ms */
     uint64_t failures_from_ms;
     struct orri_due restart_due; /* time */
 

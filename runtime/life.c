@@ -89,8 +89,8 @@ static enum orr_err spawn_locked(struct orr_system *sys,
             return err;
         }
     }
-    uint32_t limit = spawn->type->mailbox_max ? spawn->type->mailbox_max
-                                              : sys->config.mailbox_max;
+    uint32_t limit =
+        spawn->type->mailbox_max ? spawn->type->mailbox_max : sys->config.mailbox_max;
     atomic_store(&actor->limit, limit < ORRI_LIMIT_MAX ? limit : ORRI_LIMIT_MAX);
     atomic_store(&actor->dispatch, dispatch);
     actor->restart = (uint8_t)spawn->restart;
@@ -240,7 +240,9 @@ void orri_release(struct orri_worker *w, struct orri_actor *actor)
     orri_schedule(w, actor); /* sweep what came for the life that will not be */
 }
 
-void orri_stop_child(struct orri_worker *w, struct orri_actor *parent, struct orr_addr who)
+void orri_stop_child(struct orri_worker *w,
+                     struct orri_actor *parent,
+                     struct orr_addr who)
 {
     struct orr_system *sys = w->sys;
     uint64_t slot = who.slot;

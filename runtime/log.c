@@ -16,11 +16,12 @@ struct line {
     size_t len;
 };
 
+/* Whole or not at all: a cut line ends between two characters. */
 static void put(struct line *line, const char *text, size_t n)
 {
-    size_t left = sizeof(line->at) - 3 - line->len; /* keeps room for the end */
-    if (n > left)
-        n = left;
+    if (n >
+        sizeof(line->at) - 3 - line->len) /* room for the end: quote, brace, newline */
+        return;
     memcpy(line->at + line->len, text, n);
     line->len += n;
 }
@@ -40,10 +41,12 @@ static void put_quoted(struct line *line, const char *text)
             put(line, text, 1);
         }
     }
-    put(line, "\"", 1);
+    if (line->len + 3 <= sizeof(line->at))
+        line->at[line->len++] = '"';
 }
 
-static void put_field(struct line *line, bool is_json, const char *key, const char *value)
+static void
+put_field(struct line *line, bool is_json, const char *key, const char *value)
 {
     if (line->len > (is_json ? 1 : 0))
         put(line, is_json ? "," : " ", 1);
@@ -81,7 +84,6 @@ void orr_log_line(void *arg,
     put_field(&line, log->is_json, "host", log->host);
     put_field(&line, log->is_json, "actor", who);
     put_field(&line, log->is_json, "text", text);
-    line.len = line.len < sizeof(line.at) - 2 ? line.len : sizeof(line.at) - 2;
     if (log->is_json)
         line.at[line.len++] = '}';
     line.at[line.len++] = '\n';

@@ -7,10 +7,10 @@
 #include "system.h"
 
 struct orr_log {
-    int fd;           /* borrowed; written with one write() a line */
-    const char *host; /* borrowed: outlives the log */
+    int fd;                   /* borrowed; written with one write() a line */
+    const char *host;         /* borrowed: outlives the log */
     enum orr_log_level level; /* below it nothing is written */
-    bool is_json;     /* else key=value */
+    bool is_json;             /* else key=value */
 };
 
 /* An orr_log_f; arg is a struct orr_log.  Lines of several threads do not mix up to 4096 bytes; longer text is cut. */

@@ -54,9 +54,8 @@ static struct orri_letter *pop(struct orri_lane *lane)
 }
 
 /* Take the place of a queued message of the same kind and sender. */
-static bool coalesce(struct orri_worker *w,
-                     struct orri_lane *lane,
-                     struct orri_letter *letter)
+static bool
+coalesce(struct orri_worker *w, struct orri_lane *lane, struct orri_letter *letter)
 {
     for (struct orri_letter **at = &lane->first; *at; at = &(*at)->next) {
         struct orri_letter *old = *at;
@@ -128,7 +127,8 @@ static void sort_in(struct orri_worker *w,
 }
 
 /* Move the inbox to the queue, oldest first. */
-static void take_in(struct orri_worker *w, struct orri_actor *actor, struct orri_lane *lane)
+static void
+take_in(struct orri_worker *w, struct orri_actor *actor, struct orri_lane *lane)
 {
     /* pairs with the push of each letter */
     uint64_t word = atomic_exchange_explicit(&lane->inbox, 0, memory_order_acquire);
@@ -156,10 +156,8 @@ static void take_in(struct orri_worker *w, struct orri_actor *actor, struct orri
 }
 
 /* Push a run of n letters; false when the inbox holds room or more. */
-static bool push_inbox(struct orri_lane *lane,
-                       struct orri_letter *first,
-                       uint64_t n,
-                       uint64_t room)
+static bool
+push_inbox(struct orri_lane *lane, struct orri_letter *first, uint64_t n, uint64_t room)
 {
     uint64_t word = atomic_load_explicit(&lane->inbox, memory_order_relaxed);
     uint64_t next;
@@ -189,7 +187,8 @@ static enum orr_err push_full(struct orri_worker *w,
         return ORR_EBUSY;
     uint8_t duty = DUTY_QUEUED;
     bool is_owner = to == w->ctx.actor;
-    bool is_held = is_owner || atomic_compare_exchange_strong(&to->duty, &duty, DUTY_SORTING);
+    bool is_held =
+        is_owner || atomic_compare_exchange_strong(&to->duty, &duty, DUTY_SORTING);
     if (!is_held && duty == DUTY_IDLE)
         is_held = atomic_compare_exchange_strong(&to->duty, &duty, DUTY_SORTING);
     if (!push_inbox(lane, letter, 1, COUNT_MAX))
@@ -207,12 +206,14 @@ static enum orr_err push_full(struct orri_worker *w,
 
 static uint64_t count_mail(struct orri_lane *lane, uint32_t more)
 {
-    uint64_t n = atomic_load_explicit(&lane->inbox, memory_order_relaxed) >> COUNT_SHIFT;
+    uint64_t n =
+        atomic_load_explicit(&lane->inbox, memory_order_relaxed) >> COUNT_SHIFT;
     return n + atomic_load_explicit(&lane->queued, memory_order_relaxed) + more;
 }
 
-enum orr_err
-orri_mailbox_push(struct orri_worker *w, struct orri_actor *to, struct orri_letter *letter)
+enum orr_err orri_mailbox_push(struct orri_worker *w,
+                               struct orri_actor *to,
+                               struct orri_letter *letter)
 {
     struct orri_lane *lane = &to->lanes[letter->desc->lane];
     letter->next = NULL;
@@ -276,7 +277,8 @@ uint64_t orri_mailbox_length(struct orri_actor *actor)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < ORR_LANE_MAX_; i++) {
-        n += atomic_load_explicit(&actor->lanes[i].inbox, memory_order_relaxed) >> COUNT_SHIFT;
+        n += atomic_load_explicit(&actor->lanes[i].inbox, memory_order_relaxed) >>
+             COUNT_SHIFT;
         n += atomic_load_explicit(&actor->lanes[i].queued, memory_order_relaxed);
     }
     return n;

@@ -3,8 +3,8 @@
  */
 #include "memory.h"
 
-const uint16_t orri_class_bytes[ORRI_CLASSES] = {ORRI_SMALLEST, 160, 192, 256, 384,
-                                                 512, 1024, 2048, 4096};
+const uint16_t orri_class_bytes[ORRI_CLASSES] = {
+    ORRI_SMALLEST, 160, 192, 256, 384, 512, 1024, 2048, 4096};
 _Atomic long orri_alloc_countdown;
 
 static bool may_allocate(void)
@@ -43,7 +43,8 @@ void orri_pool_fini(struct orri_pool *pool)
 
 static bool reserve(struct orri_pool *pool, size_t bytes, bool must)
 {
-    uint64_t before = atomic_fetch_add_explicit(&pool->bytes, bytes, memory_order_relaxed);
+    uint64_t before =
+        atomic_fetch_add_explicit(&pool->bytes, bytes, memory_order_relaxed);
     if (must || before + bytes <= pool->bytes_max)
         return true;
     atomic_fetch_sub_explicit(&pool->bytes, bytes, memory_order_relaxed);
@@ -139,7 +140,9 @@ void *orri_block_new_slowly(struct orri_pool *pool,
 }
 
 /* A full magazine becomes the spare one; a full spare goes to the pool. */
-void orri_magazine_rotate(struct orri_pool *pool, struct orri_cache *cache, unsigned class)
+void orri_magazine_rotate(struct orri_pool *pool,
+                          struct orri_cache *cache,
+                          unsigned class)
 {
     struct orri_block *batch = cache->spare[class].first;
     cache->spare[class] = cache->now[class];

@@ -68,7 +68,9 @@ void *orri_block_new_slowly(struct orri_pool *pool,
                             bool must,
                             uint8_t *ret_class);
 /* A magazine is full. */
-void orri_magazine_rotate(struct orri_pool *pool, struct orri_cache *cache, unsigned class);
+void orri_magazine_rotate(struct orri_pool *pool,
+                          struct orri_cache *cache,
+                          unsigned class);
 void orri_large_free(struct orri_pool *pool, void *block, size_t bytes);
 
 /* A block of at least bytes, aligned to 16; *ret_class goes to orri_block_free.  NULL when memory or the limit is used up. */

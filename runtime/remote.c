@@ -4,9 +4,8 @@
 #include "core.h"
 #include "wire.h"
 
-static enum orr_err transmit(struct orri_worker *w,
-                             struct orr_addr to,
-                             const struct orri_letter *letter)
+static enum orr_err
+transmit(struct orri_worker *w, struct orr_addr to, const struct orri_letter *letter)
 {
     struct orr_transport *transport = w->sys->transport;
     if (!transport)
@@ -49,7 +48,8 @@ orri_remote_send(struct orri_worker *w, struct orr_addr to, struct orri_letter *
 }
 
 /* An answer of another host to something we asked. */
-static void receive_answer(struct orri_worker *w, uint64_t peer_host, struct orri_letter *letter)
+static void
+receive_answer(struct orri_worker *w, uint64_t peer_host, struct orri_letter *letter)
 {
     struct orri_asker whose;
     if (!orri_ask_take(w->sys, letter->corr, peer_host, &whose)) {
@@ -67,7 +67,8 @@ static void receive_answer(struct orri_worker *w, uint64_t peer_host, struct orr
 }
 
 /* `monitor` and `down` are for the kernel itself. */
-static bool receive_watch(struct orri_worker *w, struct orr_addr to, struct orri_letter *letter)
+static bool
+receive_watch(struct orri_worker *w, struct orr_addr to, struct orri_letter *letter)
 {
     if (letter->desc->id == ORR_MSG_monitor)
         orri_watch_remote(w, letter->peer, (const void *)letter->body);
@@ -158,7 +159,9 @@ static void lose_peer(struct orri_worker *w, uint64_t host)
     orri_watch_peer_down(w, host);
 }
 
-void orr_system_peer_up(struct orr_system *system, uint64_t peer_host, uint32_t incarnation)
+void orr_system_peer_up(struct orr_system *system,
+                        uint64_t peer_host,
+                        uint32_t incarnation)
 {
     struct orri_worker *w = orri_outside_enter(system);
     pthread_mutex_lock(&system->tree);

@@ -6,7 +6,8 @@
  */
 #include "core.h"
 
-struct orr_addr orri_letter_to(const struct orr_system *sys, const struct orri_letter *letter)
+struct orr_addr orri_letter_to(const struct orr_system *sys,
+                               const struct orri_letter *letter)
 {
     return (struct orr_addr){sys->host, letter->slot, sys->config.incarnation};
 }
@@ -70,9 +71,10 @@ orri_send(struct orri_worker *w, struct orr_addr to, struct orri_letter *letter)
     letter->slot = to.incarnation == 0 ? orri_name_find(sys, to.slot) : 0;
     if (letter->slot)
         return orri_deliver(w, letter);
-    const char *text = to.incarnation == 0
-                           ? "no actor of that name on this host"
-                           : "an address of an earlier start of this host; look it up again";
+    const char *text =
+        to.incarnation == 0
+            ? "no actor of that name on this host"
+            : "an address of an earlier start of this host; look it up again";
     orri_reject(w, to, letter, ORR_EGONE, text);
     return ORR_EGONE;
 }

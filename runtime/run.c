@@ -55,7 +55,8 @@ static void refuse(struct orri_worker *w,
     orri_reject(w, orri_letter_to(w->sys, letter), letter, why, text);
 }
 
-static size_t state_text(const struct orr_actor_type *type, unsigned state, char *buf, size_t cap)
+static size_t
+state_text(const struct orr_actor_type *type, unsigned state, char *buf, size_t cap)
 {
     int n = type->state_name ? snprintf(buf, cap, "%s", type->state_name(state))
                              : snprintf(buf, cap, "%u", state);
@@ -138,8 +139,10 @@ pass_gates(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *
 }
 
 /* The handler returned: its effects, its answer, its end. */
-static void
-finish(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *letter, enum orr_err err)
+static void finish(struct orri_worker *w,
+                   struct orri_actor *actor,
+                   struct orri_letter *letter,
+                   enum orr_err err)
 {
     struct orri_ctx *ctx = &w->ctx;
     struct orr_ctx *pub = &ctx->pub;
@@ -184,7 +187,8 @@ finish(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *lett
     }
 }
 
-static void handle(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *letter)
+static void
+handle(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *letter)
 {
     uint32_t life = atomic_load_explicit(&actor->life, memory_order_relaxed);
     if ((uint32_t)(letter->slot >> 32) != life) {

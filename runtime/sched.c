@@ -147,7 +147,8 @@ void orri_enqueue(struct orri_worker *w, struct orri_actor *actor)
     if (w->is_outside) {
         pthread_mutex_lock(&sched->lock);
         share(sched, actor);
-        pthread_cond_signal(atomic_load(&sched->n_parked) ? &sched->work : &sched->time);
+        pthread_cond_signal(atomic_load(&sched->n_parked) ? &sched->work
+                                                          : &sched->time);
         pthread_mutex_unlock(&sched->lock);
         return;
     }

@@ -23,7 +23,8 @@ typedef bool (*orr_sim_check_f)(void *arg, struct orr_sim *sim, char *text, size
 typedef bool (*orr_sim_pred_f)(void *arg, struct orr_sim *sim);
 typedef void (*orr_sim_event_f)(void *arg, struct orr_sim *sim, uint64_t number);
 
-struct orr_sim_faults { /* of one direction of a link; chances are per million messages */
+struct
+    orr_sim_faults { /* of one direction of a link; chances are per million messages */
     uint32_t delay_min_ms;
     uint32_t delay_max_ms;
     uint32_t loss_ppm;
@@ -37,18 +38,19 @@ struct orr_sim_config {
     orr_sim_check_f check; /* NULL: nothing to check */
     void *arg;
     struct orr_sim_faults faults; /* of all links, until set otherwise */
-    uint64_t detect_ms;           /* from a crash or cut until the peers notice; default 2000 */
-    uint32_t actors_max;          /* per host; default 4096 */
-    uint32_t mailbox_max;         /* default 4096 */
-    uint32_t asks_max;            /* default 4096 */
-    orr_log_f log;                /* NULL: nowhere */
+    uint64_t detect_ms;   /* from a crash or cut until the peers notice; default 2000 */
+    uint32_t actors_max;  /* per host; default 4096 */
+    uint32_t mailbox_max; /* default 4096 */
+    uint32_t asks_max;    /* default 4096 */
+    orr_log_f log;        /* NULL: nowhere */
     void *log_arg;
     enum orr_log_level log_level;
     orr_trace_f trace; /* NULL: only hashed */
     void *trace_arg;
 };
 
-ORR_NODISCARD enum orr_err orr_sim_new(const struct orr_sim_config *config, struct orr_sim **ret_sim);
+ORR_NODISCARD enum orr_err orr_sim_new(const struct orr_sim_config *config,
+                                       struct orr_sim **ret_sim);
 void orr_sim_free(struct orr_sim *sim);
 
 /* Add a host and boot it; hosts are numbered from 0.  Errors: ORR_EEXIST, ORR_EINVAL (name), ORR_ENOMEM. */
@@ -70,13 +72,17 @@ ORR_NODISCARD enum orr_err orr_sim_faults_set(struct orr_sim *sim,
 void orr_sim_side_set(struct orr_sim *sim, uint32_t host, uint32_t side);
 
 uint64_t orr_sim_now_ms(const struct orr_sim *sim);
-uint64_t orr_sim_random(struct orr_sim *sim); /* for tests' own choices: part of the seed */
+uint64_t
+orr_sim_random(struct orr_sim *sim); /* for tests' own choices: part of the seed */
 uint64_t orr_sim_hash(const struct orr_sim *sim);
 uint64_t orr_sim_handled(const struct orr_sim *sim); /* messages so far */
 
 /* Call fn at a virtual time: for schedules of faults. */
-ORR_NODISCARD enum orr_err
-orr_sim_at(struct orr_sim *sim, uint64_t time_ms, orr_sim_event_f fn, void *arg, uint64_t number);
+ORR_NODISCARD enum orr_err orr_sim_at(struct orr_sim *sim,
+                                      uint64_t time_ms,
+                                      orr_sim_event_f fn,
+                                      void *arg,
+                                      uint64_t number);
 
 /* One move: an event, a delivery, or a handler; false when nothing will ever happen again. */
 bool orr_sim_step(struct orr_sim *sim);

@@ -167,7 +167,8 @@ uint64_t orr_system_host(const struct orr_system *system)
     return system->host;
 }
 
-void orr_system_set_transport(struct orr_system *system, struct orr_transport *transport)
+void orr_system_set_transport(struct orr_system *system,
+                              struct orr_transport *transport)
 {
     system->transport = transport;
 }
@@ -180,13 +181,14 @@ enum orr_err orr_system_start(struct orr_system *sys, struct orr_error *err)
         struct orri_worker *w = &sys->workers[sys->n_running];
         if (pthread_create(&w->thread, NULL, orri_worker_main, w) != 0) {
             orr_system_stop(sys);
-            return orr_fail(err,
-                            ORR_ENOMEM,
-                            "%s: cannot start worker thread %u of %u: raise the limit of "
-                            "processes (ulimit -u) or lower `workers`",
-                            sys->name,
-                            w->index + 1,
-                            sys->n_workers);
+            return orr_fail(
+                err,
+                ORR_ENOMEM,
+                "%s: cannot start worker thread %u of %u: raise the limit of "
+                "processes (ulimit -u) or lower `workers`",
+                sys->name,
+                w->index + 1,
+                sys->n_workers);
         }
     }
     return ORR_OK;
@@ -293,8 +295,9 @@ enum orr_err orr_system_reply(struct orr_system *system,
     return letter ? ORR_OK : ORR_ENOMEM;
 }
 
-enum orr_err
-orr_system_lookup(struct orr_system *system, const char *path, struct orr_addr *ret_addr)
+enum orr_err orr_system_lookup(struct orr_system *system,
+                               const char *path,
+                               struct orr_addr *ret_addr)
 {
     uint64_t slot = orri_name_find(system, orr_hash(orr_str(path)));
     if (!slot)

@@ -7,7 +7,8 @@ struct system_actor {
     struct orr_system *sys; /* borrowed: the system that runs this actor */
 };
 
-static enum orr_err system_actor_init(struct orr_ctx *ctx, void *state, const void *args)
+static enum orr_err
+system_actor_init(struct orr_ctx *ctx, void *state, const void *args)
 {
     (void)ctx;
     memcpy(state, args, sizeof(struct system_actor));

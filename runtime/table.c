@@ -140,7 +140,8 @@ void orri_name_remove(struct orr_system *sys, uint64_t hash)
         uint32_t at = (uint32_t)(hole - sys->names);
         *hole = (struct orri_name){0};
         /* What followed in the same run may have to move up. */
-        for (at = (at + 1) & (cap - 1); sys->names[at].hash; at = (at + 1) & (cap - 1)) {
+        for (at = (at + 1) & (cap - 1); sys->names[at].hash;
+             at = (at + 1) & (cap - 1)) {
             struct orri_name moved = sys->names[at];
             sys->names[at] = (struct orri_name){0};
             *name_slot(sys->names, cap, moved.hash) = moved;

@@ -71,7 +71,8 @@ static bool grow(struct orri_time *time)
     return true;
 }
 
-static struct orri_timer *add(struct orr_system *sys, struct orri_actor *actor, uint32_t id)
+static struct orri_timer *
+add(struct orr_system *sys, struct orri_actor *actor, uint32_t id)
 {
     struct orri_time *time = &sys->time;
     if (time->n_timers >= sys->config.actors_max || !grow(time))
@@ -163,13 +164,14 @@ struct orri_letter *orri_timer_fire(struct orri_worker *w, struct orri_due *due)
 {
     struct orri_timer *timer = (struct orri_timer *)due;
     struct orr_msg_timer msg = {.id = timer->id, .arg = timer->arg};
-    struct orri_letter *letter = orri_letter_make(w, orr_msg_desc_timer(), &msg, NULL, true);
+    struct orri_letter *letter =
+        orri_letter_make(w, orr_msg_desc_timer(), &msg, NULL, true);
     if (!letter) { /* no memory now: try again soon */
         orri_time_insert(w->sys, due, w->now_ms + 10);
         return NULL;
     }
-    letter->peer = (struct orr_addr){
-        w->sys->host, timer->slot, w->sys->config.incarnation};
+    letter->peer =
+        (struct orr_addr){w->sys->host, timer->slot, w->sys->config.incarnation};
     letter->slot = timer->slot;
     letter->corr = timer->serial;
     letter->flags = LETTER_TIMER | LETTER_KERNEL;

@@ -87,7 +87,8 @@ static struct item pop(struct orr_loop *loop)
         uint32_t child = 2 * at + 1;
         if (child >= loop->n)
             break;
-        if (child + 1 < loop->n && is_before(&loop->heap[child + 1], &loop->heap[child]))
+        if (child + 1 < loop->n &&
+            is_before(&loop->heap[child + 1], &loop->heap[child]))
             child++;
         if (!is_before(&loop->heap[child], &last))
             break;
@@ -202,7 +203,8 @@ static enum orr_err loop_send(struct orr_transport *self,
 
 static const struct orr_transport_ops loop_ops = {.send = loop_send};
 
-enum orr_err orr_loop_new(const struct orr_loop_config *config, struct orr_loop **ret_loop)
+enum orr_err orr_loop_new(const struct orr_loop_config *config,
+                          struct orr_loop **ret_loop)
 {
     struct orr_loop *loop = orri_zalloc(sizeof(*loop));
     if (!loop)
@@ -238,7 +240,8 @@ void orr_loop_free(struct orr_loop *loop)
     free(loop);
 }
 
-enum orr_err orr_loop_join(struct orr_loop *loop, struct orr_system *system, unsigned role)
+enum orr_err
+orr_loop_join(struct orr_loop *loop, struct orr_system *system, unsigned role)
 {
     uint64_t host = orr_system_host(system);
     enum orr_err err = ORR_OK;

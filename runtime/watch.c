@@ -104,10 +104,12 @@ static struct orri_actor *living(struct orr_system *sys, struct orr_addr who)
     return actor && atomic_load(&actor->life) == (uint32_t)(slot >> 32) ? actor : NULL;
 }
 
-static void tell_host(struct orri_worker *w, struct orr_addr watcher, struct orr_addr who, bool off)
+static void
+tell_host(struct orri_worker *w, struct orr_addr watcher, struct orr_addr who, bool off)
 {
     struct orr_msg_monitor msg = {.who = who, .off = off};
-    struct orri_letter *letter = orri_letter_make(w, orr_msg_desc_monitor(), &msg, NULL, true);
+    struct orri_letter *letter =
+        orri_letter_make(w, orr_msg_desc_monitor(), &msg, NULL, true);
     enum orr_err err = ORR_ENOMEM;
     if (letter) {
         letter->peer = watcher;
@@ -120,7 +122,8 @@ static void tell_host(struct orri_worker *w, struct orr_addr watcher, struct orr
 }
 
 /* Add a watch, or answer it at once.  of_watcher: the watcher's list. */
-static void add(struct orri_worker *w, struct orri_watch *watch, struct orri_watch **of_watcher)
+static void
+add(struct orri_worker *w, struct orri_watch *watch, struct orri_watch **of_watcher)
 {
     struct orr_system *sys = w->sys;
     struct orr_addr who = watch->who;
@@ -136,7 +139,10 @@ static void add(struct orri_worker *w, struct orri_watch *watch, struct orri_wat
     else if (is_here && !actor)
         err = ORR_EGONE;
     else
-        link_watch(sys, watch, is_here ? &actor->watched_by : &sys->remote_watches, of_watcher);
+        link_watch(sys,
+                   watch,
+                   is_here ? &actor->watched_by : &sys->remote_watches,
+                   of_watcher);
     pthread_mutex_unlock(&sys->tree);
     if (err == ORR_EEXIST)
         free_watch(w, watch);
@@ -146,8 +152,10 @@ static void add(struct orri_worker *w, struct orri_watch *watch, struct orri_wat
         tell_host(w, watcher, who, false);
 }
 
-static void
-take_off(struct orri_worker *w, struct orri_watch **list, struct orr_addr watcher, struct orr_addr who)
+static void take_off(struct orri_worker *w,
+                     struct orri_watch **list,
+                     struct orr_addr watcher,
+                     struct orr_addr who)
 {
     pthread_mutex_lock(&w->sys->tree);
     struct orri_watch *watch = find(*list, watcher, who);
@@ -204,7 +212,9 @@ void orri_watch_ended(struct orri_worker *w, struct orri_actor *actor, enum orr_
     }
 }
 
-void orri_watch_remote(struct orri_worker *w, struct orr_addr from, const struct orr_msg_monitor *msg)
+void orri_watch_remote(struct orri_worker *w,
+                       struct orr_addr from,
+                       const struct orr_msg_monitor *msg)
 {
     struct orri_watch **list = &w->sys->remote_watchers;
     if (msg->off) {
@@ -217,7 +227,9 @@ void orri_watch_remote(struct orri_worker *w, struct orr_addr from, const struct
         add(w, watch, list);
 }
 
-void orri_watch_remote_down(struct orri_worker *w, struct orr_addr to, const struct orr_msg_down *msg)
+void orri_watch_remote_down(struct orri_worker *w,
+                            struct orr_addr to,
+                            const struct orr_msg_down *msg)
 {
     struct orr_system *sys = w->sys;
     pthread_mutex_lock(&sys->tree);

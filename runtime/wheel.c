@@ -58,7 +58,8 @@ static int first_slot(const struct orri_wheel *wheel)
 {
     for (unsigned level = 0; level < ORRI_WHEEL_LEVELS; level++)
         if (wheel->busy[level])
-            return (int)(level * ORRI_WHEEL_SLOTS) + __builtin_ctzll(wheel->busy[level]);
+            return (int)(level * ORRI_WHEEL_SLOTS) +
+                   __builtin_ctzll(wheel->busy[level]);
     return -1;
 }
 

@@ -14,7 +14,8 @@ static enum orr_err probe_init(struct orr_ctx *ctx, void *state, const void *arg
     memcpy(self, args, sizeof(*self));
     self->probe->self = ctx->self;
     self->probe->n_init++;
-    return self->probe->on_init ? self->probe->on_init(ctx, self->probe, 0, NULL) : ORR_OK;
+    return self->probe->on_init ? self->probe->on_init(ctx, self->probe, 0, NULL)
+                                : ORR_OK;
 }
 
 static void probe_fini(void *state)
@@ -95,12 +96,13 @@ static const struct orr_handler handlers[] = {
         .args_size = sizeof(struct probe_state), .init = probe_init,                   \
         .fini = probe_fini, .state_of = probe_state_of,                                \
         .state_name = probe_state_name, .handlers = handlers,                          \
-        .n_handlers = ORR_ARRAY_SIZE(handlers), .mailbox_max = 8,                      \
-        .supervision = {.strategy = (strategy_),                                       \
-                        .intensity = (intensity_),                                     \
-                        .period_ms = 10000,                                            \
-                        .backoff_min_ms = 100,                                         \
-                        .backoff_max_ms = 1000}                                        \
+        .n_handlers = ORR_ARRAY_SIZE(handlers), .mailbox_max = 8, .supervision = {     \
+            .strategy = (strategy_),                                                   \
+            .intensity = (intensity_),                                                 \
+            .period_ms = 10000,                                                        \
+            .backoff_min_ms = 100,                                                     \
+            .backoff_max_ms = 1000                                                     \
+        }                                                                              \
     }
 const struct orr_actor_type probe_type = PROBE_TYPE(ORR_ONE_FOR_ONE, 5);
 const struct orr_actor_type probe_one_for_all = PROBE_TYPE(ORR_ONE_FOR_ALL, 5);
@@ -141,7 +143,8 @@ struct orr_addr probe_spawn(struct orr_system *sys,
     return addr;
 }
 
-struct orr_addr probe_child(struct orr_ctx *ctx, struct probe *probe, enum orr_restart restart)
+struct orr_addr
+probe_child(struct orr_ctx *ctx, struct probe *probe, enum orr_restart restart)
 {
     struct probe_state args = {probe};
     struct orr_spawn spawn = {&probe_type, &args, NULL, restart};

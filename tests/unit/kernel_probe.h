@@ -25,7 +25,7 @@ struct probe {
     unsigned n_seen;
     struct probe_seen {
         uint16_t id;
-        uint32_t code; /* of failed and down */
+        uint32_t code;  /* of failed and down */
         uint64_t value; /* nonce of ping and pong, arg of timer, seq of heartbeat */
         uint64_t tag;
         struct orr_addr from;
@@ -55,7 +55,8 @@ struct orr_addr probe_spawn(struct orr_system *sys,
                             const struct orr_actor_type *type,
                             const char *path,
                             enum orr_restart restart);
-struct orr_addr probe_child(struct orr_ctx *ctx, struct probe *probe, enum orr_restart restart);
+struct orr_addr
+probe_child(struct orr_ctx *ctx, struct probe *probe, enum orr_restart restart);
 void probe_settle(struct orr_system *sys); /* step until nothing is ready */
 void probe_advance(struct orr_system *sys, struct probe_clock *clock, uint64_t ms);
 

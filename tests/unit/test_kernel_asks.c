@@ -34,7 +34,8 @@ static int teardown(void **state)
 }
 
 /* a: on ping from outside, ask b with 100 ms and tag 42 */
-static enum orr_err asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     const struct orr_msg_ping *ping = msg;
     if (id == ORR_MSG_ping)
@@ -72,7 +73,8 @@ static void handler_without_answer_acknowledges(void **state)
     assert_int_equal(a.n_seen, 2);
 }
 
-static enum orr_err refuser(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+refuser(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)probe, (void)id, (void)msg;
     return orr_refuse(ctx, ORR_ENOENT, "job %d: no such job", 7);
@@ -86,7 +88,8 @@ static void error_of_the_handler_is_the_answer(void **state)
     expect_failed(ORR_ENOENT, "job 7: no such job");
 }
 
-static enum orr_err replier_twice(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+replier_twice(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)probe, (void)id, (void)msg;
     orr_reply(ctx, pong, .nonce = 1);
@@ -104,7 +107,8 @@ static void second_answer_is_not_delivered(void **state)
     assert_int_equal(a.seen[1].value, 1);
 }
 
-static enum orr_err keeper(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+keeper(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)
@@ -134,8 +138,8 @@ static void deferred_request_can_be_answered_from_outside(void **state)
     b.script = keeper;
     start_ask();
     struct orr_msg_pong pong = {.nonce = 89};
-    assert_int_equal(
-        orr_system_reply(sys, addr_b, &b.kept, orr_msg_desc_pong(), &pong), ORR_OK);
+    assert_int_equal(orr_system_reply(sys, addr_b, &b.kept, orr_msg_desc_pong(), &pong),
+                     ORR_OK);
     probe_settle(sys);
     assert_int_equal(a.seen[1].value, 89);
 }
@@ -152,7 +156,8 @@ static void unanswered_request_times_out_and_late_answer_is_dropped(void **state
     expect_failed(ORR_ETIMEOUT, "ping: the deadline passed without an answer");
 }
 
-static enum orr_err relayer(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+relayer(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)
@@ -210,7 +215,8 @@ static void asking_a_full_actor_fails_busy(void **state)
     expect_failed(ORR_EBUSY, NULL);
 }
 
-static enum orr_err stopper(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+stopper(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)probe, (void)id, (void)msg;
     orr_stop(ctx, ctx->self);
@@ -229,7 +235,10 @@ static void requests_queued_for_a_stopped_actor_fail(void **state)
     assert_int_equal(b.n_fini, 1);
 }
 
-static enum orr_err effects_then_error(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err effects_then_error(struct orr_ctx *ctx,
+                                       struct probe *probe,
+                                       uint16_t id,
+                                       const void *msg)
 {
     (void)msg;
     if (id != ORR_MSG_ping)
@@ -261,7 +270,8 @@ static void effects_of_a_failed_handler_are_discarded(void **state)
     assert_int_equal(stats.actors, 4);
 }
 
-static enum orr_err slow_chain(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+slow_chain(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping) { /* the asker's deadline goes along */
@@ -296,7 +306,8 @@ static void expired_message_is_not_handled(void **state)
     expect_failed(ORR_ETIMEOUT, NULL);
 }
 
-static enum orr_err many_asks(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+many_asks(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)
@@ -315,7 +326,8 @@ static void too_many_open_asks_fail(void **state)
     struct orr_system *small;
     assert_int_equal(orr_system_new(&config, &small, NULL), ORR_OK);
     struct probe asking = {.script = many_asks};
-    struct orr_addr addr = probe_spawn(small, &asking, &probe_type, "/x", ORR_TEMPORARY);
+    struct orr_addr addr =
+        probe_spawn(small, &asking, &probe_type, "/x", ORR_TEMPORARY);
     asking.peer = orr_addr_named(ORR_LIT("small"), ORR_LIT("/system"));
     assert_int_equal(probe_post(small, addr, ping, .nonce = 1), ORR_OK);
     probe_settle(small);
@@ -331,7 +343,8 @@ static void too_many_open_asks_fail(void **state)
     orr_system_free(small);
 }
 
-static enum orr_err timers(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+timers(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     const struct orr_msg_timer *timer = msg;
     if (id == ORR_MSG_ping) {
@@ -367,7 +380,8 @@ static void timers_fire_in_time_once_and_can_be_moved_and_cancelled(void **state
     assert_true(orr_system_next_due_ms(sys) == UINT64_MAX);
 }
 
-static enum orr_err cancel_fired(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+cancel_fired(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)

@@ -11,7 +11,8 @@ static struct orr_system *sys;
 static struct orr_addr addr_parent, addr_kids[N_KIDS];
 static enum orr_restart kids_restart;
 
-static enum orr_err spawn_kids(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+spawn_kids(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)probe, (void)id, (void)msg;
     for (int i = 0; i < N_KIDS; i++)
@@ -20,7 +21,8 @@ static enum orr_err spawn_kids(struct orr_ctx *ctx, struct probe *probe, uint16_
 }
 
 /* job_cancel: crash; pong: stop oneself; node_heartbeat: the parent stops kid seq */
-static enum orr_err script(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+script(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)probe;
     if (id == ORR_MSG_job_cancel)
@@ -210,7 +212,8 @@ static void message_to_the_name_waits_for_the_next_life(void **state)
     assert_int_equal(parent.seen[before].value, 4);
 }
 
-static enum orr_err fail_init(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+fail_init(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)id, (void)msg;
     orr_send(ctx, other.self, pong, .nonce = 1);
@@ -230,7 +233,8 @@ static void failed_init_is_a_failure(void **state)
     assert_int_equal(other.n_seen, 1); /* only the effects of the good one */
 }
 
-static enum orr_err watch(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+watch(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     if (id == ORR_MSG_ping) {
         orr_monitor(ctx, probe->peer, true);
@@ -275,7 +279,8 @@ static void slots_are_used_again_and_limited(void **state)
         .host = "small", .incarnation = 1, .actors_max = 4, .clock = &now.clock};
     struct orr_system *small;
     assert_int_equal(orr_system_new(&config, &small, NULL), ORR_OK);
-    struct probe three[3] = {{.script = script}, {.script = script}, {.script = script}};
+    struct probe three[3] = {
+        {.script = script}, {.script = script}, {.script = script}};
     struct orr_addr addr = {0};
     for (int i = 0; i < 3; i++)
         addr = probe_spawn(small, &three[i], &probe_type, NULL, ORR_TEMPORARY);
@@ -285,7 +290,8 @@ static void slots_are_used_again_and_limited(void **state)
     assert_int_equal(orr_system_spawn(small, &spawn, &refused), ORR_ENOSPC);
     assert_int_equal(probe_post(small, addr, pong, .nonce = 1), ORR_OK);
     probe_settle(small);
-    struct orr_addr next = probe_spawn(small, &three[2], &probe_type, NULL, ORR_TEMPORARY);
+    struct orr_addr next =
+        probe_spawn(small, &three[2], &probe_type, NULL, ORR_TEMPORARY);
     assert_int_equal((uint32_t)next.slot, (uint32_t)addr.slot);
     assert_false(orr_addr_eq(next, addr));
     assert_int_equal(probe_post(small, addr, ping, .nonce = 1), ORR_EGONE);
@@ -300,7 +306,11 @@ static void path_is_free_again_when_its_actor_is_gone(void **state)
         char path[32];
         for (int j = 0; j < 20; j++) {
             snprintf(path, sizeof(path), "/p/%d", j);
-            probe_spawn(sys, &(struct probe){.script = script}, &probe_type, path, ORR_TEMPORARY);
+            probe_spawn(sys,
+                        &(struct probe){.script = script},
+                        &probe_type,
+                        path,
+                        ORR_TEMPORARY);
             probe_settle(sys);
             struct orr_addr addr;
             assert_int_equal(orr_system_lookup(sys, path, &addr), ORR_OK);

@@ -52,7 +52,8 @@ static void lanes_control_before_job_before_telemetry(void **state)
     assert_int_equal(a.seen[2].id, ORR_MSG_node_heartbeat);
 }
 
-static enum orr_err read_text(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+read_text(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)ctx;
     const struct orr_msg_job_cancel *cancel = msg;
@@ -120,7 +121,8 @@ static void unknown_receivers_make_dead_letters(void **state)
     assert_int_equal(a.n_seen, 0);
 }
 
-static enum orr_err ask_stats(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+ask_stats(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)probe;
     if (id == ORR_MSG_ping) {
@@ -182,8 +184,7 @@ static void coalescing_keeps_the_newest_of_a_sender(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < 30; i++)
-        assert_int_equal(probe_post(sys, addr_a, hello, .incarnation = i),
-                         ORR_OK);
+        assert_int_equal(probe_post(sys, addr_a, hello, .incarnation = i), ORR_OK);
     assert_int_equal(orr_system_post(sys,
                                      addr_b,
                                      addr_a,
@@ -196,7 +197,8 @@ static void coalescing_keeps_the_newest_of_a_sender(void **state)
     assert_int_equal(a.seen[1].value, 99);
 }
 
-static enum orr_err ask_cancel(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+ask_cancel(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)
@@ -217,11 +219,13 @@ static void closed_state_is_refused_with_a_clear_text(void **state)
     assert_int_equal(a.seen[1].id, ORR_MSG_failed);
     assert_int_equal(a.seen[1].code, ORR_ESTATE);
     assert_int_equal(a.seen[1].tag, 3);
-    assert_string_equal(a.seen[1].text,
-                        "probe /b: job_cancel is not accepted in state busy, only in idle");
+    assert_string_equal(
+        a.seen[1].text,
+        "probe /b: job_cancel is not accepted in state busy, only in idle");
 }
 
-static enum orr_err ask_stats_of_b(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+ask_stats_of_b(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)

@@ -60,7 +60,8 @@ static int teardown(void **state)
     return 0;
 }
 
-static enum orr_err asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     const struct orr_msg_ping *ping = msg;
     if (id == ORR_MSG_ping)
@@ -68,7 +69,8 @@ static enum orr_err asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id,
     return ORR_OK;
 }
 
-static enum orr_err replier(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+replier(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     if (id == ORR_MSG_ping)
         orr_reply(ctx, pong, .nonce = ((const struct orr_msg_ping *)msg)->nonce + 1);
@@ -76,7 +78,8 @@ static enum orr_err replier(struct orr_ctx *ctx, struct probe *probe, uint16_t i
     return ORR_OK;
 }
 
-static enum orr_err relayer(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+relayer(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)
@@ -84,7 +87,8 @@ static enum orr_err relayer(struct orr_ctx *ctx, struct probe *probe, uint16_t i
     return ORR_OK;
 }
 
-static enum orr_err keeper(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+keeper(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)
@@ -92,7 +96,8 @@ static enum orr_err keeper(struct orr_ctx *ctx, struct probe *probe, uint16_t id
     return ORR_OK;
 }
 
-static enum orr_err watcher(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+watcher(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)msg;
     if (id == ORR_MSG_ping)
@@ -100,7 +105,8 @@ static enum orr_err watcher(struct orr_ctx *ctx, struct probe *probe, uint16_t i
     return ORR_OK;
 }
 
-static enum orr_err crasher(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+static enum orr_err
+crasher(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
     (void)ctx, (void)probe, (void)id, (void)msg;
     return ORR_ECRASH;
@@ -146,7 +152,8 @@ static void remote_deadline_travels(void **state)
     assert_int_equal(probes[0].seen[1].code, ORR_ETIMEOUT);
     struct orr_msg_pong late = {.nonce = 1};
     assert_int_equal(
-        orr_system_reply(systems[1], addrs[1], &probes[1].kept, orr_msg_desc_pong(), &late),
+        orr_system_reply(
+            systems[1], addrs[1], &probes[1].kept, orr_msg_desc_pong(), &late),
         ORR_OK);
     settle();
     assert_int_equal(probes[0].n_seen, 2);
@@ -247,7 +254,8 @@ static void clients_pass_only_the_roles_gate(void **state)
     settle();
     assert_int_equal(probes[1].n_seen, 0);
     assert_int_equal(probes[2].seen[1].code, ORR_EPERM);
-    assert_string_equal(probes[2].seen[1].text, "probe /p: ping is not accepted from a client");
+    assert_string_equal(probes[2].seen[1].text,
+                        "probe /p: ping is not accepted from a client");
     probes[2].peer = orr_addr_named(ORR_LIT("h1"), ORR_LIT("/system"));
     assert_int_equal(probe_post(systems[2], addrs[2], ping, .nonce = 7), ORR_OK);
     settle();
@@ -261,9 +269,11 @@ static void garbage_is_an_error_and_changes_nothing(void **state)
     for (unsigned seed = 0; seed < 2000; seed++) {
         for (size_t i = 0; i < sizeof(junk); i++)
             junk[i] = (uint8_t)((seed * 2654435761u + i * 40503u) >> (i % 13));
-        (void)orr_system_receive(systems[1], 5, ORR_ROLE_HOST, junk, seed % sizeof(junk));
+        (void)orr_system_receive(
+            systems[1], 5, ORR_ROLE_HOST, junk, seed % sizeof(junk));
     }
-    assert_int_equal(orr_system_receive(systems[1], 5, ORR_ROLE_HOST, junk, 0), ORR_EPROTO);
+    assert_int_equal(orr_system_receive(systems[1], 5, ORR_ROLE_HOST, junk, 0),
+                     ORR_EPROTO);
     settle();
     assert_int_equal(probes[1].n_seen, 0);
 }

@@ -9,9 +9,17 @@
 #include <stdatomic.h>
 #include <time.h>
 
-enum { WORKERS = 3, SENDERS = 20, PER_SENDER = 500, PAIRS = 8, ROUNDS = 300, CHURN = 200 };
+enum {
+    WORKERS = 3,
+    SENDERS = 20,
+    PER_SENDER = 500,
+    PAIRS = 8,
+    ROUNDS = 300,
+    CHURN = 200
+};
 
-static _Atomic uint64_t n_sent, n_received, n_refused, n_answers, n_lives, n_ends, n_downs;
+static _Atomic uint64_t n_sent, n_received, n_refused, n_answers, n_lives, n_ends,
+    n_downs;
 static _Atomic bool is_out_of_order;
 
 static bool wait_for(_Atomic uint64_t *counter, uint64_t value)
@@ -86,8 +94,9 @@ source_on_ack(struct orr_ctx *ctx, struct source *self, const struct orr_msg_ack
 }
 
 ORR_HANDLER(source, failed)
-static enum orr_err
-source_on_failed(struct orr_ctx *ctx, struct source *self, const struct orr_msg_failed *msg)
+static enum orr_err source_on_failed(struct orr_ctx *ctx,
+                                     struct source *self,
+                                     const struct orr_msg_failed *msg)
 {
     (void)msg;
     atomic_fetch_add(&n_refused, 1);
@@ -125,8 +134,10 @@ static struct orr_system *new_system(uint32_t mailbox_max)
     return sys;
 }
 
-static struct orr_addr
-spawn(struct orr_system *sys, const struct orr_actor_type *type, const void *args, enum orr_restart restart)
+static struct orr_addr spawn(struct orr_system *sys,
+                             const struct orr_actor_type *type,
+                             const void *args,
+                             enum orr_restart restart)
 {
     struct orr_spawn what = {type, args, NULL, restart};
     struct orr_addr addr = {0};
@@ -204,8 +215,9 @@ player_on_pong(struct orr_ctx *ctx, struct player *self, const struct orr_msg_po
 }
 
 ORR_HANDLER(player, timer)
-static enum orr_err
-player_on_timer(struct orr_ctx *ctx, struct player *self, const struct orr_msg_timer *msg)
+static enum orr_err player_on_timer(struct orr_ctx *ctx,
+                                    struct player *self,
+                                    const struct orr_msg_timer *msg)
 {
     (void)ctx, (void)msg;
     self->rounds++;
@@ -306,8 +318,9 @@ static enum orr_err breeder_init(struct orr_ctx *ctx, void *state, const void *a
 }
 
 ORR_HANDLER(breeder, down)
-static enum orr_err
-breeder_on_down(struct orr_ctx *ctx, struct breeder *self, const struct orr_msg_down *msg)
+static enum orr_err breeder_on_down(struct orr_ctx *ctx,
+                                    struct breeder *self,
+                                    const struct orr_msg_down *msg)
 {
     (void)msg;
     atomic_fetch_add(&n_downs, 1);
@@ -316,8 +329,9 @@ breeder_on_down(struct orr_ctx *ctx, struct breeder *self, const struct orr_msg_
 }
 
 ORR_HANDLER(breeder, failed)
-static enum orr_err
-breeder_on_failed(struct orr_ctx *ctx, struct breeder *self, const struct orr_msg_failed *msg)
+static enum orr_err breeder_on_failed(struct orr_ctx *ctx,
+                                      struct breeder *self,
+                                      const struct orr_msg_failed *msg)
 {
     (void)ctx, (void)self, (void)msg;
     atomic_fetch_add(&n_refused, 1);
@@ -380,8 +394,9 @@ static void *post_until_done(void *arg)
 }
 
 ORR_HANDLER(breeder, ping)
-static enum orr_err
-breeder_on_ping(struct orr_ctx *ctx, struct breeder *self, const struct orr_msg_ping *msg)
+static enum orr_err breeder_on_ping(struct orr_ctx *ctx,
+                                    struct breeder *self,
+                                    const struct orr_msg_ping *msg)
 {
     (void)self, (void)msg;
     struct orr_spawn what = {&mayfly_type, NULL, NULL, ORR_TEMPORARY};
@@ -409,14 +424,16 @@ static void stop_under_fire_is_clean(void **state)
     poster.to = spawn(sys, &spawner_type, NULL, ORR_PERMANENT);
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, post_until_done, &poster), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, post_until_done, &poster),
+                         0);
     struct timespec nap = {.tv_nsec = 1000000};
     for (int i = 0; i < 10000 && atomic_load(&poster.n) < 2000; i++)
         nanosleep(&nap, NULL);
     orr_system_stop(sys);
     struct orr_msg_ping ping = {.nonce = 0};
     assert_int_equal(
-        orr_system_post(sys, poster.to, poster.to, orr_msg_desc_ping(), &ping), ORR_EGONE);
+        orr_system_post(sys, poster.to, poster.to, orr_msg_desc_ping(), &ping),
+        ORR_EGONE);
     atomic_store(&poster.is_done, true);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
