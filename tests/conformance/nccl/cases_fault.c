@@ -310,6 +310,20 @@ static void worlds_disagree(struct rank *r)
     suite_meet(r);
 }
 
+static void interface_is_chosen(struct rank *r)
+{
+    ncclUniqueId id;
+    ncclComm_t comm;
+
+    setenv("NCCL_SOCKET_IFNAME", "nosuch", 1);
+    FAILS(ncclSystemError, ncclGetUniqueId, &id);
+    CHECK(strstr(ncclGetLastError(NULL), "nosuch"), "%s", ncclGetLastError(NULL));
+    setenv("NCCL_SOCKET_IFNAME", "=lo", 1);
+    OK(ncclGetUniqueId, &id);
+    OK(ncclCommInitRank, &comm, 1, id, r->rank);
+    OK(ncclCommDestroy, comm);
+}
+
 static int knock(const ncclUniqueId *id, const void *what, size_t bytes)
 {
     struct sockaddr_in in = {.sin_family = AF_INET};
@@ -376,6 +390,7 @@ const struct conf_case fault_cases[] = {
     {"some_never_come", some_never_come, {1}, true},
     {"used_twice", used_twice, {2}, true},
     {"worlds_disagree", worlds_disagree, {2}, true},
+    {"interface_is_chosen", interface_is_chosen, {1}, true},
     {"strangers", strangers, {2}, true},
     {NULL, NULL, {0}, false},
 };
