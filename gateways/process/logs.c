@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "edge.h"
@@ -137,6 +138,11 @@ void orri_logs_keep(struct orri_edge *edge, struct orri_rank *rank)
         if (renameat(edge->ranks_dir, rank->key, edge->logs_dir, rank->key) != 0)
             orri_dir_remove(edge->ranks_dir, rank->key);
     }
+    /* The order of aging, also after a restart; the file system's own clock is too coarse. */
+    struct timespec now[2];
+    clock_gettime(CLOCK_REALTIME, &now[0]);
+    now[1] = now[0];
+    (void)utimensat(edge->logs_dir, rank->key, now, AT_SYMLINK_NOFOLLOW);
     rank->log_bytes = bytes_of(edge, rank->key);
     pthread_mutex_lock(&edge->lock);
     edge->log_bytes += rank->log_bytes;
@@ -184,7 +190,7 @@ static enum orr_err list_logs(DIR *dir, struct aged **ret_list, size_t *ret_n)
             list = more;
         }
         orr_str_copy(list[n].key, sizeof list[n].key, orr_str(entry->d_name));
-        list[n++].forgotten = st.st_ctim;
+        list[n++].forgotten = st.st_mtim;
     }
     *ret_list = list;
     *ret_n = n;
