@@ -10,7 +10,12 @@
  */
 #include "job_state.h"
 
-enum { TIE_MS = 50 }; /* deaths closer than this may be told in any order */
+enum {
+    SIGNAL_ABRT = 6,
+    SIGNAL_TERM = 15,
+    TIE_MS =
+        2000, /* deaths closer than this: a violent one is the cause, an exit its effect */
+};
 
 static bool is_open(uint32_t state)
 {
@@ -86,11 +91,34 @@ static bool is_earlier(const struct job_culprit *sofar, uint64_t when, bool is_h
     return when < sofar->changed_unix_ms;
 }
 
+/* What becomes of a rank because of another's end is an exit, an abort, or our own TERM. */
+static bool is_violent(const struct orr_rec_rank_row *now)
+{
+    return now->state == ORR_RANK_FAILED ||
+           (now->signal && now->signal != SIGNAL_ABRT && now->signal != SIGNAL_TERM);
+}
+
+static void tell_culprit(struct job *self)
+{
+    const struct job_culprit *culprit = &self->culprit;
+    snprintf(self->reason,
+             sizeof(self->reason),
+             "rank %lld on %.63s: %.96s",
+             (long long)culprit->rank,
+             job_node_at(self, culprit->node)->name,
+             culprit->reason);
+}
+
+/* A killed process closes its sockets before it can be reaped, so its peers may be heard of first, even after it was
+ * decided to stop the job: until the end is reported a violent death still takes the blame. */
 static void blame(struct job *self, uint32_t rank, const struct orr_rec_rank_row *now)
 {
-    bool is_hard = now->state == ORR_RANK_FAILED || now->signal;
+    bool is_hard = is_violent(now);
     struct job_culprit *culprit = &self->culprit;
-    if (self->is_stopping || !is_earlier(culprit, now->changed_unix_ms, is_hard))
+    if (self->is_stopping && !(is_hard && self->outcome == ORR_OUTCOME_FAILED))
+        return;
+    if (!is_earlier(culprit, now->changed_unix_ms, is_hard) ||
+        (self->is_stopping && culprit->rank < 0))
         return;
     culprit->rank = rank;
     culprit->changed_unix_ms = now->changed_unix_ms;
@@ -100,6 +128,8 @@ static void blame(struct job *self, uint32_t rank, const struct orr_rec_rank_row
     culprit->is_hard = is_hard;
     orr_str_copy(culprit->reason, sizeof(culprit->reason), now->reason);
     orr_str_copy(culprit->tail, sizeof(culprit->tail), now->stderr_tail);
+    if (self->is_stopping)
+        tell_culprit(self);
 }
 
 void job_rank_apply(struct job *self,
@@ -199,35 +229,6 @@ static bool all_checked(struct job *self)
     return true;
 }
 
-static void decide_failed(struct orr_ctx *ctx, struct job *self)
-{
-    const struct job_culprit *culprit = &self->culprit;
-    const char *node = job_node_at(self, culprit->node)->name;
-    char reason[sizeof(self->reason)];
-    if (culprit->reason[0])
-        snprintf(reason,
-                 sizeof(reason),
-                 "rank %lld on %s: %.96s",
-                 (long long)culprit->rank,
-                 node,
-                 culprit->reason);
-    else if (culprit->signal)
-        snprintf(reason,
-                 sizeof(reason),
-                 "rank %lld on %s was killed by signal %u",
-                 (long long)culprit->rank,
-                 node,
-                 culprit->signal);
-    else
-        snprintf(reason,
-                 sizeof(reason),
-                 "rank %lld on %s exited with %lld",
-                 (long long)culprit->rank,
-                 node,
-                 (long long)culprit->exit_code);
-    job_decide(ctx, self, ORR_OUTCOME_FAILED, orr_str(reason));
-}
-
 static void consider(struct orr_ctx *ctx, struct job *self)
 {
     char reason[sizeof(self->reason)];
@@ -248,7 +249,8 @@ static void consider(struct orr_ctx *ctx, struct job *self)
                  job_node_at(self, job_rank_at(self, i)->node)->name);
         job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
     } else if (self->n_bad > 0 && all_checked(self)) {
-        decide_failed(ctx, self);
+        job_decide(ctx, self, ORR_OUTCOME_FAILED, ORR_LIT(""));
+        tell_culprit(self);
     }
 }
 
