@@ -4,26 +4,6 @@
 #ifndef ORRI_CALLS_H
 #define ORRI_CALLS_H
 
-/* letter.c */
-struct orri_letter *orri_letter_new(struct orri_worker *w, size_t body, bool must);
-/* trace: NULL for none. */
-struct orri_letter *orri_letter_make(struct orri_worker *w,
-                                     const struct orr_msg_desc *desc,
-                                     const void *msg,
-                                     const uint8_t *trace,
-                                     bool must);
-/* The same with a body still to be filled in. */
-struct orri_letter *orri_letter_space(struct orri_worker *w,
-                                      const struct orr_msg_desc *desc,
-                                      size_t body,
-                                      const uint8_t *trace,
-                                      bool must);
-static inline uint8_t *orri_letter_trace(struct orri_letter *letter)
-{
-    return letter->flags & LETTER_TRACED ? letter->body + letter->bytes : NULL;
-}
-void orri_letter_free(struct orri_worker *w, struct orri_letter *letter);
-
 /* mailbox.c: the owner's side and the senders' side of an actor's lanes. */
 /* Push n letters of one lane, linked by next, first->last the last; false: there is no room for all of them. */
 bool orri_mailbox_push_run(struct orri_worker *w,
@@ -169,6 +149,12 @@ void orri_watch_remote_down(struct orri_worker *w,
                             const struct orr_msg_down *msg);
 void orri_watch_peer_down(struct orri_worker *w, uint64_t host);
 void orri_watch_free_all(struct orr_system *sys);
+
+/* gate.c: takes the letter.  row: NULL when the table has none. */
+void orri_gate_refuse(struct orri_worker *w,
+                      struct orri_actor *actor,
+                      struct orri_letter *letter,
+                      const struct orr_handler *row);
 
 /* run.c, sched.c */
 void orri_ctx_begin(struct orri_worker *w,

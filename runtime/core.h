@@ -119,5 +119,6 @@ struct orr_system {
 };
 
 #include "calls.h"
+#include "letter.h"
 
 #endif

@@ -46,7 +46,7 @@ record_msg(struct orri_ctx *ctx, const struct orr_msg_desc *desc, const void *ms
 
 static struct orri_letter *record(struct orri_ctx *ctx, uint8_t kind, size_t bytes)
 {
-    struct orri_letter *letter = orri_letter_new(ctx->worker, bytes, false);
+    struct orri_letter *letter = orri_letter_space(ctx->worker, bytes, 0, false);
     if (!letter) {
         ctx->trouble = ORR_ENOMEM;
         return NULL;

@@ -111,7 +111,8 @@ static enum orr_err receive(struct orri_worker *w,
     if (err != ORR_OK)
         return err;
     const uint8_t *trace = env.trace.len == ORRI_TRACE ? env.trace.ptr : NULL;
-    struct orri_letter *letter = orri_letter_space(w, desc, size, trace, is_answer);
+    struct orri_letter *letter =
+        orri_letter_space(w, size, trace ? ORRI_TRACE : 0, is_answer);
     if (!letter) {
         if (env.corr && !is_answer)
             orri_answer_failed(
@@ -123,6 +124,9 @@ static enum orr_err receive(struct orri_worker *w,
         orri_letter_free(w, letter);
         return err;
     }
+    letter->desc = desc;
+    if (trace)
+        orri_letter_set_trace(letter, trace);
     letter->peer = env.from;
     letter->corr = env.corr;
     letter->role = (uint8_t)role;

@@ -45,97 +45,24 @@ void orri_ctx_begin(struct orri_worker *w,
                                         .msg_id = letter->desc->id};
 }
 
-static void refuse(struct orri_worker *w,
-                   struct orri_actor *actor,
-                   struct orri_letter *letter,
-                   enum orr_err why,
-                   const char *text)
-{
-    orri_logf(w, ORR_LOG_DEBUG, actor, "refused: %s", text);
-    orri_reject(w, orri_letter_to(w->sys, letter), letter, why, text);
-}
-
-static size_t
-state_text(const struct orr_actor_type *type, unsigned state, char *buf, size_t cap)
-{
-    int n = type->state_name ? snprintf(buf, cap, "%s", type->state_name(state))
-                             : snprintf(buf, cap, "%u", state);
-    return n < 0 ? 0 : (size_t)n < cap ? (size_t)n : cap - 1;
-}
-
-static void refuse_state(struct orri_worker *w,
-                         struct orri_actor *actor,
-                         struct orri_letter *letter,
-                         const struct orr_handler *row,
-                         unsigned state)
-{
-    const struct orr_actor_type *type = atomic_load(&actor->dispatch)->type;
-    char text[480];
-    int head = snprintf(text,
-                        sizeof(text),
-                        "%s %s: %s is not accepted in state ",
-                        type->name,
-                        orri_actor_path(actor),
-                        letter->desc->body.name);
-    size_t at = head < (int)sizeof(text) / 2 ? (size_t)head : sizeof(text) / 2;
-    at += state_text(type, state, text + at, sizeof(text) - at);
-    const char *sep = ", only in ";
-    for (unsigned s = 0; s < 32 && at + 40 < sizeof(text); s++) {
-        if (!(row->accept_in & ORR_IN(s)))
-            continue;
-        at += (size_t)snprintf(text + at, sizeof(text) - at, "%s", sep);
-        at += state_text(type, s, text + at, sizeof(text) - at);
-        sep = ", ";
-    }
-    refuse(w, actor, letter, ORR_ESTATE, text);
-}
-
 /* The row that will handle the letter; NULL when a gate closed: then the letter is gone. */
-static const struct orr_handler *
+static inline const struct orr_handler *
 pass_gates(struct orri_worker *w, struct orri_actor *actor, struct orri_letter *letter)
 {
     const struct orri_dispatch *dispatch =
         atomic_load_explicit(&actor->dispatch, memory_order_relaxed);
     const struct orr_actor_type *type = dispatch->type;
     const struct orr_handler *row = orri_dispatch_find(dispatch, letter->desc->id);
-    char text[320];
-    if (!row) {
-        if (letter->desc->id == ORR_MSG_ack) {
-            orri_letter_free(w, letter);
-            return NULL;
-        }
-        snprintf(text,
-                 sizeof(text),
-                 "%s %s: has no handler for %s",
-                 type->name,
-                 orri_actor_path(actor),
-                 letter->desc->body.name);
-        refuse(w, actor, letter, ORR_ENOSYS, text);
-        return NULL;
-    }
-    if (!(row->roles & letter->role) &&
-        !(letter->flags & (LETTER_ANSWER | LETTER_KERNEL))) {
-        const char *who = letter->role == ORR_ROLE_CLIENT ? "a client"
-                          : letter->role == ORR_ROLE_HOST ? "another host"
-                                                          : "an actor of this host";
-        snprintf(text,
-                 sizeof(text),
-                 "%s %s: %s is not accepted from %s",
-                 type->name,
-                 orri_actor_path(actor),
-                 letter->desc->body.name,
-                 who);
-        refuse(w, actor, letter, ORR_EPERM, text);
-        return NULL;
-    }
-    if (row->accept_in != ORR_ANY_STATE) {
+    bool is_open = row && ((row->roles & letter->role) ||
+                           (letter->flags & (LETTER_ANSWER | LETTER_KERNEL)));
+    if (is_open && row->accept_in != ORR_ANY_STATE) {
         unsigned state = type->state_of ? type->state_of(actor->state) : 0;
-        if (!(row->accept_in & ORR_IN(state))) {
-            refuse_state(w, actor, letter, row, state);
-            return NULL;
-        }
+        is_open = row->accept_in & ORR_IN(state);
     }
-    return row;
+    if (is_open)
+        return row;
+    orri_gate_refuse(w, actor, letter, row);
+    return NULL;
 }
 
 /* The handler returned: its effects, its answer, its end. */
@@ -151,10 +78,11 @@ static void finish(struct orri_worker *w,
     if (err == ORR_OK) {
         orri_effects_commit(w);
         if (pub->request.corr && !pub->is_answered) {
-            struct orr_msg_ack ack = {.end_ = 0};
             struct orri_letter *answer =
-                orri_letter_make(w, orr_msg_desc_ack(), &ack, NULL, true);
+                orri_letter_space(w, sizeof(struct orr_msg_ack), 0, true);
             if (answer) { /* else the asker's deadline tells it */
+                memset(answer->body, 0, answer->bytes);
+                answer->desc = orr_msg_desc_ack();
                 answer->peer = pub->self;
                 answer->role = ORR_ROLE_LOCAL;
                 orri_answer(w, pub->request.from, pub->request.corr, answer);

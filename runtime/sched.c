@@ -214,7 +214,7 @@ static struct timespec deadline_of(uint64_t delay_ms)
 
 static void park(struct orri_worker *w)
 {
-    enum { NAP_MAX_MS = 1000 };
+    enum { NAP_MAX_MS = 1000, WATCH_MS = 10 };
     struct orr_system *sys = w->sys;
     struct orri_sched *sched = &sys->sched;
     pthread_mutex_lock(&sched->lock);
@@ -229,6 +229,9 @@ static void park(struct orri_worker *w)
         uint64_t nap = next <= w->now_ms ? 0 : next - w->now_ms;
         if (!is_keeper || nap > NAP_MAX_MS)
             nap = NAP_MAX_MS;
+        bool is_somebody_busy = atomic_load(&sched->n_parked) + 1 < sys->n_workers;
+        if (is_keeper && is_somebody_busy && nap > WATCH_MS)
+            nap = WATCH_MS; /* what lies behind a long handler will be stolen */
         struct timespec until = deadline_of(nap);
         if (nap)
             pthread_cond_timedwait(

@@ -24,7 +24,7 @@ void orri_time_insert(struct orr_system *sys, struct orri_due *due, uint64_t due
     orri_wheel_insert(&time->wheel, due, due_ms);
     if (due_ms >= atomic_load_explicit(&time->next_ms, memory_order_relaxed))
         return;
-    atomic_store_explicit(&time->next_ms, due_ms, memory_order_relaxed);
+    atomic_store(&time->next_ms, due_ms); /* before has_keeper is looked at */
     orri_wake_keeper(sys);
 }
 
