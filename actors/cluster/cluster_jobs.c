@@ -12,7 +12,7 @@
 #include "cluster_state.h"
 #include "orrery/job_args.h"
 
-enum { ASK_MS = 2000, ORPHAN_GRACE_MS = 5000 };
+enum { ASK_MS = 2000, ORPHAN_GRACE_MS = 1000 };
 
 static void make_key(char *dst, size_t cap, struct orr_str job, uint64_t generation)
 {

@@ -120,6 +120,22 @@ static enum orr_err take_rows(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static void reply_members(struct orr_ctx *ctx, struct cluster *self)
+{
+    struct orr_rec_job_node *list = self->list.at;
+    uint32_t n = 0;
+    for (struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;)
+        list[n++] =
+            (struct orr_rec_job_node){orr_str(node->name), node->state, node->addr};
+    orr_reply(ctx,
+              node_registered,
+              .heartbeat_ms = self->args.heartbeat_ms,
+              .lease_ms = self->args.lease_ms,
+              .members = self->members,
+              .peers = {list, n});
+}
+
 enum orr_err cluster_node_register(struct orr_ctx *ctx,
                                    struct cluster *self,
                                    const struct orr_msg_node_register *msg)
@@ -151,10 +167,8 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     node->ranks = msg->ranks.n;
     set_devices(node, msg);
     set_state(ctx, self, node, ORR_NODE_UP);
-    orr_reply(ctx,
-              node_registered,
-              .heartbeat_ms = self->args.heartbeat_ms,
-              .lease_ms = self->args.lease_ms);
+    self->members++;
+    reply_members(ctx, self);
     return ORR_OK;
 }
 
@@ -172,6 +186,8 @@ enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
     node->ranks = msg->ranks;
     if (node->state == ORR_NODE_UNKNOWN)
         set_state(ctx, self, node, ORR_NODE_UP);
+    if (msg->members != self->members)
+        reply_members(ctx, self);
     return ORR_OK;
 }
 
@@ -185,8 +201,14 @@ void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
             set_state(ctx, self, node, ORR_NODE_UNKNOWN);
         n_up += node->state == ORR_NODE_UP;
     }
+    uint64_t now = orr_now_ms(ctx);
     if (n_up * 2 < self->nodes.n_used)
-        return; /* perhaps it is we who are cut off */
+        self->majority_since_ms = 0; /* perhaps it is we who are cut off */
+    else if (!self->majority_since_ms)
+        self->majority_since_ms = now;
+    if (!self->majority_since_ms ||
+        now - self->majority_since_ms < self->args.lease_ms / 4)
+        return; /* nodes that were cut off with us need a moment to see that they are alone */
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;)
         if (node->state == ORR_NODE_UNKNOWN &&

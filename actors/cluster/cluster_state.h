@@ -77,7 +77,9 @@ struct cluster {
     bool is_registered;
     bool is_registering;
     bool is_summary_due;
-    uint32_t n_awaited; /* nothing new is placed before they are here */
+    uint64_t members;           /* version of the list of nodes and their addresses */
+    uint64_t majority_since_ms; /* 0: this cluster hears less than half of its nodes */
+    uint32_t n_awaited;         /* nothing new is placed before they are here */
     uint32_t next_seq;
     struct orr_pool nodes;
     struct orr_map nodes_by_name;

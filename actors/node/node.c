@@ -25,6 +25,8 @@ ORR_HANDLER(node, processes_found)
 ORR_HANDLER(node, process_event)
 ORR_HANDLER(node, port_reserved)
 ORR_HANDLER(node, node_registered)
+ORR_HANDLER(node, node_probe)
+ORR_HANDLER(node, node_probed)
 ORR_HANDLER(node, rank_launch)
 ORR_HANDLER(node, rank_stop)
 ORR_HANDLER(node, ranks_get)
@@ -100,6 +102,7 @@ static enum orr_err node_init(struct orr_ctx *ctx, void *state, const void *args
     self->cluster = orr_addr_named(orr_str(self->args.cluster_host), orr_str(path));
     self->process_edge = (struct orr_addr){.host = ctx->self.host,
                                            .slot = orr_hash(ORR_LIT("/edge/process"))};
+    node_lease_start(ctx, self);
     orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
     return ORR_OK;
 }
@@ -129,6 +132,18 @@ static void device_rec(const struct node_device *device,
     };
 }
 
+/* The answer tells when the question was sent. */
+static uint64_t sent_tag(const struct orr_ctx *ctx, enum node_tag kind)
+{
+    uint64_t now = orr_now_ms(ctx);
+    return node_tag(kind, (uint32_t)now, (uint32_t)(now >> 32));
+}
+
+static uint64_t sent_ms(const struct orr_ctx *ctx)
+{
+    return ctx->tag & ((UINT64_C(1) << 56) - 1);
+}
+
 static void send_register(struct orr_ctx *ctx, struct node *self)
 {
     if (self->state != NODE_READY || self->is_registering)
@@ -144,7 +159,7 @@ static void send_register(struct orr_ctx *ctx, struct node *self)
     orr_ask(ctx,
             self->cluster,
             REGISTER_TIMEOUT_MS,
-            node_tag(NODE_TAG_REGISTER, 0, 0),
+            sent_tag(ctx, NODE_TAG_REGISTER),
             node_register,
             .node = orr_str(self->args.node),
             .slots = self->args.slots,
@@ -170,11 +185,13 @@ static void heartbeat(struct orr_ctx *ctx, struct node *self)
         orr_ask(ctx,
                 self->cluster,
                 self->args.heartbeat_ms * 2,
-                node_tag(NODE_TAG_HEARTBEAT, 0, 0),
+                sent_tag(ctx, NODE_TAG_HEARTBEAT),
                 node_heartbeat,
                 .node = orr_str(self->args.node),
                 .seq = ++self->heartbeat_seq,
-                .ranks = live_ranks(self));
+                .ranks = live_ranks(self),
+                .members = self->members);
+    node_lease_check(ctx, self);
     uint64_t delay = self->args.heartbeat_ms;
     if (!self->is_registered && self->register_backoff_ms)
         delay = self->register_backoff_ms + orr_random(ctx) % self->register_backoff_ms;
@@ -187,9 +204,20 @@ static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
 {
     if (!self->is_registered)
         orr_log(ctx, ORR_LOG_INFO, "registered with %s", self->args.cluster);
-    self->is_registering = false;
-    self->is_registered = true;
-    self->register_backoff_ms = 0;
+    if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT) {
+        node_lease_renewed(ctx, self, sent_ms(ctx));
+    } else {
+        self->is_registering = false;
+        self->is_registered = true;
+        self->register_backoff_ms = 0;
+        self->contact_ms = sent_ms(ctx);
+        for (struct node_group *group = NULL;
+             (group = orr_pool_next(&self->groups, group)) != NULL;)
+            group->is_in_doubt = group->is_frozen;
+    }
+    node_peers_set(self, msg);
+    if (msg->lease_ms > 0)
+        self->lease_ms = msg->lease_ms;
     if (msg->heartbeat_ms > 0 && msg->heartbeat_ms < 60000)
         self->args.heartbeat_ms = (uint32_t)msg->heartbeat_ms;
     return ORR_OK;
@@ -280,6 +308,7 @@ adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec
             node_group_drop(self, group);
         return;
     }
+    group->is_frozen = group->is_in_doubt = true;
     row->device = rec->device;
     node_row_apply(ctx, self, row, rec);
 }
@@ -370,6 +399,8 @@ static enum orr_err node_on_rank_stop(struct orr_ctx *ctx,
             node_group_signal(ctx, self, group, SIGNAL_TERM);
             group->kill_ms = orr_now_ms(ctx) + grace;
         }
+        if (group->is_frozen) /* it cannot hear TERM */
+            group->kill_ms = orr_now_ms(ctx);
         group->is_stopping = true;
         node_retry_arm(ctx, self);
     }
@@ -382,7 +413,9 @@ static enum orr_err node_on_ranks_get(struct orr_ctx *ctx,
 {
     struct orr_rec_rank_row *rows = self->row_list.at;
     uint32_t n = 0;
-    const struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group)
+        node_thaw(ctx, self, group); /* its job actor has not given it up */
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         node_row_rec(self, row, true, &rows[n++]);
@@ -428,6 +461,29 @@ static enum orr_err node_on_log_read(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* ---- peers ---- */
+
+static enum orr_err node_on_node_probe(struct orr_ctx *ctx,
+                                       struct node *self,
+                                       const struct orr_msg_node_probe *msg)
+{
+    (void)msg;
+    orr_reply(ctx, node_probed, .is_cut_off = node_is_cut_off(ctx, self));
+    return ORR_OK;
+}
+
+static enum orr_err node_on_node_probed(struct orr_ctx *ctx,
+                                        struct node *self,
+                                        const struct orr_msg_node_probed *msg)
+{
+    uint32_t index = (uint32_t)ctx->tag;
+    bool is_current =
+        (uint32_t)(ctx->tag >> 32 & 0xffffff) == (self->members & 0xffffff);
+    if (is_current && index < self->n_peers)
+        self->peers[index].cut_off_ms = msg->is_cut_off ? orr_now_ms(ctx) : 0;
+    return ORR_OK;
+}
+
 /* ---- answers and time ---- */
 
 static enum orr_err
@@ -438,6 +494,8 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
     uint32_t seq = (uint32_t)(ctx->tag >> 32) & 0xffffff;
     if (ctx->tag >> 56 == NODE_TAG_LAUNCH)
         node_launch_answered(ctx, self, index, seq);
+    else if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT)
+        node_lease_renewed(ctx, self, sent_ms(ctx));
     else if (ctx->tag >> 56 == NODE_TAG_UPDATE)
         node_row_answered(ctx, self, index, seq, true);
     return ORR_OK;
@@ -495,6 +553,8 @@ static const struct orr_handler handlers[] = {
     ORR_ON(node, process_event, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, port_reserved, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, node_registered, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, node_probe, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, node_probed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, rank_launch, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, rank_stop, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, ranks_get, READY, ORR_ROLE_FLEET, ORR_REFUSE),

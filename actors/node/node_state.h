@@ -18,6 +18,8 @@ enum {
     NODE_ENV_MAX = 1200,
     NODE_TEXT_BYTES = 32 << 10,
     NODE_RANK_ENV_MAX = 16,
+    NODE_PEERS_MAX = 1024,
+    NODE_LEASE_MS = 30000, /* until the cluster says otherwise */
 };
 
 enum node_state { NODE_WAITING, NODE_READY };
@@ -27,7 +29,8 @@ enum node_tag {
     NODE_TAG_HEARTBEAT,
     NODE_TAG_PORT,
     NODE_TAG_LAUNCH,
-    NODE_TAG_UPDATE
+    NODE_TAG_UPDATE,
+    NODE_TAG_PROBE
 };
 
 struct node_device {
@@ -74,10 +77,18 @@ struct node_group {
     uint32_t seq;  /* of the port_reserve */
     bool is_waiting_port;
     bool is_stopping;
-    uint64_t kill_ms;           /* when TERM has had its time; 0: not stopping */
+    bool is_frozen;   /* for want of a lease; or perhaps, by an earlier life */
+    bool is_in_doubt; /* and perhaps given up: only its job actor's word thaws it */
+    uint64_t kill_ms; /* when TERM has had its time; 0: not stopping */
     struct orr_request request; /* rank_launch to answer; corr 0: none */
     uint32_t master_port;
     char master_addr[64];
+};
+
+struct node_peer {
+    struct orr_addr addr;
+    uint64_t
+        cut_off_ms; /* when it last said that it does not hear the cluster either */
 };
 
 struct node_fence {
@@ -102,6 +113,11 @@ struct node {
     bool is_registering;
     bool is_retrying; /* NODE_T_RETRY runs */
     uint64_t heartbeat_seq;
+    uint64_t
+        contact_ms; /* when the newest heartbeat was sent that the cluster answered */
+    uint64_t lease_ms;
+    uint64_t members;
+    uint32_t n_peers;
     uint32_t register_backoff_ms;
     uint32_t next_seq;
     uint32_t n_devices;
@@ -110,6 +126,7 @@ struct node {
     struct node_device devices[NODE_DEVICES_MAX];
     struct node_var rank_env[NODE_RANK_ENV_MAX];
     struct node_fence fences[NODE_FENCES];
+    struct node_peer peers[NODE_PEERS_MAX];
     struct orr_pool rows;
     struct orr_pool groups;
     struct orr_map groups_by_key;
@@ -167,6 +184,14 @@ void node_group_signal(struct orr_ctx *ctx,
                        struct node *self,
                        const struct node_group *group,
                        uint32_t signal);
+
+/* node_lease.c */
+void node_lease_start(const struct orr_ctx *ctx, struct node *self);
+void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms);
+void node_lease_check(struct orr_ctx *ctx, struct node *self);
+bool node_is_cut_off(const struct orr_ctx *ctx, const struct node *self);
+void node_peers_set(struct node *self, const struct orr_msg_node_registered *msg);
+void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
 /* node_launch.c */
 enum orr_err node_launch(struct orr_ctx *ctx,

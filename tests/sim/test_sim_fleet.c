@@ -161,7 +161,7 @@ static void fault(void *arg, struct orr_sim *the_sim, uint64_t number)
     world.now_ms = orr_sim_now_ms(the_sim);
     uint32_t node = pick(NODES);
     uint32_t cluster = pick(CLUSTERS);
-    switch (pick(6)) {
+    switch (pick(8)) {
     case 0:
     case 1: /* a node's host; its ranks run on */
         crash(FIRST_NODE + node);
@@ -172,6 +172,15 @@ static void fault(void *arg, struct orr_sim *the_sim, uint64_t number)
         break;
     case 3:
         crash(FIRST_CLUSTER + cluster);
+        break;
+    case 4: /* somebody is cut off, or some are together */
+        orr_sim_side_set(the_sim, FIRST_NODE + node, 1);
+        if (pick(3) == 0)
+            orr_sim_side_set(the_sim, FIRST_CLUSTER + cluster, 1);
+        break;
+    case 5:
+        orr_sim_side_set(the_sim, FIRST_NODE + node, 0);
+        orr_sim_side_set(the_sim, FIRST_CLUSTER + cluster, 0);
         break;
     default:
         start(FIRST_NODE + node);
@@ -187,8 +196,10 @@ static void calm(void *arg, struct orr_sim *the_sim, uint64_t number)
     const struct orr_sim_faults none = {.delay_min_ms = 1, .delay_max_ms = 2};
     assert_int_equal(orr_sim_faults_set(the_sim, ORR_SIM_ALL, ORR_SIM_ALL, &none),
                      ORR_OK);
-    for (uint32_t host = 0; host < HOSTS; host++)
+    for (uint32_t host = 0; host < HOSTS; host++) {
+        orr_sim_side_set(the_sim, host, 0);
         start(host);
+    }
 }
 
 static void show_log(void *arg,

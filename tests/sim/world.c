@@ -65,13 +65,13 @@ static void check_pair(struct world *world,
                        bool is_same_machine)
 {
     if (strcmp(a->job, b->job) == 0) {
-        if (a->generation != b->generation)
+        if (a->generation != b->generation && !a->is_frozen && !b->is_frozen)
             world_broken(world,
                          "%s lives as generations %u and %u",
                          a->job,
                          (unsigned)a->generation,
                          (unsigned)b->generation);
-        if (a->rank == b->rank)
+        if (a->generation == b->generation && a->rank == b->rank)
             world_broken(world, "%s has rank %u twice", a->job, a->rank);
     } else if (is_same_machine && a->device != ORR_NO_DEVICE &&
                a->device == b->device) {
@@ -243,10 +243,22 @@ process_edge_on_process_signal(struct orr_ctx *ctx,
 {
     struct machine *machine = machine_now(ctx, self);
     struct proc *proc = find_proc(machine, msg->job, msg->generation, msg->rank);
+    if (proc && msg->signal == 19 && !proc->is_frozen &&
+        proc_is_live(proc, machine->world->now_ms)) {
+        proc->is_frozen = true;
+        proc->left_ms = proc->ends_ms - machine->world->now_ms;
+        proc->ends_ms = UINT64_MAX;
+    } else if (proc && msg->signal == 18 && proc->is_frozen) {
+        proc->is_frozen = false;
+        proc->ends_ms = machine->world->now_ms + proc->left_ms;
+    }
+    if (msg->signal >= 18 || (proc && proc->is_frozen && msg->signal != 9))
+        return ORR_OK;
     if (!proc || !proc_is_live(proc, machine->world->now_ms) ||
         (msg->signal == 15 && proc->ignores_term))
         return ORR_OK;
     proc->ends_ms = machine->world->now_ms + 1;
+    proc->is_frozen = false;
     proc->signal = msg->signal;
     proc->exit_code = 0;
     return ORR_OK;

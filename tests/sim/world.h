@@ -16,6 +16,8 @@ struct proc {
     bool is_used;
     bool is_ended; /* the edge has seen its end */
     bool ignores_term;
+    bool is_frozen;
+    uint64_t left_ms; /* to run, while frozen */
     char job[ORR_JOB_ID_MAX];
     uint64_t generation;
     uint32_t rank;
