@@ -87,7 +87,7 @@ static int spawn_self(const struct fleet *f,
                       char *const args[],
                       pid_t *ret_pid)
 {
-    char log[FLEET_PATH_MAX];
+    char log[FLEET_PATH_MAX], self[FLEET_PATH_MAX];
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     file_of(f, h, "host.log", log);
@@ -99,7 +99,10 @@ static int spawn_self(const struct fleet *f,
     posix_spawn_file_actions_addclosefrom_np(&actions, 3);
     posix_spawnattr_init(&attr);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID);
-    int why = posix_spawn(ret_pid, "/proc/self/exe", &actions, &attr, args, environ);
+    /* By its own path, so that `ps` shows its name and not "exe". */
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = '\0';
+    int why = n > 0 ? posix_spawn(ret_pid, self, &actions, &attr, args, environ) : errno;
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     return why;
