@@ -96,7 +96,9 @@ void orri_comm_forget(struct ncclComm *comm)
     pthread_mutex_unlock(&registry.lock);
     if (!was_there)
         return;
+    pthread_mutex_lock(&comm->issue_lock); /* another thread may be launching */
     orri_place_fini(&comm->place); /* here, as the last to let go may be a stream */
+    pthread_mutex_unlock(&comm->issue_lock);
     orri_comm_put(comm);
 }
 

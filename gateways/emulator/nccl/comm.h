@@ -30,7 +30,7 @@ struct ncclComm {
     uint64_t serial; /* of this process */
     pid_t owner;
     int nranks, rank;
-    struct orri_place place;
+    struct orri_place place; /* until forgotten; launching holds issue_lock */
     ncclConfig_t config;
     int cancel; /* owned eventfd: readable once aborted */
 

@@ -218,6 +218,9 @@ static ncclResult_t launch(struct ncclComm *comm, size_t first)
         p->streams += group.items[i].comm == comm && is_new_stream(first, i);
     result = check_self(p);
     pthread_mutex_lock(&comm->issue_lock);
+    if (result == ncclSuccess && !comm->place.ctx)
+        result =
+            orri_fail(ncclInvalidUsage, "the communicator was destroyed meanwhile");
     p->ticket = comm->issued;
     for (size_t i = first; i < group.nitems && result == ncclSuccess; i++) {
         if (group.items[i].comm != comm || !is_new_stream(first, i))

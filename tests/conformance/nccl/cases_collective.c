@@ -267,80 +267,62 @@ static void scatter(struct rank *r)
 
 static void premultiplied_sum(struct rank *r)
 {
-    ncclComm_t comm = suite_comm(r, 0), other = suite_comm(r, 1);
+    ncclComm_t comm = suite_comm(r, 0);
     ncclRedOp_t host, device;
-    struct array in = array_new(100, ncclFloat16), out = array_new(100, ncclFloat16);
-    struct array factor = array_new(1, ncclFloat16);
+    const ncclDataType_t type = ncclFloat16;
+    struct array in = array_new(100, type), out = array_new(100, type);
+    struct array factor = array_new(1, type);
     double two = 2, *want = doubles(100);
     uint16_t bits = 0x4000; /* 2.0 */
 
     array_write(&factor, &two);
-    OK(ncclRedOpCreatePreMulSum, &host, &bits, in.type, ncclScalarHostImmediate, comm);
+    OK(ncclRedOpCreatePreMulSum, &host, &bits, type, ncclScalarHostImmediate, comm);
     bits = 0;
-    OK(ncclRedOpCreatePreMulSum, &device, factor.at, in.type, ncclScalarDevice, comm);
+    OK(ncclRedOpCreatePreMulSum, &device, factor.at, type, ncclScalarDevice, comm);
     fill(&in, ncclSum, r->rank);
     for (size_t i = 0; i < 100; i++)
         want[i] = 2 * expected(ncclSum, r->world, i);
-    OK(ncclAllReduce, in.at, out.at, 100, in.type, host, comm, r->stream);
+    OK(ncclAllReduce, in.at, out.at, 100, type, host, comm, r->stream);
     suite_sync(r);
     array_expect(&out, want, 0, "PreMulSum with a host scalar");
-    array_write(&out, want);
-    OK(ncclAllReduce, in.at, out.at, 100, in.type, device, comm, r->stream);
+    fill(&out, ncclSum, 0);
+    OK(ncclAllReduce, in.at, out.at, 100, type, device, comm, r->stream);
     suite_sync(r);
     array_expect(&out, want, 0, "PreMulSum with a device scalar");
-    if (suite_is_emulated()) {
-        FAILS(ncclInvalidArgument,
-              ncclAllReduce,
-              in.at,
-              out.at,
-              1,
-              in.type,
-              host,
-              other,
-              r->stream);
-        FAILS(ncclInvalidArgument,
-              ncclAllReduce,
-              in.at,
-              out.at,
-              1,
-              ncclInt8,
-              host,
-              comm,
-              r->stream);
-        FAILS(ncclInvalidArgument,
-              ncclRedOpCreatePreMulSum,
-              NULL,
-              &bits,
-              in.type,
-              ncclScalarHostImmediate,
-              comm);
-    }
     OK(ncclRedOpDestroy, host, comm);
     OK(ncclRedOpDestroy, device, comm);
-    FAILS(ncclInvalidArgument, ncclRedOpDestroy, ncclSum, comm);
-    FAILS(ncclInvalidArgument, ncclRedOpDestroy, host, comm);
-    FAILS(ncclInvalidArgument,
-          ncclAllReduce,
-          in.at,
-          out.at,
-          1,
-          in.type,
-          host,
-          comm,
-          r->stream);
-    FAILS(ncclInvalidArgument,
-          ncclRedOpCreatePreMulSum,
-          &host,
-          &bits,
-          in.type,
-          ncclScalarHostImmediate,
-          no_comm);
     array_free(&in);
     array_free(&out);
     array_free(&factor);
     free(want);
-    OK(ncclCommDestroy, other);
     OK(ncclCommDestroy, comm);
+}
+
+static void operators_refused(struct rank *r)
+{
+    ncclComm_t c = suite_comm(r, 0), other = suite_comm(r, 1);
+    const ncclResult_t bad = ncclInvalidArgument;
+    const ncclDataType_t type = ncclFloat16;
+    const ncclScalarResidence_t host = ncclScalarHostImmediate;
+    struct array a = array_new(1, type);
+    CUstream s = r->stream;
+    ncclRedOp_t op, made;
+    uint16_t bits = 0x4000;
+
+    OK(ncclRedOpCreatePreMulSum, &op, &bits, type, host, c);
+    FAILS(bad, ncclRedOpCreatePreMulSum, &made, &bits, type, host, no_comm);
+    if (suite_is_emulated()) {
+        FAILS(bad, ncclRedOpCreatePreMulSum, NULL, &bits, type, host, c);
+        FAILS(bad, ncclAllReduce, a.at, a.at, 1, type, op, other, s);
+        FAILS(bad, ncclAllReduce, a.at, a.at, 1, ncclInt8, op, c, s);
+    }
+    OK(ncclRedOpDestroy, op, c);
+    FAILS(bad, ncclRedOpDestroy, op, c);
+    FAILS(bad, ncclRedOpDestroy, ncclSum, c);
+    FAILS(bad, ncclAllReduce, a.at, a.at, 1, type, op, c, s);
+    array_free(&a);
+    OK(ncclCommDestroy, other);
+    OK(ncclCommDestroy, c);
 }
 
 static void refused(struct rank *r)
@@ -491,6 +473,7 @@ const struct conf_case collective_cases[] = {
     {"gather", gather, {1, 3, 8}, false},
     {"scatter", scatter, {1, 2, 8}, false},
     {"premultiplied_sum", premultiplied_sum, {1, 4}, false},
+    {"operators_refused", operators_refused, {1}, false},
     {"collectives_refused", refused, {1}, false},
     {"grouped", grouped, {1, 3}, false},
     {"streams_take_turns", streams_take_turns, {2, 4}, false},
