@@ -389,8 +389,9 @@ static int tcp_connect(struct fixture *f)
     return fd;
 }
 
-/* What is no ZeroMQ, or stops in the middle of it, never reaches us as a frame; it must
- * not disturb anybody either. */
+/* What is no ZeroMQ, or stops in the middle of it, never reaches us as a frame; it must not disturb anybody either.
+ * The last link comes after all the garbage in the listener's queue: libzmq 4.3.4 aborts (zmtp_engine.cpp:446) when a
+ * socket is closed while a peer of an old protocol is between its greeting and its first frame. */
 static void garbage_at_the_port_disturbs_nobody(void **state)
 {
     struct fixture *f = *state;
@@ -419,6 +420,7 @@ static void garbage_at_the_port_disturbs_nobody(void **state)
     }
     assert_int_equal(fake_get(&f->system, &f->system.ups), 1);
     assert_int_equal(fake_get(&f->system, &f->system.downs), 0);
+    zmq_close(attacker_linked(f, "after-the-garbage"));
 }
 
 /* ---- a peer that does not read ---- */
