@@ -35,16 +35,16 @@ endfunction()
 
 add_custom_target(kernel_tests)   # all that carries the label kernel: what `make test` also builds under TSan
 
-# orr_test(name SOURCES tests/unit/test_x.c [LINKS ...] [LABELS unit] [TIMEOUT 60] [ARGS ...] [ENV A=b ...])
+# orr_test(name SOURCES tests/unit/test_x.c [LINKS ...] [INCLUDES dirs] [LABELS unit] [TIMEOUT 60] [ARGS ...] [ENV A=b ...])
 #   paths are relative to the project; one ctest entry. LABELS: unit lint sim fuzz conformance integration kernel
 function(orr_test name)
-  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LINKS;LABELS;ARGS;ENV" ${ARGN})
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LINKS;INCLUDES;LABELS;ARGS;ENV" ${ARGN})
   if(NOT BUILD_TESTING)
     return()
   endif()
   list(TRANSFORM A_SOURCES PREPEND ${PROJECT_SOURCE_DIR}/)
   add_executable(${name} ${A_SOURCES})
-  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${CMAKE_CURRENT_SOURCE_DIR})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${CMAKE_CURRENT_SOURCE_DIR} ${A_INCLUDES})
   target_link_libraries(${name} PRIVATE orr_flags ${A_LINKS} cmocka)
   add_test(NAME ${name} COMMAND ${name} ${A_ARGS})
   if(NOT A_TIMEOUT)
