@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# bundle.sh [DIR] - all that docs/gpu-acceptance.md runs on a machine with a GPU, in one folder that can lie anywhere
+# there (build/gpu-bundle). Needs no GPU and no toolkit. The optimised build it is made from stays in build/gpu.
+#
+#   bin/         programs; they find lib/ beside bin/, and neither driver nor NCCL in the bundle
+#   lib/         shared libraries that the machine may not have; its own libc and C++ library are used
+#   lib/cxx/     this machine's C++ library, for one that has none
+#   lib/emulator the emulated driver and NCCL, to try the bundle without a GPU
+#   gpu/         acceptance.sh and its parts        share/  data, PTX, and what the bundle was made from
+set -eu
+top=$(cd "$(dirname "$0")/../.." && pwd)
+build=$top/build/gpu
+bundle=${1:-$top/build/gpu-bundle}
+bytes_max=$((60 << 20))
+programs="orrery digits emu-device with_devices conformance_cuda conformance_nccl_gpu probe_checkpoint"
+
+# RPATH, not RUNPATH: it holds for the libraries of our libraries, too.
+# shellcheck disable=SC2016  # the loader expands $ORIGIN
+cmake -S "$top" -B "$build" -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_TESTING=ON \
+    -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH='$ORIGIN/../lib' \
+    -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags
+# shellcheck disable=SC2086  # a list of targets
+cmake --build "$build" -j "${JOBS:-2}" --target $programs emu_cuda emu_nccl
+
+rm -rf "$bundle"
+mkdir -p "$bundle/bin" "$bundle/lib/cxx" "$bundle/lib/emulator" "$bundle/gpu" "$bundle/share"
+for program in $programs; do
+    strip --strip-debug -o "$bundle/bin/$program" "$build/bin/$program"
+done
+cp "$build/lib/emulator/libcuda.so.1" "$build/lib/emulator/libnccl.so.2" "$bundle/lib/emulator"
+cp -r "$build/share/digits" "$build/share/conformance" "$bundle/share"
+cp "$top"/tests/gpu/{acceptance,environment,steps,step_orrery}.sh "$bundle/gpu"
+cp "$top/LICENSE" "$bundle"
+
+# What the loader finds here for the programs: libc's own parts are never carried.
+for program in $programs; do
+    LD_LIBRARY_PATH=$build/lib/emulator ldd "$build/bin/$program"
+done | sed -n 's/.* => \(\/.*\) (.*/\1/p' | sort -u | while read -r library; do
+    case ${library##*/} in
+    libc.so.* | libm.so.* | libpthread.so.* | libdl.so.* | librt.so.* | libresolv.so.* | ld-linux*) ;;
+    libcuda.so.1 | libnccl.so.2) ;;
+    libstdc++.so.* | libgcc_s.so.*) cp "$library" "$bundle/lib/cxx" ;;
+    *) cp "$library" "$bundle/lib" ;;
+    esac
+done
+
+# The oldest libc that will do.
+find "$bundle" -type f \( -path '*/bin/*' -o -name '*.so*' \) -not -path '*/cxx/*' -exec objdump -T {} + |
+    grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//' >"$bundle/share/libc-needed"
+git -C "$top" describe --always --dirty --abbrev=12 >"$bundle/share/revision" 2>/dev/null || echo unknown >"$bundle/share/revision"
+
+bytes=$(du -sb "$bundle" | cut -f 1)
+[ "$bytes" -le "$bytes_max" ] || {
+    echo "bundle.sh: $bundle has $bytes bytes, more than $bytes_max" >&2
+    exit 1
+}
+echo "$bundle: $((bytes >> 10)) KiB, for libc $(cat "$bundle/share/libc-needed") or newer"
