@@ -61,6 +61,15 @@ static struct orr_zmq_stats stats(struct host *h)
     return s;
 }
 
+/* Wait until a link was refused; that is counted, and nobody is told. */
+static void wait_refused(struct host *h)
+{
+    for (int left_ms = FAKE_WAIT_MS; stats(h).links_refused == 0; left_ms -= 5) {
+        assert_true(left_ms > 0);
+        usleep(5000);
+    }
+}
+
 static void pair_start(struct host *parent, struct host *child, const char *listen)
 {
     host_start(parent, "parent", 1, listen, NULL, NULL);
@@ -246,10 +255,7 @@ static void peer_with_lower_incarnation_is_refused(void **state)
     struct host old;
     pair_start(&parent, &child, "tcp://127.0.0.1:*");
     host_start(&old, "child", 6, NULL, "parent", parent.endpoint);
-    uint64_t deadline = 200;
-    while (stats(&parent).links_refused == 0 && deadline--)
-        usleep(20000);
-    assert_true(stats(&parent).links_refused > 0);
+    wait_refused(&parent);
     ask_both_ways(&parent, "parent", &child, "child");
     assert_int_equal(fake_get(&parent.system, &parent.system.downs), 0);
     assert_int_equal(fake_get(&old.system, &old.system.ups), 0);
@@ -451,10 +457,7 @@ static void endpoint_of_another_host_is_not_taken_for_the_one_dialled(void **sta
     struct host child;
     host_start(&parent, "parent", 1, "tcp://127.0.0.1:*", NULL, NULL);
     host_start(&child, "child", 1, NULL, "uncle", parent.endpoint);
-    uint64_t deadline = 500;
-    while (stats(&child).links_refused == 0 && deadline--)
-        usleep(20000);
-    assert_true(stats(&child).links_refused > 0);
+    wait_refused(&child);
     assert_int_equal(fake_get(&child.system, &child.system.ups), 0);
     host_stop(&child);
     host_stop(&parent);
