@@ -39,10 +39,14 @@ void orri_family_see(struct orri_worker *w, struct orri_actor *child)
 
 static void restart(struct orri_worker *w, struct orri_actor *child)
 {
+    if (child->is_asked_to_end) { /* meanwhile */
+        orri_release(w, child);
+        return;
+    }
     const struct orr_actor_type *type = atomic_load(&child->dispatch)->type;
     memset(child->state, 0, type->state_size);
     child->is_reported = child->is_awaiting = child->is_doomed = false;
-    atomic_store(&child->is_fired, false);
+    child->is_fired = false;
     child->n_failures = 0;
     orri_logf(w, ORR_LOG_INFO, child, "restarting");
     atomic_store(&child->phase, PHASE_RESERVED);
@@ -54,11 +58,13 @@ static void restart_group(struct orri_worker *w, struct orri_actor *parent)
 {
     struct orri_actor *first = parent->first_child;
     for (struct orri_actor *c = first; c; c = c->next_sibling)
-        if (c->is_awaiting && (!c->is_reported || !atomic_load(&c->is_fired)))
+        if (c->is_awaiting && (!c->is_reported || !c->is_fired))
             return;
-    for (struct orri_actor *c = first; c; c = c->next_sibling)
+    for (struct orri_actor *c = first, *next; c; c = next) {
+        next = c->next_sibling;
         if (c->is_awaiting)
             restart(w, c);
+    }
 }
 
 static void stop_siblings(struct orri_worker *w,
@@ -72,7 +78,7 @@ static void stop_siblings(struct orri_worker *w,
             continue;
         c->is_awaiting = c->restart != ORR_TEMPORARY;
         c->is_asked_to_end |= c->restart == ORR_TEMPORARY;
-        atomic_store(&c->is_fired, true);
+        c->is_fired = true;
         orri_order(w, c, ORDER_STOP);
     }
 }
@@ -144,7 +150,8 @@ child_ended(struct orri_worker *w, struct orri_actor *parent, struct orri_actor 
 static void
 child_due(struct orri_worker *w, struct orri_actor *parent, struct orri_actor *child)
 {
-    if (atomic_load(&parent->phase) != PHASE_LIVE || !child->is_awaiting)
+    child->is_fired = true;
+    if (atomic_load(&parent->phase) != PHASE_LIVE)
         return;
     if (rules_of(w->sys, parent).strategy == ORR_ONE_FOR_ONE)
         restart(w, child);
@@ -152,45 +159,71 @@ child_due(struct orri_worker *w, struct orri_actor *parent, struct orri_actor *c
         restart_group(w, parent);
 }
 
-void orri_family_run(struct orri_worker *w, struct orri_actor *parent)
+/* A child is on the list once at most: after it ended, or after its backoff, which is armed when its end was seen.  Seeing
+ * one may end the parent, which sees the others from within. */
+static void see_all(struct orri_worker *w, struct orri_actor *parent)
 {
-    struct orri_actor *newest = atomic_exchange(&parent->to_see, NULL);
-    struct orri_actor *oldest = NULL;
-    while (newest) {
-        struct orri_actor *next = newest->next_to_see;
-        newest->next_to_see = oldest;
-        oldest = newest;
-        newest = next;
-    }
-    while (oldest) {
-        struct orri_actor *child = oldest;
-        oldest = child->next_to_see;
+    for (;;) {
+        struct orri_actor *newest =
+            parent->seeing ? NULL : atomic_exchange(&parent->to_see, NULL);
+        while (newest) {
+            struct orri_actor *next = newest->next_to_see;
+            newest->next_to_see = parent->seeing;
+            parent->seeing = newest;
+            newest = next;
+        }
+        struct orri_actor *child = parent->seeing;
+        if (!child)
+            return;
+        parent->seeing = child->next_to_see;
         if (child->is_reported)
             child_due(w, parent, child);
         else
             child_ended(w, parent, child);
     }
+}
+
+void orri_family_run(struct orri_worker *w, struct orri_actor *parent)
+{
+    see_all(w, parent);
+    if (atomic_load(&parent->phase) != PHASE_STOPPING)
+        return;
     pthread_mutex_lock(&w->sys->tree);
     bool is_alone = !parent->first_child;
     pthread_mutex_unlock(&w->sys->tree);
-    if (is_alone && atomic_load(&parent->phase) == PHASE_STOPPING)
+    if (is_alone)
         orri_finalize(w, parent);
+}
+
+static void cancel_restarts(struct orri_worker *w, struct orri_actor *parent)
+{
+    struct orr_system *sys = w->sys;
+    pthread_mutex_lock(&sys->tree);
+    for (struct orri_actor *c = parent->first_child; c; c = c->next_sibling) {
+        pthread_mutex_lock(&sys->time.lock);
+        orri_wheel_remove(&sys->time.wheel, &c->restart_due);
+        pthread_mutex_unlock(&sys->time.lock);
+    }
+    pthread_mutex_unlock(&sys->tree);
 }
 
 void orri_family_stop(struct orri_worker *w, struct orri_actor *parent)
 {
-    pthread_mutex_lock(&w->sys->tree);
+    struct orr_system *sys = w->sys;
+    cancel_restarts(w, parent);
+    see_all(w, parent); /* from here on only children that end are put there */
+    pthread_mutex_lock(&sys->tree);
     struct orri_actor *child = parent->first_child;
     while (child) {
         struct orri_actor *next = child->next_sibling;
         if (child->is_reported) {
-            pthread_mutex_unlock(&w->sys->tree);
+            pthread_mutex_unlock(&sys->tree);
             orri_release(w, child);
-            pthread_mutex_lock(&w->sys->tree);
+            pthread_mutex_lock(&sys->tree);
         } else {
             orri_order(w, child, ORDER_STOP);
         }
         child = next;
     }
-    pthread_mutex_unlock(&w->sys->tree);
+    pthread_mutex_unlock(&sys->tree);
 }

@@ -6,8 +6,8 @@
  * when its life is not the one that it finds there.
  * Ownership of an actor goes with its `duty`: who moved it from DUTY_QUEUED to DUTY_RUNNING owns all fields that are not
  * said to be shared, until it moves it on.
- * Locks, never nested but for names inside tree: tree (family, watches), names (registry), time (wheel, asks, timers),
- * outside (the pseudo worker of other threads), sched.lock (shared run queue, parking).
+ * Locks: outside (the pseudo worker of other threads), then tree (families, watches), then names (registry) or time (wheel,
+ * asks, timers), then sched.lock (shared run queue, parking) or the pool's.
  */
 #ifndef ORRI_KERNEL_H
 #define ORRI_KERNEL_H
@@ -123,20 +123,21 @@ struct orri_actor {
     void *body;                  /* owned: struct orri_body */
     void *state;                 /* in body */
 
-    /* Family: guarded by tree, but for is_fired. */
+    /* Family: lists are guarded by tree, the rest belongs to the parent's owner. */
     struct orri_actor *parent;
     struct orri_actor *first_child;
     struct orri_actor *last_child;
     struct orri_actor *next_sibling;
     struct orri_actor *prev_sibling;
     _Atomic(struct orri_actor *) to_see; /* children that ended or are due; shared */
+    struct orri_actor *seeing;           /* taken from to_see, oldest first */
     struct orri_actor *next_to_see;
-    uint8_t why;           /* enum orr_err: how its life ended */
-    bool is_asked_to_end;  /* by its parent's handler, or its end */
-    bool is_reported;      /* ended, and the parent has seen it */
-    bool is_awaiting;      /* a restart */
-    _Atomic bool is_fired; /* its backoff is over */
-    uint16_t n_failures;   /* of its children, since failures_from_ms */
+    uint8_t why;          /* enum orr_err: how its life ended */
+    bool is_asked_to_end; /* by its parent's handler, or its end */
+    bool is_reported;     /* ended, and the parent has seen it */
+    bool is_awaiting;     /* a restart */
+    bool is_fired;        /* its backoff is over, and the parent has seen it */
+    uint16_t n_failures;  /* of its children, since failures_from_ms */
     uint64_t failures_from_ms;
     struct orri_due restart_due; /* time */
 

@@ -75,6 +75,8 @@ static enum orr_err spawn_locked(struct orr_system *sys,
                                  void *state,
                                  struct orri_actor **ret_actor)
 {
+    if (parent && atomic_load(&parent->phase) >= PHASE_STOPPING)
+        return ORR_EGONE;
     struct orri_dispatch *dispatch = dispatch_for(sys, spawn->type);
     if (!dispatch)
         return ORR_ENOMEM;
@@ -99,7 +101,7 @@ static enum orr_err spawn_locked(struct orr_system *sys,
     actor->why = ORR_OK;
     actor->is_asked_to_end = actor->is_reported = actor->is_awaiting = false;
     actor->is_doomed = false;
-    atomic_store(&actor->is_fired, false);
+    actor->is_fired = false;
     actor->n_failures = 0;
     if (parent)
         link_child(parent, actor);
@@ -175,7 +177,7 @@ void orri_orders_run(struct orri_worker *w, struct orri_actor *actor)
         start(w, actor);
     if (orders & ORDER_FAMILY)
         orri_family_run(w, actor);
-    if ((orders & ORDER_STOP) || actor->is_doomed)
+    if ((orders & ORDER_STOP) || (is_reserved && actor->is_doomed))
         orri_end(w, actor, ORR_OK);
 }
 
@@ -198,7 +200,7 @@ void orri_finalize(struct orri_worker *w, struct orri_actor *actor)
 {
     struct orr_system *sys = w->sys;
     const struct orr_actor_type *type = atomic_load(&actor->dispatch)->type;
-    if (type->fini)
+    if (type->fini && !actor->is_doomed)
         type->fini(actor->state);
     orri_timers_drop(sys, actor);
     orri_asks_drop(sys, actor);
@@ -253,10 +255,12 @@ void orri_stop_child(struct orri_worker *w,
     pthread_mutex_lock(&sys->tree);
     struct orri_actor *child = orri_actor_at(sys, (uint32_t)slot);
     if (child) {
-        is_gone = atomic_load(&child->life) != (uint32_t)(slot >> 32);
-        is_child = !is_gone && child->parent == parent && who.host == sys->host;
+        uint32_t later = atomic_load(&child->life) - (uint32_t)(slot >> 32);
+        bool is_own = child->parent == parent && who.host == sys->host;
+        is_gone = later != 0 && !(later == 1 && is_own && child->is_awaiting);
+        is_child = !is_gone && is_own;
         if (is_child)
-            child->is_asked_to_end = true;
+            child->is_asked_to_end = true; /* also stops a restart that is awaited */
     }
     pthread_mutex_unlock(&sys->tree);
     if (is_child)

@@ -196,7 +196,6 @@ void orri_time_run(struct orri_worker *w)
         } else {
             struct orri_actor *child =
                 (void *)((char *)due - offsetof(struct orri_actor, restart_due));
-            atomic_store(&child->is_fired, true);
             orri_family_see(w, child);
         }
         if (letter) {

@@ -41,7 +41,10 @@ static void start(const struct orr_actor_type *type, enum orr_restart restart)
     other = (struct probe){.script = script};
     for (int i = 0; i < N_KIDS; i++)
         kids[i] = (struct probe){.script = script};
-    addr_parent = probe_spawn(sys, &parent, type, "/parent", ORR_PERMANENT);
+    static struct orr_addr taken;
+    const char *path =
+        orr_system_lookup(sys, "/parent", &taken) == ORR_OK ? NULL : "/parent";
+    addr_parent = probe_spawn(sys, &parent, type, path, ORR_PERMANENT);
     probe_settle(sys);
     assert_int_equal(kids[2].n_init, 1);
 }
@@ -138,6 +141,49 @@ static void permanent_child_is_restarted_unless_its_parent_stopped_it(void **sta
     probe_advance(sys, &now, 1000);
     expect_lives(2, 1, 1);
     assert_int_equal(kids[1].n_fini, 1);
+}
+
+static void child_stopped_during_its_backoff_is_not_restarted(void **state)
+{
+    (void)state;
+    start(&probe_type, ORR_PERMANENT);
+    crash(addr_kids[0]);
+    assert_int_equal(probe_post(sys, addr_parent, node_heartbeat, .seq = 0), ORR_OK);
+    probe_advance(sys, &now, 1000);
+    expect_lives(1, 1, 1);
+    start(&probe_one_for_all, ORR_PERMANENT);
+    crash(addr_kids[1]);
+    assert_int_equal(probe_post(sys, addr_parent, node_heartbeat, .seq = 1), ORR_OK);
+    probe_advance(sys, &now, 1000);
+    expect_lives(2, 1, 2);
+}
+
+static void failures_of_a_whole_group_are_survived(void **state)
+{
+    (void)state;
+    start(&probe_one_for_all, ORR_PERMANENT);
+    for (int i = 0; i < N_KIDS; i++) /* all at once, in one batch of news */
+        assert_int_equal(probe_post(sys, kids[i].self, job_cancel, .job = ORR_LIT("j")),
+                         ORR_OK);
+    probe_advance(sys, &now, 100);
+    expect_lives(2, 2, 2);
+    start(&probe_strict, ORR_PERMANENT);
+    for (int i = 0; i < N_KIDS; i++) /* more than its intensity, all at once */
+        assert_int_equal(probe_post(sys, kids[i].self, job_cancel, .job = ORR_LIT("j")),
+                         ORR_OK);
+    probe_advance(sys, &now, 300);
+    assert_int_equal(parent.n_init, 2);
+    expect_lives(2, 2, 2);
+}
+
+static void nothing_is_spawned_after_the_stop(void **state)
+{
+    (void)state;
+    orr_system_stop(sys);
+    struct probe *args = &other;
+    struct orr_spawn spawn = {&probe_type, &args, NULL, ORR_TEMPORARY};
+    struct orr_addr addr;
+    assert_int_equal(orr_system_spawn(sys, &spawn, &addr), ORR_EGONE);
 }
 
 static void backoff_doubles(void **state)
@@ -330,6 +376,9 @@ int main(void)
         T(rest_for_one_restarts_the_later_ones),
         T(transient_child_that_stops_by_itself_is_not_restarted),
         T(permanent_child_is_restarted_unless_its_parent_stopped_it),
+        T(child_stopped_during_its_backoff_is_not_restarted),
+        T(failures_of_a_whole_group_are_survived),
+        T(nothing_is_spawned_after_the_stop),
         T(backoff_doubles),
         T(too_many_failures_escalate_to_the_parent),
         T(failures_far_apart_do_not_escalate),

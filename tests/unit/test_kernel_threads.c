@@ -443,6 +443,87 @@ static void stop_under_fire_is_clean(void **state)
     orr_system_free(sys);
 }
 
+/* ---- supervision under fire: kids crash, their siblings are stopped, all come back ---- */
+
+enum { KIDS = 4, LIVES = 400 };
+
+struct crasher {
+    uint64_t n;
+};
+
+ORR_HANDLER(crasher, ping)
+static enum orr_err crasher_on_ping(struct orr_ctx *ctx,
+                                    struct crasher *self,
+                                    const struct orr_msg_ping *msg)
+{
+    (void)ctx, (void)msg;
+    return ++self->n % 20 == 0 ? ORR_ECRASH : ORR_OK;
+}
+
+static const struct orr_handler crasher_handlers[] = {
+    ORR_ON(crasher, ping, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+static const struct orr_actor_type crasher_type = {
+    .name = "crasher",
+    .state_size = sizeof(struct crasher),
+    .init = mayfly_init,
+    .fini = mayfly_fini,
+    .handlers = crasher_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(crasher_handlers),
+};
+
+static const char *const kid_paths[KIDS] = {"/k0", "/k1", "/k2", "/k3"};
+
+static enum orr_err mother_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    (void)state, (void)args;
+    for (int i = 0; i < KIDS; i++) {
+        struct orr_spawn what = {&crasher_type, NULL, kid_paths[i], ORR_PERMANENT};
+        struct orr_addr addr = {0};
+        if (orr_spawn(ctx, &what, &addr) != ORR_OK)
+            return ORR_ECRASH;
+    }
+    return ORR_OK;
+}
+
+static const struct orr_actor_type mother_type = {
+    .name = "mother",
+    .init = mother_init,
+    .supervision = {ORR_ONE_FOR_ALL, 20, 60000, 1, 2}, /* it fails now and then, too */
+};
+
+static void *post_by_name(void *arg)
+{
+    struct poster *poster = arg;
+    struct orr_msg_ping ping = {.nonce = 1};
+    for (uint64_t i = 0; !atomic_load(&poster->is_done); i++) {
+        struct orr_addr to = orr_addr_named(ORR_LIT("h"), orr_str(kid_paths[i % KIDS]));
+        (void)!orr_system_post(poster->sys, to, to, orr_msg_desc_ping(), &ping);
+    }
+    return NULL;
+}
+
+static void crashing_families_always_come_back(void **state)
+{
+    (void)state;
+    atomic_store(&n_lives, 0);
+    atomic_store(&n_ends, 0);
+    struct orr_system *sys = new_system(64);
+    spawn(sys, &mother_type, NULL, ORR_PERMANENT);
+    struct poster poster = {.sys = sys};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, post_by_name, &poster), 0);
+    struct timespec nap = {.tv_nsec = 1000000};
+    for (int i = 0; i < 30000 && atomic_load(&n_lives) < LIVES; i++)
+        nanosleep(&nap, NULL);
+    atomic_store(&poster.is_done, true);
+    pthread_join(thread, NULL);
+    assert_true(atomic_load(&n_lives) >= LIVES);
+    orr_system_stop(sys);
+    orr_system_free(sys);
+    assert_int_equal(n_lives, n_ends);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -450,6 +531,7 @@ int main(void)
         cmocka_unit_test(fan_in_to_a_small_mailbox_accounts_for_all),
         cmocka_unit_test(ping_pong_pairs_finish_all_rounds),
         cmocka_unit_test(churned_actors_end_once_and_their_askers_are_told),
+        cmocka_unit_test(crashing_families_always_come_back),
         cmocka_unit_test(stop_under_fire_is_clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
