@@ -75,9 +75,10 @@ static uint64_t value(struct ptx_parser *p, enum ptx_type type)
         double number = is_negative ? -t.number : t.number;
         float single = (float)number;
         bits = 0;
-        memcpy(&bits,
-               type == PTX_F64 ? (void *)&number : (void *)&single,
-               ptx_type_bytes(type));
+        if (ptx_type_bytes(type) == 8)
+            memcpy(&bits, &number, sizeof number);
+        else
+            memcpy(&bits, &single, sizeof single);
     } else if (t.kind != TOKEN_INTEGER && t.kind != TOKEN_FLOAT) {
         parse_fail(p,
                    PTX_UNSUPPORTED,
