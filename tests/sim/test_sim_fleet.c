@@ -266,7 +266,8 @@ static uint64_t run_seed(uint64_t seed, uint32_t fault_every_ms)
     set_up(seed);
     const struct orr_sim_faults faults = {.delay_min_ms = 1,
                                           .delay_max_ms = 2 + pick(30),
-                                          .loss_ppm = pick(50000),
+                                          .loss_ppm =
+                                              pick(4) ? pick(50000) : pick(300000),
                                           .duplicate_ppm = pick(30000),
                                           .reorder_ppm = pick(30000)};
     assert_int_equal(orr_sim_faults_set(sim, ORR_SIM_ALL, ORR_SIM_ALL, &faults),
@@ -307,13 +308,13 @@ static void run_seeds(uint64_t first, uint32_t n, uint32_t fault_every_ms)
 static void fleet_with_lossy_network_ends_every_job(void **state)
 {
     (void)state;
-    run_seeds(1, 6, 0);
+    run_seeds(1, 4, 0);
 }
 
 static void fleet_with_crashes_ends_every_job(void **state)
 {
     (void)state;
-    run_seeds(100, 12, 3000);
+    run_seeds(100, 8, 3000);
 }
 
 /* Nothing goes wrong but the programs themselves: each job ends as its plan says. */
@@ -337,6 +338,65 @@ static void fleet_without_faults_ends_each_job_as_planned(void **state)
     orr_sim_free(sim);
 }
 
+static void plan_one_job(uint32_t run_ms)
+{
+    client.n_jobs = 1;
+    client.jobs[0] = (struct client_job){.world = 1, .run_ms = run_ms, .bad_rank = -1};
+}
+
+static void cut_off_its_node(void *arg, struct orr_sim *the_sim, uint64_t number)
+{
+    (void)arg;
+    (void)number;
+    for (uint32_t m = 0; m < NODES; m++)
+        for (uint32_t i = 0; i < WORLD_PROCS; i++)
+            if (proc_is_live(&world.machines[m].procs[i], orr_sim_now_ms(the_sim)))
+                orr_sim_side_set(the_sim, FIRST_NODE + m, 1);
+}
+
+static void crash_clusters(void *arg, struct orr_sim *the_sim, uint64_t number)
+{
+    (void)arg;
+    (void)the_sim;
+    (void)number;
+    for (uint32_t i = 0; i < CLUSTERS; i++)
+        crash(FIRST_CLUSTER + i);
+}
+
+/* Longer than the lease: the job starts elsewhere, and its ranks on the node that is cut off stand still. */
+static void node_cut_off_beyond_its_lease_never_doubles_a_job(void **state)
+{
+    (void)state;
+    struct orr_error err = {0};
+    set_up(11);
+    plan_one_job(25000);
+    assert_int_equal(orr_sim_at(sim, 5000, cut_off_its_node, NULL, 0), ORR_OK);
+    assert_int_equal(orr_sim_at(sim, FAULTS_MS, calm, NULL, 0), ORR_OK);
+    if (orr_sim_run_until(sim, END_MS, all_ended, NULL, &err) != ORR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(client.jobs[0].phase, ORR_JOB_DONE);
+    assert_int_equal(client.jobs[0].generation, 2);
+    assert_int_equal(world.n_launched, 2);
+    orr_sim_free(sim);
+}
+
+/* Also longer than the lease: nobody can give the job up, so it runs on. */
+static void job_runs_on_while_its_cluster_is_down(void **state)
+{
+    (void)state;
+    struct orr_error err = {0};
+    set_up(12);
+    plan_one_job(25000);
+    assert_int_equal(orr_sim_at(sim, 5000, crash_clusters, NULL, 0), ORR_OK);
+    assert_int_equal(orr_sim_at(sim, FAULTS_MS, calm, NULL, 0), ORR_OK);
+    if (orr_sim_run_until(sim, END_MS, all_ended, NULL, &err) != ORR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(client.jobs[0].phase, ORR_JOB_DONE);
+    assert_int_equal(client.jobs[0].generation, 1);
+    assert_true(world.now_ms < FAULTS_MS + 5000); /* it never stood still */
+    orr_sim_free(sim);
+}
+
 static void same_seed_gives_same_history(void **state)
 {
     (void)state;
@@ -351,6 +411,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(fleet_without_faults_ends_each_job_as_planned),
         cmocka_unit_test(fleet_with_lossy_network_ends_every_job),
         cmocka_unit_test(fleet_with_crashes_ends_every_job),
+        cmocka_unit_test(node_cut_off_beyond_its_lease_never_doubles_a_job),
+        cmocka_unit_test(job_runs_on_while_its_cluster_is_down),
         cmocka_unit_test(same_seed_gives_same_history),
     };
     if (argc > 1)

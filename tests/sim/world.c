@@ -258,7 +258,6 @@ process_edge_on_process_signal(struct orr_ctx *ctx,
         (msg->signal == 15 && proc->ignores_term))
         return ORR_OK;
     proc->ends_ms = machine->world->now_ms + 1;
-    proc->is_frozen = false;
     proc->signal = msg->signal;
     proc->exit_code = 0;
     return ORR_OK;
