@@ -241,12 +241,23 @@ void region_why(const struct orr_ctx *ctx,
                                          (long long)most));
     for (struct region_cluster *cluster = NULL;
          most >= need && len < cap &&
-         (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;)
-        len += (size_t)snprintf(buf + len,
-                                cap - len,
-                                "%s %s has %lld%s",
-                                len && strchr(buf, ';') ? "," : ";",
-                                cluster->name,
-                                (long long)room_for(self, cluster, job, spec, false),
-                                cluster->state == ORR_NODE_UP ? "" : " (out of reach)");
+         (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;) {
+        const char *separator = strchr(buf, ';') ? "," : ";";
+        bool is_excluded = spec && is_listed(spec->exclude, cluster->name);
+        len +=
+            (size_t)(is_excluded
+                         ? snprintf(buf + len,
+                                    cap - len,
+                                    "%s %s is excluded",
+                                    separator,
+                                    cluster->name)
+                         : snprintf(
+                               buf + len,
+                               cap - len,
+                               "%s %s has %lld%s",
+                               separator,
+                               cluster->name,
+                               (long long)room_for(self, cluster, job, spec, false),
+                               cluster->state == ORR_NODE_UP ? "" : " (out of reach)"));
+    }
 }
