@@ -14,7 +14,6 @@
 #include "wire.h"
 
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -47,13 +46,6 @@ struct orr_client {
     void *answer; /* owned: what the last answer points into */
 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static enum orr_err fail_unreachable(struct orr_client *c, struct orr_error *err)
 {
     c->is_gone = true;
@@ -85,7 +77,7 @@ static enum orr_err wait_for(struct orr_client *c,
         {.socket = c->watch, .events = ZMQ_POLLIN},
     };
     for (;;) {
-        uint64_t now = now_ms();
+        uint64_t now = orri_zmq_now_ms();
         long left = deadline_ms > now ? (long)(deadline_ms - now) : 0;
         int n = zmq_poll(items, c->is_gone ? 1 : 2, c->is_gone ? 0 : left);
         int fd;
@@ -96,7 +88,7 @@ static enum orr_err wait_for(struct orr_client *c,
             c->is_gone = true; /* look once more for what came before it */
         else if (c->is_gone)
             return fail_unreachable(c, err);
-        else if (n <= 0 && now_ms() >= deadline_ms)
+        else if (n <= 0 && orri_zmq_now_ms() >= deadline_ms)
             return orr_fail(
                 err,
                 ORR_ETIMEOUT,
@@ -225,11 +217,6 @@ static enum orr_err failed_to_error(const struct orr_answer *answer,
     return orr_fail(err, code, "%.*s", ORR_STR_ARGS(failed->text));
 }
 
-static bool is_session(const struct orr_msg_envelope *envelope)
-{
-    return orr_addr_is_none(envelope->to);
-}
-
 /* The next item that came over the link, decoded; a refusal of the link itself is an
  * error. */
 static enum orr_err next_answer(struct orr_client *c,
@@ -250,7 +237,7 @@ static enum orr_err next_answer(struct orr_client *c,
                         "%s: an answer that this build cannot read: %s",
                         c->endpoint,
                         orr_err_text(rc));
-    if (is_session(ret_envelope) && ret_answer->desc->id == ORR_MSG_failed) {
+    if (orr_addr_is_none(ret_envelope->to) && ret_answer->desc->id == ORR_MSG_failed) {
         c->is_gone = true;
         return failed_to_error(ret_answer, err);
     }
@@ -316,16 +303,14 @@ say_hello(struct orr_client *c, uint64_t deadline_ms, struct orr_error *err)
         return fail_unreachable(c, err);
     if (rc != ORR_OK)
         return rc;
-    if (answer.desc->id != ORR_MSG_hello)
+    if (answer.desc->id != ORR_MSG_hello ||
+        ((const struct orr_msg_hello *)answer.msg)->host.len == 0)
         return orr_fail(err,
                         ORR_EPROTO,
                         "%s: what answers there is no host: it did not say hello",
                         c->endpoint);
-    const struct orr_msg_hello *theirs = answer.msg;
-    if (theirs->host.len == 0)
-        return orr_fail(
-            err, ORR_EPROTO, "%s: what answers there has no name", c->endpoint);
-    orr_str_copy(c->host, sizeof(c->host), theirs->host);
+    orr_str_copy(
+        c->host, sizeof(c->host), ((const struct orr_msg_hello *)answer.msg)->host);
     return ORR_OK;
 }
 
@@ -353,7 +338,7 @@ enum orr_err orr_client_new(const char *endpoint,
              (unsigned long)random);
     rc = open_socket(c, err);
     if (rc == ORR_OK)
-        rc = say_hello(c, now_ms() + timeout_ms, err);
+        rc = say_hello(c, orri_zmq_now_ms() + timeout_ms, err);
     if (rc != ORR_OK) {
         orr_client_free(c);
         return rc;
@@ -408,7 +393,7 @@ static enum orr_err send_request(struct orr_client *c,
     };
     if (c->is_gone)
         return fail_unreachable(c, err);
-    return send_item(c, &envelope, desc, msg, now_ms() + timeout_ms, err);
+    return send_item(c, &envelope, desc, msg, orri_zmq_now_ms() + timeout_ms, err);
 }
 
 enum orr_err orr_client_send(struct orr_client *c,
@@ -467,7 +452,7 @@ enum orr_err orr_client_receive(struct orr_client *c,
                                 struct orr_answer *ret_answer,
                                 struct orr_error *err)
 {
-    uint64_t deadline_ms = now_ms() + timeout_ms;
+    uint64_t deadline_ms = orri_zmq_now_ms() + timeout_ms;
     if (c->kept)
         return take_kept(c, ret_answer, err);
     for (;;) {
@@ -492,7 +477,7 @@ enum orr_err orr_client_ask(struct orr_client *c,
                             struct orr_answer *ret_answer,
                             struct orr_error *err)
 {
-    uint64_t deadline_ms = now_ms() + timeout_ms;
+    uint64_t deadline_ms = orri_zmq_now_ms() + timeout_ms;
     uint64_t corr = ++c->n_sent << 1 | 1;
     enum orr_err rc = send_request(c, path, desc, msg, corr, timeout_ms, err);
     while (rc == ORR_OK) {

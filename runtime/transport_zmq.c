@@ -17,13 +17,6 @@ enum {
     LOG_LINES_PER_S = 20,
 };
 
-uint64_t orri_zmq_now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static void log_line(struct orr_zmq *z, enum orr_log_level level, const char *text)
 {
     struct timespec ts;

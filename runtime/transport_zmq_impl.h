@@ -161,7 +161,6 @@ struct orr_zmq {
 };
 
 /* transport_zmq.c, transport_zmq_thread.c */
-uint64_t orri_zmq_now_ms(void);
 void *orri_zmq_run(void *zmq);
 /* Takes socket, which may be NULL.  false: there is none, or no fd of it. */
 bool orri_port_open(struct orri_port *port, void *socket);

@@ -19,6 +19,9 @@ orri_endpoint_check(const char *endpoint, bool is_listening, struct orr_error *e
 /* Bound what a socket holds and how long it waits.  Errors: ORR_EINVAL. */
 ORR_NODISCARD enum orr_err orri_zmq_options(void *socket);
 
+/* Monotonic. */
+uint64_t orri_zmq_now_ms(void);
+
 /* A PAIR that tells of the given ZMQ_EVENT_* of socket; NULL: out of sockets.  Owned by
  * the caller, who stops the monitor of socket before closing either. */
 void *orri_zmq_watch(void *context, void *socket, int events);
