@@ -63,11 +63,10 @@ measure(struct ptx_launch launch, const char *name, double work, double seconds)
         runs++;
         took = now() - start;
     } while (took < seconds);
-    printf("{\"bench\":\"ptx\",\"kernel\":\"%s\",\"launches\":%ld,\"seconds\":%.3f,"
-           "\"minstr_per_s\":%.1f,\"mflop_per_s\":%.1f}\n",
+    printf("{\"bench\":\"ptx_%s\",\"value\":%.1f,\"unit\":\"M PTX instructions/s of a "
+           "core\",\"peer\":null,"
+           "\"peer_value\":null,\"ratio\":null,\"mflop_per_s\":%.1f}\n",
            name,
-           runs,
-           took,
            instructions / took * 1e-6,
            work * (double)runs / took * 1e-6);
     return 0;
