@@ -92,7 +92,7 @@ kill_and_readopt() {
 }
 
 step_orrery() {
-    local job direct result two
+    local job direct result two type
     rm -f "$out"/orrery-*.log
     config r1 "  region: {}
   cluster: {name: c1}" >"$GPU_WORK/r1.yaml"
@@ -108,7 +108,10 @@ step_orrery() {
     until_true "node n1 with a device" 60 has_device
     orrery node ls
     orrery node ls -o json
-    note device "$(orrery node ls -o json | field gpu_type)"
+    type=$(orrery node ls -o json | field gpu_type)
+    note device "$type"
+    [ "$GPU_EMULATED" = 1 ] || nvidia-smi --query-gpu=name --format=csv,noheader | tr ' ' - | grep -qF -- "$type" ||
+        fail "the node says $type, nvidia-smi does not"
     note device_memory_bytes "$(orrery node ls -o json | field gpu_memory_bytes)"
 
     direct=$(train 1 "$steps") || fail "the example alone: $direct"

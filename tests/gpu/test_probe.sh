@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# test_probe.sh WITH_DEVICES PROBE EMULATOR - probe_checkpoint with fake_checkpoint.c for a driver: a good one passes, a bad
+# one is found out.
+set -u
+export LD_LIBRARY_PATH=$3
+with_devices=$1 probe=$2
+fail() {
+    echo "FAIL: $*" >&2
+    exit 1
+}
+# expect CODE LINE ARGUMENT...: the exit code, and a line among what it says
+expect() {
+    local code=$1 line=$2 said
+    shift 2
+    said=$(timeout 60 "$with_devices" 1 256 "$probe" "$@")
+    [ $? = "$code" ] || fail "$*: want exit code $code: $said"
+    grep -q "$line" <<<"$said" || fail "$*: want $line in: $said"
+}
+
+expect 0 '"probe":"suspend","ok":true.*"cycle":2.*"calls_wait":true,"memory_right":true' suspend 8 32
+expect 0 '"probe":"lock of a busy process times out","ok":true,"result":"CUDA_ERROR_NOT_READY"' lock
+FAKE_CHECKPOINT=keeps-memory expect 1 '"probe":"suspend","ok":false' suspend 32
+FAKE_CHECKPOINT=waits-for-ever expect 1 'times out","ok":false,"result":"CUDA_SUCCESS"' lock
+expect 2 '' suspend
+exit 0
