@@ -7,7 +7,7 @@
  * not know it (ESTALE) gets a new registration.  Jobs that the region does not list in
  * its answer are stopped: it has given them up.
  */
-#include "cluster_state.h"
+#include "cluster_calls.h"
 
 enum { ASK_MS = 2000, SUMMARY_SOON_MS = 20 };
 

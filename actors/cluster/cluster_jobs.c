@@ -9,7 +9,7 @@
  * (claim_check) and either hands the job over again or does not know it, then they are
  * stopped and forgotten here
  */
-#include "cluster_state.h"
+#include "cluster_calls.h"
 #include "orrery/job_args.h"
 
 enum { ASK_MS = 2000, ORPHAN_GRACE_MS = 1000 };

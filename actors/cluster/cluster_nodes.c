@@ -6,7 +6,7 @@
  * hears at least half of its nodes (docs/adr/0010-node-loss.md).  A node that registers
  * again is UP whatever it was, and what it lists is what lives there.
  */
-#include "cluster_state.h"
+#include "cluster_calls.h"
 
 struct cluster_node *cluster_node_find(const struct cluster *self, struct orr_str name)
 {

@@ -11,7 +11,7 @@
  */
 #include <stdarg.h>
 
-#include "node_state.h"
+#include "node_calls.h"
 
 enum { PORT_TIMEOUT_MS = 5000, LAUNCH_TIMEOUT_MS = 5000, SIGNAL_TERM = 15 };
 

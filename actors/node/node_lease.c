@@ -8,7 +8,7 @@
  * A heartbeat that is answered thaws all: nobody was given up.  After a new registration only those thaw that a job actor
  * asks for (ranks_get); the others are stopped as orphans, and killed while frozen.
  */
-#include "node_state.h"
+#include "node_calls.h"
 
 enum { PROBE_MS = 1000, FRESH_MS = 2000, SIGNAL_CONT = 18, SIGNAL_STOP = 19 };
 

@@ -6,7 +6,7 @@
  * actor acknowledged that very state.  At most one update per row is under way, so a
  * slow cluster sees the newest state and not a queue of old ones.
  */
-#include "node_state.h"
+#include "node_calls.h"
 
 enum {
     UPDATE_TIMEOUT_MS = 2000,

@@ -111,6 +111,7 @@ struct node {
     bool has_processes;
     bool is_registered;
     bool is_registering;
+    bool is_changed;  /* since the registration was sent */
     bool is_retrying; /* NODE_T_RETRY runs */
     uint64_t heartbeat_seq;
     uint64_t
@@ -147,69 +148,5 @@ static inline bool node_rank_is_live(uint32_t state)
 {
     return state == ORR_RANK_STARTING || state == ORR_RANK_RUNNING;
 }
-
-/* node_ranks.c */
-struct node_group *
-node_group_find(const struct node *self, struct orr_str job, uint64_t generation);
-struct node_group *
-node_group_make(struct node *self, struct orr_str job, uint64_t generation);
-void node_group_drop(struct node *self, struct node_group *group);
-struct node_row *
-node_row_find(const struct node *self, const struct node_group *group, uint32_t rank);
-/* NULL when the table is full. */
-struct node_row *
-node_row_add(struct node *self, struct node_group *group, uint32_t rank);
-struct node_row *node_row_next(const struct node *self, const struct node_row *row);
-struct node_row *node_row_first(const struct node *self,
-                                const struct node_group *group);
-void node_row_apply(struct orr_ctx *ctx,
-                    struct node *self,
-                    struct node_row *row,
-                    const struct orr_rec_rank_row *now);
-void node_row_fail(struct orr_ctx *ctx,
-                   struct node *self,
-                   struct node_row *row,
-                   struct orr_str reason);
-void node_row_rec(const struct node *self,
-                  const struct node_row *row,
-                  bool is_full,
-                  struct orr_rec_rank_row *ret_rec);
-void node_row_answered(
-    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, bool is_ok);
-void node_retry(struct orr_ctx *ctx, struct node *self);
-void node_retry_arm(struct orr_ctx *ctx, struct node *self);
-void node_fence(struct node *self, struct orr_str job, uint64_t generation);
-bool node_is_fenced(const struct node *self, struct orr_str job, uint64_t generation);
-void node_group_signal(struct orr_ctx *ctx,
-                       struct node *self,
-                       const struct node_group *group,
-                       uint32_t signal);
-
-/* node_lease.c */
-void node_lease_start(const struct orr_ctx *ctx, struct node *self);
-void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms);
-void node_lease_check(struct orr_ctx *ctx, struct node *self);
-bool node_is_cut_off(const struct orr_ctx *ctx, const struct node *self);
-void node_peers_set(struct node *self, const struct orr_msg_node_registered *msg);
-void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
-
-/* node_launch.c */
-enum orr_err node_launch(struct orr_ctx *ctx,
-                         struct node *self,
-                         const struct orr_msg_rank_launch *msg);
-void node_launch_port(struct orr_ctx *ctx,
-                      struct node *self,
-                      uint32_t group_index,
-                      uint32_t seq,
-                      const struct orr_msg_port_reserved *msg);
-void node_launch_failed(struct orr_ctx *ctx,
-                        struct node *self,
-                        uint64_t tag,
-                        const struct orr_msg_failed *msg);
-void node_launch_again(struct orr_ctx *ctx, struct node *self, struct node_row *row);
-void node_launch_answered(struct orr_ctx *ctx,
-                          struct node *self,
-                          uint32_t row_index,
-                          uint32_t seq);
 
 #endif

@@ -7,15 +7,9 @@
  *             later life start higher, so they never meet, and clusters stop what the region does not know.
  */
 #include "region_admit.h"
-#include "region_state.h"
+#include "region_calls.h"
 
-enum {
-    TICK_MS = 500,
-    WAIT_MAX_MS = 3600000,
-    LOG_ASK_MS = 10000,
-    LIST_BYTES_PER_ROW = 256,
-    LIST_MAX = 500
-};
+enum { TICK_MS = 500, WAIT_MAX_MS = 3600000, LOG_ASK_MS = 10000 };
 
 ORR_HANDLER(region, job_submit)
 ORR_HANDLER(region, job_cancel)
@@ -37,91 +31,9 @@ ORR_HANDLER(region, timer)
 
 /* ---- life ---- */
 
-static struct orr_str job_id(const void *item)
-{
-    return orr_str(((const struct region_job *)item)->id);
-}
-static struct orr_str job_key(const void *item)
-{
-    return orr_str(((const struct region_job *)item)->key);
-}
-static struct orr_str cluster_name(const void *item)
-{
-    return orr_str(((const struct region_cluster *)item)->name);
-}
-static struct orr_str node_key(const void *item)
-{
-    return orr_str(((const struct region_node *)item)->key);
-}
-
 static void region_fini(void *state)
 {
-    struct region *self = state;
-    orr_map_fini(&self->jobs_by_id);
-    orr_map_fini(&self->jobs_by_key);
-    orr_map_fini(&self->clusters_by_name);
-    orr_map_fini(&self->nodes_by_key);
-    orr_pool_fini(&self->jobs);
-    orr_pool_fini(&self->clusters);
-    orr_pool_fini(&self->nodes);
-    orr_pool_fini(&self->waits);
-    orr_blobs_fini(&self->blobs);
-    orr_block_fini(&self->spec);
-    orr_block_fini(&self->spec_body);
-    orr_block_fini(&self->body);
-    orr_block_fini(&self->places);
-    orr_block_fini(&self->list);
-}
-
-static size_t max_of(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-static enum orr_err take_tables(struct region *self)
-{
-    const struct orr_region_args *args = &self->args;
-    enum orr_err err =
-        orr_pool_init(&self->jobs, sizeof(struct region_job), args->jobs_max);
-    if (err == ORR_OK)
-        err = orr_pool_init(
-            &self->clusters, sizeof(struct region_cluster), args->clusters_max);
-    if (err == ORR_OK)
-        err = orr_pool_init(&self->nodes, sizeof(struct region_node), args->nodes_max);
-    if (err == ORR_OK)
-        err = orr_pool_init(&self->waits, sizeof(struct region_wait), args->waits_max);
-    if (err == ORR_OK)
-        err = orr_map_init(&self->jobs_by_id, &self->jobs, job_id);
-    if (err == ORR_OK)
-        err = orr_map_init(&self->jobs_by_key, &self->jobs, job_key);
-    if (err == ORR_OK)
-        err = orr_map_init(&self->clusters_by_name, &self->clusters, cluster_name);
-    if (err == ORR_OK)
-        err = orr_map_init(&self->nodes_by_key, &self->nodes, node_key);
-    return err;
-}
-
-static enum orr_err take_blocks(struct region *self)
-{
-    const struct orr_region_args *args = &self->args;
-    size_t rows = LIST_MAX * (sizeof(struct orr_rec_job_row) + LIST_BYTES_PER_ROW);
-    size_t nodes = args->nodes_max * sizeof(struct orr_rec_node_row);
-    size_t claims = args->jobs_max * sizeof(struct orr_rec_job_claim);
-    size_t place = sizeof(struct orr_rec_rank_place) + ORR_NAME_MAX;
-    enum orr_err err = orr_blobs_init(&self->blobs, (size_t)args->jobs_max * 1024);
-    if (err == ORR_OK)
-        err = orr_block_init(&self->spec, REGION_SPEC_BYTES);
-    if (err == ORR_OK)
-        err = orr_block_init(&self->spec_body, REGION_SPEC_BYTES);
-    if (err == ORR_OK)
-        err = orr_block_init(&self->body, REGION_BODY_BYTES);
-    if (err == ORR_OK)
-        err = orr_block_init(&self->places,
-                             sizeof(struct orr_msg_job_update) + 64 +
-                                 args->world_max * place);
-    if (err == ORR_OK)
-        err = orr_block_init(&self->list, max_of(rows, max_of(nodes, claims)));
-    return err;
+    region_storage_fini(state);
 }
 
 static uint32_t default_to(uint32_t value, uint32_t otherwise)
@@ -142,11 +54,8 @@ static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *ar
     self->args.waits_max = default_to(self->args.waits_max, 4096);
     self->args.world_max = default_to(self->args.world_max, 4096);
     self->args.suspect_ms = default_to(self->args.suspect_ms, 2000);
-    enum orr_err err = take_tables(self);
-    if (err == ORR_OK)
-        err = take_blocks(self);
+    enum orr_err err = region_storage_init(self);
     if (err != ORR_OK) {
-        region_fini(self);
         return orr_refuse(ctx,
                           err,
                           "region %s: no memory for %u jobs",

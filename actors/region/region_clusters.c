@@ -4,7 +4,7 @@
  * A cluster is one life (incarnation) of one host: what an earlier life still says changes nothing (ORR_ESTALE), what a life
  * says before it has registered must be said again (ORR_EBUSY).
  */
-#include "region_state.h"
+#include "region_calls.h"
 
 /* ---- clusters ---- */
 

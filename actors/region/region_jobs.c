@@ -7,7 +7,7 @@
  *   HELD -> BACKOFF -> QUEUED                       it ended and is to be tried again
  *   HELD -> RECOVERING -> HELD                      its cluster restarted and is given it again
  */
-#include "region_state.h"
+#include "region_calls.h"
 
 enum { ASK_MS = 2000, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 5000 };
 

@@ -8,7 +8,7 @@
  * Capacity is what clusters last summarized, less what was given away since.  It may be wrong: the cluster has the last word
  * (ORR_ENODEV), and a cluster that refused a job is not asked again before there is news.
  */
-#include "region_state.h"
+#include "region_calls.h"
 
 enum { SCAN_MAX = 256, SCHEDULE_SOON_MS = 1, SCHEDULE_MORE_MS = 5 };
 

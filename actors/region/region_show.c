@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * region_show.c - answers to those who look, and the events.
  */
-#include "region_state.h"
+#include "region_calls.h"
 
 #include <inttypes.h>
 

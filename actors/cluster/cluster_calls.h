@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * cluster_calls.h - what the files of the cluster actor call of each other.
+ */
+#ifndef ORR_CLUSTER_CALLS_H
+#define ORR_CLUSTER_CALLS_H
+
+#include "cluster_state.h"
+
+/* cluster_nodes.c */
+struct cluster_node *cluster_node_find(const struct cluster *self, struct orr_str name);
+/* Find or make; NULL when the table is full. */
+struct cluster_node *
+cluster_node_get(struct orr_ctx *ctx, struct cluster *self, struct orr_str name);
+enum orr_err cluster_node_register(struct orr_ctx *ctx,
+                                   struct cluster *self,
+                                   const struct orr_msg_node_register *msg);
+enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
+                                    struct cluster *self,
+                                    const struct orr_msg_node_heartbeat *msg);
+void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self);
+struct orr_list_node_row cluster_node_rows(const struct orr_ctx *ctx,
+                                           struct cluster *self);
+
+/* cluster_jobs.c */
+struct cluster_job *
+cluster_job_find(const struct cluster *self, struct orr_str job, uint64_t generation);
+/* Find or make, as an orphan; NULL when the table is full. */
+struct cluster_job *
+cluster_job_get(struct cluster *self, struct orr_str job, uint64_t generation);
+/* The region has, or has not, a placement of it here that this life does not know yet. */
+void cluster_job_await(struct cluster *self, struct cluster_job *job, bool is_awaited);
+void cluster_job_drop(struct cluster *self, struct cluster_job *job);
+/* Find or make; NULL when the table is full. */
+struct cluster_hold *cluster_hold_get(struct cluster *self,
+                                      struct cluster_job *job,
+                                      struct cluster_node *node);
+void cluster_hold_add(struct cluster *self, struct cluster_hold *hold, uint32_t device);
+void cluster_hold_clear(struct cluster *self, struct cluster_hold *hold);
+void cluster_hold_drop(struct cluster *self, struct cluster_hold *hold);
+enum orr_err cluster_job_assign(struct orr_ctx *ctx,
+                                struct cluster *self,
+                                const struct orr_msg_job_assign *msg);
+void cluster_job_doom(struct cluster *self, struct cluster_job *job);
+void cluster_orphans_check(struct orr_ctx *ctx, struct cluster *self);
+void cluster_job_gone(struct orr_ctx *ctx,
+                      struct cluster *self,
+                      const struct orr_msg_down *msg);
+void cluster_forgotten(struct orr_ctx *ctx,
+                       struct cluster *self,
+                       uint32_t hold_index,
+                       uint32_t seq);
+
+/* cluster.c */
+void cluster_changed(struct orr_ctx *ctx,
+                     struct cluster *self); /* the summary is due */
+void cluster_send_register(struct orr_ctx *ctx, struct cluster *self);
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region_calls.h - what the files of the region actor call of each other.
+ */
+#ifndef ORR_REGION_CALLS_H
+#define ORR_REGION_CALLS_H
+
+#include "region_state.h"
+
+/* region_storage.c */
+ORR_NODISCARD enum orr_err region_storage_init(struct region *self);
+void region_storage_fini(struct region *self);
+
+/* region_jobs.c: a job's way through the region. */
+void region_list_init(struct region_list *list);
+struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self);
+void region_job_drop(struct region *self, struct region_job *job);
+void region_enqueue(struct region *self, struct region_job *job);
+void region_dequeue(struct region *self, struct region_job *job);
+enum orr_err region_phase(struct orr_ctx *ctx,
+                          struct region *self,
+                          struct region_job *job,
+                          uint32_t phase,
+                          const char *cause);
+enum orr_err region_requeue(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job,
+                            uint64_t delay_ms,
+                            struct orr_str cause);
+enum orr_err region_end(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job,
+                        uint32_t phase);
+void region_job_assign(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_job *job);
+void region_job_stop(struct orr_ctx *ctx, struct region *self, struct region_job *job);
+void region_job_retry(struct orr_ctx *ctx,
+                      struct region *self,
+                      struct region_job *job,
+                      enum region_job_timer kind);
+enum orr_err region_assign_answered(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    struct region_job *job,
+                                    uint32_t code);
+enum orr_err region_cancel(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           struct orr_str why);
+
+/* region_schedule.c: which cluster, and why a job waits. */
+void region_schedule(struct orr_ctx *ctx, struct region *self);
+enum orr_err region_schedule_some(struct orr_ctx *ctx, struct region *self);
+void region_debit(struct region *self, const struct region_job *job, int sign);
+void region_offered(struct region *self, const struct region_job *job, int sign);
+void region_why(const struct orr_ctx *ctx,
+                struct region *self,
+                const struct region_job *job,
+                char *buf,
+                size_t cap);
+
+/* region_clusters.c: what clusters and their job actors say. */
+enum orr_err region_cluster_register(struct orr_ctx *ctx,
+                                     struct region *self,
+                                     const struct orr_msg_cluster_register *msg);
+enum orr_err region_cluster_summary(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_cluster_summary *msg);
+enum orr_err region_claim_check(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct orr_msg_claim_check *msg);
+enum orr_err region_job_update(struct orr_ctx *ctx,
+                               struct region *self,
+                               const struct orr_msg_job_update *msg);
+enum orr_err region_job_ended(struct orr_ctx *ctx,
+                              struct region *self,
+                              const struct orr_msg_job_ended *msg);
+void region_clusters_watch(struct orr_ctx *ctx, struct region *self);
+
+/* region_show.c: answers to those who look, and the events. */
+void region_event(struct orr_ctx *ctx,
+                  struct region *self,
+                  const struct orr_msg_event *event);
+void region_job_row(const struct orr_ctx *ctx,
+                    struct region *self,
+                    const struct region_job *job,
+                    char *why,
+                    size_t why_cap,
+                    struct orr_rec_job_row *ret_row);
+struct orr_list_rank_place region_places(struct region *self,
+                                         const struct region_job *job);
+struct orr_bytes region_spec(struct region *self, const struct region_job *job);
+void region_reply_detail(struct orr_ctx *ctx,
+                         struct region *self,
+                         const struct region_job *job,
+                         const struct orr_request *request);
+void region_reply_list(struct orr_ctx *ctx,
+                       struct region *self,
+                       const struct orr_msg_job_list *msg);
+void region_reply_tree(struct orr_ctx *ctx, struct region *self);
+
+#endif
