@@ -117,39 +117,6 @@ extern const struct orr_ctx_ops orri_ctx_ops;
 void orri_effects_commit(struct orri_worker *w);
 void orri_effects_discard(struct orri_worker *w);
 
-/* life.c, family.c, watch.c */
-enum orr_err orri_spawn(struct orri_worker *w,
-                        struct orri_actor *parent,
-                        const struct orr_spawn *spawn,
-                        struct orri_actor **ret_actor);
-void orri_root_ended(struct orr_system *sys);
-void orri_order(struct orri_worker *w, struct orri_actor *actor, unsigned order);
-void orri_orders_run(struct orri_worker *w, struct orri_actor *actor);
-void orri_end(struct orri_worker *w, struct orri_actor *actor, enum orr_err why);
-void orri_finalize(struct orri_worker *w, struct orri_actor *actor);
-void orri_release(struct orri_worker *w, struct orri_actor *actor);
-void orri_stop_child(struct orri_worker *w,
-                     struct orri_actor *parent,
-                     struct orr_addr who);
-void orri_family_run(struct orri_worker *w, struct orri_actor *parent);
-void orri_family_see(struct orri_worker *w, struct orri_actor *child);
-void orri_family_stop(struct orri_worker *w, struct orri_actor *parent);
-struct orri_watch *
-orri_watch_new(struct orri_worker *w, struct orr_addr watcher, struct orr_addr who);
-void orri_watch_commit(struct orri_worker *w, struct orri_letter *effect);
-void orri_watch_discard(struct orri_worker *w, struct orri_letter *effect);
-void orri_watch_ended(struct orri_worker *w,
-                      struct orri_actor *actor,
-                      enum orr_err why);
-void orri_watch_remote(struct orri_worker *w,
-                       struct orr_addr from,
-                       const struct orr_msg_monitor *msg);
-void orri_watch_remote_down(struct orri_worker *w,
-                            struct orr_addr to,
-                            const struct orr_msg_down *msg);
-void orri_watch_peer_down(struct orri_worker *w, uint64_t host);
-void orri_watch_free_all(struct orr_system *sys);
-
 /* gate.c: takes the letter.  row: NULL when the table has none. */
 void orri_gate_refuse(struct orri_worker *w,
                       struct orri_actor *actor,

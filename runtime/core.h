@@ -119,6 +119,7 @@ struct orr_system {
 };
 
 #include "calls.h"
-#include "letter.h"
+#include "letter_make.h"
+#include "life.h"
 
 #endif

@@ -1,71 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0
- * letter.h - a message, or another effect of a handler, in the kernel's hands; included by core.h.
+ * letter.h - a message, or another effect of a handler, in the kernel's hands.
  *
- * Inline, because every message passes here.
+ * A letter is one block: this head, the body, and a trace id if it has one.  It is in one place at a time (an outbox, a lane,
+ * a handler's hands) and owned by that place.
  */
 #ifndef ORRI_LETTER_H
 #define ORRI_LETTER_H
 
-/* A body of that many bytes still to be filled in, and room for a trace id behind it.  must: see memory.h. */
-static inline struct orri_letter *
-orri_letter_space(struct orri_worker *w, size_t body, size_t tail, bool must)
-{
-    uint8_t class;
-    body = (body + 7) & ~(size_t)7;
-    struct orri_letter *letter = (struct orri_letter *)orri_block_new(
-        &w->sys->pool, &w->cache, sizeof(*letter) + body + tail, must, &class);
-    if (letter)
-        *letter = (struct orri_letter){.class = class, .bytes = (uint32_t)body};
-    return letter;
-}
+#include "orrery/msg.h"
 
-static inline void orri_letter_free(struct orri_worker *w, struct orri_letter *letter)
-{
-    size_t tail = letter->flags & LETTER_TRACED ? ORRI_TRACE : 0;
-    orri_block_free(&w->sys->pool,
-                    &w->cache,
-                    letter,
-                    letter->class,
-                    sizeof(*letter) + letter->bytes + tail);
-}
+enum { ORRI_TRACE = 24 }; /* bytes of a trace id */
 
-static inline uint8_t *orri_letter_trace(struct orri_letter *letter)
-{
-    return letter->flags & LETTER_TRACED ? letter->body + letter->bytes : NULL;
-}
+enum orri_letter_kind {
+    LETTER_MESSAGE,
+    LETTER_RUN, /* first of messages to one actor; in the outbox: last, and corr = how many */
+    LETTER_TIMER_SET, /* the others are effects of a handler: orri_effect_* is their body */
+    LETTER_TIMER_CANCEL,
+    LETTER_SPAWN,
+    LETTER_STOP,
+    LETTER_WATCH,
+    LETTER_UNWATCH,
+    LETTER_RELAY,
+};
 
-static inline void orri_letter_set_trace(struct orri_letter *letter,
-                                         const uint8_t *trace)
-{
-    letter->flags |= LETTER_TRACED;
-    memcpy(orri_letter_trace(letter), trace, ORRI_TRACE);
-}
+enum orri_letter_flag {
+    LETTER_ASK = 1,    /* in an outbox: tag and deadline become an open ask */
+    LETTER_ANSWER = 2, /* answers a request; in a mailbox its tag is the asker's */
+    LETTER_KERNEL =
+        4, /* made by the kernel: not subject to limits, roles and deadlines */
+    LETTER_TIMER = 8, /* a timer's message: corr is the serial number of the setting */
+    LETTER_TRACED = 16, /* 24 bytes of trace id follow the body */
+};
 
-/* A copy of msg and all it points to.  trace: NULL for none. */
-static inline struct orri_letter *orri_letter_make(struct orri_worker *w,
-                                                   const struct orr_msg_desc *desc,
-                                                   const void *msg,
-                                                   const uint8_t *trace,
-                                                   bool must)
-{
-    enum {
-        USUAL = 2 * sizeof(uint64_t)
-    }; /* the most common size: copied without a call */
-    size_t bytes = desc->is_flat ? desc->body.size : orr_msg_size(desc, msg);
-    struct orri_letter *letter =
-        orri_letter_space(w, bytes, trace ? ORRI_TRACE : 0, must);
-    if (!letter)
-        return NULL;
-    letter->desc = desc;
-    if (trace)
-        orri_letter_set_trace(letter, trace);
-    if (!desc->is_flat)
-        orr_msg_copy(desc, msg, letter->body);
-    else if (bytes == USUAL)
-        memcpy(letter->body, msg, USUAL);
-    else
-        memcpy(letter->body, msg, bytes);
-    return letter;
-}
+struct orri_letter {
+    struct orri_letter *next;  /* the one sent after it */
+    struct orri_letter *below; /* in an inbox: what was pushed before */
+    struct orri_letter
+        *last; /* in an inbox: the end of the run that was pushed with it */
+    const struct orr_msg_desc *desc;
+    struct orr_addr
+        peer;      /* the receiver while in an outbox (not of a run), then the sender */
+    uint64_t slot; /* of the receiver, once it is known */
+    uint64_t corr; /* of the request, or of the request that this answers */
+    uint64_t deadline_ms; /* 0 = none; of an ask in an outbox: its timeout */
+    uint64_t tag;
+    uint8_t kind;
+    uint8_t flags;
+    uint8_t role;   /* of the sender */
+    uint8_t class;  /* of the block */
+    uint32_t bytes; /* of the body, to a multiple of 8; a trace id may follow */
+    unsigned char body[];
+};
+
+struct orri_effect_timer {
+    uint32_t id;
+    uint64_t delay_ms;
+    uint64_t arg;
+};
 
 #endif

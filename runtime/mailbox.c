@@ -47,8 +47,12 @@ static struct orri_letter *pop(struct orri_lane *lane)
 {
     struct orri_letter *letter = lane->first;
     lane->first = letter->next;
-    if (!lane->first)
+    if (lane->first) { /* a long queue is not in the cache */
+        __builtin_prefetch(lane->first);
+        __builtin_prefetch((const char *)lane->first + ORRI_LINE);
+    } else {
         lane->last = NULL;
+    }
     add_queued(lane, UINT32_MAX);
     return letter;
 }

@@ -24,6 +24,11 @@ void *orri_zalloc(size_t bytes)
     return may_allocate() ? calloc(1, bytes) : NULL;
 }
 
+void *orri_alloc_lines(size_t bytes)
+{
+    return may_allocate() ? aligned_alloc(ORRI_LINE, bytes) : NULL;
+}
+
 void orri_pool_init(struct orri_pool *pool, size_t slab_bytes, uint64_t bytes_max)
 {
     *pool = (struct orri_pool){.slab_bytes = slab_bytes, .bytes_max = bytes_max};
@@ -78,8 +83,7 @@ static bool refill(struct orri_pool *pool,
     }
     if (!reserve(pool, pool->slab_bytes, must))
         return false;
-    struct orri_slab *slab =
-        may_allocate() ? aligned_alloc(ORRI_LINE, pool->slab_bytes) : NULL;
+    struct orri_slab *slab = orri_alloc_lines(pool->slab_bytes);
     if (!slab) {
         atomic_fetch_sub(&pool->bytes, pool->slab_bytes);
         return false;

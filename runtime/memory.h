@@ -24,6 +24,9 @@
 #define ORRI_UNPOISON(ptr, bytes) ((void)(ptr), (void)(bytes))
 #endif
 
+enum {
+    ORRI_LINE = 64
+}; /* bytes of a cache line: blocks start there if their size allows */
 enum { ORRI_CLASSES = 9, ORRI_SMALLEST = 128, ORRI_LARGE = 255, ORRI_BATCH = 64 };
 
 struct orri_block {
@@ -40,8 +43,6 @@ struct orri_cache {
     struct orri_magazine now[ORRI_CLASSES];
     struct orri_magazine spare[ORRI_CLASSES]; /* full or empty */
 };
-
-enum { ORRI_LINE = 64 }; /* blocks start where cache lines do, if their size allows */
 
 struct orri_slab {
     struct orri_slab *next;
@@ -112,6 +113,7 @@ static inline void orri_block_free(struct orri_pool *pool,
 /* malloc and calloc, which tests can make fail: the countdown-th call from now returns NULL (0: never). */
 void *orri_alloc(size_t bytes);
 void *orri_zalloc(size_t bytes);
+void *orri_alloc_lines(size_t bytes); /* a multiple of ORRI_LINE, starting at a line */
 extern _Atomic long orri_alloc_countdown;
 
 #endif

@@ -20,9 +20,10 @@ static bool add_chunk(struct orr_system *sys)
 {
     if (sys->n_slots >= sys->config.actors_max)
         return false;
-    struct orri_actor *chunk = orri_zalloc(ORRI_CHUNK * sizeof(*chunk));
+    struct orri_actor *chunk = orri_alloc_lines(ORRI_CHUNK * sizeof(*chunk));
     if (!chunk)
         return false;
+    memset(chunk, 0, ORRI_CHUNK * sizeof(*chunk));
     for (uint32_t i = ORRI_CHUNK; i-- > 0;) {
         chunk[i].index = sys->n_slots + i;
         chunk[i].life = 1;
