@@ -259,7 +259,7 @@ job_on_failed(struct orr_ctx *ctx, struct job *self, const struct orr_msg_failed
 static enum orr_err
 job_on_timer(struct orr_ctx *ctx, struct job *self, const struct orr_msg_timer *msg)
 {
-    if (msg->id == JOB_T_LIMIT) {
+    if (msg->id == JOB_T_LIMIT && !self->is_stopping) {
         job_decide(ctx,
                    self,
                    ORR_OUTCOME_FAILED,

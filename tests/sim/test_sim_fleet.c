@@ -397,6 +397,74 @@ static void job_runs_on_while_its_cluster_is_down(void **state)
     orr_sim_free(sim);
 }
 
+/* The first node that has ranks; NODES: none. */
+static uint32_t busy_node(void)
+{
+    uint32_t m = 0;
+    for (; m < NODES; m++)
+        for (uint32_t i = 0; i < WORLD_PROCS; i++)
+            if (proc_is_live(&world.machines[m].procs[i], world.now_ms))
+                return m;
+    return m;
+}
+
+enum { CRASH_HOST, CRASH_MACHINE };
+static void crash_busy_node(void *arg, struct orr_sim *the_sim, uint64_t what)
+{
+    (void)arg;
+    world.now_ms = orr_sim_now_ms(the_sim);
+    uint32_t node = busy_node();
+    assert_true(node < NODES);
+    crash(FIRST_NODE + node);
+    if (what == CRASH_MACHINE)
+        world_machine_dies(&world.machines[node]);
+}
+
+static void
+run_wide_job_with(orr_sim_event_f fault_at_5s, uint64_t number, uint64_t calm_ms)
+{
+    struct orr_error err = {0};
+    set_up(13);
+    plan_one_job(20000);
+    client.jobs[0].world = 6;
+    client.jobs[0].gpus_min = client.jobs[0].gpus_max = 6;
+    assert_int_equal(orr_sim_at(sim, 5000, fault_at_5s, NULL, number), ORR_OK);
+    assert_int_equal(orr_sim_at(sim, calm_ms, calm, NULL, 0), ORR_OK);
+    if (orr_sim_run_until(sim, END_MS, all_ended, NULL, &err) != ORR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(client.jobs[0].phase, ORR_JOB_DONE);
+    orr_sim_free(sim);
+}
+
+static void host_that_restarts_adopts_its_ranks(void **state)
+{
+    (void)state;
+    run_wide_job_with(crash_busy_node, CRASH_HOST, 9000);
+    assert_int_equal(client.jobs[0].generation, 1);
+    assert_int_equal(world.n_launched, 6);
+}
+
+static void cluster_that_restarts_adopts_its_jobs(void **state)
+{
+    (void)state;
+    run_wide_job_with(crash_clusters, 0, 9000);
+    assert_int_equal(client.jobs[0].generation, 1);
+    assert_int_equal(world.n_launched, 6);
+}
+
+/* Its peers fail at once because of it; yet it is not the program's fault, which has no retry. */
+static void machine_that_dies_costs_no_user_retry(void **state)
+{
+    (void)state;
+    run_wide_job_with(crash_busy_node, CRASH_MACHINE, 9000);
+    assert_int_equal(client.jobs[0].generation, 2);
+    run_wide_job_with(crash_busy_node,
+                      CRASH_MACHINE,
+                      60000); /* given up by lease, placed on the other cluster */
+    assert_int_equal(client.jobs[0].generation, 2);
+    assert_true(world.now_ms < 60000);
+}
+
 static void same_seed_gives_same_history(void **state)
 {
     (void)state;
@@ -413,6 +481,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(fleet_with_crashes_ends_every_job),
         cmocka_unit_test(node_cut_off_beyond_its_lease_never_doubles_a_job),
         cmocka_unit_test(job_runs_on_while_its_cluster_is_down),
+        cmocka_unit_test(host_that_restarts_adopts_its_ranks),
+        cmocka_unit_test(cluster_that_restarts_adopts_its_jobs),
+        cmocka_unit_test(machine_that_dies_costs_no_user_retry),
         cmocka_unit_test(same_seed_gives_same_history),
     };
     if (argc > 1)
