@@ -64,6 +64,7 @@ suite() {
 
 step_conformance_cuda() { suite conformance_cuda; }
 step_conformance_nccl() { suite conformance_nccl_gpu; }
+step_nccl_shared() { CONFORMANCE_SHARED_DEVICE=1 NCCL_DEBUG=WARN suite conformance_nccl_gpu; }
 
 # train WORLD STEPS: the example by itself, one process a rank on the one device; prints the last line of rank 0.
 # With more than one rank NCCL must believe in as many machines, or it refuses the shared device.

@@ -2,6 +2,7 @@
  * suite.c - what a rank of a case can do (suite.h), and how it is started.
  */
 #include "coverage.h"
+#include "suite_devices.h"
 #include "suite_run.h"
 
 #include <dlfcn.h>
@@ -184,6 +185,7 @@ int suite_rank_main(const struct conf_case *c, int rank, int world, int board_fd
     CHECK(r.board != MAP_FAILED, "board");
     close(board_fd);
     atomic_store(&r.board->pid[rank], getpid());
+    suite_devices_enter(rank);
     CU(cuInit, 0);
     CU(cuDeviceGetCount, &ndevices);
     CU(cuDeviceGet, &device, rank % ndevices);

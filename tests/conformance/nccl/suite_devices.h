@@ -8,5 +8,7 @@
 /* Returns how many devices the ranks will see; 0 or less for none. */
 int suite_devices_make(int wanted);
 void suite_devices_remove(void);
+/* In a rank's process, before it calls either library. */
+void suite_devices_enter(int rank);
 
 #endif
