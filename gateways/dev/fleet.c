@@ -133,6 +133,28 @@ static void append(char *text, size_t cap, const char *fmt, ...)
     va_end(args);
 }
 
+static void
+append_region(const struct fleet *f, const struct fleet_host *h, char *text, size_t cap)
+{
+    append(text,
+           cap,
+           "events: \"ipc://%s/%s/events\"\nroles:\n  region: {}\n",
+           f->dir,
+           h->name);
+    if (f->regions > 1)
+        append(text, cap, "peers:\n");
+    for (unsigned i = 0; i < f->regions; i++) {
+        struct fleet_host peer = fleet_host_at(f, i);
+        if (strcmp(peer.name, h->name) != 0)
+            append(text,
+                   cap,
+                   "  - {name: %s, endpoint: \"ipc://%s/%s/sock\"}\n",
+                   peer.name,
+                   f->dir,
+                   peer.name);
+    }
+}
+
 /* The same file an operator writes: configs/ has them with comments. */
 static enum orr_err
 write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *err)
@@ -152,11 +174,7 @@ write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *
            f->dir,
            h->name);
     if (h->role == FLEET_REGION)
-        append(text,
-               sizeof text,
-               "events: \"ipc://%s/%s/events\"\nroles:\n  region: {}\n",
-               f->dir,
-               h->name);
+        append_region(f, h, text, sizeof text);
     else if (h->role == FLEET_CLUSTER)
         append(text,
                sizeof text,

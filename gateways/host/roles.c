@@ -79,7 +79,12 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
         h->events, h->region_path, EVENTS_HEARTBEAT_MS};
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.events, sizeof args.events, c->events);
-    code = spawn(h, &orr_events_actor, &events, "/edge/events", err);
+    for (uint32_t i = 0; !code && i < c->peers.n;
+         i++) /* linked; jobs do not move between regions yet */
+        code = orr_zmq_dial(
+            h->zmq, c->peers.at[i].name.ptr, c->peers.at[i].endpoint.ptr, err);
+    if (!code)
+        code = spawn(h, &orr_events_actor, &events, "/edge/events", err);
     return code ? code : spawn(h, &orr_region_type, &args, h->region_path, err);
 }
 

@@ -88,10 +88,21 @@ def tree_ps_and_nodes_show_the_fleet():
         f.cli("cancel", job, expect=0)
 
 
+def regions_know_each_other_and_run_their_own_jobs():
+    with Fleet(regions=2, nodes=1, gpus=1) as f:
+        for own, other in (("r1", "r2"), ("r2", "r1")):
+            log = f.state / own / "host.log"
+            wait_for(f"{own} is linked with {other}", lambda: f"{other}: link up" in log.read_text())
+            done = f.cli("run", "--region", f"ipc://{f.state}/{own}/sock", "--gpus", "1", "--",
+                         "/bin/sh", "-c", "echo $ORRERY_REGION", expect=0)
+            check(done.out.strip() == own, str(done))
+
+
 main(trivial_job_runs_and_its_output_and_exit_code_arrive,
      show_names_the_culprit_its_exit_and_its_last_words,
      job_that_does_not_fit_waits_and_says_for_what,
      cancel_of_a_stubborn_job_kills_it,
      same_key_is_the_same_job,
      events_are_contiguous_and_tell_the_whole_life,
-     tree_ps_and_nodes_show_the_fleet)
+     tree_ps_and_nodes_show_the_fleet,
+     regions_know_each_other_and_run_their_own_jobs)
