@@ -2,6 +2,7 @@
  * test_kernel_remote.c - hosts connected by the loop transport: asks, relays, monitors and losses across hosts.
  */
 #include "../../runtime/transport_loop.h"
+#include "../../runtime/wire.h"
 #include "kernel_probe.h"
 #include "orr_test.h"
 
@@ -278,6 +279,57 @@ static void garbage_is_an_error_and_changes_nothing(void **state)
     assert_int_equal(probes[1].n_seen, 0);
 }
 
+static uint32_t captured_timeout_ms;
+static uint8_t captured_trace[24];
+
+static enum orr_err capture(struct orr_transport *self,
+                            uint64_t peer_host,
+                            enum orr_lane lane,
+                            const uint8_t *data,
+                            size_t len)
+{
+    (void)self, (void)peer_host, (void)lane;
+    size_t at;
+    struct orr_msg_envelope envelope;
+    assert_int_equal(orr_wire_decode_envelope(data, len, &envelope, &at), ORR_OK);
+    if (envelope.msg != ORR_MSG_ping)
+        return ORR_OK; /* the acknowledgement of the first request */
+    captured_timeout_ms = envelope.timeout_ms;
+    assert_int_equal(envelope.trace.len, sizeof(captured_trace));
+    memcpy(captured_trace, envelope.trace.ptr, sizeof(captured_trace));
+    return ORR_OK;
+}
+
+static void trace_and_deadline_go_on_to_the_next_host(void **state)
+{
+    (void)state;
+    static const struct orr_transport_ops ops = {.send = capture};
+    struct orr_transport transport = {&ops};
+    orr_system_set_transport(systems[0], &transport);
+    probes[0].script = asker;
+    probes[0].peer = addrs[1];
+    uint8_t trace[24];
+    for (uint8_t i = 0; i < sizeof(trace); i++)
+        trace[i] = i;
+    struct orr_msg_envelope envelope = {.msg = ORR_MSG_ping,
+                                        .to = addrs[0],
+                                        .corr = 9,
+                                        .timeout_ms = 40,
+                                        .trace = {trace, sizeof(trace)}};
+    struct orr_msg_ping ping = {.nonce = 1};
+    uint8_t *data;
+    size_t len;
+    assert_int_equal(
+        orr_wire_encode(&envelope, orr_msg_desc_ping(), &ping, &data, &len), ORR_OK);
+    assert_int_equal(orr_system_receive(systems[0], 77, ORR_ROLE_HOST, data, len),
+                     ORR_OK);
+    free(data);
+    assert_true(orr_system_step(systems[0]));
+    assert_memory_equal(captured_trace, trace, sizeof(trace));
+    assert_int_equal(captured_timeout_ms,
+                     40); /* of the first asker, not 100 of its own */
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -293,6 +345,7 @@ int main(void)
         T(watcher_that_is_lost_is_forgotten),
         T(address_of_an_earlier_start_is_refused),
         T(clients_pass_only_the_roles_gate),
+        T(trace_and_deadline_go_on_to_the_next_host),
         T(garbage_is_an_error_and_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
