@@ -21,7 +21,7 @@ all_steps="facts conformance-cuda conformance-nccl digits orrery probes"
 deadline_of() {
     case $1 in
     facts) echo 60 ;;
-    conformance-cuda) echo 100 ;;
+    conformance-cuda) echo 150 ;;
     conformance-nccl) echo 200 ;;
     digits) echo 100 ;;
     orrery) echo 240 ;;

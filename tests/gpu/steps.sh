@@ -59,7 +59,7 @@ suite() {
     code=$?
     note passed "$(grep -c '^\[       OK \]' "$out/$one_step.log")"
     note failed "$(sed -n 's/^\[  FAILED  \] \([a-z].*\)/\1/p' "$out/$one_step.log" | sort -u | tr '\n' ' ')"
-    [ $code = 0 ] || fail "exit code $code"
+    [ $code = 0 ] || fail "exit code $code; the last case was $(sed -n 's/^\[ RUN      \] //p' "$out/$one_step.log" | tail -n 1)"
 }
 
 step_conformance_cuda() { suite conformance_cuda; }

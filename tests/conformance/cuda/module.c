@@ -10,7 +10,7 @@ static void modules_load_from_file_and_memory(void **state)
     CUmodule m = NULL;
     CUfunction f = NULL;
     (void)state;
-    OK(cuModuleLoad, &m, CONFORMANCE_PTX);
+    OK(cuModuleLoad, &m, suite_ptx_path());
     OK(cuModuleGetFunction, &f, m, "saxpy");
     OK(cuModuleUnload, m);
     OK(cuModuleLoadData, &m, suite_ptx());

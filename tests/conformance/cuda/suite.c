@@ -60,13 +60,17 @@ int suite_tear_down(void **state)
     return 0;
 }
 
+const char *suite_ptx_path(void)
+{
+    const char *elsewhere = getenv("CONFORMANCE_PTX"); /* without a source tree */
+    return elsewhere ? elsewhere : CONFORMANCE_PTX;
+}
+
 const char *suite_ptx(void)
 {
     if (ptx_text)
         return ptx_text;
-    const char *elsewhere =
-        getenv("CONFORMANCE_PTX"); /* where there is no source tree */
-    FILE *f = fopen(elsewhere ? elsewhere : CONFORMANCE_PTX, "r");
+    FILE *f = fopen(suite_ptx_path(), "r");
     assert_non_null(f);
     ptx_text = calloc(1, 1 << 20);
     assert_non_null(ptx_text);

@@ -33,6 +33,7 @@ extern CUcontext suite_context;
 CUmodule suite_module(void);
 CUfunction suite_kernel(const char *name);
 const char *suite_ptx(void);
+const char *suite_ptx_path(void);
 /* Device memory with n bytes from host, or zero when host is NULL. */
 CUdeviceptr suite_upload(const void *host, size_t bytes);
 
