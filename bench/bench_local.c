@@ -21,6 +21,7 @@ enum {
 
 static sem_t is_done;
 static unsigned n_runs = 5;
+static unsigned n_workers = 1;
 static double scale = 1;
 static const char *only; /* NULL: all */
 
@@ -246,7 +247,8 @@ static void die(const char *what)
 
 static struct orr_system *new_system(void)
 {
-    struct orr_system_config config = {.host = "bench", .incarnation = 1, .workers = 1};
+    struct orr_system_config config = {
+        .host = "bench", .incarnation = 1, .workers = n_workers};
     struct orr_system *sys;
     struct orr_error err;
     if (orr_system_new(&config, &sys, &err) != ORR_OK ||
@@ -407,18 +409,21 @@ static void run_erlang(const char *source)
 int main(int argc, char **argv)
 {
     const char *peer = ORR_BENCH_PEER;
-    for (int opt; (opt = getopt(argc, argv, "b:p:r:s:")) != -1;) {
+    for (int opt; (opt = getopt(argc, argv, "b:p:r:s:w:")) != -1;) {
         if (opt == 'b') {
             only = optarg;
         } else if (opt == 'p') {
             peer = optarg;
         } else if (opt == 'r' && atoi(optarg) >= 1 && atoi(optarg) <= RUNS_MAX) {
             n_runs = (unsigned)atoi(optarg);
+        } else if (opt == 'w' && atoi(optarg) >= 1) {
+            n_workers = (unsigned)atoi(optarg);
         } else if (opt == 's' && atof(optarg) > 0) {
             scale = atof(optarg);
         } else {
             fprintf(stderr,
-                    "usage: %s [-b BENCH] [-p PEER.erl] [-r RUNS (1-%d)] [-s SCALE]\n",
+                    "usage: %s [-b BENCH] [-p PEER.erl] [-r RUNS (1-%d)] [-s SCALE] "
+                    "[-w WORKERS]\n",
                     argv[0],
                     RUNS_MAX);
             return 2;

@@ -3,6 +3,7 @@
  */
 #include "core.h"
 
+#include <sched.h>
 #include <stdarg.h>
 
 void orri_ctx_begin(struct orri_worker *w,
@@ -168,8 +169,10 @@ static bool has_news(struct orri_actor *actor)
 void orri_run(struct orri_worker *w, struct orri_actor *actor, unsigned batch)
 {
     uint8_t duty = DUTY_QUEUED;
-    while (!atomic_compare_exchange_weak(&actor->duty, &duty, DUTY_RUNNING))
-        duty = DUTY_QUEUED; /* a sender sorts a full lane: soon done */
+    while (!atomic_compare_exchange_weak(&actor->duty, &duty, DUTY_RUNNING)) {
+        duty = DUTY_QUEUED;
+        sched_yield(); /* a sender sorts a full lane: soon done */
+    }
     w->ctx.actor = actor;
     w->is_yielding = false;
     unsigned n = 0;
