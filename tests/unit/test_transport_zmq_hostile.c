@@ -275,6 +275,60 @@ static void second_hello_closes_the_link(void **state)
     zmq_close(dealer);
 }
 
+/* Answer the host's dial of `name`: say hello at a ROUTER of our own. */
+static void *attacker_dialled(struct fixture *f, const char *name)
+{
+    char endpoint[ORR_ENDPOINT_MAX];
+    size_t len = sizeof(endpoint);
+    uint8_t route[16];
+    uint8_t hello[512];
+    int wait_ms = FAKE_WAIT_MS;
+    uint64_t ups = fake_get(&f->system, &f->system.ups);
+    const struct orr_msg_hello ours = good_hello(name);
+    const struct frame frame = hello_frame(&ours);
+    void *router = zmq_socket(f->context, ZMQ_ROUTER);
+    zmq_setsockopt(router, ZMQ_RCVTIMEO, &wait_ms, sizeof(wait_ms));
+    assert_int_equal(zmq_bind(router, "tcp://127.0.0.1:*"), 0);
+    assert_int_equal(zmq_getsockopt(router, ZMQ_LAST_ENDPOINT, endpoint, &len), 0);
+    assert_int_equal(orr_zmq_dial(f->zmq, name, endpoint, &error), ORR_OK);
+    int route_len = zmq_recv(router, route, sizeof(route), 0);
+    assert_true(route_len > 0 && zmq_recv(router, hello, sizeof(hello), 0) > 0);
+    assert_true(zmq_send(router, route, (size_t)route_len, ZMQ_SNDMORE) > 0);
+    send_frame(router, &frame);
+    assert_true(fake_wait(&f->system, &f->system.ups, ups + 1));
+    return router;
+}
+
+/* Of two links between the same starts of two hosts, the one that the smaller id dialled stays. */
+static void second_link_of_hosts_that_dial_each_other_is_settled_by_id(void **state)
+{
+    struct fixture *f = *state;
+    bool has_seen[2] = {false};
+    for (int i = 0; !has_seen[false] || !has_seen[true]; i++) {
+        char name[16];
+        uint32_t code;
+        snprintf(name, sizeof(name), "twin%d", i);
+        const bool is_ours_kept = orr_hash(ORR_LIT("r1")) < orr_hash(orr_str(name));
+        if (has_seen[is_ours_kept])
+            continue;
+        has_seen[is_ours_kept] = true;
+        void *router = attacker_dialled(f, name);
+        void *dealer = attacker_connect(f);
+        const struct orr_msg_hello hello = good_hello(name);
+        const struct frame frame = hello_frame(&hello);
+        uint64_t downs = fake_get(&f->system, &f->system.downs);
+        send_frame(dealer, &frame);
+        if (is_ours_kept)
+            expect_refusal(dealer, ORR_EEXIST);
+        else
+            assert_int_equal(read_answer(dealer, &code), ORR_MSG_hello);
+        assert_int_equal(fake_get(&f->system, &f->system.downs), downs + !is_ours_kept);
+        zmq_close(dealer);
+        zmq_close(router);
+        assert_true(fake_wait(&f->system, &f->system.downs, downs + 1 + !is_ours_kept));
+    }
+}
+
 static void links_beyond_the_limit_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -469,6 +523,7 @@ int main(void)
         HOSTILE_TEST(client_cannot_take_the_name_of_a_host),
         HOSTILE_TEST(message_before_hello_is_refused_and_not_delivered),
         HOSTILE_TEST(second_hello_closes_the_link),
+        HOSTILE_TEST(second_link_of_hosts_that_dial_each_other_is_settled_by_id),
         HOSTILE_TEST(links_beyond_the_limit_are_refused),
         HOSTILE_TEST(malformed_frame_closes_the_link_of_its_sender_alone),
         HOSTILE_TEST(message_of_several_parts_closes_the_link),
