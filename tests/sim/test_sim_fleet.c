@@ -397,6 +397,35 @@ static void job_runs_on_while_its_cluster_is_down(void **state)
     orr_sim_free(sim);
 }
 
+static void mute_cluster(void *arg, struct orr_sim *the_sim, uint64_t is_mute)
+{
+    (void)arg;
+    const struct orr_sim_faults faults = {
+        .delay_min_ms = 1, .delay_max_ms = 80, .loss_ppm = is_mute ? 1000000 : 0};
+    assert_int_equal(orr_sim_faults_set(the_sim, FIRST_CLUSTER, REGION, &faults),
+                     ORR_OK);
+    crash(FIRST_CLUSTER + 1); /* so that the next try goes to the same cluster */
+}
+
+/* The cluster took the job and could not say so: the region tries again, and the first try must not launch any more. */
+static void try_that_was_withdrawn_gets_no_permit(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 204; seed < 214; seed++) {
+        struct orr_error err = {0};
+        set_up(seed);
+        plan_one_job(3000);
+        client.jobs[0].submit_at_ms = 1000;
+        assert_int_equal(orr_sim_at(sim, 900, mute_cluster, NULL, 1), ORR_OK);
+        assert_int_equal(orr_sim_at(sim, 2950, mute_cluster, NULL, 0), ORR_OK);
+        if (orr_sim_run_until(sim, 60000, all_ended, NULL, &err) != ORR_OK)
+            fail_msg("%s", err.text);
+        assert_int_equal(client.jobs[0].phase, ORR_JOB_DONE);
+        assert_int_equal(world.n_launched, 1);
+        orr_sim_free(sim);
+    }
+}
+
 /* The first node that has ranks; NODES: none. */
 static uint32_t busy_node(void)
 {
@@ -481,6 +510,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(fleet_with_crashes_ends_every_job),
         cmocka_unit_test(node_cut_off_beyond_its_lease_never_doubles_a_job),
         cmocka_unit_test(job_runs_on_while_its_cluster_is_down),
+        cmocka_unit_test(try_that_was_withdrawn_gets_no_permit),
         cmocka_unit_test(host_that_restarts_adopts_its_ranks),
         cmocka_unit_test(cluster_that_restarts_adopts_its_jobs),
         cmocka_unit_test(machine_that_dies_costs_no_user_retry),
