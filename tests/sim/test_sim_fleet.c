@@ -308,13 +308,13 @@ static void run_seeds(uint64_t first, uint32_t n, uint32_t fault_every_ms)
 static void fleet_with_lossy_network_ends_every_job(void **state)
 {
     (void)state;
-    run_seeds(1, 4, 0);
+    run_seeds(1, 3, 0);
 }
 
 static void fleet_with_crashes_ends_every_job(void **state)
 {
     (void)state;
-    run_seeds(100, 8, 3000);
+    run_seeds(100, 6, 3000);
 }
 
 /* Nothing goes wrong but the programs themselves: each job ends as its plan says. */
