@@ -46,7 +46,9 @@ enum orr_restart {
 
 /* What becomes of children that fail (OTP's words).  A parent whose children fail more
  * than `intensity` times within period_ms fails itself.  Restarts wait backoff_min_ms,
- * doubling up to backoff_max_ms, with jitter. */
+ * doubling up to backoff_max_ms, with jitter.  period_ms 0: 10 failures in 60 s, backoff
+ * from 50 ms to 5 s.  A restarted actor has a new address; its path leads to it, and what
+ * is sent there during the backoff waits for it. */
 enum orr_strategy { ORR_ONE_FOR_ONE, ORR_ONE_FOR_ALL, ORR_REST_FOR_ONE };
 struct orr_supervision {
     enum orr_strategy strategy;
@@ -112,7 +114,9 @@ struct orr_ctx {
 
 /* Ask: the answer is handled by this actor's handler for the answering message, with
  * ctx->tag = tag; when it fails or timeout_ms passes, by its handler for `failed` with
- * the same tag.  Exactly one of them, once. */
+ * the same tag.  Exactly one of them, once.  While a request is handled, what is asked
+ * and sent has at most the time that this request has left; timers and what follows from
+ * them start afresh. */
 #define orr_ask(ctx, to, timeout_ms, tag, ...)                                         \
     ORR_ASK_(ctx, to, timeout_ms, tag, __VA_ARGS__, )
 #define ORR_ASK_(ctx, to, timeout_ms, tag, name, ...)                                  \
