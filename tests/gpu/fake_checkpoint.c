@@ -66,6 +66,13 @@ static bool is_busy(int pid)
     return found;
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static CUresult step_from(int pid, enum checkpoint_state from, enum checkpoint_state to)
 {
     if (victim_mib(pid) == 0)
@@ -103,8 +110,9 @@ CUresult cuCheckpointProcessGetState(int pid, int *state)
 CUresult cuCheckpointProcessLock(int pid, struct checkpoint_lock_args *args)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
-    for (unsigned ms = 0; is_busy(pid); ms++) {
-        if (ms >= args->timeout_ms && !is_fault("waits-for-ever"))
+    const int64_t deadline = now_ms() + args->timeout_ms;
+    while (is_busy(pid)) {
+        if (now_ms() >= deadline && !is_fault("waits-for-ever"))
             return CUDA_ERROR_NOT_READY;
         nanosleep(&pause, NULL); /* no event tells of it */
     }
