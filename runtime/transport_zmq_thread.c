@@ -14,6 +14,7 @@
 enum {
     ROUNDS_PER_POLL = 64,
     BLOCKED_RETRY_MS = 1,
+    DRAIN_MS = 250,
     POLL_MAX = 3 + 2 * ORR_ZMQ_DIALS_MAX,
 };
 
@@ -198,6 +199,16 @@ static void wait_ports(struct orr_zmq *z, size_t n_dials, int timeout_ms)
         ports[i]->may_read = ports[i]->may_read || fds[i].revents;
 }
 
+/* What was queued before the stop still goes out, as far as there is room for it in time. */
+static void drain(struct orr_zmq *z, size_t n_dials)
+{
+    uint64_t deadline_ms = orri_zmq_now_ms() + DRAIN_MS;
+    while (z->n_blocked > 0 && orri_zmq_now_ms() < deadline_ms) {
+        wait_ports(z, n_dials, BLOCKED_RETRY_MS);
+        orri_links_retry(z);
+    }
+}
+
 void *orri_zmq_run(void *arg)
 {
     struct orr_zmq *z = arg;
@@ -208,8 +219,10 @@ void *orri_zmq_run(void *arg)
         flush_all(z, take_ready(z, &n_dials, &is_stopping));
         if (z->n_blocked > 0 && has_waited) /* there may be room now */
             orri_links_retry(z);
-        if (is_stopping)
+        if (is_stopping) {
+            drain(z, n_dials);
             return NULL;
+        }
         z->now_ms = orri_zmq_now_ms();
         for (size_t i = 0; i < n_dials; i++)
             orri_dial_step(z, &z->dials[i]);
