@@ -79,6 +79,7 @@ if [ -n "$one_step" ]; then
     exit
 fi
 
+# shellcheck disable=SC2086  # a list of words
 [ $# -gt 0 ] || set -- $all_steps
 for step; do deadline_of "$step" >/dev/null || exit 2; done
 environment_open || exit 1
@@ -93,7 +94,9 @@ for step; do
     environment_sweep
     ok=true
     [ $code = 0 ] || ok=false failed=1
-    [ $code != 124 ] && [ $code != 137 ] || one_step=$step note why "not over after $(deadline_of "$step") s"
+    case $code in
+    124 | 137) one_step=$step note why "not over after $(deadline_of "$step") s" ;;
+    esac
     awk -v step="$step" -v ok=$ok -v code=$code -v started="$started" -v ended="$(date +%s.%N)" \
         -v notes="$(cat "$out/$step.notes" 2>/dev/null)" \
         'BEGIN { printf "{\"step\":\"%s\",\"ok\":%s,\"exit\":%d,\"seconds\":%.1f%s}\n", step, ok, code, ended - started, notes }' |

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154  # sourced by acceptance.sh, whose variables it uses
 # environment.sh - where the driver and NCCL are, for acceptance.sh: exported by environment_open, and so seen by
 # the process of each step. On --emulated: the bundle's own libraries, and one device in /dev/shm.
 #   LD_LIBRARY_PATH   what programs, and by their job's `env` ranks, find the two libraries with

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154  # sourced by acceptance.sh, whose variables it uses
 # step_orrery.sh - the step `orrery` of acceptance.sh: two hosts on this machine, one with the region and its cluster,
 # one with the node that owns the GPU, which is killed while a job runs on it.
 
@@ -68,7 +69,7 @@ steps_in() {
 # The job's process must be the same before and after, and so must its result be that of an undisturbed run.
 kill_and_readopt() {
     local long job pid direct result
-    long=$(steps_in "${KILL_SECONDS:-12}") || exit 1
+    long=$(steps_in "${KILL_SECONDS:-20}") || exit 1
     note long_steps "$long"
     spec long 1 "$long" >"$GPU_WORK/long.yaml"
     job=$(orrery submit "$GPU_WORK/long.yaml") || fail "submit"

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154  # sourced by acceptance.sh, whose variables it uses
 # steps.sh - the steps of acceptance.sh that need no host. Each runs in a process of its own and ends it with
 # an error when the step has not passed.
 
