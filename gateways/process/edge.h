@@ -15,20 +15,15 @@
 
 enum {
     ORRI_PORT_HOLD_MS =
-        60000, /* a reserved port is not given to another job for so long */
-    ORRI_PORTS_HELD_MAX = 1024,
+        10000, /* a reserved port is not given to another job for so long at least */
     ORRI_BACKOFF_MIN_MS = 10, /* between two spawners */
 };
 
 struct orri_ports {
     char addr[64];
     uint16_t min, max;
-    uint64_t seed;
-    uint32_t n;
-    struct {
-        uint16_t port;
-        uint64_t until_ms;
-    } held[ORRI_PORTS_HELD_MAX];
+    uint32_t next, stride;   /* from min; prime to the size of the range */
+    uint64_t *held_until_ms; /* owned; by port, from min */
 };
 
 struct orri_edge {
@@ -114,6 +109,9 @@ enum orr_err orri_edge_log_read(struct orr_process *process,
                                 size_t cap,
                                 struct orr_process_log *ret_log,
                                 struct orr_error *err);
+
+/* min and max are set. */
+enum orr_err orri_ports_init(struct orri_ports *ports);
 
 enum orr_err orri_edge_port_reserve(struct orr_process *process,
                                     const char **ret_addr,

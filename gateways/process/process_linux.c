@@ -12,7 +12,6 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -133,6 +132,7 @@ static void edge_close(struct orr_process *process)
     }
     pthread_mutex_destroy(&edge->lock);
     pthread_mutex_destroy(&edge->sink_lock);
+    free(edge->ports.held_until_ms);
     free(edge->ranks_path);
     free(edge);
 }
@@ -239,8 +239,8 @@ static enum orr_err set_config(struct orri_edge *edge,
                         ports->max);
     orr_str_copy(
         ports->addr, sizeof ports->addr, orr_str(c->addr ? c->addr : "127.0.0.1"));
-    if (getrandom(&ports->seed, sizeof ports->seed, 0) != (ssize_t)sizeof ports->seed)
-        ports->seed = orri_mono_ms();
+    if (orri_ports_init(ports) != ORR_OK)
+        return orr_fail(err, ORR_ENOMEM, "process edge: out of memory");
     return ORR_OK;
 }
 

@@ -424,6 +424,21 @@ static void ports_are_free_and_different(void **state)
     close(fd);
 }
 
+static void ports_last_for_a_burst_of_launches(void **state)
+{
+    struct fixture *f = *state;
+    const char *addr;
+    uint32_t port;
+    static bool seen[65536];
+    for (int i = 0; i < 3000; i++) {
+        enum orr_err rc =
+            f->process->ops->port_reserve(f->process, &addr, &port, &f->err);
+        assert_int_equal(rc, ORR_OK);
+        assert_false(seen[port]);
+        seen[port] = true;
+    }
+}
+
 static void busy_sink_is_told_later(void **state)
 {
     struct fixture *f = *state;
@@ -463,6 +478,7 @@ int main(int argc, char **argv)
         FIXTURE_TEST(logs_outlive_forget_until_they_are_too_many),
         FIXTURE_TEST(logs_outlive_forget_until_they_are_too_large),
         FIXTURE_TEST(ports_are_free_and_different),
+        FIXTURE_TEST(ports_last_for_a_burst_of_launches),
         FIXTURE_TEST(busy_sink_is_told_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
