@@ -122,7 +122,9 @@ void *orri_block_new_slowly(struct orri_pool *pool,
                             uint8_t *ret_class)
 {
     unsigned class = class_of(bytes);
-    if (class == ORRI_CLASSES) {
+    bool fits_slab =
+        class < ORRI_CLASSES && orri_class_bytes[class] <= pool->slab_bytes - ORRI_LINE;
+    if (!fits_slab) {
         *ret_class = ORRI_LARGE;
         return large_new(pool, bytes, must);
     }

@@ -163,39 +163,60 @@ static void lose_peer(struct orri_worker *w, uint64_t host)
     orri_watch_peer_down(w, host);
 }
 
+/* Position in the table, n_peers if it is not up.  Under `tree`. */
+static uint32_t find_peer(const struct orr_system *system, uint64_t peer_host)
+{
+    uint32_t at = 0;
+    while (at < system->n_peers && system->peers[at].host != peer_host)
+        at++;
+    return at;
+}
+
+/* Out of memory: the peer is not remembered, and another start of it without a peer_down between goes unnoticed. */
+static void
+remember_peer(struct orr_system *system, uint64_t peer_host, uint32_t incarnation)
+{
+    uint32_t n = system->n_peers;
+    if ((n & (n - 1)) == 0) { /* grow at powers of two */
+        void *more = realloc(system->peers, (n ? 2 * n : 1) * sizeof(system->peers[0]));
+        if (!more)
+            return;
+        system->peers = more;
+    }
+    system->peers[n].host = peer_host;
+    system->peers[n].incarnation = incarnation;
+    system->n_peers++;
+}
+
 void orr_system_peer_up(struct orr_system *system,
                         uint64_t peer_host,
                         uint32_t incarnation)
 {
     struct orri_worker *w = orri_outside_enter(system);
+    bool is_another_start = false;
     pthread_mutex_lock(&system->tree);
-    uint32_t at = 0;
-    while (at < system->n_peers && system->peers[at].host != peer_host)
-        at++;
-    bool is_new = at == system->n_peers;
-    bool is_another_start = !is_new && system->peers[at].incarnation != incarnation;
-    if (is_new && (at & (at - 1)) == 0) { /* grow at powers of two */
-        void *more =
-            realloc(system->peers, (at ? 2 * at : 1) * sizeof(system->peers[0]));
-        if (more)
-            system->peers = more;
-        is_new = more;
-    }
-    if (is_new) {
-        system->peers[at].host = peer_host;
-        system->n_peers++;
-    }
-    if (at < system->n_peers)
+    uint32_t at = find_peer(system, peer_host);
+    if (at == system->n_peers) {
+        remember_peer(system, peer_host, incarnation);
+    } else {
+        is_another_start = system->peers[at].incarnation != incarnation;
         system->peers[at].incarnation = incarnation;
+    }
     pthread_mutex_unlock(&system->tree);
     if (is_another_start)
         lose_peer(w, peer_host);
     orri_outside_leave(system);
 }
 
+/* Peers are remembered while they are up: every client is one, and they come and go for ever. */
 void orr_system_peer_down(struct orr_system *system, uint64_t peer_host)
 {
     struct orri_worker *w = orri_outside_enter(system);
+    pthread_mutex_lock(&system->tree);
+    uint32_t at = find_peer(system, peer_host);
+    if (at < system->n_peers)
+        system->peers[at] = system->peers[--system->n_peers];
+    pthread_mutex_unlock(&system->tree);
     lose_peer(w, peer_host);
     orri_outside_leave(system);
 }

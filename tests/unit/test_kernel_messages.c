@@ -64,6 +64,32 @@ read_text(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg
     return ORR_OK;
 }
 
+static enum orr_err
+count_text(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    (void)ctx;
+    assert_int_equal(id, ORR_MSG_job_cancel);
+    probe->number += ((const struct orr_msg_job_cancel *)msg)->why.len;
+    return ORR_OK;
+}
+
+/* Blocks come in classes out of slabs: every size must find one, also where a slab holds less than one of the class. */
+static void message_of_any_size_is_delivered(void **state)
+{
+    (void)state;
+    static char text[12000];
+    uint64_t sum = 0;
+    a.script = count_text;
+    memset(text, 'x', sizeof(text));
+    for (uint32_t len = 0; len < sizeof(text); len += 97) {
+        assert_int_equal(probe_post(sys, addr_a, job_cancel, .why = {text, len}),
+                         ORR_OK);
+        probe_settle(sys);
+        sum += len;
+    }
+    assert_int_equal(a.number, sum);
+}
+
 static void text_is_copied_with_the_message(void **state)
 {
     (void)state;
@@ -250,6 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(messages_of_one_sender_arrive_in_order),
         T(lanes_control_before_job_before_telemetry),
+        T(message_of_any_size_is_delivered),
         T(text_is_copied_with_the_message),
         T(named_address_finds_who_has_the_path),
         T(taken_path_is_refused),

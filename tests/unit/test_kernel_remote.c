@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_kernel_remote.c - hosts connected by the loop transport: asks, relays, monitors and losses across hosts.
  */
+#include "../../runtime/core.h"
 #include "../../runtime/transport_loop.h"
 #include "../../runtime/wire.h"
 #include "kernel_probe.h"
@@ -330,6 +331,22 @@ static void trace_and_deadline_go_on_to_the_next_host(void **state)
                      40); /* of the first asker, not 100 of its own */
 }
 
+/* Every client is a peer: what is remembered of them must go when they go. */
+static void peer_that_went_is_forgotten(void **state)
+{
+    (void)state;
+    uint32_t before = systems[0]->n_peers;
+    for (uint64_t client = 1; client <= 1000; client++) {
+        orr_system_peer_up(systems[0], client, 1);
+        orr_system_peer_up(systems[0], client + 1000, 1);
+        orr_system_peer_down(systems[0], client);
+        assert_true(systems[0]->n_peers <= before + client);
+    }
+    for (uint64_t client = 1001; client <= 2000; client++)
+        orr_system_peer_down(systems[0], client);
+    assert_int_equal(systems[0]->n_peers, before);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -339,6 +356,7 @@ int main(void)
         T(remote_deadline_travels),
         T(relay_over_three_hosts_answers_the_asker),
         T(relay_to_a_lost_host_fails_the_asker),
+        T(peer_that_went_is_forgotten),
         T(crash_of_the_host_fails_open_asks),
         T(remote_monitor_is_told_of_a_crash),
         T(remote_monitor_is_told_of_a_lost_host),
