@@ -33,12 +33,13 @@ start_host() { # start_host NAME; its pid is then in host_pid
     host_pid=$!
 }
 
-# until_true WHAT SECONDS COMMAND...: looks ten times a second
+# until_true WHAT SECONDS COMMAND...: looks ten times a second, as long as the node's host runs
 until_true() {
     local what=$1 deadline=$((SECONDS + $2))
     shift 2
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $deadline ] || fail "not in time: $what"
+        kill -0 "$node_pid" 2>/dev/null || fail "no $what: the node's host says $(tail -n 1 "$out/orrery-n1.log")"
         sleep 0.1
     done
 }
