@@ -13,7 +13,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 build=$top/build/gpu
 bundle=${1:-$top/build/gpu-bundle}
 bytes_max=$((60 << 20))
-programs="orrery digits emu-device with_devices conformance_cuda conformance_nccl_gpu probe_checkpoint"
+programs="orrery digits emu-device with_devices conformance_cuda conformance_nccl_gpu probe_checkpoint probe_memory"
 
 # RPATH, not RUNPATH: it holds for the libraries of our libraries, too.
 # shellcheck disable=SC2016  # the loader expands $ORIGIN

@@ -5,7 +5,7 @@
 
 bin=$bundle/bin
 steps=${DIGITS_STEPS:-2000}
-workload="orrery digits conformance_cuda conformance_nccl_gpu probe_checkpoint"
+workload="orrery digits conformance_cuda conformance_nccl_gpu probe_checkpoint probe_memory"
 
 # show COMMAND...: run it when it is there; what it says goes to the log.
 show() {
@@ -104,17 +104,20 @@ step_two_ranks() {
 }
 
 step_probes() {
-    local code worst=0 size room
+    local code worst=0 size room sizes=${PROBE_MIB:-1024 16384 61440} copy_mib=8192
+    [ "$GPU_EMULATED" = 0 ] || copy_mib=96
     show nvidia-smi
+    "$bin/probe_memory" $copy_mib || worst=1
     "$bin/probe_checkpoint" lock
     code=$?
-    [ $code != 77 ] || {
+    if [ $code = 77 ]; then
         note skipped "the driver has no checkpoint calls"
-        return 0
-    }
-    [ $code = 0 ] || worst=$code
+        sizes=
+    elif [ $code != 0 ]; then
+        worst=1
+    fi
     room=$(awk '/^MemAvailable/ { print int($2 / 1024) - 8192 }' /proc/meminfo) # what is saved goes to host memory
-    for size in ${PROBE_MIB:-1024 16384 61440}; do
+    for size in $sizes; do
         [ "$size" -le "$room" ] || { echo "$size MiB: only $room MiB of host memory to spare" && continue; }
         timeout 120 "$bin/probe_checkpoint" suspend "$size" || worst=1
     done

@@ -28,6 +28,7 @@ said facts true '"libc":' || fail "facts"
 said digits true '"result":"accuracy=0.9' || fail "digits"
 said orrery true '"readopted":true' || fail "orrery"
 said probes true '"skipped":' || fail "the emulator has no checkpoint calls"
+grep -q '"probe":"the same at the same address","ok":true' "$out/probes.log" || fail "memory out and back"
 [ "$(wc -l <"$out/summary.jsonl")" = 4 ] || fail "one line a step"
 left=$(grep -lzF "GPU_WORK=$out/" /proc/[0-9]*/environ 2>/dev/null)
 [ -z "$left" ] || fail "processes are left behind: $left"
