@@ -13,8 +13,8 @@
 enum {
     SIGNAL_ABRT = 6,
     SIGNAL_TERM = 15,
-    TIE_MS =
-        2000, /* deaths closer than this: a violent one is the cause, an exit its effect */
+    /* Deaths closer than this: a violent one is the cause, an exit its effect. */
+    TIE_MS = 2000,
 };
 
 static bool is_open(uint32_t state)

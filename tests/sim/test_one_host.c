@@ -160,6 +160,21 @@ static void failing_rank_is_the_culprit(void **state)
     assert_string_equal(job->tail, "the end\n");
 }
 
+/* Its peers exit with 1 and are told of before it is. */
+static void killed_rank_that_is_reaped_late_is_still_the_culprit(void **state)
+{
+    (void)state;
+    struct client_job *job = add(8, 4, 1000);
+    world.reap_ms = 400;
+    job->bad_rank = 5;
+    job->signal = 9;
+    run();
+    assert_int_equal(job->phase, ORR_JOB_FAILED);
+    assert_int_equal(job->culprit, 5);
+    assert_int_equal(job->end_signal, 9);
+    assert_non_null(strstr(job->reason, "rank 5 on "));
+}
+
 static void failing_job_is_retried_as_often_as_allowed(void **state)
 {
     (void)state;
@@ -236,6 +251,7 @@ int main(void)
         ON_ONE_HOST(job_that_exits_zero_is_done),
         ON_ONE_HOST(trivial_job_without_devices_is_done),
         ON_ONE_HOST(failing_rank_is_the_culprit),
+        ON_ONE_HOST(killed_rank_that_is_reaped_late_is_still_the_culprit),
         ON_ONE_HOST(failing_job_is_retried_as_often_as_allowed),
         ON_ONE_HOST(second_job_waits_for_devices),
         ON_ONE_HOST(cancelled_job_leaves_nothing),

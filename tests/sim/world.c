@@ -111,7 +111,14 @@ ORR_HANDLER(process_edge, port_reserve)
 ORR_HANDLER(process_edge, log_read)
 ORR_HANDLER(process_edge, timer)
 
-static struct orr_rec_rank_row row_of(const struct proc *proc, uint64_t now_ms)
+/* A killed process is torn down before its parent hears of it. */
+static uint64_t reaped_at(const struct world *world, const struct proc *proc)
+{
+    return proc->ends_ms + (proc->signal ? world->reap_ms : 0);
+}
+
+static struct orr_rec_rank_row row_of(const struct world *world,
+                                      const struct proc *proc)
 {
     struct orr_rec_rank_row row = {
         .job = orr_str(proc->job),
@@ -122,12 +129,12 @@ static struct orr_rec_rank_row row_of(const struct proc *proc, uint64_t now_ms)
         .device = proc->device,
         .changed_unix_ms = UNIX_BASE + proc->started_ms,
     };
-    if (proc_is_live(proc, now_ms))
+    if (world->now_ms < reaped_at(world, proc))
         return row;
     row.state = ORR_RANK_EXITED;
     row.exit_code = proc->exit_code;
     row.signal = proc->signal;
-    row.changed_unix_ms = UNIX_BASE + proc->ends_ms;
+    row.changed_unix_ms = UNIX_BASE + reaped_at(world, proc);
     row.stderr_tail = ORR_LIT("the end\n");
     return row;
 }
@@ -153,8 +160,8 @@ process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
         struct proc *proc = &machine->procs[i];
         if (!proc->is_used)
             continue;
-        rows[n++] = row_of(proc, machine->world->now_ms);
-        proc->is_ended = !proc_is_live(proc, machine->world->now_ms);
+        rows[n++] = row_of(machine->world, proc);
+        proc->is_ended = machine->world->now_ms >= reaped_at(machine->world, proc);
     }
     orr_send(ctx, self->node, processes_found, .ranks = {rows, n});
     orr_timer_set(ctx, 1, LOOK_MS, 0);
@@ -172,10 +179,12 @@ static enum orr_err process_edge_on_timer(struct orr_ctx *ctx,
         struct proc *proc = &machine->procs[i];
         if (!proc->is_used || proc->is_ended || proc_is_live(proc, world->now_ms))
             continue;
-        proc->is_ended = true;
         if (proc->exit_code || proc->signal)
             end_peers(world, proc);
-        orr_send(ctx, self->node, process_event, .rank = row_of(proc, world->now_ms));
+        if (world->now_ms < reaped_at(world, proc))
+            continue;
+        proc->is_ended = true;
+        orr_send(ctx, self->node, process_event, .rank = row_of(world, proc));
     }
     orr_timer_set(ctx, 1, LOOK_MS, 0);
     return ORR_OK;
@@ -231,8 +240,7 @@ process_edge_on_process_launch(struct orr_ctx *ctx,
             (unsigned)proc->generation,
             proc->rank,
             (int)proc->device);
-    orr_send(
-        ctx, self->node, process_event, .rank = row_of(proc, machine->world->now_ms));
+    orr_send(ctx, self->node, process_event, .rank = row_of(machine->world, proc));
     return ORR_OK;
 }
 
