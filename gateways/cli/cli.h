@@ -113,6 +113,9 @@ void orri_cli_catch_signals(void);
 unsigned orri_cli_interrupts(void); /* how many Ctrl-C so far */
 uint64_t orri_cli_now_ms(void);
 void orri_cli_sleep(uint64_t ms); /* ends early on Ctrl-C */
+/* Ends the command as a write to stdout would when nobody reads it any more: for one
+ * that has nothing to write now.  orri_cli_sleep does it, too. */
+void orri_cli_check_reader(void);
 
 /* Where the region is: --region, ORRERY_REGION, ORRERY_STATE.  Errors: ORR_EINVAL,
  * ORR_EUNREACH. */

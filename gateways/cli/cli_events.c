@@ -186,6 +186,7 @@ static enum orr_err follow(struct stream *s, struct orr_error *err)
         line ? ORR_OK : orr_fail(err, ORR_ENOMEM, "events: out of memory");
     while (rc == ORR_OK && !orri_cli_interrupts()) {
         uint64_t now_ms = orri_cli_now_ms();
+        orri_cli_check_reader();
         if (receive_line(s, line, LINE_BYTES_MAX)) {
             heard_ms = asked_ms = now_ms;
             rc = take_live(s, line, err);

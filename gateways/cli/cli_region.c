@@ -8,8 +8,10 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { SLICE_MS = 100, CONNECT_MS = 3000 };
 
@@ -47,6 +49,14 @@ void orri_cli_sleep(uint64_t ms)
 {
     struct timespec t = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
     nanosleep(&t, NULL);
+    orri_cli_check_reader();
+}
+
+void orri_cli_check_reader(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    if (poll(&out, 1, 0) == 1 && (out.revents & POLLERR))
+        raise(SIGPIPE);
 }
 
 /* The first line of DIR/name. */
