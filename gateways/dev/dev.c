@@ -159,10 +159,7 @@ static enum orr_err prepare(struct options *o, struct orr_error *err)
                         o->fleet.dir);
     if (code == ORR_OK)
         o->fleet = found;
-    if (code != ORR_ENOENT)
-        return code;
-    code = fleet_check(&o->fleet, err);
-    return code ? code : fleet_write(&o->fleet, err);
+    return code == ORR_ENOENT ? fleet_write(&o->fleet, err) : code;
 }
 
 static enum orr_err start_missing(const struct fleet *f, struct orr_error *err)
@@ -251,9 +248,16 @@ static enum orr_err wait_ready(const struct fleet *f,
 static enum orr_err up(struct options *o, struct orr_error *err)
 {
     uint64_t deadline_ms = now_ms() + UP_TIMEOUT_MS;
-    enum orr_err code = prepare(o, err);
+    int lock = -1;
+    enum orr_err code = fleet_check(&o->fleet, err);
+    if (!code)
+        code = fleet_lock(&o->fleet, UP_TIMEOUT_MS, &lock, err);
+    if (code)
+        return code;
+    code = prepare(o, err);
     if (!code)
         code = start_missing(&o->fleet, err);
+    close(lock);
     for (unsigned r = 0; !code && r < o->fleet.regions; r++)
         code = wait_ready(&o->fleet, r, deadline_ms, err);
     if (!code)
@@ -294,6 +298,9 @@ static enum orr_err status(struct options *o, struct orr_error *err)
 static enum orr_err down(struct options *o, struct orr_error *err)
 {
     enum orr_err code = fleet_read(o->fleet.dir, &o->fleet, err), first = ORR_OK;
+    int lock = -1;
+    if (!code)
+        code = fleet_lock(&o->fleet, UP_TIMEOUT_MS, &lock, err);
     if (code)
         return code;
     for (unsigned i = 0; i < fleet_size(&o->fleet); i++) {
@@ -305,6 +312,7 @@ static enum orr_err down(struct options *o, struct orr_error *err)
         code = fleet_host_wipe(&o->fleet, &h, detail);
         first = first ? first : code;
     }
+    close(lock);
     if (!first)
         printf("%u hosts are down in %s\n", fleet_size(&o->fleet), o->fleet.dir);
     return first;

@@ -4,9 +4,13 @@
 #include "fleet.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { LOCK_PAUSE_MS = 10 };
 
 unsigned fleet_size(const struct fleet *f)
 {
@@ -91,6 +95,33 @@ enum orr_err fleet_check(const struct fleet *f, struct orr_error *err)
             ORR_EINVAL,
             "--state: quotes, backslashes and newlines are not supported in %s",
             f->dir);
+    return ORR_OK;
+}
+
+enum orr_err fleet_lock(const struct fleet *f,
+                        unsigned timeout_ms,
+                        int *ret_lock,
+                        struct orr_error *err)
+{
+    if (mkdir(f->dir, 0755) != 0 && errno != EEXIST)
+        return orr_fail(
+            err, ORR_EIO, "--state: cannot make %s: %s", f->dir, strerror(errno));
+    int fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return orr_fail(
+            err, ORR_EIO, "--state: cannot open %s: %s", f->dir, strerror(errno));
+    for (unsigned waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) != 0;
+         waited_ms += LOCK_PAUSE_MS) {
+        if (waited_ms >= timeout_ms) {
+            close(fd);
+            return orr_fail(err,
+                            ORR_EBUSY,
+                            "--state: another `orrery dev` works on %s; wait for it",
+                            f->dir);
+        }
+        usleep(LOCK_PAUSE_MS * 1000);
+    }
+    *ret_lock = fd;
     return ORR_OK;
 }
 
@@ -212,9 +243,6 @@ write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *
 enum orr_err fleet_write(const struct fleet *f, struct orr_error *err)
 {
     char text[FLEET_PATH_MAX + 64];
-    if (mkdir(f->dir, 0755) != 0 && errno != EEXIST)
-        return orr_fail(
-            err, ORR_EIO, "--state: cannot make %s: %s", f->dir, strerror(errno));
     for (unsigned i = 0; i < fleet_size(f); i++) {
         struct fleet_host h = fleet_host_at(f, i);
         enum orr_err code = write_host(f, &h, err);

@@ -56,9 +56,17 @@ ORR_NODISCARD enum orr_err fleet_check(const struct fleet *fleet,
 ORR_NODISCARD enum orr_err
 fleet_read(const char *dir, struct fleet *ret_fleet, struct orr_error *err);
 
-/* Make DIR and all folders and files of the fleet.  Errors: ORR_EIO. */
+/* Make all folders and files of the fleet in DIR, which is there.  Errors: ORR_EIO. */
 ORR_NODISCARD enum orr_err fleet_write(const struct fleet *fleet,
                                        struct orr_error *err);
+
+/* Make DIR and keep it to ourselves until ret_lock is closed; waits for others up to
+ * timeout_ms.  Two that start the hosts at once would each take the other's for lost.
+ * Errors: ORR_EIO, ORR_EBUSY. */
+ORR_NODISCARD enum orr_err fleet_lock(const struct fleet *fleet,
+                                      unsigned timeout_ms,
+                                      int *ret_lock,
+                                      struct orr_error *err);
 
 /* ---- its processes (fleet_host.c) ---- */
 
