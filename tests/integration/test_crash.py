@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Daemons killed at bad moments, many clients at once, jobs that misbehave: nothing runs twice, hangs or is left behind."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+from fleet import ORRERY, Fleet, check, main, shell, wait_for
+
+
+def rows(f):
+    return {r["job"]: r for r in f.cli("ps", "-a", "-o", "json", expect=0).json()}
+
+
+def wait_free(f):
+    """Every device, slot and rank of the fleet is given back."""
+    def free():
+        nodes = f.cli("node", "ls", "-o", "json", expect=0).json()
+        return all(n["gpus"] == n["gpus_free"] and n["slots"] == n["slots_free"] and not n["ranks"] for n in nodes)
+    wait_for("all devices are free", free, 60)
+
+
+def counted(top, script, extra):
+    """A job whose ranks leave a line each time they start."""
+    return shell(f"echo x >> {top}/started.$ORRERY_JOB.$RANK; {script}", extra)
+
+
+def starts(f, job):
+    return [len(p.read_text().split()) for p in f.top.glob(f"started.{job}.*")]
+
+
+def jobs_go_on_while_their_cluster_host_is_killed_again_and_again():
+    with Fleet(nodes=2, gpus=2) as f:
+        short = [f.submit(counted(f.top, f"sleep {i % 3}", "gpus: 1\n")) for i in range(9)]
+        gang = f.submit(counted(f.top, "sleep 2", "world: 4\ngpus: 4\n"))
+        endless = f.submit(counted(f.top, "sleep 1000", "gpus: 0\n"))
+        for _ in range(4):
+            f.kill_host("c1")
+            f.cli("cancel", endless, expect=0)
+            f.restart()
+        for job in short + [gang]:
+            f.wait_phase(job, "done", seconds=90)
+            check(set(starts(f, job)) == {1}, f"{job} started {starts(f, job)} times: {json.dumps(f.show(job))[:800]}")
+        f.wait_phase(endless, "cancelled")
+        wait_free(f)
+
+
+def forgotten_ranks_are_stopped_and_a_new_region_takes_jobs():
+    with Fleet(nodes=2, gpus=2) as f:
+        for _ in range(2):
+            old = [f.submit(shell("trap '' TERM; while :; do sleep 1; done", "world: 2\ngpus: 2\n")) for _ in range(2)]
+            for job in old:
+                f.wait_phase(job, "running")
+            waiter = f.start_cli("wait", old[0])
+            f.kill_host("r1")
+            f.restart()
+            f.wait_phase(f.submit(shell("echo new", "gpus: 0\n")), "done")
+            check(waiter.wait(60) == 4, "wait: no such job")
+            wait_for("the old ranks are stopped", lambda: not f.ranks("n1") and not f.ranks("n2"), 60)
+            wait_free(f)
+
+
+def fleet_started_by_many_at_once_is_one_fleet():
+    with Fleet(nodes=2, gpus=1) as f:
+        for host in ("r1", "c1", "n1", "n2"):
+            os.kill(f.host_pid(host), signal.SIGKILL)
+        ups = [f.start_cli("dev", "up", "--state", f.state) for _ in range(4)]
+        outputs = [up.communicate(timeout=90)[0] for up in ups]
+        check(not any(up.returncode for up in ups), "\n".join(outputs))
+        f.wait_phase(f.submit(shell("true", "gpus: 1\n")), "done")
+
+
+def followers_end_when_their_reader_has_gone():
+    with Fleet(nodes=1, gpus=1) as f:
+        job = f.submit(shell("echo one; sleep 1000", "gpus: 1\n"))
+        f.wait_phase(job, "running")
+        for verb in (["events", "-f"], ["logs", "-f", job]):
+            child = f.start_cli(*verb)
+            check(child.stdout.readline(), f"{verb}: a line")
+            child.stdout.close()
+            check(child.wait(20) == -signal.SIGPIPE, f"{verb}: exit {child.returncode}")
+
+
+def queue_of_many_short_jobs_drains_without_a_restart():
+    with Fleet(nodes=2, gpus=1) as f:
+        (f.top / "j.yaml").write_text(shell("exit 0"))
+        follower = f.start_cli("events", "-f", "-o", "jsonl")
+        loop = f"for i in $(seq 50); do {ORRERY} submit j.yaml || exit 1; done"
+        clients = [subprocess.Popen(["/bin/sh", "-c", loop], env=f.env, cwd=f.top, stdout=subprocess.PIPE, text=True)
+                   for _ in range(4)]
+        jobs = [job for client in clients for job in client.communicate(timeout=120)[0].split()]
+        check(len(jobs) == 200, f"{len(jobs)} jobs were taken")
+        cancelled = {job for job in jobs[::10] if f.cli("cancel", job).code == 0}
+        ended, last = {}, None
+        while len(ended) < len(jobs):
+            event = json.loads(follower.stdout.readline())
+            if event["type"] == "heartbeat":
+                continue
+            check(last is None or event["seq"] == last + 1, f"seq {last} then {event['seq']}")
+            last = event["seq"]
+            if event["to"] in ("done", "failed", "cancelled"):
+                check(event["subject"] not in ended, f"{event['subject']} ended twice")
+                ended[event["subject"]] = event["to"]
+        check(all(ended[f"job/{j}"] == "done" or j in cancelled for j in jobs), f"{ended}")
+        check(all(r["generation"] <= 1 for r in rows(f).values()), "a job was restarted")
+        wait_free(f)
+
+
+def job_that_leaves_daemons_and_open_pipes_ends_with_them():
+    with Fleet(nodes=1, gpus=1) as f:
+        job = f.submit(shell("(setsid sh -c 'trap \"\" TERM; exec sleep 1000' &); sleep 1000 & echo out; exit 0",
+                             "gpus: 1\n"))
+        f.wait_phase(job, "done")
+        check(f.log(job) == "out\n", f.log(job))
+        wait_for("nothing of it lives", lambda: not f.ranks("n1"))
+
+
+def processes_named(f, name):
+    def comm(pid):
+        try:
+            return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+        except OSError:
+            return ""
+    return [pid for pid in f.processes() if comm(pid) == name]
+
+
+def killed_spawners_cost_no_job():
+    with Fleet(nodes=2, gpus=1) as f:
+        jobs = [f.submit(counted(f.top, "sleep 0.2", "world: 3\ngpus: 0\n")) for _ in range(8)]
+        for _ in range(4):
+            for pid in processes_named(f, "orrery-spawner"):
+                os.kill(pid, signal.SIGKILL)
+        for job in jobs:
+            f.wait_phase(job, "done")
+            check(starts(f, job) == [1, 1, 1], f"{job} started {starts(f, job)} times")
+        wait_free(f)
+
+
+main(jobs_go_on_while_their_cluster_host_is_killed_again_and_again,
+     forgotten_ranks_are_stopped_and_a_new_region_takes_jobs,
+     fleet_started_by_many_at_once_is_one_fleet,
+     followers_end_when_their_reader_has_gone,
+     queue_of_many_short_jobs_drains_without_a_restart,
+     job_that_leaves_daemons_and_open_pipes_ends_with_them,
+     killed_spawners_cost_no_job)
