@@ -154,6 +154,14 @@ void job_rank_apply(struct job *self,
     } else if (now->state != ORR_RANK_LOST) {
         self->n_bad++;
         blame(self, index, now);
+    } else if (!self->lost[0]) {
+        snprintf(self->lost,
+                 sizeof(self->lost),
+                 "rank %u is gone from %.63s%s%.*s",
+                 index,
+                 job_node_at(self, rank->node)->name,
+                 now->reason.len ? ": " : "",
+                 ORR_STR_ARGS(now->reason));
     }
 }
 
@@ -239,15 +247,7 @@ static void consider(struct orr_ctx *ctx, struct job *self)
         snprintf(reason, sizeof(reason), "node %s is lost", lost->name);
         job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
     } else if (self->n_state[ORR_RANK_LOST] > 0) {
-        uint32_t i = 0;
-        while (job_rank_at(self, i)->state != ORR_RANK_LOST)
-            i++;
-        snprintf(reason,
-                 sizeof(reason),
-                 "rank %u is gone from %s",
-                 i,
-                 job_node_at(self, job_rank_at(self, i)->node)->name);
-        job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
+        job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(self->lost));
     } else if (self->n_bad > 0 && all_checked(self)) {
         job_decide(ctx, self, ORR_OUTCOME_FAILED, ORR_LIT(""));
         tell_culprit(self);

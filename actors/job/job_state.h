@@ -93,6 +93,7 @@ struct job {
     struct job_talk talk; /* with the region */
     struct job_culprit culprit;
     char reason[200];
+    char lost[200]; /* of the first rank that was lost: which, where, why */
     char master_addr[64];
     uint32_t master_port;
     uint32_t spec_len;

@@ -139,7 +139,7 @@ take_report(struct orri_edge *edge, const struct orri_report *report, int keeper
     } else if (report->error) {
         orri_edge_declare(edge,
                           rank,
-                          ORR_RANK_FAILED,
+                          ORR_RANK_LOST,
                           "cannot fork a keeper: %s; see the limit of processes",
                           strerror(report->error));
     } else {
@@ -168,8 +168,10 @@ static bool send_launch(struct orri_edge *edge, struct orri_rank *rank)
     if (mkdirat(edge->ranks_dir, rank->key, 0755) != 0 && errno != EEXIST) {
         orri_edge_declare(edge,
                           rank,
-                          ORR_RANK_FAILED,
-                          "cannot make its directory: %s",
+                          ORR_RANK_LOST,
+                          "cannot make its directory %s/%s: %s",
+                          edge->ranks_path,
+                          rank->key,
                           strerror(errno));
         return true;
     }

@@ -245,9 +245,11 @@ static void become_keeper(void)
     dup2(0, 2);
 }
 
+/* That its files cannot be written is the machine's fault and not the program's. */
 static void record_failed_start(const struct start *s)
 {
-    struct orri_status status = {.state = ORR_RANK_FAILED,
+    struct orri_status status = {.state = s->step == STEP_OUTPUT ? ORR_RANK_LOST
+                                                                 : ORR_RANK_FAILED,
                                  .ended_unix_ms = orri_unix_ms()};
     explain(s, status.reason, sizeof status.reason);
     orri_status_write(s->dir, &status);

@@ -49,7 +49,7 @@ enum orr_rank_state {
     ORR_RANK_RUNNING,
     ORR_RANK_EXITED, /* exit_code and signal say how */
     ORR_RANK_FAILED, /* never started: reason says why */
-    ORR_RANK_LOST, /* its keeper died with it, or the machine restarted: no exit code */
+    ORR_RANK_LOST, /* the machine's fault: keeper killed, restart, disk: no exit code */
     ORR_RANK_STATE_MAX_
 };
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 
@@ -116,6 +117,17 @@ def job_that_leaves_daemons_and_open_pipes_ends_with_them():
         wait_for("nothing of it lives", lambda: not f.ranks("n1"))
 
 
+def broken_machine_costs_no_job():
+    with Fleet(nodes=1, gpus=1) as f:
+        shutil.rmtree(f.state / "n1" / "ranks")
+        job = f.submit(shell("true", "gpus: 1\nretries: {user: 0, backoff: 100ms..200ms}\n"))
+        wait_for("the reason", lambda: "cannot make its directory" in f.show(job)["row"]["reason"])
+        f.kill_host("n1")
+        f.restart()
+        f.wait_phase(job, "done")
+        wait_free(f)
+
+
 def processes_named(f, name):
     def comm(pid):
         try:
@@ -143,4 +155,5 @@ main(jobs_go_on_while_their_cluster_host_is_killed_again_and_again,
      followers_end_when_their_reader_has_gone,
      queue_of_many_short_jobs_drains_without_a_restart,
      job_that_leaves_daemons_and_open_pipes_ends_with_them,
+     broken_machine_costs_no_job,
      killed_spawners_cost_no_job)

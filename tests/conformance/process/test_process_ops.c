@@ -89,6 +89,17 @@ static void launch_missing_workdir_fails_with_its_name(void **state)
                         "cannot enter workdir /no/such: No such file or directory");
 }
 
+static void launch_on_a_broken_machine_is_lost_and_not_failed(void **state)
+{
+    struct fixture *f = *state;
+    char ranks[sizeof f->dir + 8];
+    snprintf(ranks, sizeof ranks, "%s/ranks", f->dir);
+    assert_int_equal(rmdir(ranks), 0);
+    assert_int_equal(fixture_sh(f, "r1-a", "exit 0"), ORR_OK);
+    struct told told = fixture_wait(f, "r1-a", ORR_RANK_LOST);
+    assert_non_null(strstr(told.reason, ranks));
+}
+
 static void launch_environment_is_as_given(void **state)
 {
     struct fixture *f = *state;
@@ -463,6 +474,7 @@ int main(int argc, char **argv)
         FIXTURE_TEST(launch_long_stderr_tail_is_bounded_and_starts_at_a_line),
         FIXTURE_TEST(launch_unknown_program_fails_with_its_name),
         FIXTURE_TEST(launch_missing_workdir_fails_with_its_name),
+        FIXTURE_TEST(launch_on_a_broken_machine_is_lost_and_not_failed),
         FIXTURE_TEST(launch_environment_is_as_given),
         FIXTURE_TEST(launch_bad_values_are_refused_by_field),
         FIXTURE_TEST(launch_twice_is_refused),
