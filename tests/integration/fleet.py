@@ -183,8 +183,16 @@ class Fleet:
         return [f for f in found if os.path.exists(f)]
 
     def _environ_pids(self, *entries):
+        """Jobs run in the folder that they were submitted from, so that says whose they are: other fleets have an n1, too."""
         want = {e.encode() for e in entries}
-        return self._scan(lambda cmd, env: want <= set(env) and b"orrery" not in os.path.basename(cmd.split(b"\0")[0]))
+        found = self._scan(lambda cmd, env: want <= set(env) and b"orrery" not in os.path.basename(cmd.split(b"\0")[0]))
+        return [pid for pid in found if self._is_ours(pid)]
+
+    def _is_ours(self, pid):
+        try:
+            return os.readlink(f"/proc/{pid}/cwd").startswith(str(self.top))
+        except OSError:
+            return False
 
     def _scan(self, match):
         pids = []

@@ -72,6 +72,21 @@ def fleet_started_by_many_at_once_is_one_fleet():
         f.wait_phase(f.submit(shell("true", "gpus: 1\n")), "done")
 
 
+def fleets_side_by_side_do_not_touch_each_other():
+    with Fleet(nodes=1, gpus=1) as f, Fleet(nodes=1, gpus=1) as g:
+        jobs = [x.submit(shell("while [ ! -e go ]; do sleep 0.1; done; pwd", "gpus: 1\n")) for x in (f, g)]
+        f.wait_phase(jobs[0], "running")
+        g.wait_phase(jobs[1], "running")
+        ranks = f.ranks("n1")
+        g.kill_node("n1")
+        check(f.ranks("n1")[0] == ranks[0] and not g.ranks("n1"), "the other fleet's ranks were killed")
+        g.cli("dev", "down", "--state", g.state, expect=0)
+        check(f.phase(jobs[0]) == "running", "the job of the other fleet runs on")
+        (f.top / "go").write_text("")
+        f.wait_phase(jobs[0], "done")
+        check(f.log(jobs[0]).strip() == str(f.top), "each job in its own folder")
+
+
 def followers_end_when_their_reader_has_gone():
     with Fleet(nodes=1, gpus=1) as f:
         job = f.submit(shell("echo one; sleep 1000", "gpus: 1\n"))
@@ -152,6 +167,7 @@ def killed_spawners_cost_no_job():
 main(jobs_go_on_while_their_cluster_host_is_killed_again_and_again,
      forgotten_ranks_are_stopped_and_a_new_region_takes_jobs,
      fleet_started_by_many_at_once_is_one_fleet,
+     fleets_side_by_side_do_not_touch_each_other,
      followers_end_when_their_reader_has_gone,
      queue_of_many_short_jobs_drains_without_a_restart,
      job_that_leaves_daemons_and_open_pipes_ends_with_them,
