@@ -225,7 +225,17 @@ static enum orr_err cluster_on_log_read(struct orr_ctx *ctx,
             ORR_ENOENT,
             "node %.*s has the log and is not here now; try again when it is back",
             ORR_STR_ARGS(msg->node));
-    orr_relay(ctx, node->addr);
+    char path[3 * ORR_NAME_MAX + 4];
+    snprintf(path,
+             sizeof(path),
+             "/%s/%s/%s",
+             self->args.region,
+             self->args.cluster,
+             node->name);
+    /* By name: logs are the machine's, whichever life of its host reads them. */
+    orr_relay(
+        ctx,
+        (struct orr_addr){.host = node->addr.host, .slot = orr_hash(orr_str(path))});
     return ORR_OK;
 }
 

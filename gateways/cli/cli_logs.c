@@ -10,7 +10,13 @@
 
 #include <inttypes.h>
 
-enum { CHUNK_BYTES = 256 << 10, READ_MS = 5000, POLL_MIN_MS = 20, POLL_MAX_MS = 500 };
+enum {
+    CHUNK_BYTES = 256 << 10,
+    READ_MS = 5000,
+    AWAY_MS = 10000,
+    POLL_MIN_MS = 20,
+    POLL_MAX_MS = 500
+};
 
 /* "[3] " before every line, also where a line was cut between two reads. */
 static void
@@ -109,6 +115,7 @@ struct logs {
     char job[ORR_JOB_ID_MAX];
     uint32_t phase;
     uint32_t world;
+    bool is_placed;
     struct orri_log at[LOG_STREAMS_MAX];
     size_t n;
 };
@@ -125,6 +132,7 @@ look_at_job(struct orri_cli *cli, struct logs *logs, struct orr_error *err)
     const struct orr_msg_job_detail *detail = answer.msg;
     logs->phase = detail->row.phase;
     logs->world = detail->row.world;
+    logs->is_placed = detail->ranks.n > 0;
     return ORR_OK;
 }
 
@@ -200,15 +208,29 @@ follow(struct orri_cli *cli, struct logs *logs, struct orr_error *err)
     return ORR_OK;
 }
 
+/* It may only be starting again: the files are there then. */
+static bool is_node_away(const struct logs *logs, enum orr_err rc)
+{
+    return rc == ORR_EGONE || rc == ORR_EUNREACH ||
+           (rc == ORR_ESTATE && logs->is_placed);
+}
+
 static enum orr_err
 read_to_end(struct orri_cli *cli, struct logs *logs, struct orr_error *err)
 {
     size_t bytes = 1;
     enum orr_err rc = ORR_OK;
+    uint64_t give_up_ms = orri_cli_now_ms() + AWAY_MS;
     while (rc == ORR_OK && bytes && !orri_logs_are_final(logs->at, logs->n) &&
-           !orri_cli_interrupts())
+           !orri_cli_interrupts()) {
         rc =
             orri_logs_poll(cli, logs->job, logs->at, logs->n, logs->n > 1, &bytes, err);
+        if (is_node_away(logs, rc) && orri_cli_now_ms() < give_up_ms) {
+            orri_cli_sleep(POLL_MIN_MS);
+            rc = ORR_OK;
+            bytes = 1;
+        }
+    }
     if (rc != ORR_OK && rc != ORR_EUNREACH && rc != ORR_ETIMEOUT &&
         !orr_job_phase_is_final(logs->phase) && logs->at[0].offset == 0) {
         fprintf(stderr,

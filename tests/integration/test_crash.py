@@ -98,6 +98,18 @@ def followers_end_when_their_reader_has_gone():
             check(child.wait(20) == -signal.SIGPIPE, f"{verb}: exit {child.returncode}")
 
 
+def logs_are_there_as_soon_as_their_node_is():
+    with Fleet(nodes=2, gpus=1) as f:
+        jobs = [f.submit(shell("echo $ORRERY_JOB", "gpus: 1\n")) for _ in range(4)]
+        for job in jobs:
+            f.wait_phase(job, "done")
+        for _ in range(3):
+            f.kill_host("n1")
+            f.kill_host("n2")
+            f.restart()
+            check([f.log(job).strip() for job in jobs] == jobs, "each job's own line")
+
+
 def queue_of_many_short_jobs_drains_without_a_restart():
     with Fleet(nodes=2, gpus=1) as f:
         (f.top / "j.yaml").write_text(shell("exit 0"))
@@ -169,6 +181,7 @@ main(jobs_go_on_while_their_cluster_host_is_killed_again_and_again,
      fleet_started_by_many_at_once_is_one_fleet,
      fleets_side_by_side_do_not_touch_each_other,
      followers_end_when_their_reader_has_gone,
+     logs_are_there_as_soon_as_their_node_is,
      queue_of_many_short_jobs_drains_without_a_restart,
      job_that_leaves_daemons_and_open_pipes_ends_with_them,
      broken_machine_costs_no_job,
