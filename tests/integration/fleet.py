@@ -84,11 +84,17 @@ class Fleet:
                 check(down.code == 0, str(down))
                 check(not self.processes(), f"processes left behind: {self.processes()}")
                 check(not self.device_files(), f"device files left behind: {self.device_files()}")
+                check(not self.sanitizer_reports(), "".join(self.sanitizer_reports()))
         finally:
             for pid in self.processes():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             shutil.rmtree(self.top, ignore_errors=True)
+
+    def sanitizer_reports(self):
+        """What a host built with sanitizers had to say, also when it stopped (leaks)."""
+        texts = [log.read_text(errors="replace") for log in self.state.glob("*/host.log")]
+        return [text[-5000:] for text in texts if "Sanitizer" in text or "runtime error:" in text]
 
     def print_logs(self):
         for log in sorted(self.state.glob("*/host.log")):
