@@ -294,7 +294,9 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
         _exit(1);
     orr_str_copy(report.key, sizeof report.key, orr_str(s.key));
     alarm((s.launch->start_timeout_ms + 999) / 1000);
-    pid_t rank = start_rank(&s);
+    s.step = STEP_OUTPUT;
+    s.error = orri_status_reserve(s.dir);
+    pid_t rank = s.error ? -1 : start_rank(&s);
     alarm(0);
     if (rank < 0 || !record_start(&s, boot, rank, &report))
         record_failed_start(&s);

@@ -84,6 +84,8 @@ bool orri_key_parse(const char *key, struct orr_process_id *ret_id)
 /* ---- key=value files
  * -------------------------------------------------------------------- */
 
+enum { FIELDS_BYTES_MAX = 1024 };
+
 struct field {
     const char *key;
     uint64_t *number; /* either */
@@ -111,7 +113,7 @@ static bool parse_line(char *line, char *end, const struct field *f)
 static enum orri_read
 fields_read(int dir, const char *name, const struct field *fields, size_t n)
 {
-    char buf[1024];
+    char buf[FIELDS_BYTES_MAX];
     int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? ORRI_READ_ABSENT : ORRI_READ_TORN;
@@ -129,7 +131,7 @@ fields_read(int dir, const char *name, const struct field *fields, size_t n)
 
 static int fields_write(int dir, const char *name, const struct field *fields, size_t n)
 {
-    char buf[1024], tmp[32];
+    char buf[FIELDS_BYTES_MAX], tmp[32];
     size_t len = 0;
     for (size_t i = 0; i < n; i++) {
         const struct field *f = &fields[i];
@@ -142,11 +144,13 @@ static int fields_write(int dir, const char *name, const struct field *fields, s
     }
     ORR_ASSERT(len < sizeof buf);
     snprintf(tmp, sizeof tmp, "%s.tmp", name);
-    int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
         return errno;
-    ssize_t put = write(fd, buf, len);
+    ssize_t put = write(fd, buf, len); /* into what was reserved; cut after it */
     int rc = put == (ssize_t)len ? 0 : put < 0 ? errno : ENOSPC;
+    if (rc == 0 && ftruncate(fd, (off_t)len) != 0)
+        rc = errno;
     close(fd);
     if (rc == 0 && renameat(dir, tmp, dir, name) != 0)
         rc = errno;
@@ -241,6 +245,18 @@ int orri_status_write(int dir, const struct orri_status *status)
     }
     status_fields(&s, reason);
     return fields_write(dir, "status", s.at, ORR_ARRAY_SIZE(s.at));
+}
+
+int orri_status_reserve(int dir)
+{
+    static const char room[FIELDS_BYTES_MAX];
+    int fd = openat(dir, "status.tmp", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return errno;
+    ssize_t put = write(fd, room, sizeof room);
+    int rc = put == (ssize_t)sizeof room ? 0 : put < 0 ? errno : ENOSPC;
+    close(fd);
+    return rc;
 }
 
 enum orri_read orri_status_read(int dir, struct orri_status *ret_status)

@@ -52,6 +52,8 @@ bool orri_key_parse(const char *key, struct orr_process_id *ret_id);
 
 /* dir: of the rank.  Writing returns 0 or an errno. */
 int orri_meta_write(int dir, const struct orri_meta *meta);
+/* Room for the status, so that a rank that fills the disk still has an end. */
+int orri_status_reserve(int dir);
 int orri_status_write(int dir, const struct orri_status *status);
 enum orri_read orri_meta_read(int dir, struct orri_meta *ret_meta);
 enum orri_read orri_status_read(int dir, struct orri_status *ret_status);
