@@ -64,6 +64,18 @@ static unsigned class_of(size_t bytes)
     return class;
 }
 
+/* lock held */
+static void
+give_batch(struct orri_pool *pool, struct orri_magazine *magazine, unsigned class)
+{
+    struct orri_block *batch = magazine->first;
+    ORRI_UNPOISON(batch, sizeof(*batch));
+    batch->next_batch = pool->batches[class];
+    pool->batches[class] = batch;
+    ORRI_POISON(batch, sizeof(*batch));
+    *magazine = (struct orri_magazine){0};
+}
+
 /* Fill an empty magazine with a batch from the pool, or with the blocks of a new slab. */
 static bool refill(struct orri_pool *pool,
                    struct orri_magazine *magazine,
@@ -91,10 +103,11 @@ static bool refill(struct orri_pool *pool,
     pthread_mutex_lock(&pool->lock);
     slab->next = pool->slabs;
     pool->slabs = slab;
-    pthread_mutex_unlock(&pool->lock);
     size_t size = orri_class_bytes[class];
     char *at = (char *)slab + ORRI_LINE;
     for (size_t left = pool->slab_bytes - ORRI_LINE; left >= size; left -= size) {
+        if (magazine->n == ORRI_BATCH) /* nor may a magazine hold more at first */
+            give_batch(pool, magazine, class);
         struct orri_block *block = (struct orri_block *)(void *)at;
         block->next = magazine->first;
         magazine->first = block;
@@ -102,6 +115,7 @@ static bool refill(struct orri_pool *pool,
         ORRI_POISON(block, size);
         at += size;
     }
+    pthread_mutex_unlock(&pool->lock);
     return true;
 }
 
@@ -150,16 +164,13 @@ void orri_magazine_rotate(struct orri_pool *pool,
                           struct orri_cache *cache,
                           unsigned class)
 {
-    struct orri_block *batch = cache->spare[class].first;
+    struct orri_magazine full = cache->spare[class];
     cache->spare[class] = cache->now[class];
     cache->now[class] = (struct orri_magazine){0};
-    if (!batch)
+    if (!full.first)
         return;
-    ORRI_UNPOISON(batch, sizeof(*batch));
     pthread_mutex_lock(&pool->lock);
-    batch->next_batch = pool->batches[class];
-    pool->batches[class] = batch;
-    ORRI_POISON(batch, sizeof(*batch));
+    give_batch(pool, &full, class);
     pthread_mutex_unlock(&pool->lock);
 }
 

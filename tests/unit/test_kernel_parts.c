@@ -54,6 +54,25 @@ static void wheel_fires_what_a_list_would(void **state)
     }
 }
 
+static void blocks_that_one_takes_and_another_gives_back_go_round(void **state)
+{
+    (void)state;
+    struct orri_pool pool;
+    struct orri_cache taker = {0};
+    struct orri_cache giver = {0};
+    uint8_t class;
+    orri_pool_init(&pool, 64 << 10, 64 << 20);
+    void *block = orri_block_new(&pool, &giver, 1, false, &class);
+    orri_block_free(&pool, &giver, block, class, 1); /* it starts with a slab's rest */
+    for (int i = 0; i < 100000; i++) {
+        block = orri_block_new(&pool, &taker, 1, false, &class);
+        assert_non_null(block);
+        orri_block_free(&pool, &giver, block, class, 1);
+    }
+    assert_true(atomic_load(&pool.bytes) <= 2 * (64 << 10));
+    orri_pool_fini(&pool);
+}
+
 static void blocks_of_all_sizes_are_apart_and_come_back(void **state)
 {
     (void)state;
@@ -127,6 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wheel_fires_what_a_list_would),
         cmocka_unit_test(blocks_of_all_sizes_are_apart_and_come_back),
+        cmocka_unit_test(blocks_that_one_takes_and_another_gives_back_go_round),
         cmocka_unit_test(log_lines_are_whole_and_quoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
