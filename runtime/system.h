@@ -51,7 +51,7 @@ struct orr_system_config {
     orr_log_f log;                 /* NULL: nowhere */
     void *log_arg;
     enum orr_log_level log_level;
-    orr_trace_f trace;            /* NULL: nowhere; sees each message just before its handler */
+    orr_trace_f trace; /* NULL: nowhere; sees each message just before its handler */
     void *trace_arg;
     uint64_t message_bytes_max;    /* memory of all messages; default 1 GiB */
     uint32_t supervisor_intensity; /* restarts of root actors within 60 s before the

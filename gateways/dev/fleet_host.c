@@ -102,7 +102,8 @@ static int spawn_self(const struct fleet *f,
     /* By its own path, so that `ps` shows its name and not "exe". */
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = '\0';
-    int why = n > 0 ? posix_spawn(ret_pid, self, &actions, &attr, args, environ) : errno;
+    int why =
+        n > 0 ? posix_spawn(ret_pid, self, &actions, &attr, args, environ) : errno;
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     return why;

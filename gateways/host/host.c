@@ -65,7 +65,8 @@ static bool parse(int argc, char **argv, struct options *o)
 static enum orr_err open_kernel(struct host *h, struct orr_error *err)
 {
     const struct orr_host_config *c = &h->config;
-    h->log = (struct orr_log){.fd = STDERR_FILENO, .host = c->host.ptr, .level = c->log_level};
+    h->log = (struct orr_log){
+        .fd = STDERR_FILENO, .host = c->host.ptr, .level = c->log_level};
     const struct orr_system_config system = {.host = c->host.ptr,
                                              .incarnation = h->incarnation,
                                              .workers = c->workers,

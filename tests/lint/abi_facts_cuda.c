@@ -10,10 +10,10 @@
 #endif
 #include <stddef.h>
 
-#define FACT(cond) _Static_assert(cond, #cond)
+#define FACT(cond)         _Static_assert(cond, #cond)
 #define VALUE(name, value) FACT((long long)(name) == (value))
-#define CALL(name, ...) \
-    FACT(__builtin_types_compatible_p(__typeof__(&name), CUresult(*)(__VA_ARGS__)))
+#define CALL(name, ...)                                                                \
+    FACT(__builtin_types_compatible_p(__typeof__(&name), CUresult (*)(__VA_ARGS__)))
 
 FACT(sizeof(CUdeviceptr) == 8);
 FACT(sizeof(CUdevice) == 4);
@@ -30,7 +30,8 @@ FACT(offsetof(CUmemAllocationProp, win32HandleMetaData) == 16);
 FACT(offsetof(CUmemAllocationProp, allocFlags) == 24);
 FACT(offsetof(CUmemAllocationProp, allocFlags.usage) == 26);
 FACT(__builtin_types_compatible_p(CUhostFn, void (*)(void *)));
-FACT(__builtin_types_compatible_p(CUstreamCallback, void (*)(CUstream, CUresult, void *)));
+FACT(__builtin_types_compatible_p(CUstreamCallback,
+                                  void (*)(CUstream, CUresult, void *)));
 
 /* clang-format off */
 VALUE(CUDA_VERSION, 13000);

@@ -43,7 +43,8 @@ struct world {
     uint32_t n_machines;
     struct machine machines[WORLD_MACHINES];
     uint64_t n_launched;
-    uint64_t reap_ms; /* from a violent end, which peers feel at once, until the edge sees it */
+    uint64_t
+        reap_ms; /* from a violent end, which peers feel at once, until the edge sees it */
     /* event stream */
     uint64_t epoch;
     uint64_t last_seq;

@@ -217,20 +217,6 @@ static void item_of_the_largest_size_passes_and_a_larger_one_is_refused(void **s
     host_stop(&parent);
 }
 
-static void messages_before_a_clean_stop_still_arrive(void **state)
-{
-    (void)state;
-    enum { N = 500 };
-    struct host parent;
-    struct host child;
-    pair_start(&parent, &child, "tcp://127.0.0.1:*");
-    for (uint64_t i = 0; i < N; i++)
-        assert_int_equal(fake_ping(&child.system, "parent", ORR_LANE_JOB, i), ORR_OK);
-    host_stop(&child);
-    assert_true(fake_wait(&parent.system, &parent.system.messages, N));
-    host_stop(&parent);
-}
-
 static void host_that_nobody_knows_is_unreachable(void **state)
 {
     (void)state;
@@ -488,7 +474,6 @@ int main(void)
         cmocka_unit_test(child_started_first_finds_its_parent),
         cmocka_unit_test(many_messages_arrive_once_and_in_order),
         cmocka_unit_test(item_of_the_largest_size_passes_and_a_larger_one_is_refused),
-        cmocka_unit_test(messages_before_a_clean_stop_still_arrive),
         cmocka_unit_test(host_that_nobody_knows_is_unreachable),
         cmocka_unit_test(restarted_peer_with_higher_incarnation_replaces_the_link),
         cmocka_unit_test(peer_with_lower_incarnation_is_refused),
