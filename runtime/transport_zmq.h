@@ -3,15 +3,14 @@
  * DEALER for every peer we dial.
  *
  * START      new -> listen (zero or more) -> dial (any number, any time) -> start
- * OPERATION  a link comes up when both sides have said hello; either side may have
- * dialled.  Both directions use the one link between two hosts, so a host without a
- * listener is reached over the link that it dialled. STOP       stop (what is queued
- * goes out within a short, fixed time) -> free FAILURES   a link that breaks takes its
- * queue with it and the kernel is told (orr_system_peer_down); a dialled peer is
- *            dialled again with backoff, without end, and every new link starts with
- * hello. Threads: one thread owns every socket and makes every call into the kernel.
- * send may be called by any thread. Limits: links, dials, bytes queued per link;
- * docs/protocol.md, "Limits".
+ * OPERATION  a link comes up when both sides have said hello; either side may have dialled.  Both directions use the one
+ *            link between two hosts, so a host without a listener is reached over the link that it dialled.
+ * STOP       stop (what is queued is handed to libzmq within a short, fixed time) -> free.  No promise that it arrives:
+ *            what a slow receiver has not read when the connection ends is lost, so what matters is acknowledged.
+ * FAILURES   a link that breaks takes its queue with it and the kernel is told (orr_system_peer_down); a dialled peer is
+ *            dialled again with backoff, without end, and every new link starts with hello.
+ * Threads: one thread owns every socket and makes every call into the kernel.  send may be called by any thread.
+ * Limits: links, dials, bytes queued per link; docs/protocol.md, "Limits".
  */
 #ifndef ORR_TRANSPORT_ZMQ_H
 #define ORR_TRANSPORT_ZMQ_H

@@ -3,10 +3,9 @@
  * output, exit codes.
  *
  * START      orr_cli_main finds the verb and parses its options into struct orri_cli
- * OPERATION  the verb asks the region (orri_cli_ask connects when needed; a lost link
- * is made anew by the next ask) STOP       the verb returns its exit code; Ctrl-C makes
- * every wait return within 100 ms FAILURES   one line on stderr: what, why, what to do;
- * the code says which kind (docs/cli.md)
+ * OPERATION  the verb asks the region (orri_cli_ask connects when needed; a lost link is made anew by the next ask)
+ * STOP       the verb returns its exit code; Ctrl-C makes every wait return within 100 ms
+ * FAILURES   one line on stderr: what, why, what to do; the code says which kind (docs/cli.md)
  */
 #ifndef ORR_CLI_H
 #define ORR_CLI_H
