@@ -15,6 +15,8 @@
 enum {
     LINE_MAX_BYTES = 16 << 10,
     SUBSCRIBER_QUEUE_MAX = 100000,
+    TOPIC_BYTES_MAX = 1024, /* all that a subscriber may send is a topic */
+    HANDSHAKE_MS = 5000,
     REPLAY_BYTES_MAX = 512 << 10
 };
 
@@ -42,7 +44,8 @@ enum orr_err orr_events_new(const char *endpoint,
                             struct orr_error *err)
 {
     struct orr_events *e = calloc(1, sizeof *e);
-    int hwm = SUBSCRIBER_QUEUE_MAX, linger_ms = 200;
+    int hwm = SUBSCRIBER_QUEUE_MAX, linger_ms = 200, handshake_ms = HANDSHAKE_MS;
+    int64_t topic_max = TOPIC_BYTES_MAX;
     if (!e)
         return orr_fail(err, ORR_ENOMEM, "events: out of memory");
     *e = (struct orr_events){
@@ -56,6 +59,11 @@ enum orr_err orr_events_new(const char *endpoint,
     }
     zmq_setsockopt(e->pub, ZMQ_SNDHWM, &hwm, sizeof hwm);
     zmq_setsockopt(e->pub, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
+    zmq_setsockopt(e->pub, ZMQ_HANDSHAKE_IVL, &handshake_ms, sizeof handshake_ms);
+    zmq_setsockopt(e->pub,
+                   ZMQ_MAXMSGSIZE,
+                   &topic_max,
+                   sizeof topic_max); /* checked before libzmq allocates */
     if (zmq_bind(e->pub, endpoint) != 0) {
         int why = errno;
         orr_events_free(e);

@@ -62,6 +62,7 @@ def host_config_errors_have_a_place():
 GREETING = b"\xff" + b"\0" * 8 + b"\x7f\x03\x00NULL" + b"\0" * 16 + b"\0" + b"\0" * 31
 GARBAGE = [
     b"GET / HTTP/1.0\r\n\r\n",
+    b"\xff" + struct.pack(">Q", 0xa7733bcc11dac7e2) + bytes(64),  # ZMTP 1.0: a frame of 12 EB
     os.urandom(4096),
     GREETING,
     GREETING + b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x06DEALER" + b"\0\x05hello",
