@@ -82,6 +82,12 @@ struct orr_ctx_ops {
                   const struct orr_msg_desc *,
                   const void *msg);
     void (*relay)(struct orr_ctx *, struct orr_addr to);
+    void (*send_now)(struct orr_ctx *,
+                     struct orr_addr to,
+                     const struct orr_msg_desc *,
+                     const void *msg);
+    void (*hold)(struct orr_ctx *, uint64_t ticket);
+    void (*release)(struct orr_ctx *, uint64_t ticket);
     void (*timer_set)(struct orr_ctx *, uint32_t id, uint64_t delay_ms, uint64_t arg);
     void (*timer_cancel)(struct orr_ctx *, uint32_t id);
     enum orr_err (*spawn)(struct orr_ctx *,
@@ -159,6 +165,26 @@ enum orr_err orr_refuse(struct orr_ctx *ctx, enum orr_err code, const char *fmt,
     ORR_PRINTF(3, 4);
 void orr_log(struct orr_ctx *ctx, enum orr_log_level level, const char *fmt, ...)
     ORR_PRINTF(3, 4);
+
+/* Output commit (docs/adr/0008-ledger.md).  After orr_hold, what this handler (all of it) and
+ * every later one of this actor sends, asks, answers or watches stays in the actor, in order,
+ * until orr_release with that ticket or a higher one; an error that a handler returns is an
+ * answer too.  Tickets only grow.  Timers, spawns, stops and relays do not wait, nor does
+ * orr_send_now, which is for whoever makes things durable.  Deadlines of asks start when they
+ * leave.  When the actor ends, what is held is dropped, and askers get ORR_EGONE: what they
+ * asked may have been done or not. Bound what you hold: refuse work while too much waits. */
+static inline void orr_hold(struct orr_ctx *ctx, uint64_t ticket)
+{
+    ctx->ops->hold(ctx, ticket);
+}
+static inline void orr_release(struct orr_ctx *ctx, uint64_t ticket)
+{
+    ctx->ops->release(ctx, ticket);
+}
+#define orr_send_now(ctx, to, ...) ORR_SEND_NOW_(ctx, to, __VA_ARGS__, )
+#define ORR_SEND_NOW_(ctx, to, name, ...)                                              \
+    (ctx)->ops->send_now(                                                              \
+        (ctx), (to), orr_msg_desc_##name(), ORR_MSG_LITERAL_(name, __VA_ARGS__))
 
 /* One-shot.  The message `timer` carries id and arg.  Setting a running id moves it. */
 static inline void

@@ -27,10 +27,25 @@ struct orr_config_parent {
     struct orr_str endpoint;
 };
 
+struct orr_config_voter { /* a host that keeps a copy of the region's ledger */
+    struct orr_str host;
+    struct orr_str address;  /* IP:PORT of its ledger */
+    struct orr_str endpoint; /* where clients and clusters dial it */
+};
+
 struct orr_config_region {
     bool is_on;
     uint32_t jobs_max;     /* live jobs; then submits are refused */
     uint32_t finished_max; /* ended jobs that are still shown */
+    struct orr_str
+        address; /* IP:PORT of this host's ledger; empty: it is the only voter */
+    struct orr_str endpoint; /* where clients and clusters dial this host */
+    bool
+        is_joining; /* made to be added to a region that exists: it starts no ledger of its own */
+    struct { /* of the first start, this host among them; empty: this host alone */
+        const struct orr_config_voter *at;
+        uint32_t n;
+    } voters;
 };
 
 struct orr_config_cluster {

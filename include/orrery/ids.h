@@ -76,6 +76,7 @@ enum {
     ORR_NAME_MAX =
         64, /* bytes of a host, cluster, node, project or job name, with its NUL */
     ORR_JOB_ID_MAX = 96,   /* bytes of a job id, "<region>-<base36>", with its NUL */
+    ORR_KEY_MAX = 256,     /* bytes of a ledger key, with its NUL */
     ORR_TAIL_MAX = 2048,   /* bytes of stderr kept with a rank's end */
     ORR_WORLD_MAX = 65536, /* ranks of one job */
     ORR_PROTOCOL_VERSION = 1,
