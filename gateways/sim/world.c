@@ -1,201 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
- * world.c - machines, and the three edges as actors over them (world.h).
+ * world.c - machines and their processes (world.h).
  */
 #include "world.h"
 
-#include <stdarg.h>
+enum { SIGNAL_KILL = 9, SIGNAL_TERM = 15, SIGNAL_CONT = 18, SIGNAL_STOP = 19 };
 
-enum { LOOK_MS = 10, UNIX_BASE = 1000000 };
+uint64_t world_now(struct world *world)
+{
+    if (world->true_ms)
+        world->now_ms = world->true_ms(world->arg);
+    return world->now_ms;
+}
 
 uint64_t world_random(struct world *world)
 {
-    uint64_t x = world->random += 0x9e3779b97f4a7c15u;
+    uint64_t x = world->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
 
-void world_broken(struct world *world, const char *fmt, ...)
+struct proc *machine_find(struct machine *machine,
+                          struct orr_str job,
+                          uint64_t generation,
+                          uint32_t rank)
 {
-    if (world->broken)
-        return;
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(world->broken_text, sizeof(world->broken_text), fmt, args);
-    va_end(args);
-    world->broken = world->broken_text;
-}
-
-/* ---- machines ---- */
-
-static void end_peers(struct world *world, const struct proc *dead)
-{
-    for (uint32_t m = 0; m < world->n_machines; m++)
-        for (uint32_t i = 0; i < WORLD_PROCS; i++) {
-            struct proc *proc = &world->machines[m].procs[i];
-            if (proc == dead || !proc_is_live(proc, world->now_ms) ||
-                proc->generation != dead->generation ||
-                strcmp(proc->job, dead->job) != 0)
-                continue;
-            uint64_t ends = world->now_ms + 100 + world_random(world) % 100;
-            if (ends >= proc->ends_ms)
-                continue;
-            proc->ends_ms = ends;
-            proc->exit_code = 1;
-            proc->signal = 0;
-        }
-}
-
-void world_machine_dies(struct machine *machine)
-{
-    struct world *world = machine->world;
-    for (uint32_t i = 0; i < WORLD_PROCS; i++) {
-        struct proc *proc = &machine->procs[i];
-        if (proc_is_live(proc, world->now_ms)) {
-            proc->ends_ms = world->now_ms;
-            end_peers(world, proc);
-        }
-        proc->is_used = false;
-    }
-}
-
-static void check_pair(struct world *world,
-                       const struct proc *a,
-                       const struct proc *b,
-                       bool is_same_machine)
-{
-    if (strcmp(a->job, b->job) == 0) {
-        if (a->generation != b->generation && !a->is_frozen && !b->is_frozen)
-            world_broken(world,
-                         "%s lives as generations %u and %u",
-                         a->job,
-                         (unsigned)a->generation,
-                         (unsigned)b->generation);
-        if (a->generation == b->generation && a->rank == b->rank)
-            world_broken(world, "%s has rank %u twice", a->job, a->rank);
-    } else if (is_same_machine && a->device != ORR_NO_DEVICE &&
-               a->device == b->device) {
-        world_broken(
-            world, "device %u is used by %s and %s", a->device, a->job, b->job);
-    }
-}
-
-void world_check(struct world *world)
-{
-    const struct proc *live[WORLD_MACHINES * WORLD_PROCS];
-    uint32_t machine[WORLD_MACHINES * WORLD_PROCS];
-    uint32_t n = 0;
-    for (uint32_t m = 0; m < world->n_machines; m++)
-        for (uint32_t i = 0; i < WORLD_PROCS; i++) {
-            if (!proc_is_live(&world->machines[m].procs[i], world->now_ms))
-                continue;
-            live[n] = &world->machines[m].procs[i];
-            machine[n++] = m;
-        }
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t j = i + 1; j < n; j++)
-            check_pair(world, live[i], live[j], machine[i] == machine[j]);
-}
-
-/* ---- process edge ---- */
-
-struct process_edge {
-    struct edge_args args;
-    struct orr_addr node;
-};
-
-ORR_HANDLER(process_edge, process_launch)
-ORR_HANDLER(process_edge, process_signal)
-ORR_HANDLER(process_edge, process_forget)
-ORR_HANDLER(process_edge, port_reserve)
-ORR_HANDLER(process_edge, log_read)
-ORR_HANDLER(process_edge, timer)
-
-/* A killed process is torn down before its parent hears of it. */
-static uint64_t reaped_at(const struct world *world, const struct proc *proc)
-{
-    return proc->ends_ms + (proc->signal ? world->reap_ms : 0);
-}
-
-static struct orr_rec_rank_row row_of(const struct world *world,
-                                      const struct proc *proc)
-{
-    struct orr_rec_rank_row row = {
-        .job = orr_str(proc->job),
-        .generation = proc->generation,
-        .rank = proc->rank,
-        .state = ORR_RANK_RUNNING,
-        .pid = 1000 + proc->rank,
-        .device = proc->device,
-        .changed_unix_ms = UNIX_BASE + proc->started_ms,
-    };
-    if (world->now_ms < reaped_at(world, proc))
-        return row;
-    row.state = ORR_RANK_EXITED;
-    row.exit_code = proc->exit_code;
-    row.signal = proc->signal;
-    row.changed_unix_ms = UNIX_BASE + reaped_at(world, proc);
-    row.stderr_tail = ORR_LIT("the end\n");
-    return row;
-}
-
-static struct machine *machine_now(const struct orr_ctx *ctx,
-                                   const struct process_edge *self)
-{
-    self->args.machine->world->now_ms = orr_now_ms(ctx);
-    return self->args.machine;
-}
-
-static enum orr_err
-process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
-{
-    struct process_edge *self = state;
-    self->args = *(const struct edge_args *)args;
-    struct machine *machine = machine_now(ctx, self);
-    self->node = (struct orr_addr){.host = ctx->self.host,
-                                   .slot = orr_hash(orr_str(machine->node_path))};
-    struct orr_rec_rank_row rows[WORLD_PROCS];
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < WORLD_PROCS; i++) {
-        struct proc *proc = &machine->procs[i];
-        if (!proc->is_used)
-            continue;
-        rows[n++] = row_of(machine->world, proc);
-        proc->is_ended = machine->world->now_ms >= reaped_at(machine->world, proc);
-    }
-    orr_send(ctx, self->node, processes_found, .ranks = {rows, n});
-    orr_timer_set(ctx, 1, LOOK_MS, 0);
-    return ORR_OK;
-}
-
-static enum orr_err process_edge_on_timer(struct orr_ctx *ctx,
-                                          struct process_edge *self,
-                                          const struct orr_msg_timer *msg)
-{
-    (void)msg;
-    struct machine *machine = machine_now(ctx, self);
-    struct world *world = machine->world;
-    for (uint32_t i = 0; i < WORLD_PROCS; i++) {
-        struct proc *proc = &machine->procs[i];
-        if (!proc->is_used || proc->is_ended || proc_is_live(proc, world->now_ms))
-            continue;
-        if (proc->exit_code || proc->signal)
-            end_peers(world, proc);
-        if (world->now_ms < reaped_at(world, proc))
-            continue;
-        proc->is_ended = true;
-        orr_send(ctx, self->node, process_event, .rank = row_of(world, proc));
-    }
-    orr_timer_set(ctx, 1, LOOK_MS, 0);
-    return ORR_OK;
-}
-
-static struct proc *find_proc(struct machine *machine,
-                              struct orr_str job,
-                              uint64_t generation,
-                              uint32_t rank)
-{
-    for (uint32_t i = 0; i < WORLD_PROCS; i++) {
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
         struct proc *proc = &machine->procs[i];
         if (proc->is_used && proc->generation == generation && proc->rank == rank &&
             orr_str_eq(orr_str(proc->job), job))
@@ -204,206 +34,88 @@ static struct proc *find_proc(struct machine *machine,
     return NULL;
 }
 
-static enum orr_err
-process_edge_on_process_launch(struct orr_ctx *ctx,
-                               struct process_edge *self,
-                               const struct orr_msg_process_launch *msg)
+/* All that one more live process can break. */
+static void check(struct machine *machine, const struct proc *proc)
 {
-    struct machine *machine = machine_now(ctx, self);
-    if (find_proc(machine, msg->job, msg->generation, msg->rank))
-        return ORR_OK;
-    struct proc *proc = machine->procs;
-    while (proc < machine->procs + WORLD_PROCS && proc->is_used)
-        proc++;
-    if (proc == machine->procs + WORLD_PROCS || msg->command.n != 5)
-        return orr_refuse(ctx, ORR_EIO, "cannot launch on %s", machine->name);
-    const struct orr_rec_text *argv = msg->command.at;
-    uint64_t run_ms = strtoull(argv[1].value.ptr, NULL, 10);
-    bool is_bad = strtoll(argv[2].value.ptr, NULL, 10) == (long long)msg->rank;
-    *proc = (struct proc){
-        .is_used = true,
-        .generation = msg->generation,
-        .rank = msg->rank,
-        .device = msg->device,
-        .started_ms = machine->world->now_ms,
-        .ends_ms = machine->world->now_ms + (is_bad ? run_ms / 2 : run_ms) + 1,
-        .exit_code = is_bad ? strtoll(argv[3].value.ptr, NULL, 10) : 0,
-        .signal = is_bad ? (uint32_t)strtoul(argv[4].value.ptr, NULL, 10) : 0,
-        .ignores_term = world_random(machine->world) % 8 == 0,
-    };
-    orr_str_copy(proc->job, sizeof(proc->job), msg->job);
+    one_owner_per_device_share(machine, proc);
+    one_live_generation_per_rank(machine->world, proc);
+    placed_by_one_cluster_at_a_time(machine, proc);
+}
+
+struct proc *machine_start(struct machine *machine, const struct proc *plan)
+{
+    uint32_t at = 0;
+    while (at < machine->n_procs && machine->procs[at].is_used)
+        at++;
+    if (at == WORLD_PROCS)
+        return NULL;
+    if (at == machine->n_procs)
+        machine->n_procs++;
+    struct proc *proc = &machine->procs[at];
+    *proc = *plan;
+    proc->is_used = true;
     machine->world->n_launched++;
-    orr_log(ctx,
-            ORR_LOG_DEBUG,
-            "launch %s/%u rank %u on device %d",
-            proc->job,
-            (unsigned)proc->generation,
-            proc->rank,
-            (int)proc->device);
-    orr_send(ctx, self->node, process_event, .rank = row_of(machine->world, proc));
-    return ORR_OK;
+    check(machine, proc);
+    older_generation_launches_nothing(
+        machine->world, orr_str(proc->job), proc->generation);
+    return proc;
 }
 
-static enum orr_err
-process_edge_on_process_signal(struct orr_ctx *ctx,
-                               struct process_edge *self,
-                               const struct orr_msg_process_signal *msg)
+void machine_signal(struct machine *machine, struct proc *proc, uint32_t signal)
 {
-    struct machine *machine = machine_now(ctx, self);
-    struct proc *proc = find_proc(machine, msg->job, msg->generation, msg->rank);
-    if (proc && msg->signal == 19 && !proc->is_frozen &&
-        proc_is_live(proc, machine->world->now_ms)) {
+    uint64_t now = machine->world->now_ms;
+    if (!proc_is_live(proc, now))
+        return;
+    if (signal == SIGNAL_STOP && !proc->is_frozen) {
         proc->is_frozen = true;
-        proc->left_ms = proc->ends_ms - machine->world->now_ms;
+        proc->left_ms = proc->ends_ms - now;
         proc->ends_ms = UINT64_MAX;
-    } else if (proc && msg->signal == 18 && proc->is_frozen) {
+    } else if (signal == SIGNAL_CONT && proc->is_frozen) {
         proc->is_frozen = false;
-        proc->ends_ms = machine->world->now_ms + proc->left_ms;
+        proc->ends_ms = now + proc->left_ms;
+        check(machine, proc);
     }
-    if (msg->signal >= 18 || (proc && proc->is_frozen && msg->signal != 9))
-        return ORR_OK;
-    if (!proc || !proc_is_live(proc, machine->world->now_ms) ||
-        (msg->signal == 15 && proc->ignores_term))
-        return ORR_OK;
-    proc->ends_ms = machine->world->now_ms + 1;
-    proc->signal = msg->signal;
-    proc->exit_code = 0;
-    return ORR_OK;
+    if (signal == SIGNAL_KILL ||
+        (signal == SIGNAL_TERM && !proc->is_frozen && !proc->ignores_term)) {
+        proc->ends_ms = now + 1;
+        proc->signal = signal;
+        proc->exit_code = 0;
+    }
 }
 
-static enum orr_err
-process_edge_on_process_forget(struct orr_ctx *ctx,
-                               struct process_edge *self,
-                               const struct orr_msg_process_forget *msg)
+void machine_end_peers(struct world *world, const struct proc *dead)
 {
-    struct machine *machine = machine_now(ctx, self);
-    struct proc *proc = find_proc(machine, msg->job, msg->generation, msg->rank);
-    if (proc && proc_is_live(proc, machine->world->now_ms))
-        world_broken(machine->world, "a live rank of %s was forgotten", proc->job);
-    if (proc)
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            struct proc *proc = &world->machines[m].procs[i];
+            if (proc == dead || !proc_is_live(proc, world->now_ms) ||
+                proc->generation != dead->generation ||
+                strcmp(proc->job, dead->job) != 0)
+                continue;
+            uint64_t left = 100 + world_random(world) % 100;
+            uint64_t now_left =
+                proc->is_frozen ? proc->left_ms : proc->ends_ms - world->now_ms;
+            if (left >= now_left)
+                continue;
+            if (proc->is_frozen) /* it notices when it thaws */
+                proc->left_ms = left;
+            else
+                proc->ends_ms = world->now_ms + left;
+            proc->exit_code = 1;
+            proc->signal = 0;
+        }
+}
+
+void machine_dies(struct machine *machine)
+{
+    struct world *world = machine->world;
+    world_now(world);
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
+        struct proc *proc = &machine->procs[i];
+        if (proc_is_live(proc, world->now_ms)) {
+            proc->ends_ms = world->now_ms;
+            machine_end_peers(world, proc);
+        }
         proc->is_used = false;
-    return ORR_OK;
-}
-
-static enum orr_err process_edge_on_port_reserve(struct orr_ctx *ctx,
-                                                 struct process_edge *self,
-                                                 const struct orr_msg_port_reserve *msg)
-{
-    (void)msg;
-    orr_reply(
-        ctx, port_reserved, .addr = orr_str(self->args.machine->name), .port = 29500);
-    return ORR_OK;
-}
-
-static enum orr_err process_edge_on_log_read(struct orr_ctx *ctx,
-                                             struct process_edge *self,
-                                             const struct orr_msg_log_read *msg)
-{
-    (void)self;
-    orr_reply(ctx,
-              log_chunk,
-              .generation = msg->generation,
-              .data = {(const uint8_t *)"hello\n", 6},
-              .is_final = true);
-    return ORR_OK;
-}
-
-static const struct orr_handler process_handlers[] = {
-    ORR_ON(process_edge, process_launch, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
-    ORR_ON(process_edge, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
-    ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
-    ORR_ON(process_edge, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
-    ORR_ON(process_edge, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
-    ORR_ON(process_edge, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
-};
-
-const struct orr_actor_type sim_process_type = {
-    .name = "sim_process",
-    .state_size = sizeof(struct process_edge),
-    .args_size = sizeof(struct edge_args),
-    .init = process_edge_init,
-    .handlers = process_handlers,
-    .n_handlers = ORR_ARRAY_SIZE(process_handlers),
-};
-
-/* ---- device edge ---- */
-
-static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *args)
-{
-    (void)state;
-    const struct machine *machine = ((const struct edge_args *)args)->machine;
-    struct orr_addr node = {.host = ctx->self.host,
-                            .slot = orr_hash(orr_str(machine->node_path))};
-    struct orr_rec_device_row rows[8];
-    char uuids[8][ORR_NAME_MAX + 16];
-    for (uint32_t i = 0; i < machine->gpus; i++) {
-        snprintf(uuids[i], sizeof(uuids[i]), "GPU-%s-%u", machine->name, i);
-        rows[i] = (struct orr_rec_device_row){.index = i,
-                                              .uuid = orr_str(uuids[i]),
-                                              .type = ORR_LIT("sim"),
-                                              .memory_bytes = UINT64_C(1) << 30,
-                                              .is_healthy = true};
     }
-    orr_send(ctx, node, devices_found, .devices = {rows, machine->gpus});
-    return ORR_OK;
 }
-
-const struct orr_actor_type sim_device_type = {
-    .name = "sim_device",
-    .state_size = sizeof(struct edge_args),
-    .args_size = sizeof(struct edge_args),
-    .init = device_init,
-};
-
-/* ---- events edge ---- */
-
-struct events_edge {
-    struct edge_args args;
-};
-
-ORR_HANDLER(events_edge, event)
-
-static enum orr_err events_edge_init(struct orr_ctx *ctx, void *state, const void *args)
-{
-    (void)ctx;
-    ((struct events_edge *)state)->args = *(const struct edge_args *)args;
-    return ORR_OK;
-}
-
-static enum orr_err events_edge_on_event(struct orr_ctx *ctx,
-                                         struct events_edge *self,
-                                         const struct orr_msg_event *msg)
-{
-    (void)ctx;
-    struct world *world = self->args.world;
-    if (msg->epoch != world->epoch) {
-        world->epoch = msg->epoch;
-        world->last_seq = 0;
-    }
-    if (msg->seq != world->last_seq + 1)
-        world_broken(world,
-                     "event seq %u follows %u",
-                     (unsigned)msg->seq,
-                     (unsigned)world->last_seq);
-    world->last_seq = msg->seq;
-    world->n_events++;
-    if (orr_str_eq(msg->type, ORR_LIT("job.state")) &&
-        (orr_str_eq(msg->to, ORR_LIT("done")) ||
-         orr_str_eq(msg->to, ORR_LIT("failed")) ||
-         orr_str_eq(msg->to, ORR_LIT("cancelled"))))
-        world->n_terminal++;
-    return ORR_OK;
-}
-
-static const struct orr_handler events_handlers[] = {
-    ORR_ON(events_edge, event, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
-};
-
-const struct orr_actor_type sim_events_type = {
-    .name = "sim_events",
-    .state_size = sizeof(struct events_edge),
-    .args_size = sizeof(struct edge_args),
-    .init = events_edge_init,
-    .handlers = events_handlers,
-    .n_handlers = ORR_ARRAY_SIZE(events_handlers),
-};
