@@ -9,7 +9,7 @@
 
 #include "orr_test.h"
 
-enum { ANSWERS = 16, A = 0, B = 1, ASK_MS = 5000 };
+enum { ANSWERS = 64, A = 0, B = 1, ASK_MS = 5000 };
 
 static const char *const names[] = {"ra", "rb"};
 static struct orr_sim *sim;
@@ -24,6 +24,7 @@ struct answer {
     bool existed;
     char job[ORR_JOB_ID_MAX];
     uint32_t n_jobs;
+    struct orr_msg_region_check check;
 };
 static struct answer answers[ANSWERS]; /* by tag */
 static struct orr_addr target;
@@ -34,7 +35,9 @@ struct asker {
 };
 ORR_HANDLER(asker, job_submit)
 ORR_HANDLER(asker, job_list)
+ORR_HANDLER(asker, region_check_get)
 ORR_HANDLER(asker, job_submitted)
+ORR_HANDLER(asker, region_check)
 ORR_HANDLER(asker, job_rows)
 ORR_HANDLER(asker, failed)
 
@@ -52,6 +55,22 @@ static enum orr_err asker_on_job_list(struct orr_ctx *ctx,
 {
     (void)self;
     ctx->ops->ask(ctx, target, ASK_MS, tag, orr_msg_desc_job_list(), msg);
+    return ORR_OK;
+}
+static enum orr_err asker_on_region_check_get(
+    struct orr_ctx *ctx, struct asker *self, const struct orr_msg_region_check_get *msg)
+{
+    (void)self;
+    ctx->ops->ask(ctx, target, ASK_MS, tag, orr_msg_desc_region_check_get(), msg);
+    return ORR_OK;
+}
+static enum orr_err asker_on_region_check(struct orr_ctx *ctx,
+                                          struct asker *self,
+                                          const struct orr_msg_region_check *msg)
+{
+    (void)self;
+    answers[ctx->tag].msg = ORR_MSG_region_check;
+    answers[ctx->tag].check = *msg;
     return ORR_OK;
 }
 static enum orr_err asker_on_job_submitted(struct orr_ctx *ctx,
@@ -86,6 +105,8 @@ static enum orr_err asker_on_failed(struct orr_ctx *ctx,
 static const struct orr_handler asker_handlers[] = {
     ORR_ON(asker, job_submit, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, job_list, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(asker, region_check_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(asker, region_check, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, job_submitted, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, job_rows, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, failed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
@@ -141,6 +162,7 @@ static int setup(void **state)
     uint32_t host;
     memset(&ledger, 0, sizeof(ledger));
     memset(answers, 0, sizeof(answers));
+    tag = 0;
     ledger.is_committing = true;
     const struct orr_sim_config config = {.seed = 5, .boot = boot};
     assert_int_equal(orr_sim_new(&config, &sim), ORR_OK);
@@ -172,9 +194,7 @@ ask(unsigned host, const struct orr_msg_desc *desc, const void *msg)
     struct orr_addr asker = orr_addr_named(ORR_LIT("client"), ORR_LIT("/asker"));
     tag++;
     target = orr_addr_named(orr_str(names[host]), ORR_LIT("/eu1"));
-    assert_int_equal(
-        orr_system_post(orr_sim_system(sim, 2), (struct orr_addr){0}, asker, desc, msg),
-        ORR_OK);
+    orr_sim_post(sim, 2, (struct orr_addr){0}, asker, desc, msg);
     run_for(100);
     return &answers[tag];
 }
@@ -214,19 +234,14 @@ static uint32_t count_jobs(unsigned host)
 
 static void tables_match(unsigned host)
 {
-    struct hand_check check = {
-        .region = orr_addr_named(orr_str(names[host]), ORR_LIT("/eu1"))};
-    struct hand_check *arg = &check;
     uint64_t keys;
-    char path[32];
-    snprintf(path, sizeof(path), "/check%u", (unsigned)tag++);
     run_for(200);
-    spawn(2, &hand_check_type, &arg, path);
-    run_for(200);
-    assert_true(check.is_answered);
-    assert_int_equal(check.open, 0);
-    assert_int_equal(check.digest, hand_ledger_digest(&ledger, &keys));
-    assert_int_equal(check.keys, keys);
+    const struct answer *answer = ask(
+        host, orr_msg_desc_region_check_get(), &(struct orr_msg_region_check_get){0});
+    assert_int_equal(answer->msg, ORR_MSG_region_check);
+    assert_int_equal(answer->check.open, 0);
+    assert_int_equal(answer->check.digest, hand_ledger_digest(&ledger, &keys));
+    assert_int_equal(answer->check.keys, keys);
 }
 
 /* ---- tests ---- */
