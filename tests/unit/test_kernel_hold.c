@@ -4,7 +4,6 @@
  * /a asks /b, which holds back; /c is whom /b sends to.
  */
 #include "../../runtime/core.h"
-#include "../../runtime/transport_loop.h"
 #include "kernel_probe.h"
 #include "orr_test.h"
 
@@ -434,117 +433,6 @@ static void freed_system_frees_what_is_held(void **state)
     assert_int_equal(setup(NULL), 0);
 }
 
-/* ---- another host, no memory ---- */
-
-static void settle_both(struct orr_loop *loop, struct orr_system *other)
-{
-    for (int i = 0; i < 10000; i++) {
-        bool did = orr_loop_step(loop, NULL);
-        did |= orr_system_step(sys);
-        did |= orr_system_step(other);
-        if (!did)
-            return;
-    }
-    fail_msg("does not come to rest");
-}
-
-static void asker_of_another_host_gets_its_answer_when_it_is_let_go(void **state)
-{
-    (void)state;
-    static struct probe far;
-    far = (struct probe){.script = asker, .peer = addr_b};
-    b.script = mortal;
-    struct probe_clock clock;
-    struct orr_system *other = probe_system(&clock, "h2");
-    struct orr_addr addr = probe_spawn(other, &far, &probe_type, "/far", ORR_TEMPORARY);
-    struct orr_loop_config config = {.now_ms = NULL};
-    struct orr_loop *loop;
-    assert_int_equal(orr_loop_new(&config, &loop), ORR_OK);
-    assert_int_equal(orr_loop_join(loop, sys, ORR_ROLE_HOST), ORR_OK);
-    assert_int_equal(orr_loop_join(loop, other, ORR_ROLE_HOST), ORR_OK);
-    for (uint64_t ticket = 2; ticket <= 3; ticket++)
-        assert_int_equal(probe_post(other, addr, ping, .nonce = ticket), ORR_OK);
-    settle_both(loop, other);
-    assert_int_equal(far.n_seen, 2);
-    b.script = talker;
-    assert_int_equal(probe_post(sys, addr_b, node_heartbeat, .seq = 2), ORR_OK);
-    settle_both(loop, other);
-    assert_int_equal(far.n_seen, 3);
-    expect(&far, 2, ORR_MSG_ack, 0);
-    assert_int_equal(far.seen[2].tag, 102);
-    b.script = mortal;
-    assert_int_equal(probe_post(sys, addr_b, job_cancel, .job = ORR_LIT("j")), ORR_OK);
-    settle_both(loop, other);
-    assert_int_equal(far.n_seen, 4);
-    assert_int_equal(far.seen[3].code, ORR_EGONE);
-    assert_int_equal(far.seen[3].value, ORR_MSG_ping);
-    assert_int_equal(far.seen[3].tag, 103);
-    orr_system_free(other);
-    orr_system_set_transport(sys, NULL);
-    orr_loop_free(loop);
-}
-
-/* Long asks of a, which are held and let go; when one cannot be recorded, a or b ends. */
-static enum orr_err
-long_asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
-{
-    char text[1000];
-    memset(text, 'x', sizeof(text));
-    (void)msg;
-    if (id == ORR_MSG_ping)
-        orr_ask(ctx, probe->peer, 50, 1, hello, .host = {text, sizeof(text)});
-    else
-        probe->number++; /* answers */
-    return ORR_OK;
-}
-
-static enum orr_err
-long_holder(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
-{
-    char text[1000];
-    memset(text, 'y', sizeof(text));
-    if (id == ORR_MSG_hello) {
-        orr_hold(ctx, ++probe->number);
-        orr_reply(ctx, hello, .host = {text, sizeof(text)});
-        orr_monitor(ctx, probe->peer, true);
-        orr_send_now(ctx, probe->peer, hello, .host = {text, sizeof(text)});
-        orr_ask(ctx, probe->peer, 50, 1, hello, .host = {text, sizeof(text)});
-    } else if (id == ORR_MSG_node_heartbeat) {
-        orr_release(ctx, ((const struct orr_msg_node_heartbeat *)msg)->seq);
-    } else if (id == ORR_MSG_job_cancel) {
-        return ORR_ECRASH;
-    }
-    return ORR_OK;
-}
-
-static void every_failed_allocation_is_survived(void **state)
-{
-    long left = 0;
-    for (long n = 1; left <= 0; n++) {
-        assert_in_range(n, 1, 1000);
-        teardown(state);
-        setup(state);
-        a.script = long_asker;
-        b.script = long_holder;
-        uint64_t asked = 0;
-        atomic_store(&orri_alloc_countdown, n);
-        for (int i = 0; i < 12; i++) {
-            if (probe_post(sys, addr_a, ping, .nonce = 1) == ORR_OK)
-                asked++;
-            probe_settle(sys);
-            if (i % 4 == 3)
-                (void)!probe_post(sys, addr_b, node_heartbeat, .seq = b.number - 1);
-        }
-        (void)!probe_post(sys, addr_b, job_cancel, .job = ORR_LIT("j"));
-        probe_advance(sys, &now, 500);
-        left = atomic_exchange(&orri_alloc_countdown, 0);
-        if (!a.n_fini)
-            assert_int_equal(a.number, asked);
-        if (left > 0)
-            assert_int_equal(a.n_fini, 0);
-    }
-}
-
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -563,8 +451,6 @@ int main(void)
         T(actor_that_stops_itself_takes_along_what_it_held),
         T(next_life_holds_nothing),
         T(freed_system_frees_what_is_held),
-        T(asker_of_another_host_gets_its_answer_when_it_is_let_go),
-        T(every_failed_allocation_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
