@@ -247,6 +247,8 @@ static void failing_handler_neither_holds_nor_lets_go(void **state)
     assert_int_equal(a.seen[1].code, ORR_ENOENT);
     ask(3);
     ask(4); /* what was held before stays, and its error waits, too */
+    assert_int_equal(probe_post(sys, addr_b, pong, .nonce = 0), ORR_OK);
+    probe_settle(sys);
     assert_int_equal(a.n_seen, 1);
     assert_int_equal(c.n_seen, 0);
     release(4);
