@@ -275,6 +275,21 @@ static void config_open_listener_without_keys_is_refused(void **state)
            "expected ipc:///PATH or");
 }
 
+static void config_explain_shows_the_fields_of_voters(void **state)
+{
+    char text[2048] = "";
+    FILE *out = fmemopen(text, sizeof text, "w");
+    (void)state;
+    assert_non_null(out);
+    assert_int_equal(
+        orr_yaml_explain(
+            orr_host_config_table(), "roles.region.ledger.voters", out, &error),
+        ORR_OK);
+    fclose(out);
+    assert_non_null(strstr(text, "a list of at most 16 of {host, address, endpoint}"));
+    assert_non_null(strstr(text, "voters[].address: IP:PORT of its ledger"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +302,7 @@ int main(void)
         cmocka_unit_test(config_single_region_host_needs_no_ledger_fields),
         cmocka_unit_test(config_host_that_joins_brings_its_address),
         cmocka_unit_test(config_broken_ledger_is_refused_with_remedy),
+        cmocka_unit_test(config_explain_shows_the_fields_of_voters),
         cmocka_unit_test(config_small_fleet_needs_few_lines),
         cmocka_unit_test(config_broken_is_refused_with_remedy),
         cmocka_unit_test(config_open_listener_without_keys_is_refused),
