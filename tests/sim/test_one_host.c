@@ -81,7 +81,7 @@ static int setup(void **state)
     spawn(&orr_cluster_type,
           &(struct orr_cluster_args){.region = "eu1",
                                      .cluster = "c1",
-                                     .region_host = "h",
+                                     .region_hosts = {"h"},
                                      .job_type = &orr_job_type},
           "/eu1/c1");
     spawn(&orr_node_type,
