@@ -80,6 +80,7 @@ static void commit_message(struct orri_worker *w, struct orri_letter *letter)
 {
     struct orr_addr to = letter->peer;
     letter->peer = w->ctx.pub.self;
+    letter->kind = LETTER_MESSAGE;
     if (letter->flags & LETTER_ASK) {
         letter->flags &= (uint8_t)~LETTER_ASK;
         commit_ask(w, letter, to);
@@ -172,20 +173,31 @@ static bool is_output(const struct orri_letter *effect)
            effect->kind == LETTER_WATCH || effect->kind == LETTER_UNWATCH;
 }
 
+static struct orri_letter *take_effect(struct orri_ctx *ctx)
+{
+    struct orri_letter *effect = ctx->out;
+    ctx->out = orri_effect_last(effect)->next;
+    return effect;
+}
+
 void orri_effects_commit(struct orri_worker *w)
 {
     struct orri_ctx *ctx = &w->ctx;
-    struct orri_letter *letter;
     if (ctx->is_releasing)
         orri_hold_release(w);
     if (ctx->hold)
         orri_hold_mark(w);
-    while ((letter = ctx->out)) {
-        ctx->out = orri_effect_last(letter)->next;
-        if (ctx->actor->is_holding && is_output(letter))
-            orri_hold_add(ctx->actor, letter);
+    if (!ctx->actor->is_holding) { /* nearly always */
+        while (ctx->out)
+            orri_effect_commit(w, take_effect(ctx));
+        return;
+    }
+    while (ctx->out) {
+        struct orri_letter *effect = take_effect(ctx);
+        if (is_output(effect))
+            orri_hold_add(ctx->actor, effect);
         else
-            orri_effect_commit(w, letter);
+            orri_effect_commit(w, effect);
     }
 }
 

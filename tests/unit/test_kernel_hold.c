@@ -18,6 +18,8 @@ asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
     const struct orr_msg_ping *ping = msg;
     if (id == ORR_MSG_ping)
         orr_ask(ctx, probe->peer, 1000, ping->nonce + 100, ping, .nonce = ping->nonce);
+    else if (id == ORR_MSG_hello)
+        orr_monitor(ctx, probe->peer, true);
     return ORR_OK;
 }
 
@@ -376,15 +378,17 @@ static void end_of_the_actor_tells_those_whose_answer_was_held(void **state)
 {
     (void)state;
     b.script = mortal;
+    assert_int_equal(probe_post(sys, addr_a, hello), ORR_OK); /* it watches b */
     ask(2);
     ask(3);
     assert_int_equal(probe_post(sys, addr_b, job_cancel, .job = ORR_LIT("j")), ORR_OK);
     probe_settle(sys);
-    assert_int_equal(a.n_seen, 3);
+    assert_int_equal(a.n_seen, 4);
     expect_unconfirmed(1, 102);
     expect_unconfirmed(2, 103);
+    expect(&a, 3, ORR_MSG_down, addr_b.slot); /* after its last words */
     probe_advance(sys, &now, 2000);
-    assert_int_equal(a.n_seen, 3);
+    assert_int_equal(a.n_seen, 4);
     assert_int_equal(c.n_seen, 0);
 }
 

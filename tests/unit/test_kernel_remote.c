@@ -194,6 +194,18 @@ static void held_answer_crosses_when_let_go_and_egone_when_its_actor_ends(void *
     assert_int_equal(probes[0].seen[3].tag, 42);
 }
 
+static void stop_of_the_system_tells_askers_of_held_answers(void **state)
+{
+    (void)state;
+    probes[1].script = holder;
+    start_at_0(asker, addrs[1]);
+    orr_system_stop(systems[1]);
+    settle();
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].code, ORR_EGONE);
+    assert_int_equal(probes[0].seen[1].tag, 42);
+}
+
 static void relay_over_three_hosts_answers_the_asker(void **state)
 {
     (void)state;
@@ -388,6 +400,7 @@ int main(void)
         T(remote_refusal_carries_its_text),
         T(remote_deadline_travels),
         T(held_answer_crosses_when_let_go_and_egone_when_its_actor_ends),
+        T(stop_of_the_system_tells_askers_of_held_answers),
         T(relay_over_three_hosts_answers_the_asker),
         T(relay_to_a_lost_host_fails_the_asker),
         T(peer_that_went_is_forgotten),
