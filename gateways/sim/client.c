@@ -5,7 +5,8 @@
  */
 #include "client.h"
 
-enum { LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000 };
+/* OLD_MS: a leader that was cut off may answer from old tables until it steps down. */
+enum { LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000, OLD_MS = 3000 };
 enum { TAG_SUBMIT = 1, TAG_SHOW, TAG_CANCEL, TAG_LOG, TAG_TREE };
 
 struct sim_client {
@@ -79,7 +80,7 @@ submit(struct orr_ctx *ctx, struct client *client, uint32_t index, uint64_t tag)
     ORR_ASSERT(orr_msg_encode(
                    orr_msg_desc_job_spec(), &spec, body, sizeof(body), &len) == ORR_OK);
     orr_ask(ctx,
-            client->region,
+            client->regions[client->at],
             ASK_MS,
             tag,
             job_submit,
@@ -103,22 +104,23 @@ static void ask(struct orr_ctx *ctx, struct client *client, uint32_t i)
                                                : TAG_SHOW;
     job->is_asked = true;
     job->asked = ++client->n_asked & 0xffffff;
+    job->asked_at = client->at;
     job->asked_ms = orr_now_ms(ctx);
     uint64_t tag = tag_of(kind, job->asked, i);
     if (kind == TAG_SUBMIT)
         submit(ctx, client, i, tag);
     else if (kind == TAG_CANCEL)
         orr_ask(ctx,
-                client->region,
+                client->regions[client->at],
                 ASK_MS,
                 tag,
                 job_cancel,
                 .job = id,
                 .why = ORR_LIT("test"));
     else if (i % 3 == 2)
-        orr_ask(ctx, client->region, ASK_MS, tag, job_wait, .job = id);
+        orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_wait, .job = id);
     else
-        orr_ask(ctx, client->region, ASK_MS, tag, job_show, .job = id);
+        orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_show, .job = id);
 }
 
 static enum orr_err sim_client_on_timer(struct orr_ctx *ctx,
@@ -175,6 +177,7 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
                                              const struct orr_msg_job_detail *msg)
 {
     struct client_job *job = asked(ctx, self);
+    job->unknown_ms = 0;
     job->phase = msg->row.phase;
     job->generation = msg->row.generation;
     orr_str_copy(job->reason, sizeof(job->reason), msg->row.reason);
@@ -190,14 +193,18 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
     self->client->n_ended++;
     if (msg->ranks.n > 0)
         orr_ask(ctx,
-                self->client->region,
+                self->client->regions[self->client->at],
                 ASK_MS,
                 tag_of(TAG_LOG, 0, (uint32_t)ctx->tag),
                 log_read,
                 .job = msg->row.job,
                 .rank = msg->ranks.n - 1,
                 .stream = 1);
-    orr_ask(ctx, self->client->region, ASK_MS, tag_of(TAG_TREE, 0, 0), tree_get);
+    orr_ask(ctx,
+            self->client->regions[self->client->at],
+            ASK_MS,
+            tag_of(TAG_TREE, 0, 0),
+            tree_get);
     return ORR_OK;
 }
 
@@ -229,6 +236,12 @@ static enum orr_err sim_client_on_ack(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static bool is_elsewhere(uint32_t code)
+{
+    return code == ORR_ENOTLEADER || code == ORR_EUNREACH || code == ORR_ETIMEOUT ||
+           code == ORR_EGONE || code == ORR_EDISK;
+}
+
 static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
                                          struct sim_client *self,
                                          const struct orr_msg_failed *msg)
@@ -236,8 +249,16 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
     if (ctx->tag >> 56 >= TAG_LOG)
         return ORR_OK;
     struct client_job *job = asked(ctx, self);
-    if (job->goal != CLIENT_SUBMIT)
-        acknowledged_submit_is_kept(self->client->invariants, job->id, msg->code);
+    if (msg->code != ORR_ENOENT)
+        job->unknown_ms = 0;
+    else if (!job->unknown_ms)
+        job->unknown_ms = orr_now_ms(ctx);
+    else if (job->goal == CLIENT_LIVE)
+        acknowledged_submit_is_kept(self->client->invariants,
+                                    job->id,
+                                    orr_now_ms(ctx) - job->unknown_ms > OLD_MS);
+    if (is_elsewhere(msg->code) && job->asked_at == self->client->at)
+        self->client->at = (self->client->at + 1) % self->client->n_regions;
     if (msg->code == ORR_EINVAL || msg->code == ORR_ESTATE)
         job->cancel_at_ms = 0;
     orr_str_copy(job->reason, sizeof(job->reason), msg->text);

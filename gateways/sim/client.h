@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * client.h - a client in the simulation: submits jobs, cancels some, and looks until all have ended.
+ * client.h - a client in the simulation: submits jobs, cancels some, and looks until all have ended.  A region of several
+ * hosts is asked wherever it answered last.
  */
 #ifndef SIM_CLIENT_H
 #define SIM_CLIENT_H
@@ -25,8 +26,10 @@ struct client_job {
     enum client_goal goal;
     char id[ORR_JOB_ID_MAX];
     bool is_asked;
-    uint32_t asked; /* number of that request */
+    uint32_t asked;    /* number of that request */
+    uint32_t asked_at; /* and whom */
     uint64_t asked_ms;
+    uint64_t unknown_ms; /* since when the region says that it does not know it */
     uint64_t look_at_ms; /* not before */
     uint32_t phase;
     uint64_t generation;
@@ -40,7 +43,9 @@ struct client_job {
 };
 
 struct client {
-    struct orr_addr region;
+    struct orr_addr regions[ORR_REGION_HOSTS_MAX]; /* hosts of the region; one leads */
+    uint32_t n_regions;
+    uint32_t at;                   /* which of them is asked now */
     struct invariants *invariants; /* borrowed: the world's */
     uint32_t look_ms;              /* between two looks at a job; 0: 20 */
     uint32_t n_asked;

@@ -54,11 +54,14 @@ static void boot_region(struct fleet *fleet, uint32_t host)
 {
     const struct edge_args edge = {NULL, &fleet->world};
     const struct ledger_edge_args ledger = {&fleet->edges, host};
-    const struct orr_region_args args = {
-        .region = REGION, .jobs_max = 2 * fleet->plan.jobs + 64, .nodes_max = 4096};
+    struct orr_region_args args = {.region = REGION,
+                                   .jobs_max = 2 * fleet->plan.jobs + 64,
+                                   .nodes_max = fleet->plan.nodes + 8};
+    snprintf(args.host, sizeof(args.host), "r%u", host + 1);
     spawn(fleet, host, &sim_events_type, &edge, "/edge/events");
     spawn(fleet, host, &sim_ledger_type, &ledger, "/edge/ledger");
     spawn(fleet, host, &orr_region_type, &args, "/" REGION);
+    spawn(fleet, host, &sim_audit_type, &ledger, "/audit");
     ledger_edges_boot(&fleet->edges, host);
 }
 
@@ -67,12 +70,13 @@ static void boot_cluster(struct fleet *fleet, uint32_t host)
     char path[32];
     struct orr_cluster_args args = {
         .region = REGION,
-        .region_host = "r1",
         .job_type = &orr_job_type,
         .nodes_max = fleet->plan.nodes + 8,
         .jobs_max = 4 * fleet->plan.jobs + 64,
         .lease_ms = fleet->plan.lease_ms,
     };
+    for (uint32_t i = 0; i < fleet->plan.replicas; i++)
+        snprintf(args.region_hosts[i], sizeof(args.region_hosts[i]), "r%u", i + 1);
     snprintf(
         args.cluster, sizeof(args.cluster), "c%u", host - fleet->first_cluster + 1);
     snprintf(path, sizeof(path), "/" REGION "/%.16s", args.cluster);
@@ -232,12 +236,16 @@ static enum orr_err take_storage(struct fleet *fleet)
                                   .random = plan->seed,
                                   .n_machines = plan->nodes,
                                   .machines = fleet->machines};
-    fleet->client =
-        (struct client){.region = orr_addr_named(ORR_LIT("r1"), ORR_LIT("/" REGION)),
-                        .invariants = &fleet->world.invariants,
-                        .look_ms = LOOK_MS,
-                        .n_jobs = plan->jobs,
-                        .jobs = fleet->jobs};
+    fleet->client = (struct client){.invariants = &fleet->world.invariants,
+                                    .n_regions = plan->replicas,
+                                    .look_ms = LOOK_MS,
+                                    .n_jobs = plan->jobs,
+                                    .jobs = fleet->jobs};
+    for (uint32_t i = 0; i < plan->replicas; i++) {
+        char name[16];
+        fleet_host_name(fleet, i, name);
+        fleet->client.regions[i] = orr_addr_named(orr_str(name), ORR_LIT("/" REGION));
+    }
     for (uint32_t i = 0; i < plan->nodes; i++)
         init_machine(fleet, i);
     for (uint32_t i = 0; i < plan->jobs; i++)
@@ -252,7 +260,7 @@ static enum orr_err make_faults(struct fleet *fleet)
         .kinds = fleet->plan.kinds,
         .time_ms = fleet->plan.faults_ms,
         .n_hosts = fleet->n_hosts,
-        .n_regions = FLEET_REGION_LASTS ? fleet->plan.replicas : 0,
+        .n_regions = fleet->plan.replicas,
         .first_cluster = fleet->first_cluster,
         .first_node = fleet->first_node,
         .first_client = fleet->user,
@@ -280,7 +288,8 @@ static enum orr_err start_sim(struct fleet *fleet)
                                          .arg = fleet};
     enum orr_err err = orr_sim_new(&config, &fleet->sim);
     if (err == ORR_OK)
-        err = ledger_edges_init(&fleet->edges, fleet->sim, REGION, &ledger);
+        err = ledger_edges_init(
+            &fleet->edges, fleet->sim, REGION, &fleet->world.invariants, &ledger);
     for (uint32_t i = 0; err == ORR_OK && i < fleet->n_hosts; i++) {
         char name[16];
         uint32_t host;

@@ -11,7 +11,7 @@
 
 #include "client.h"
 #include "faults.h"
-#include "ledger_edge.h"
+#include "sim_ledger.h"
 
 struct fleet_plan {
     uint64_t seed;

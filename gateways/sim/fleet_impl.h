@@ -6,9 +6,6 @@
 
 #include "fleet.h"
 
-/* Does the region actor keep its truth in the ledger?  Until it does, its host does not fail. */
-#define FLEET_REGION_LASTS false
-
 extern const struct orr_sim_faults fleet_calm_net;
 
 /* Hand the faults to the simulator. */

@@ -7,6 +7,8 @@
  */
 #include "image.h"
 
+#include "orrery/record.h"
+
 enum { SLOTS_MIN = 256, SWEEP_MIN = 128, GONE_KEPT = 64 };
 
 void image_fini(struct image *image)
@@ -60,22 +62,14 @@ static void sweep(struct image *image)
     index_again(image);
 }
 
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 static void count(struct image *image, const struct image_item *item, bool is_added)
 {
     const struct orr_rec_ledger_record *record = item->record;
     if (record->is_gone)
         return;
-    uint64_t value =
-        orr_hash((struct orr_str){(const char *)record->value.ptr, record->value.len});
+    uint64_t digest = orr_record_digest(record->key, record->value);
     uint64_t bytes = record->key.len + record->value.len;
-    image->digest ^= mix(item->hash + mix(value));
+    image->digest += is_added ? digest : -digest;
     image->n_keys += is_added ? 1 : UINT64_MAX;
     image->bytes += is_added ? bytes : -bytes;
 }

@@ -209,7 +209,8 @@ static void job_event_follows(struct world *world, const struct orr_msg_event *e
     id.ptr += sizeof(prefix) - 1;
     id.len -= (uint32_t)sizeof(prefix) - 1;
     struct job_seen *job = seen(inv, id);
-    if (!orr_str_eq(event->from, orr_str(job->phase)))
+    bool is_new = !job->phase[0] && inv->first_seq > 1; /* its beginning was not seen */
+    if (!is_new && !orr_str_eq(event->from, orr_str(job->phase)))
         invariant_broken(
             inv,
             is_end(job->phase)
@@ -257,50 +258,55 @@ static void keep_event(struct invariants *inv, uint64_t hash)
         inv->cap_events = cap;
     }
     inv->events[inv->n_events++] = hash;
+    inv->last_seq++;
+}
+
+static void begin_epoch(struct invariants *inv, const struct orr_msg_event *event)
+{
+    inv->epoch = event->epoch;
+    inv->first_seq = event->seq;
+    inv->last_seq = event->seq - 1;
+    inv->n_events = 0;
 }
 
 void event_seq_is_contiguous(struct world *world,
                              struct event_stream *stream,
                              const struct orr_msg_event *event)
 {
-    static const char sentence[] = "event seq is contiguous per epoch";
     struct invariants *inv = &world->invariants;
-    if (event->epoch > inv->epoch) {
-        inv->epoch = event->epoch;
-        inv->n_events = 0;
-    }
+    if (event->epoch > inv->epoch)
+        begin_epoch(inv, event);
     if (stream->epoch != event->epoch)
         *stream = (struct event_stream){.epoch = event->epoch};
-    bool is_gap = event->epoch < inv->epoch || event->seq > inv->n_events + 1 ||
-                  (stream->last_seq && event->seq > stream->last_seq + 1) ||
-                  event->seq == 0;
-    if (is_gap) {
-        invariant_broken(
-            inv,
-            sentence,
-            event->subject,
-            "event %u-%u follows %u-%u",
-            (unsigned)event->epoch,
-            (unsigned)event->seq,
-            (unsigned)inv->epoch,
-            (unsigned)(stream->last_seq ? stream->last_seq : inv->n_events));
+    uint64_t before = stream->last_seq ? stream->last_seq : inv->last_seq;
+    if (event->epoch < inv->epoch || event->seq > before + 1 ||
+        event->seq > inv->last_seq + 1) {
+        invariant_broken(inv,
+                         "event seq is contiguous per epoch",
+                         event->subject,
+                         "event %u-%u follows %u-%u",
+                         (unsigned)event->epoch,
+                         (unsigned)event->seq,
+                         (unsigned)inv->epoch,
+                         (unsigned)before);
         return;
     }
     if (event->seq > stream->last_seq)
         stream->last_seq = event->seq;
+    if (event->seq < inv->first_seq)
+        return; /* older than all that is known: nothing to hold it against */
     uint64_t hash = event_hash(event);
-    if (event->seq <= inv->n_events) {
-        if (inv->events[event->seq - 1] != hash)
-            invariant_broken(inv,
-                             "no event contradicts another",
-                             event->subject,
-                             "event %u-%u was published with other words",
-                             (unsigned)event->epoch,
-                             (unsigned)event->seq);
-        return;
+    if (event->seq > inv->last_seq) {
+        keep_event(inv, hash);
+        job_event_follows(world, event);
+    } else if (inv->events[event->seq - inv->first_seq] != hash) {
+        invariant_broken(inv,
+                         "no event contradicts another",
+                         event->subject,
+                         "event %u-%u was published with other words",
+                         (unsigned)event->epoch,
+                         (unsigned)event->seq);
     }
-    keep_event(inv, hash);
-    job_event_follows(world, event);
 }
 
 /* ---- clients ---- */
@@ -320,9 +326,9 @@ void acknowledged_submit_is_one_job(struct invariants *inv,
                          ORR_STR_ARGS(id));
 }
 
-void acknowledged_submit_is_kept(struct invariants *inv, const char *id, uint32_t code)
+void acknowledged_submit_is_kept(struct invariants *inv, const char *id, bool is_lost)
 {
-    if (code == ORR_ENOENT)
+    if (is_lost)
         invariant_broken(inv,
                          "an acknowledged submit ends in exactly one terminal phase, "
                          "or is live",
@@ -354,6 +360,25 @@ void request_is_answered_in_time(struct invariants *inv,
                          "a request about %s has no answer %u ms after its time",
                          what,
                          (unsigned)late_ms);
+}
+
+/* ---- tables and ledger ---- */
+
+void replay_of_the_log_is_the_state(struct invariants *inv,
+                                    const char *host,
+                                    uint64_t digest,
+                                    const uint64_t *want,
+                                    uint64_t n)
+{
+    uint64_t at = 0;
+    while (at < n && want[at] != digest)
+        at++;
+    if (at == n)
+        invariant_broken(inv,
+                         "replay(log) == state",
+                         orr_str(host),
+                         "the tables of the region on %s are not what its ledger says",
+                         host);
 }
 
 /* ---- liveness ---- */

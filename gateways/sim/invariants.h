@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * invariants.h - what must hold of a simulated fleet after every step: each function is one sentence of the design.
  *
- * Each is called where the step happens that could break it (a process starts, an event is published, an answer arrives), so
+ * Each is checked where the step happens that could break it (a process starts, an event is published, an answer arrives), so
  * that nothing is missed and a step costs little.  The first that does not hold is kept; the run ends there.
  */
 #ifndef SIM_INVARIANTS_H
@@ -22,8 +22,10 @@ struct invariants {
     char text[256];
     struct orr_pool jobs; /* struct job_seen */
     struct orr_map jobs_by_id;
-    uint64_t epoch;   /* of the events */
-    uint64_t *events; /* owned; what event seq - 1 says, hashed */
+    uint64_t epoch;     /* of the events */
+    uint64_t first_seq; /* of those that are known; a follower may come late */
+    uint64_t last_seq;
+    uint64_t *events; /* owned; what event first_seq + i says, hashed */
     uint64_t n_events, cap_events;
     uint64_t n_terminal;
 };
@@ -70,13 +72,22 @@ void acknowledged_submit_is_one_job(struct invariants *invariants,
                                     struct orr_str id);
 void acknowledged_submit_is_kept(struct invariants *invariants,
                                  const char *id,
-                                 uint32_t code);
+                                 bool is_lost);
 void request_is_answered_once(struct invariants *invariants,
                               const char *what,
                               bool is_expected);
 void request_is_answered_in_time(struct invariants *invariants,
                                  const char *what,
                                  uint64_t late_ms);
+
+/* ---- when a region says what its tables mean ---- */
+
+/* `want`: digests of the ledger's image at the indices that the tables may mean, want[0] .. want[n - 1]. */
+void replay_of_the_log_is_the_state(struct invariants *invariants,
+                                    const char *host,
+                                    uint64_t digest,
+                                    const uint64_t *want,
+                                    uint64_t n);
 
 /* ---- when the faults have stopped ---- */
 

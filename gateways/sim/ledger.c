@@ -57,6 +57,8 @@ struct ledger {
     uint64_t n_entries, cap_entries;
     struct entry **history; /* owned; the committed ones */
     uint64_t n_history, cap_history;
+    uint64_t *digests; /* owned; of the image after each of history */
+    uint64_t n_digests, cap_digests;
 };
 
 static uint64_t pick(struct ledger *ledger, uint64_t n)
@@ -115,6 +117,20 @@ static void sync_soon(struct ledger *ledger, struct replica *r, uint64_t now)
     r->sync_ms = now + 1 + pick(ledger, slow);
 }
 
+/* The same at every replica. */
+static void note_digest(struct ledger *ledger, uint64_t at, uint64_t digest)
+{
+    if (at == ledger->cap_digests) {
+        ledger->cap_digests = at ? at * 2 : 64;
+        ledger->digests =
+            realloc(ledger->digests, ledger->cap_digests * sizeof(*ledger->digests));
+        ORR_ASSERT(ledger->digests);
+    }
+    if (at + 1 == ledger->n_history && at == ledger->n_digests)
+        ledger->digests[ledger->n_digests++] = digest;
+    ORR_ASSERT(ledger->digests[at] == digest);
+}
+
 static void commit_to(struct ledger *ledger, struct replica *r, uint64_t index)
 {
     static const struct orr_list_ledger_record none = {NULL, 0};
@@ -125,6 +141,7 @@ static void commit_to(struct ledger *ledger, struct replica *r, uint64_t index)
             push(&ledger->history, &ledger->n_history, &ledger->cap_history, entry);
         ORR_ASSERT(ledger->history[at] == entry); /* one history */
         image_apply(&r->image, at + 1, entry->body ? &entry->body->records : &none);
+        note_digest(ledger, at, r->image.digest);
     }
     uint64_t safe = r->image.committed < r->synced ? r->image.committed : r->synced;
     r->snapshot = safe / SNAPSHOT_EVERY * SNAPSHOT_EVERY;
@@ -430,6 +447,11 @@ const struct image *ledger_image(const struct ledger *ledger, uint32_t replica)
     return &ledger->replicas[replica].image;
 }
 
+const uint64_t *ledger_digests(const struct ledger *ledger)
+{
+    return ledger->digests;
+}
+
 enum orr_err ledger_new(const struct ledger_config *config, struct ledger **ret_ledger)
 {
     ORR_ASSERT(config->n_replicas >= 1 && config->n_replicas <= LEDGER_REPLICAS_MAX);
@@ -461,5 +483,6 @@ void ledger_free(struct ledger *ledger)
     }
     free(ledger->entries);
     free(ledger->history);
+    free(ledger->digests);
     free(ledger);
 }

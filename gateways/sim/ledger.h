@@ -62,6 +62,8 @@ uint64_t ledger_next_ms(const struct ledger *ledger);
 void ledger_view(const struct ledger *ledger,
                  uint32_t replica,
                  struct ledger_view *ret_view);
+/* Of the image after entry i + 1; as many as the image that committed most. */
+const uint64_t *ledger_digests(const struct ledger *ledger);
 const struct image *ledger_image(const struct ledger *ledger, uint32_t replica);
 
 #endif

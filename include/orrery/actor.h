@@ -41,7 +41,8 @@ enum orr_log_level { ORR_LOG_DEBUG, ORR_LOG_INFO, ORR_LOG_WARN, ORR_LOG_ERROR };
 enum orr_restart {
     ORR_TEMPORARY, /* never restarted */
     ORR_TRANSIENT, /* restarted when it failed */
-    ORR_PERMANENT, /* restarted whenever it stops without being asked to */
+    ORR_PERMANENT, /* restarted whenever it stops without being asked to; a stop by
+                      itself (orr_stop) counts as no failure */
 };
 
 /* What becomes of children that fail (OTP's words).  A parent whose children fail more

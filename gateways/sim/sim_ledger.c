@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ledger_edge.c - see ledger_edge.h.
+ * sim_ledger.c - see sim_ledger.h.
  *
  * The model moves when its next event is due, whoever is up; after each move the regions whose replica has news are told.
  */
-#include "ledger_edge.h"
+#include "sim_ledger.h"
 
 enum { NEWS_MS = 100, PAGE_LIMIT = 24, PAGE_MAX = 16384 };
 
@@ -80,9 +80,11 @@ static void step(void *arg, struct orr_sim *sim, uint64_t number)
 enum orr_err ledger_edges_init(struct ledger_edges *edges,
                                struct orr_sim *sim,
                                const char *region,
+                               struct invariants *invariants,
                                const struct ledger_config *config)
 {
-    *edges = (struct ledger_edges){.sim = sim, .n = config->n_replicas};
+    *edges = (struct ledger_edges){
+        .sim = sim, .invariants = invariants, .n = config->n_replicas};
     orr_str_copy(edges->region, sizeof(edges->region), orr_str(region));
     edges->page = calloc(PAGE_MAX, sizeof(*edges->page));
     if (!edges->page)
@@ -161,6 +163,8 @@ static enum orr_err sim_ledger_on_ledger_read(struct orr_ctx *ctx,
     image_page(image, msg->after, is_within, PAGE_LIMIT, edges->page, PAGE_MAX, &page);
     if (page.is_reset)
         *reset_until = image->forgotten;
+    if (page.last == page.committed)
+        edges->told_all[self->args.host] = page.last;
     ctx->ops->reply(ctx, &ctx->request, orr_msg_desc_ledger_page(), &page);
     return ORR_OK;
 }
@@ -210,4 +214,92 @@ const struct orr_actor_type sim_ledger_type = {
     .init = sim_ledger_init,
     .handlers = handlers,
     .n_handlers = ORR_ARRAY_SIZE(handlers),
+};
+
+/* ---- the audit ---- */
+
+enum { AUDIT_MS = 200, AUDIT_ASK_MS = 2000 };
+
+struct sim_audit {
+    struct ledger_edge_args args;
+    struct orr_addr region;
+};
+
+ORR_HANDLER(sim_audit, region_check)
+ORR_HANDLER(sim_audit, failed)
+ORR_HANDLER(sim_audit, timer)
+
+static enum orr_err sim_audit_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct sim_audit *self = state;
+    self->args = *(const struct ledger_edge_args *)args;
+    char path[ORR_NAME_MAX + 2];
+    snprintf(path, sizeof(path), "/%s", self->args.edges->region);
+    self->region =
+        (struct orr_addr){.host = ctx->self.host, .slot = orr_hash(orr_str(path))};
+    orr_timer_set(ctx, 1, AUDIT_MS, 0);
+    return ORR_OK;
+}
+
+static const struct image *image_of(const struct sim_audit *self)
+{
+    return ledger_image(self->args.edges->ledger, self->args.host);
+}
+
+static enum orr_err sim_audit_on_timer(struct orr_ctx *ctx,
+                                       struct sim_audit *self,
+                                       const struct orr_msg_timer *msg)
+{
+    (void)msg;
+    uint64_t index = image_of(self)->committed; /* comes back as the answer's tag */
+    orr_ask(ctx, self->region, AUDIT_ASK_MS, index, region_check_get);
+    orr_timer_set(ctx, 1, AUDIT_MS, 0);
+    return ORR_OK;
+}
+
+/* A standby's tables mean the index that they were told all of; a leader's, when nothing is open, one that was committed
+ * between question and answer. */
+static enum orr_err sim_audit_on_region_check(struct orr_ctx *ctx,
+                                              struct sim_audit *self,
+                                              const struct orr_msg_region_check *msg)
+{
+    struct ledger_edges *edges = self->args.edges;
+    const uint64_t *digests = ledger_digests(edges->ledger);
+    uint64_t from = msg->applied ? msg->applied : ctx->tag;
+    uint64_t to = msg->applied ? msg->applied : image_of(self)->committed;
+    char name[16];
+    bool is_partial = msg->applied && msg->applied != edges->told_all[self->args.host];
+    if (msg->open || is_partial || from == 0 || to < from)
+        return ORR_OK;
+    replay_of_the_log_is_the_state(edges->invariants,
+                                   host_name(self->args.host, name),
+                                   msg->digest,
+                                   digests + from - 1,
+                                   to - from + 1);
+    return ORR_OK;
+}
+
+static enum orr_err sim_audit_on_failed(struct orr_ctx *ctx,
+                                        struct sim_audit *self,
+                                        const struct orr_msg_failed *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg; /* it restarts, or holds its answers: asked again */
+    return ORR_OK;
+}
+
+static const struct orr_handler audit_handlers[] = {
+    ORR_ON(sim_audit, region_check, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(sim_audit, failed, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(sim_audit, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+
+const struct orr_actor_type sim_audit_type = {
+    .name = "sim_audit",
+    .state_size = sizeof(struct sim_audit),
+    .args_size = sizeof(struct ledger_edge_args),
+    .init = sim_audit_init,
+    .handlers = audit_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(audit_handlers),
 };
