@@ -36,8 +36,9 @@ struct fault {
     uint32_t host; /* of partition, crash, clock and disk */
     int32_t
         value; /* ppm; ms; percent of the hosts that are cut off too; 1: the machine dies */
-    uint64_t salt;  /* which hosts those are */
-    bool is_active; /* now */
+    uint64_t salt;    /* which hosts those are */
+    bool is_active;   /* now */
+    bool is_left_out; /* of this run */
 };
 
 struct faults {

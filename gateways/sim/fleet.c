@@ -367,7 +367,11 @@ void fleet_run(struct fleet *fleet, struct fleet_result *ret_result)
         .hash = orr_sim_hash(fleet->sim),
         .handled = orr_sim_handled(fleet->sim),
         .n_ended = fleet->client.n_ended,
+        .n_faults = fleet->faults.n,
     };
+    for (uint32_t i = 0; i < fleet->faults.n; i++)
+        ret_result->n_begun += !fleet->faults.at[i].is_left_out &&
+                               fleet->faults.at[i].from_ms <= ret_result->at_ms;
     memcpy(ret_result->subject, inv->subject, sizeof(ret_result->subject));
     memcpy(ret_result->text, inv->text, sizeof(ret_result->text));
 }

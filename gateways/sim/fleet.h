@@ -38,6 +38,8 @@ struct fleet_result {
     uint64_t hash;
     uint64_t handled;
     uint32_t n_ended;
+    uint32_t n_begun; /* faults, before the run ended */
+    uint32_t n_faults;
 };
 
 struct fleet {

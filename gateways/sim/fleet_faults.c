@@ -139,6 +139,8 @@ void fleet_schedule(struct fleet *fleet)
 {
     for (uint32_t i = 0; i < fleet->faults.n; i++) {
         const struct fault *fault = &fleet->faults.at[i];
+        if (fault->is_left_out)
+            continue;
         ORR_ASSERT(orr_sim_at(fleet->sim, fault->from_ms, toggle, fleet, 2 * i) ==
                    ORR_OK);
         ORR_ASSERT(orr_sim_at(fleet->sim, fault->until_ms, toggle, fleet, 2 * i + 1) ==
