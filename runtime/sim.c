@@ -112,8 +112,7 @@ static void step_host(struct orr_sim *sim, uint32_t index)
 {
     struct orr_system *system = sim->hosts[index]->system;
     bool did = orr_system_step(system);
-    uint64_t due =
-        orri_sim_true_ms(sim->hosts[index], orr_system_next_due_ms(system));
+    uint64_t due = orri_sim_true_ms(sim->hosts[index], orr_system_next_due_ms(system));
     orri_sim_set_due(sim, index, due);
     orri_sim_set_ready(sim, index, did || due <= sim->now_ms);
 }
