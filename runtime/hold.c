@@ -8,9 +8,23 @@
  */
 #include "core.h"
 
+/* What a message tells has become durable by the time it leaves, whether or not somebody still waits for the request that led
+ * to it: it has no deadline.  An ask or an answer keeps its own. */
+static void forget_deadline(struct orri_letter *effect, const struct orri_letter *last)
+{
+    if (effect->kind != LETTER_RUN && (effect->kind != LETTER_MESSAGE ||
+                                       (effect->flags & (LETTER_ASK | LETTER_ANSWER))))
+        return;
+    for (effect->deadline_ms = 0; effect != last;) {
+        effect = effect->next;
+        effect->deadline_ms = 0;
+    }
+}
+
 void orri_hold_add(struct orri_actor *actor, struct orri_letter *effect)
 {
     struct orri_letter *last = orri_effect_last(effect);
+    forget_deadline(effect, last);
     if (actor->held) {
         last->next = actor->held->next;
         actor->held->next = effect;

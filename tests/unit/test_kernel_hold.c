@@ -312,8 +312,8 @@ static void request_that_expired_meanwhile_takes_its_ask_along(void **state)
     assert_int_equal(b.n_seen, 2);
     assert_int_equal(b.seen[1].code, ORR_ETIMEOUT);
     assert_int_equal(b.seen[1].tag, 7);
-    assert_int_equal(c.n_seen, 1); /* what had the time of that request is void */
-    expect(&c, 0, ORR_MSG_pong, 99);
+    assert_int_equal(c.n_seen, 4); /* the ask had the time of that request */
+    expect(&c, 3, ORR_MSG_pong, 99);
 }
 
 /* a: asks for what b accepts in state 0 only */
@@ -324,6 +324,34 @@ canceller(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg
     if (id == ORR_MSG_ping)
         orr_ask(ctx, probe->peer, 1000, 42, job_cancel, .job = ORR_LIT("j"));
     return ORR_OK;
+}
+
+/* Two messages in a run, one by name: what they tell is durable, though whoever asked has given up. */
+static enum orr_err
+teller(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    if (id == ORR_MSG_ping) {
+        uint64_t ticket = ((const struct orr_msg_ping *)msg)->nonce;
+        orr_send(ctx, probe->peer, pong, .nonce = 1);
+        orr_send(ctx, probe->peer, pong, .nonce = 2);
+        orr_send(ctx, orr_addr_named(ORR_LIT("h1"), ORR_LIT("/c")), pong, .nonce = 3);
+        orr_hold(ctx, ticket);
+    } else if (id == ORR_MSG_node_heartbeat) {
+        orr_release(ctx, ((const struct orr_msg_node_heartbeat *)msg)->seq);
+    }
+    return ORR_OK;
+}
+
+static void what_is_told_outlives_the_request_that_led_to_it(void **state)
+{
+    (void)state;
+    b.script = teller;
+    ask(1);
+    probe_advance(sys, &now, 5000); /* the asker waited for 1000 */
+    release(1);
+    assert_int_equal(c.n_seen, 3);
+    for (unsigned i = 0; i < 3; i++)
+        expect(&c, i, ORR_MSG_pong, i + 1);
 }
 
 static void refusal_because_of_the_state_waits_like_the_state(void **state)
@@ -452,6 +480,7 @@ int main(void)
         T(timers_and_children_do_not_wait_but_watching_does),
         T(deadline_of_an_ask_starts_when_it_leaves),
         T(request_that_expired_meanwhile_takes_its_ask_along),
+        T(what_is_told_outlives_the_request_that_led_to_it),
         T(refusal_because_of_the_state_waits_like_the_state),
         T(end_of_the_actor_tells_those_whose_answer_was_held),
         T(actor_that_stops_itself_takes_along_what_it_held),
