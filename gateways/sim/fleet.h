@@ -11,7 +11,7 @@
 
 #include "client.h"
 #include "faults.h"
-#include "sim_ledger.h"
+#include "ledger_edges.h"
 
 struct fleet_plan {
     uint64_t seed;

@@ -56,6 +56,9 @@ static void keep_line(struct trace *trace,
                       const void *msg)
 {
     char body[2048];
+    if (desc->id == ORR_MSG_job_show || desc->id == ORR_MSG_job_detail ||
+        desc->id == ORR_MSG_job_wait)
+        return; /* the client's looks */
     orr_msg_json(desc, msg, body, sizeof(body));
     if (!names(body, trace->subject))
         return;

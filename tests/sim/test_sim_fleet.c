@@ -246,6 +246,48 @@ static void machine_that_dies_costs_no_user_retry(void **state)
     assert_true(outcome.ended_ms < 60000);
 }
 
+/* Its cluster still hears its nodes, but they hear nothing. */
+static void mute_towards_nodes(void *arg, struct orr_sim *sim, uint64_t is_mute)
+{
+    const struct orr_sim_faults faults = {
+        .delay_min_ms = 1, .delay_max_ms = 3, .loss_ppm = is_mute ? 1000000 : 0};
+    (void)arg;
+    for (uint32_t m = 0; m < NODES / CLUSTERS; m++)
+        assert_int_equal(
+            orr_sim_faults_set(sim, fleet.first_cluster, fleet.first_node + m, &faults),
+            ORR_OK);
+    if (is_mute)
+        fleet_crash(&fleet, fleet.first_cluster + 1); /* the job goes to this one */
+}
+
+static void crash_node(void *arg, struct orr_sim *sim, uint64_t node)
+{
+    (void)arg;
+    (void)sim;
+    fleet_crash(&fleet, fleet.first_node + (uint32_t)node);
+}
+
+/* Whichever of them it is: that of rank 0, which is asked first, or one that is still to be asked. */
+static void node_lost_before_its_launch_costs_a_generation(void **state)
+{
+    (void)state;
+    for (uint64_t node = 0; node < NODES / CLUSTERS; node++) {
+        set_up(14, 0);
+        plan_one_job(1000);
+        fleet.jobs[0].world = 6;
+        fleet.jobs[0].gpus_min = fleet.jobs[0].gpus_max = 6;
+        fleet.jobs[0].submit_at_ms = 1000;
+        at(900, mute_towards_nodes, 1);
+        at(2000, crash_node, node);
+        at(14000, mute_towards_nodes, 0);
+        at(FAULTS_MS, calm, 0);
+        run();
+        assert_int_equal(fleet.jobs[0].phase, ORR_JOB_DONE);
+        assert_true(fleet.jobs[0].generation >= 2);
+        fleet_fini(&fleet);
+    }
+}
+
 static uint64_t hash_of(uint64_t seed)
 {
     set_up(seed, FAULTS_ALL);
@@ -272,6 +314,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(host_that_restarts_adopts_its_ranks),
         cmocka_unit_test(cluster_that_restarts_adopts_its_jobs),
         cmocka_unit_test(machine_that_dies_costs_no_user_retry),
+        cmocka_unit_test(node_lost_before_its_launch_costs_a_generation),
         cmocka_unit_test(same_seed_gives_same_history),
     };
     if (argc > 1)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * image.h - the newest value of each key of a replica's ledger, in order of change.
+ * image_model.h - the newest value of each key of a replica's ledger, in order of change.
  */
-#ifndef SIM_IMAGE_H
-#define SIM_IMAGE_H
+#ifndef SIM_IMAGE_MODEL_H
+#define SIM_IMAGE_MODEL_H
 
 #include "orrery/msg.h"
 

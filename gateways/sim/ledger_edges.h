@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * sim_ledger.h - /edge/ledger on each region host of a simulation, over one model of the log (ledger.h).
+ * ledger_edges.h - /edge/ledger on each region host of a simulation, over one model of the log (ledger_model.h).
  *
  * The hosts of a region are the first n of the simulation.  START: ledger_edges_init; each boot of a region host calls
  * ledger_edges_boot, each crash ledger_edges_crash.
  */
-#ifndef SIM_SIM_LEDGER_H
-#define SIM_SIM_LEDGER_H
+#ifndef SIM_LEDGER_EDGES_H
+#define SIM_LEDGER_EDGES_H
 
 #include "invariants.h"
-#include "ledger.h"
+#include "ledger_model.h"
 #include "sim.h"
 
 struct ledger_edges {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * image.c - see image.h.
+ * image_model.c - see image_model.h.
  *
  * Items are only ever added at the end; an older item of the same key becomes stale, and stale items are swept when they are
  * the larger part.  A key that has gone stays as an item until a sweep, so that readers hear of it; after that they start
  * over.
  */
-#include "image.h"
+#include "image_model.h"
 
 #include "orrery/record.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * sim_ledger.c - see sim_ledger.h.
+ * ledger_edges.c - see ledger_edges.h.
  *
  * The model moves when its next event is due, whoever is up; after each move the regions whose replica has news are told.
  */
-#include "sim_ledger.h"
+#include "ledger_edges.h"
 
 enum { NEWS_MS = 100, PAGE_LIMIT = 24, PAGE_MAX = 16384 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ledger.h - a model of a region's replicated log, for the simulation: what Raft may do, and nothing that it may not.
+ * ledger_model.h - a model of a region's replicated log, for the simulation: what Raft may do, and nothing that it may not.
  *
  * Replicas keep a log in memory of which a prefix is on disk.  Terms, votes, the up-to-date rule and the commit rule are
  * Raft's; a message between two replicas is one step at a random time, and is lost when they do not reach each other then.
@@ -11,10 +11,10 @@
  *   - a disk that fails takes nothing more: EDISK; its replica neither votes nor leads
  * The model is driven from outside: call ledger_step when ledger_next_ms has come.  Threads: none.
  */
-#ifndef SIM_LEDGER_H
-#define SIM_LEDGER_H
+#ifndef SIM_LEDGER_MODEL_H
+#define SIM_LEDGER_MODEL_H
 
-#include "image.h"
+#include "image_model.h"
 
 enum { LEDGER_REPLICAS_MAX = 7 };
 

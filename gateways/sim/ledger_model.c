@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ledger.c - see ledger.h.
+ * ledger_model.c - see ledger_model.h.
  */
-#include "ledger.h"
+#include "ledger_model.h"
 
 enum {
     DELAY_MIN_MS = 1, /* from one replica to another and back */
