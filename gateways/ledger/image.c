@@ -5,34 +5,19 @@
 
 enum { SLOTS_MIN = 1 << 10 };
 
-/* ---- hashing: eight bytes at a time, since every value is hashed when it comes and when it
- * goes.  Not against adversaries: keys are the region's own. */
-
-__extension__ typedef unsigned __int128 u128;
-
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    const u128 product = (u128)(a ^ 0x9e3779b97f4a7c15u) * (b ^ 0xbf58476d1ce4e5b9u);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-uint64_t orri_hash64(uint64_t seed, const uint8_t *bytes, size_t len)
-{
-    uint64_t h = mix(seed, len);
-    uint64_t word = 0;
-    for (; len >= sizeof word; len -= sizeof word, bytes += sizeof word) {
-        memcpy(&word, bytes, sizeof word);
-        h = mix(h, word);
-    }
-    word = 0;
-    memcpy(&word, bytes, len);
-    return mix(h, word);
-}
+/* ---- digests ---------------------------------------------------------------------------------- */
 
 uint64_t orri_record_digest(const struct record *r)
 {
-    const uint64_t h = orri_hash64(r->index, r->bytes, r->key_len);
-    return orri_hash64(h ^ r->is_gone, r->bytes + r->key_len, r->value_len);
+    const uint64_t h = orr_digest_bytes(r->index, r->bytes, r->key_len);
+    return orr_digest_bytes(h ^ r->is_gone, r->bytes + r->key_len, r->value_len);
+}
+
+/* What a region's tables are compared with. */
+static uint64_t content_digest(const struct record *r)
+{
+    return orr_record_digest((struct orr_str){(const char *)r->bytes, r->key_len},
+                             (struct orr_bytes){r->bytes + r->key_len, r->value_len});
 }
 
 /* ---- records ---------------------------------------------------------------------------------- */
@@ -93,7 +78,7 @@ static struct orr_rec_ledger_record row_of(const struct record *r)
 
 static uint32_t hash_of(struct orr_str key)
 {
-    return (uint32_t)orri_hash64(0, (const uint8_t *)key.ptr, key.len);
+    return (uint32_t)orr_digest_bytes(0, (const uint8_t *)key.ptr, key.len);
 }
 
 /* The slot that holds the key, or the free one where it belongs. */
@@ -188,7 +173,7 @@ static void count(struct orr_image *image, const struct record *r)
     image->n_gone += r->is_gone;
     image->bytes += record_bytes(r);
     if (!r->is_gone)
-        image->digest += orri_record_digest(r);
+        image->digest += content_digest(r);
 }
 
 /* Out of the list and the sums; its memory stays while a snapshot may read it. */
@@ -198,7 +183,7 @@ static void drop(struct orr_image *image, struct record *r)
     image->n_gone -= r->is_gone;
     image->bytes -= record_bytes(r);
     if (!r->is_gone)
-        image->digest -= orri_record_digest(r);
+        image->digest -= content_digest(r);
     list_remove(image, r);
     if (image->is_frozen) {
         r->older = image->aside;
