@@ -160,8 +160,10 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
     const enum orr_err code = orr_image_decode(&config, buf->base, buf->len, &image);
     if (code == ORR_ENOMEM)
         return RAFT_NOMEM;
-    if (code != ORR_OK)
+    if (code != ORR_OK) {
+        l->is_snapshot_bad = true;
         return RAFT_CORRUPT;
+    }
     pthread_mutex_lock(&l->lock);
     if (orr_image_stats(image).last > orr_image_stats(l->image).last) {
         struct orr_image *old = l->image;

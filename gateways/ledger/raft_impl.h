@@ -114,6 +114,8 @@ struct ledger_raft {
     struct raft_fsm fsm;
     bool is_transport_tcp;
     struct raft_configuration bootstrap;      /* owned */
+    char snapshot_name[128];                  /* the newest at the start; "" none */
+    bool is_snapshot_bad;                     /* it could not be restored */
     struct file_op *file_ops, **file_ops_end; /* owned */
     bool is_writing; /* the first of them is with libraft's files */
     raft_io_close_cb raft_closed;
@@ -175,7 +177,8 @@ void orri_raft_members_record(struct ledger_raft *l);
 
 /* ---- raft_check.c ---- */
 /* Errors: ORR_EDISK damaged, ORR_EIO, ORR_ENOMEM. */
-ORR_NODISCARD enum orr_err orri_raft_check_dir(const char *dir, struct orr_error *err);
+ORR_NODISCARD enum orr_err orri_raft_check_dir(struct ledger_raft *l,
+                                               struct orr_error *err);
 ORR_NODISCARD enum orr_err orri_raft_check_address(const char *address,
                                                    struct orr_error *err);
 

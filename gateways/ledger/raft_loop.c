@@ -74,6 +74,7 @@ static int init_instance(struct ledger_raft *l)
     l->broken = (struct orr_error){.code = ORR_OK};
     l->leading_term = l->barrier_term = 0;
     l->has_term = false;
+    l->is_snapshot_bad = false;
     l->transport = (struct raft_uv_transport){.data = NULL};
     if (l->is_transport_tcp)
         rv = raft_uv_tcp_init(&l->transport, &l->loop);
@@ -112,7 +113,7 @@ static int init_instance(struct ledger_raft *l)
 /* ORR_OK, or *err why not; then the instance is down or on its way there. */
 static enum orr_err start_instance(struct ledger_raft *l, struct orr_error *err)
 {
-    enum orr_err code = orri_raft_check_dir(l->dir, err);
+    enum orr_err code = orri_raft_check_dir(l, err);
     if (code != ORR_OK) {
         instance_gone(l);
         return code;
@@ -136,17 +137,22 @@ static enum orr_err start_instance(struct ledger_raft *l, struct orr_error *err)
     if (rv == 0)
         return ORR_OK;
     const char *why = l->raft.errmsg[0] ? l->raft.errmsg : l->io.errmsg;
-    const bool is_damage = rv == RAFT_CORRUPT || rv == RAFT_MALFORMED;
-    code = orr_fail(
-        err,
-        is_damage ? ORR_EDISK : ORR_EIO,
-        "the ledger in %s cannot be opened: %s: %s%s",
-        l->dir,
-        raft_strerror(rv),
-        why,
-        is_damage ? ": restore that file, or empty the directory of this voter and "
-                    "let the others send it again"
-                  : "");
+    if (l->is_snapshot_bad)
+        code = orr_fail(
+            err,
+            ORR_EDISK,
+            "%s/%s is damaged: restore that file from a copy; or, when other "
+            "voters live, remove this host from the region, empty the directory "
+            "and add it again",
+            l->dir,
+            l->snapshot_name);
+    else
+        code = orr_fail(err,
+                        ORR_EIO,
+                        "the ledger in %s cannot be opened: %s: %s",
+                        l->dir,
+                        raft_strerror(rv),
+                        why);
     close_instance(l);
     return code;
 }
