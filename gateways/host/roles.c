@@ -79,6 +79,7 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
     const struct orr_events_args events = {
         h->events, h->region_path, EVENTS_HEARTBEAT_MS};
     orr_str_copy(args.region, sizeof args.region, c->region);
+    orr_str_copy(args.host, sizeof args.host, c->host);
     orr_str_copy(args.events, sizeof args.events, c->events);
     for (uint32_t i = 0; !code && i < c->peers.n;
          i++) /* linked; jobs do not move between regions yet */

@@ -5,34 +5,19 @@
 
 enum { SLOTS_MIN = 1 << 10 };
 
-/* ---- hashing: eight bytes at a time, since every value is hashed when it comes and when it
- * goes.  Not against adversaries: keys are the region's own. */
-
-__extension__ typedef unsigned __int128 u128;
-
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    const u128 product = (u128)(a ^ 0x9e3779b97f4a7c15u) * (b ^ 0xbf58476d1ce4e5b9u);
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-uint64_t orri_hash64(uint64_t seed, const uint8_t *bytes, size_t len)
-{
-    uint64_t h = mix(seed, len);
-    uint64_t word = 0;
-    for (; len >= sizeof word; len -= sizeof word, bytes += sizeof word) {
-        memcpy(&word, bytes, sizeof word);
-        h = mix(h, word);
-    }
-    word = 0;
-    memcpy(&word, bytes, len);
-    return mix(h, word);
-}
+/* ---- digests ---------------------------------------------------------------------------------- */
 
 uint64_t orri_record_digest(const struct record *r)
 {
-    const uint64_t h = orri_hash64(r->index, r->bytes, r->key_len);
-    return orri_hash64(h ^ r->is_gone, r->bytes + r->key_len, r->value_len);
+    const uint64_t h = orr_digest_bytes(r->index, r->bytes, r->key_len);
+    return orr_digest_bytes(h ^ r->is_gone, r->bytes + r->key_len, r->value_len);
+}
+
+/* What a region's tables are compared with. */
+static uint64_t content_digest(const struct record *r)
+{
+    return orr_record_digest((struct orr_str){(const char *)r->bytes, r->key_len},
+                             (struct orr_bytes){r->bytes + r->key_len, r->value_len});
 }
 
 /* ---- records ---------------------------------------------------------------------------------- */
@@ -93,11 +78,12 @@ static struct orr_rec_ledger_record row_of(const struct record *r)
 
 static uint32_t hash_of(struct orr_str key)
 {
-    return (uint32_t)orri_hash64(0, (const uint8_t *)key.ptr, key.len);
+    return (uint32_t)orr_digest_bytes(0, (const uint8_t *)key.ptr, key.len);
 }
 
 /* The slot that holds the key, or the free one where it belongs. */
-static struct slot *slot_of(const struct orr_image *image, uint32_t hash, struct orr_str key)
+static struct slot *
+slot_of(const struct orr_image *image, uint32_t hash, struct orr_str key)
 {
     for (uint32_t i = hash & image->mask;; i = (i + 1) & image->mask) {
         struct slot *s = &image->slots[i];
@@ -188,7 +174,7 @@ static void count(struct orr_image *image, const struct record *r)
     image->n_gone += r->is_gone;
     image->bytes += record_bytes(r);
     if (!r->is_gone)
-        image->digest += orri_record_digest(r);
+        image->digest += content_digest(r);
 }
 
 /* Out of the list and the sums; its memory stays while a snapshot may read it. */
@@ -198,7 +184,7 @@ static void drop(struct orr_image *image, struct record *r)
     image->n_gone -= r->is_gone;
     image->bytes -= record_bytes(r);
     if (!r->is_gone)
-        image->digest -= orri_record_digest(r);
+        image->digest -= content_digest(r);
     list_remove(image, r);
     if (image->is_frozen) {
         r->older = image->aside;
@@ -237,7 +223,8 @@ void orri_image_put(struct orr_image *image, struct record *r)
 
 /* ---- interface -------------------------------------------------------------------------------- */
 
-enum orr_err orr_image_new(const struct orr_image_config *config, struct orr_image **ret_image)
+enum orr_err orr_image_new(const struct orr_image_config *config,
+                           struct orr_image **ret_image)
 {
     struct orr_image *image = calloc(1, sizeof *image);
     if (!image)
@@ -307,7 +294,7 @@ decode_entry(const uint8_t *entry, size_t len, enum orr_err *ret_code)
     if (*ret_code != ORR_OK)
         return NULL;
     struct orr_msg_ledger_append *msg = malloc(size);
-    *ret_code = msg ? orr_msg_decode(desc, entry, len, msg, size) : ORR_ENOMEM;
+    *ret_code = msg ? orr_msg_decode(desc, entry, taken, msg, size) : ORR_ENOMEM;
     for (uint32_t i = 0; *ret_code == ORR_OK && i < msg->records.n; i++) {
         const uint32_t key_len = msg->records.at[i].key.len;
         if (key_len == 0 || key_len >= ORR_KEY_MAX)
@@ -402,7 +389,8 @@ enum orr_err orr_image_read(struct orr_image *image,
                             orr_ledger_page_f page,
                             void *arg)
 {
-    const uint64_t since = after == reader->last && reader->since > after ? reader->since : after;
+    const uint64_t since =
+        after == reader->last && reader->since > after ? reader->since : after;
     const bool is_reset = image->forgotten > since || after > image->last;
     if (is_reset)
         after = 0;

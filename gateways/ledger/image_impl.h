@@ -5,6 +5,7 @@
 #define ORR_LEDGER_IMAGE_IMPL_H
 
 #include "image.h"
+#include "orrery/record.h"
 
 #include <assert.h>
 
@@ -55,8 +56,7 @@ struct orr_image_frozen {
     uint64_t forgotten;
 };
 
-uint64_t orri_hash64(uint64_t seed, const uint8_t *bytes, size_t len);
-/* Of a record's key, index and value. */
+/* Of a record's key, index and value: for snapshots. */
 uint64_t orri_record_digest(const struct record *record);
 struct record *orri_record_new(struct orr_str key,
                                struct orr_bytes value,
