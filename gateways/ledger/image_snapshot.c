@@ -98,7 +98,8 @@ enum orr_err orr_image_encode(const struct orr_image_frozen *frozen,
         h.digest += orri_record_digest(r);
     }
     h.bytes = (uint64_t)(to - bytes) - sizeof h;
-    h.digest ^= orr_digest_bytes(h.n, (const uint8_t *)&h, offsetof(struct header, digest));
+    h.digest ^=
+        orr_digest_bytes(h.n, (const uint8_t *)&h, offsetof(struct header, digest));
     memcpy(bytes, &h, sizeof h);
     *ret_bytes = bytes;
     *ret_len = (size_t)(to - bytes);
@@ -150,7 +151,8 @@ decode_records(struct orr_image *image, const struct header *h, const uint8_t *a
         digest += orri_record_digest(r);
         orri_image_put(image, r);
     }
-    digest ^= orr_digest_bytes(h->n, (const uint8_t *)h, offsetof(struct header, digest));
+    digest ^=
+        orr_digest_bytes(h->n, (const uint8_t *)h, offsetof(struct header, digest));
     return at == end && digest == h->digest && image->n == h->n ? ORR_OK : ORR_EPROTO;
 }
 
