@@ -119,8 +119,9 @@ static struct record *take_record(const uint8_t **at,
     memcpy(&row, *at, sizeof row);
     const uint8_t *key = *at + sizeof row;
     const size_t left = (size_t)(end - key);
-    if (row.key_len == 0 || row.is_gone > 1 || (row.is_gone && row.value_len) ||
-        row.index > last || left < row.key_len || left - row.key_len < row.value_len)
+    if (row.zero[0] || row.zero[1] || row.key_len == 0 || row.is_gone > 1 ||
+        (row.is_gone && row.value_len) || row.index > last || left < row.key_len ||
+        left - row.key_len < row.value_len)
         return NULL;
     struct record *r =
         orri_record_new((struct orr_str){(const char *)key, row.key_len},
