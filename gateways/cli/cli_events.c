@@ -15,7 +15,7 @@
 enum {
     ASK_MS = 5000,
     SLICE_MS = 100,
-    SILENCE_MS = 5000, /* heartbeats come each second */
+    SILENCE_MS = 3000, /* heartbeats come each second */
     LOST_MS = 60000,
     LINE_BYTES_MAX = 64 << 10,
 };
@@ -28,8 +28,9 @@ struct stream {
     uint64_t seq; /* of the last line printed; 0: none */
     bool is_started;
     size_t count;
-    void *context; /* owned */
-    void *sub;     /* owned */
+    char endpoint[256]; /* that sub is connected to */
+    void *context;      /* owned */
+    void *sub;          /* owned */
 };
 
 static void print_line(struct stream *s, const char *line)
@@ -114,8 +115,36 @@ static enum orr_err replay(struct stream *s, struct orr_error *err)
     }
 }
 
+/* The stream of whoever leads now; every host of the region publishes the same. */
 static enum orr_err
-subscribe(struct stream *s, const char *endpoint, struct orr_error *err)
+find_stream(struct stream *s, char endpoint[256], struct orr_error *err)
+{
+    struct orr_answer answer;
+    enum orr_err rc = orri_cli_ask(s->cli,
+                                   NULL,
+                                   orr_msg_desc_region_info_get(),
+                                   &(struct orr_msg_region_info_get){0},
+                                   ASK_MS,
+                                   &answer,
+                                   err);
+    if (rc == ORR_OK)
+        orr_str_copy(
+            endpoint, 256, ((const struct orr_msg_region_info *)answer.msg)->events);
+    return rc;
+}
+
+static enum orr_err connect_stream(struct stream *s, struct orr_error *err)
+{
+    if (zmq_connect(s->sub, s->endpoint) != 0)
+        return orr_fail(err,
+                        ORR_EUNREACH,
+                        "events: cannot connect to %s: %s",
+                        s->endpoint,
+                        zmq_strerror(zmq_errno()));
+    return ORR_OK;
+}
+
+static enum orr_err subscribe(struct stream *s, struct orr_error *err)
 {
     int linger_ms = 0, hwm = 100000;
     int64_t max_bytes = LINE_BYTES_MAX;
@@ -127,13 +156,22 @@ subscribe(struct stream *s, const char *endpoint, struct orr_error *err)
     zmq_setsockopt(s->sub, ZMQ_RCVHWM, &hwm, sizeof hwm);
     zmq_setsockopt(s->sub, ZMQ_MAXMSGSIZE, &max_bytes, sizeof max_bytes);
     zmq_setsockopt(s->sub, ZMQ_SUBSCRIBE, "", 0);
-    if (zmq_connect(s->sub, endpoint) != 0)
-        return orr_fail(err,
-                        ORR_EUNREACH,
-                        "events: cannot connect to %s: %s",
-                        endpoint,
-                        zmq_strerror(zmq_errno()));
-    return ORR_OK;
+    return connect_stream(s, err);
+}
+
+/* Nothing was heard: does another host lead, and did we miss anything? */
+static enum orr_err look_again(struct stream *s, struct orr_error *err)
+{
+    char endpoint[256];
+    enum orr_err rc = find_stream(s, endpoint, err);
+    if (rc != ORR_OK)
+        return rc;
+    if (strcmp(endpoint, s->endpoint) != 0) {
+        zmq_disconnect(s->sub, s->endpoint);
+        snprintf(s->endpoint, sizeof s->endpoint, "%s", endpoint);
+        rc = connect_stream(s, err);
+    }
+    return rc == ORR_OK ? replay(s, err) : rc;
 }
 
 /* One message, both frames; false when none came within SLICE_MS. */
@@ -192,11 +230,11 @@ static enum orr_err follow(struct stream *s, struct orr_error *err)
             rc = take_live(s, line, err);
         } else if (now_ms - asked_ms > SILENCE_MS) {
             asked_ms = now_ms;
-            rc = replay(s, err); /* lives it, and did we miss anything? */
+            rc = look_again(s, err);
             if (rc == ORR_OK)
                 heard_ms = now_ms;
         }
-        /* A region that is away for a moment comes back under the same endpoint. */
+        /* A region that is away for a moment comes back. */
         if ((rc == ORR_EUNREACH || rc == ORR_ETIMEOUT || rc == ORR_EGONE ||
              rc == ORR_EBUSY) &&
             now_ms - heard_ms < LOST_MS)
@@ -209,24 +247,12 @@ static enum orr_err follow(struct stream *s, struct orr_error *err)
 int orri_verb_events(struct orri_cli *cli)
 {
     struct orr_error err;
-    struct orr_answer answer;
-    char endpoint[256];
     struct stream s = {.cli = cli};
     enum orr_err rc = orri_cli_locate(cli, &err);
     if (rc == ORR_OK)
-        rc = orri_cli_ask(cli,
-                          NULL,
-                          orr_msg_desc_region_info_get(),
-                          &(struct orr_msg_region_info_get){0},
-                          ASK_MS,
-                          &answer,
-                          &err);
-    if (rc == ORR_OK) {
-        const struct orr_msg_region_info *info = answer.msg;
-        orr_str_copy(endpoint, sizeof endpoint, info->events);
-        if (cli->value[OPT_FOLLOW])
-            rc = subscribe(&s, endpoint, &err);
-    }
+        rc = find_stream(&s, s.endpoint, &err);
+    if (rc == ORR_OK && cli->value[OPT_FOLLOW])
+        rc = subscribe(&s, &err);
     if (rc == ORR_OK)
         rc = replay(&s, &err);
     if (rc == ORR_OK && cli->value[OPT_FOLLOW])
