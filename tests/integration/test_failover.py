@@ -178,9 +178,9 @@ def leader_that_is_cut_off_costs_nothing():
 
 def lead_is_handed_over_before_an_upgrade():
     with Fleet(replicas=3, nodes=1, gpus=2) as f:
-        running_f = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done", "gpus: 1\n"))
-        f.wait_phase(running_f, "running")
-        pid = f.rank_pid(running_f, 0)
+        job = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done", "gpus: 1\n"))
+        f.wait_phase(job, "running")
+        pid = f.rank_pid(job, 0)
         with Submitters(f, 2) as load:
             for _ in range(3):
                 old = f.leader()
@@ -194,9 +194,10 @@ def lead_is_handed_over_before_an_upgrade():
                 f.restart()
                 f.wait_alike(60)
         check_kept(f, load.acked)
-        check(f.rank_pid(running_f, 0) == pid and f.show(running_f)["row"]["generation"] == 1, "the job was touched")
+        row = f.show(job)["row"]
+        check(f.rank_pid(job, 0) == pid and row["generation"] == 1, f"{pid} is now {f.rank_pid(job, 0)}: {row}")
         (f.top / "go").write_text("")
-        f.wait_phase(running_f, "done")
+        f.wait_phase(job, "done")
         print(json.dumps({"test": "move", "move_s": round(took, 3), "acknowledged": len(load.acked)}), flush=True)
 
 
