@@ -126,7 +126,8 @@ static bool plan_of(const struct orr_msg_process_launch *msg,
         .ends_ms = world->now_ms + (is_bad ? run_ms / 2 : run_ms) + 1,
         .exit_code = is_bad ? strtoll(argv[3].value.ptr, NULL, 10) : 0,
         .signal = is_bad ? (uint32_t)strtoul(argv[4].value.ptr, NULL, 10) : 0,
-        .ignores_term = world_random(world) % 8 == 0,
+        .ignores_term =
+            world_chance(world, msg->job, msg->generation, msg->rank) % 8 == 0,
     };
     orr_str_copy(ret_plan->job, sizeof(ret_plan->job), msg->job);
     return true;

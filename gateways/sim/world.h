@@ -44,7 +44,7 @@ struct world {
     uint64_t (*true_ms)(void *arg); /* NULL: now_ms is set by the test */
     void *arg;
     uint64_t now_ms;
-    uint64_t random;
+    uint64_t seed;
     uint32_t n_machines;
     struct machine *machines; /* borrowed: whoever made it */
     uint64_t n_launched;
@@ -55,7 +55,11 @@ struct world {
 
 /* Bring now_ms up to date. */
 uint64_t world_now(struct world *world);
-uint64_t world_random(struct world *world);
+/* A number that is the same for the same rank in every run of the seed. */
+uint64_t world_chance(const struct world *world,
+                      struct orr_str job,
+                      uint64_t generation,
+                      uint32_t rank);
 
 static inline bool proc_is_live(const struct proc *proc, uint64_t now_ms)
 {
