@@ -13,7 +13,7 @@
 #include "orrery/map.h"
 
 enum { CLUSTER_DEVICES_MAX = 64, CLUSTER_SPEC_BYTES = 256 << 10 };
-enum cluster_timer { CLUSTER_T_TICK = 1, CLUSTER_T_SUMMARY };
+enum cluster_timer { CLUSTER_T_TICK = 1, CLUSTER_T_SUMMARY, CLUSTER_T_SEARCH };
 enum cluster_tag {
     CLUSTER_TAG_REGISTER = 1,
     CLUSTER_TAG_SUMMARY,
@@ -73,7 +73,11 @@ struct cluster_hold {
 
 struct cluster {
     struct orr_cluster_args args;
-    struct orr_addr region;
+    struct orr_addr region[ORR_REGION_HOSTS_MAX]; /* its actor on each of its hosts */
+    uint32_t n_region;
+    uint32_t leader;     /* of them, as far as is known */
+    uint32_t n_tried;    /* of them that did not lead, in this round */
+    uint32_t region_seq; /* of the last registration */
     bool is_registered;
     bool is_registering;
     bool is_summary_due;

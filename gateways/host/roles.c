@@ -95,8 +95,13 @@ static enum orr_err start_cluster(struct host *h, struct orr_error *err)
     struct path path = path_of(c->region.ptr, c->cluster.name.ptr, NULL);
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.cluster, sizeof args.cluster, c->cluster.name);
-    orr_str_copy(args.region_host, sizeof args.region_host, c->cluster.region.host);
-    enum orr_err code = dial(h, &c->cluster.region, err);
+    enum orr_err code = ORR_OK;
+    for (uint32_t i = 0; !code && i < c->cluster.regions.n; i++) {
+        orr_str_copy(args.region_hosts[i],
+                     sizeof args.region_hosts[i],
+                     c->cluster.regions.at[i].host);
+        code = dial(h, &c->cluster.regions.at[i], err);
+    }
     return code ? code : spawn(h, &orr_cluster_type, &args, path.text, err);
 }
 

@@ -6,6 +6,7 @@
  */
 #include "cluster/cluster.h"
 #include "job/job.h"
+#include "ledger_edge.h"
 #include "node/node.h"
 #include "region/region.h"
 #include "system.h"
@@ -15,6 +16,7 @@
 
 static struct world world;
 static struct client client;
+static struct hand_ledger ledger;
 static struct orr_system *sys;
 
 static uint64_t now_ms(void *arg)
@@ -68,6 +70,10 @@ static int setup(void **state)
                                              .log_level = ORR_LOG_DEBUG};
     assert_int_equal(orr_system_new(&config, &sys, &err), ORR_OK);
     const struct edge_args edge = {machine, &world};
+    ledger = (struct hand_ledger){.is_committing = true};
+    hand_ledger_lead(&ledger, "h");
+    spawn(
+        &hand_ledger_type, &(struct hand_ledger_args){&ledger, "/eu1"}, "/edge/ledger");
     spawn(&sim_events_type, &edge, "/edge/events");
     spawn(&orr_region_type,
           &(struct orr_region_args){.region = "eu1", .jobs_max = 128},
@@ -75,7 +81,7 @@ static int setup(void **state)
     spawn(&orr_cluster_type,
           &(struct orr_cluster_args){.region = "eu1",
                                      .cluster = "c1",
-                                     .region_host = "h",
+                                     .region_hosts = {"h"},
                                      .job_type = &orr_job_type},
           "/eu1/c1");
     spawn(&orr_node_type,
@@ -94,6 +100,7 @@ static int teardown(void **state)
     (void)state;
     orr_system_stop(sys);
     orr_system_free(sys);
+    hand_ledger_free(&ledger);
     return 0;
 }
 
@@ -108,6 +115,21 @@ static struct client_job *add(uint32_t world_size, uint32_t gpus, uint32_t run_m
     return job;
 }
 
+/* What the region knows must be what its ledger would tell the next leader. */
+static void tables_are_what_the_ledger_says(void)
+{
+    struct hand_check check = {.region = client.region};
+    struct hand_check *arg = &check;
+    uint64_t keys;
+    spawn(&hand_check_type, &arg, "/check");
+    while (!check.is_answered && orr_system_step(sys))
+        ;
+    assert_true(check.is_answered);
+    assert_int_equal(check.open, 0);
+    assert_int_equal(check.digest, hand_ledger_digest(&ledger, &keys));
+    assert_int_equal(check.keys, keys);
+}
+
 static void run(void)
 {
     struct client *arg = &client;
@@ -120,6 +142,7 @@ static void run(void)
         world.now_ms = due > world.now_ms ? due : world.now_ms + 1;
     }
     assert_null(world.broken);
+    tables_are_what_the_ledger_says();
     for (uint32_t i = 0; i < client.n_jobs; i++)
         if (client.jobs[i].goal != CLIENT_ENDED)
             fail_msg("job %s is %s: %s",

@@ -50,7 +50,7 @@ static void boot_cluster(uint32_t host, uint32_t index)
 {
     char path[32];
     struct orr_cluster_args args = {.region = "eu1",
-                                    .region_host = "r1",
+                                    .region_hosts = {"r1"},
                                     .job_type = &orr_job_type,
                                     .nodes_max = 16,
                                     .jobs_max = 128,

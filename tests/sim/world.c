@@ -380,7 +380,9 @@ static enum orr_err events_edge_on_event(struct orr_ctx *ctx,
         world->epoch = msg->epoch;
         world->last_seq = 0;
     }
-    if (msg->seq != world->last_seq + 1)
+    if (msg->seq <= world->last_seq)
+        return ORR_OK; /* told again by a region that read its ledger again */
+    if (msg->seq != world->last_seq + 1 && world->last_seq > 0)
         world_broken(world,
                      "event seq %u follows %u",
                      (unsigned)msg->seq,
