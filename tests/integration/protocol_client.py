@@ -24,6 +24,7 @@ except ImportError as missing:
 
 HELLO, FAILED, PING, PONG = 0x0002, 0x0004, 0x000A, 0x000B
 JOB_SUBMIT, JOB_SUBMITTED, JOB_WAIT, JOB_DETAIL = 0x0101, 0x0102, 0x0108, 0x0107
+JOB_CANCEL, JOB_LIST, LEDGER_INFO_GET = 0x0103, 0x0104, 0x0504
 REGION_INFO_GET, REGION_INFO, EVENTS_GET, EVENTS = 0x010D, 0x010E, 0x0401, 0x0402
 NOBODY = [0, 0, 0]
 CLIENT = 4
@@ -49,18 +50,25 @@ class Failed(Exception):
 
 
 class Client:
-    def __init__(self, context, endpoint, versions=(1, 1)):
+    def __init__(self, context, endpoint, versions=(1, 1), seconds=10):
         self.name = f"client-{os.getpid()}-{os.urandom(8).hex()}"
         self.corr = 0
         self.socket = context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.connect(endpoint)
         self.send(HELLO, NOBODY, 0, 0, [*versions, self.name, 1, CLIENT, "protocol_client", ""])
-        msg, _, _, body = self.receive(10)
+        try:
+            self.host = self.hello(seconds)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def hello(self, seconds):
+        msg, _, _, body = self.receive(seconds)
         if msg == FAILED:
             raise Failed(body[0], body[2])
         assert msg == HELLO, msg
-        self.host = body[2]
+        return body[2]
 
     def send(self, msg, to, corr, timeout_ms, body):
         item = pack([msg, 0, to, [fnv(self.name), 1, 0], corr, timeout_ms, b""]) + pack(body)
