@@ -11,6 +11,7 @@
 #include "process/process_port.h"
 #include "region/region.h"
 #include "role_devices.h"
+#include "role_ledger.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -76,12 +77,15 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
         return code;
     const struct orr_events_args events = {h->events};
     orr_str_copy(args.region, sizeof args.region, c->region);
+    orr_str_copy(args.host, sizeof args.host, c->host);
     for (uint32_t i = 0; !code && i < c->peers.n;
          i++) /* linked; jobs do not move between regions yet */
         code = orr_zmq_dial(
             h->zmq, c->peers.at[i].name.ptr, c->peers.at[i].endpoint.ptr, err);
     if (!code)
         code = spawn(h, &orr_events_actor, &events, "/edge/events", err);
+    if (!code)
+        code = role_ledger_start(h, err);
     return code ? code : spawn(h, &orr_region_type, &args, h->region_path, err);
 }
 
@@ -178,9 +182,11 @@ void roles_close(struct host *h)
         h->process->ops->close(h->process);
     if (h->device)
         h->device->ops->close(h->device);
+    role_ledger_close(h->ledger);
     orr_events_free(h->events);
     h->watch = NULL;
     h->process = NULL;
     h->device = NULL;
+    h->ledger = NULL;
     h->events = NULL;
 }
