@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,16 +282,21 @@ def region_rows(endpoints, region):
 
 
 def read_end(record, endpoints, has_ledger):
-    context = zmq.Context()
-    clients = {host: checker.connect(context, endpoint, 10) for host, endpoint in endpoints.items()}
+    context, clients = zmq.Context(), {}
+    for host, endpoint in endpoints.items():
+        try:
+            clients[host] = checker.connect(context, endpoint, 10)
+            record["replays"][host] = checker.replay(clients[host])
+        except (TimeoutError, AssertionError, Failed) as trouble:
+            record["notes"].append(f"{host} cannot be read at the end: {trouble}")
     try:
         if has_ledger:
             record["ledgers"] = checker.read_ledgers(clients)
-        record["replays"] = {host: checker.replay(client) for host, client in clients.items()}
-    finally:
-        for client in clients.values():
-            client.socket.close()
-        context.term()
+    except (TimeoutError, Failed) as trouble:
+        record["notes"].append(f"a ledger cannot be read at the end: {trouble}")
+    for client in clients.values():
+        client.socket.close()
+    context.term()
 
 
 def settle(f, chaos, submitter, endpoints, region, record):
@@ -312,7 +318,7 @@ def settle(f, chaos, submitter, endpoints, region, record):
 def catch_up(followers, record):
     """Until the followers have what the hosts have."""
     def is_there():
-        return all(f.after() >= max((e["seq"] for e in record["replays"][f.host]), default=0) for f in followers)
+        return all(f.after() >= max((e["seq"] for e in record["replays"].get(f.host, [])), default=0) for f in followers)
     with contextlib.suppress(AssertionError):
         wait_for("the followers have caught up", is_there, 20)
     for f in followers:
@@ -392,6 +398,9 @@ def main():
             path = options.record or pathlib.Path(f"{f.top}.chaos.json")
             path.write_text(json.dumps(record))
             print(f"record: {path}")
+        if options.record and found:  # sockets have no content to copy
+            shutil.copytree(f.state, f"{options.record}.state", dirs_exist_ok=True,
+                            ignore=lambda folder, names: [n for n in names if (pathlib.Path(folder) / n).is_socket()])
         print(summary(record))
         if found:
             raise AssertionError(f"{len(found)} things are wrong (seed {options.seed}):\n" + "\n".join(found[:40]))
