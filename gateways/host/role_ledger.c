@@ -25,9 +25,10 @@ static enum orr_err open_ledger(struct host *h, struct orr_error *err)
                         r->voters.n,
                         ORR_LEDGER_VOTERS_MAX);
     for (uint32_t i = 0; i < r->voters.n; i++)
-        voters[i] = (struct orr_ledger_raft_voter){.host = text(r->voters.at[i].host),
-                                                   .address = text(r->voters.at[i].address),
-                                                   .endpoint = text(r->voters.at[i].endpoint)};
+        voters[i] =
+            (struct orr_ledger_raft_voter){.host = text(r->voters.at[i].host),
+                                           .address = text(r->voters.at[i].address),
+                                           .endpoint = text(r->voters.at[i].endpoint)};
     snprintf(dir, sizeof dir, "%s/ledger", h->config.state.ptr);
     const struct orr_ledger_raft_config config = {
         .dir = dir,
@@ -63,7 +64,8 @@ enum orr_err role_ledger_start(struct host *h, struct orr_error *err)
     code = orr_system_spawn(h->system, &spawn, &addr);
     return code == ORR_OK
                ? ORR_OK
-               : orr_fail(err, code, "/edge/ledger: cannot start: %s", orr_err_text(code));
+               : orr_fail(
+                     err, code, "/edge/ledger: cannot start: %s", orr_err_text(code));
 }
 
 void role_ledger_close(struct orr_ledger *ledger)

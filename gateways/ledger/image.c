@@ -82,7 +82,8 @@ static uint32_t hash_of(struct orr_str key)
 }
 
 /* The slot that holds the key, or the free one where it belongs. */
-static struct slot *slot_of(const struct orr_image *image, uint32_t hash, struct orr_str key)
+static struct slot *
+slot_of(const struct orr_image *image, uint32_t hash, struct orr_str key)
 {
     for (uint32_t i = hash & image->mask;; i = (i + 1) & image->mask) {
         struct slot *s = &image->slots[i];
@@ -222,7 +223,8 @@ void orri_image_put(struct orr_image *image, struct record *r)
 
 /* ---- interface -------------------------------------------------------------------------------- */
 
-enum orr_err orr_image_new(const struct orr_image_config *config, struct orr_image **ret_image)
+enum orr_err orr_image_new(const struct orr_image_config *config,
+                           struct orr_image **ret_image)
 {
     struct orr_image *image = calloc(1, sizeof *image);
     if (!image)
@@ -292,7 +294,7 @@ decode_entry(const uint8_t *entry, size_t len, enum orr_err *ret_code)
     if (*ret_code != ORR_OK)
         return NULL;
     struct orr_msg_ledger_append *msg = malloc(size);
-    *ret_code = msg ? orr_msg_decode(desc, entry, len, msg, size) : ORR_ENOMEM;
+    *ret_code = msg ? orr_msg_decode(desc, entry, taken, msg, size) : ORR_ENOMEM;
     for (uint32_t i = 0; *ret_code == ORR_OK && i < msg->records.n; i++) {
         const uint32_t key_len = msg->records.at[i].key.len;
         if (key_len == 0 || key_len >= ORR_KEY_MAX)
@@ -387,7 +389,8 @@ enum orr_err orr_image_read(struct orr_image *image,
                             orr_ledger_page_f page,
                             void *arg)
 {
-    const uint64_t since = after == reader->last && reader->since > after ? reader->since : after;
+    const uint64_t since =
+        after == reader->last && reader->since > after ? reader->since : after;
     const bool is_reset = image->forgotten > since || after > image->last;
     if (is_reset)
         after = 0;

@@ -20,10 +20,11 @@ struct orr_image_frozen;
 enum { ORR_IMAGE_GONE_MAX = 1 << 16 };
 
 /* Sees every record as it comes into the image, also out of a snapshot. */
-typedef void (*orr_image_watch_f)(void *arg, const struct orr_rec_ledger_record *record);
+typedef void (*orr_image_watch_f)(void *arg,
+                                  const struct orr_rec_ledger_record *record);
 
 struct orr_image_config {
-    uint32_t gone_max; /* 0: ORR_IMAGE_GONE_MAX */
+    uint32_t gone_max;       /* 0: ORR_IMAGE_GONE_MAX */
     orr_image_watch_f watch; /* NULL: nobody */
     void *watch_arg;
 };

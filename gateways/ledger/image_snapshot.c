@@ -27,7 +27,8 @@ struct row {
     uint8_t zero[2];
 };
 
-enum orr_err orr_image_freeze(struct orr_image *image, struct orr_image_frozen **ret_frozen)
+enum orr_err orr_image_freeze(struct orr_image *image,
+                              struct orr_image_frozen **ret_frozen)
 {
     if (image->is_frozen)
         return ORR_EBUSY;
@@ -39,7 +40,8 @@ enum orr_err orr_image_freeze(struct orr_image *image, struct orr_image_frozen *
         return ORR_ENOMEM;
     }
     size_t n = 0;
-    for (uint64_t i = 0; i <= image->mask; i++) { /* the table, not the list: no cache misses */
+    for (uint64_t i = 0; i <= image->mask;
+         i++) { /* the table, not the list: no cache misses */
         records[n] = image->slots[i].record;
         n += records[n] != NULL;
     }
@@ -68,7 +70,8 @@ void orr_image_thaw(struct orr_image *image, struct orr_image_frozen *frozen)
 
 static int by_index(const void *a, const void *b)
 {
-    const struct record *x = *(struct record *const *)a, *y = *(struct record *const *)b;
+    const struct record *x = *(struct record *const *)a,
+                        *y = *(struct record *const *)b;
     return (x->index > y->index) - (x->index < y->index);
 }
 
@@ -103,8 +106,10 @@ enum orr_err orr_image_encode(const struct orr_image_frozen *frozen,
 }
 
 /* The next record of what is left; NULL when it is none, with *ret_code why. */
-static struct record *
-take_record(const uint8_t **at, const uint8_t *end, uint64_t last, enum orr_err *ret_code)
+static struct record *take_record(const uint8_t **at,
+                                  const uint8_t *end,
+                                  uint64_t last,
+                                  enum orr_err *ret_code)
 {
     struct row row;
     *ret_code = ORR_EPROTO;
@@ -116,10 +121,11 @@ take_record(const uint8_t **at, const uint8_t *end, uint64_t last, enum orr_err 
     if (row.key_len == 0 || row.is_gone > 1 || (row.is_gone && row.value_len) ||
         row.index > last || left < row.key_len || left - row.key_len < row.value_len)
         return NULL;
-    struct record *r = orri_record_new((struct orr_str){(const char *)key, row.key_len},
-                                       (struct orr_bytes){key + row.key_len, row.value_len},
-                                       row.is_gone,
-                                       row.index);
+    struct record *r =
+        orri_record_new((struct orr_str){(const char *)key, row.key_len},
+                        (struct orr_bytes){key + row.key_len, row.value_len},
+                        row.is_gone,
+                        row.index);
     if (!r)
         *ret_code = ORR_ENOMEM;
     *at = key + row.key_len + row.value_len;
@@ -157,7 +163,8 @@ enum orr_err orr_image_decode(const struct orr_image_config *config,
     if (len < sizeof h)
         return ORR_EPROTO;
     memcpy(&h, bytes, sizeof h);
-    if (h.magic != MAGIC || h.bytes != len - sizeof h || h.n > h.bytes / sizeof(struct row))
+    if (h.magic != MAGIC || h.bytes != len - sizeof h ||
+        h.n > h.bytes / sizeof(struct row))
         return ORR_EPROTO;
     struct orr_image *image;
     enum orr_err code = orr_image_new(config, &image);

@@ -28,7 +28,7 @@ struct orr_ledger; /* defined below; an implementation embeds it first */
 
 struct orr_ledger_news {
     uint64_t term;
-    bool is_leading; /* and all entries of earlier terms are in the image */
+    bool is_leading;           /* and all entries of earlier terms are in the image */
     char leader[ORR_NAME_MAX]; /* its host; "": not known */
     uint64_t committed;        /* index of the newest entry in the image */
     uint64_t ticket; /* all of this term's own entries up to here are durable */

@@ -32,7 +32,8 @@ static struct orr_ledger_news news_of(const struct ledger_mem *l)
                                    .ticket = l->ticket};
     snprintf(news.leader, sizeof news.leader, "%s", l->host);
     if (l->trouble != ORR_OK)
-        (void)orr_fail(&news.trouble, l->trouble, "the ledger: %s", orr_err_text(l->trouble));
+        (void)orr_fail(
+            &news.trouble, l->trouble, "the ledger: %s", orr_err_text(l->trouble));
     return news;
 }
 
@@ -70,7 +71,8 @@ static void mem_append(struct orr_ledger *ledger,
     pthread_mutex_lock(&l->lock);
     if (term == l->term && l->trouble == ORR_OK) {
         if (ticket == l->ticket + 1 &&
-            orr_image_apply(l->image, l->index + 1, entry, len, &entry_term, &entry_ticket) ==
+            orr_image_apply(
+                l->image, l->index + 1, entry, len, &entry_term, &entry_ticket) ==
                 ORR_OK) {
             l->index++;
             l->ticket = ticket;
@@ -113,7 +115,8 @@ static void mem_info(struct orr_ledger *ledger, struct orr_ledger_info *ret_info
 static void refuse(orr_ledger_done_f done, void *arg)
 {
     struct orr_error err;
-    (void)orr_fail(&err, ORR_ENOSYS, "a ledger in memory has one voter, which cannot change");
+    (void)orr_fail(
+        &err, ORR_ENOSYS, "a ledger in memory has one voter, which cannot change");
     done(arg, &err);
 }
 

@@ -10,7 +10,8 @@
 #include "ledger.h"
 
 /* Errors: ORR_ENOMEM. */
-ORR_NODISCARD enum orr_err orr_ledger_mem_open(const char *host, struct orr_ledger **ret_ledger);
+ORR_NODISCARD enum orr_err orr_ledger_mem_open(const char *host,
+                                               struct orr_ledger **ret_ledger);
 
 /* As after a crash of the host: a new term; whoever led must begin again. */
 void orr_ledger_mem_new_term(struct orr_ledger *ledger);

@@ -73,9 +73,10 @@ static enum orr_err ledger_port_on_timer(struct orr_ctx *ctx,
 
 /* ---- entries and pages ------------------------------------------------------------------------ */
 
-static enum orr_err ledger_port_on_ledger_append(struct orr_ctx *ctx,
-                                                 struct ledger_port *self,
-                                                 const struct orr_msg_ledger_append *msg)
+static enum orr_err
+ledger_port_on_ledger_append(struct orr_ctx *ctx,
+                             struct ledger_port *self,
+                             const struct orr_msg_ledger_append *msg)
 {
     const struct orr_msg_desc *desc = orr_msg_desc_ledger_append();
     const size_t cap = orr_msg_encode_bound(desc, msg);
@@ -83,13 +84,15 @@ static enum orr_err ledger_port_on_ledger_append(struct orr_ctx *ctx,
     if (cap > self->entry_cap) {
         uint8_t *entry = realloc(self->entry, cap);
         if (!entry)
-            return orr_refuse(ctx, ORR_ENOMEM, "an entry of %zu bytes: out of memory", cap);
+            return orr_refuse(
+                ctx, ORR_ENOMEM, "an entry of %zu bytes: out of memory", cap);
         self->entry = entry;
         self->entry_cap = cap;
     }
     const enum orr_err code = orr_msg_encode(desc, msg, self->entry, cap, &len);
     if (code != ORR_OK)
-        return orr_refuse(ctx, code, "an entry of %u records is too large", msg->records.n);
+        return orr_refuse(
+            ctx, code, "an entry of %u records is too large", msg->records.n);
     self->args.ledger->ops->append(
         self->args.ledger, msg->term, msg->ticket, self->entry, len);
     return ORR_OK;
@@ -110,9 +113,10 @@ static enum orr_err ledger_port_on_ledger_read(struct orr_ctx *ctx,
     return code == ORR_OK ? ORR_OK : orr_refuse(ctx, code, "%s", orr_err_text(code));
 }
 
-static enum orr_err ledger_port_on_ledger_info_get(struct orr_ctx *ctx,
-                                                   struct ledger_port *self,
-                                                   const struct orr_msg_ledger_info_get *msg)
+static enum orr_err
+ledger_port_on_ledger_info_get(struct orr_ctx *ctx,
+                               struct ledger_port *self,
+                               const struct orr_msg_ledger_info_get *msg)
 {
     struct orr_ledger_info info;
     struct orr_rec_voter voters[ORR_LEDGER_VOTERS_MAX];

@@ -54,19 +54,21 @@ static void raft_append(struct orr_ledger *ledger,
 {
     struct ledger_raft *l = raft_of(ledger);
     struct append *a = calloc(1, sizeof *a);
-    uint8_t *bytes = raft_malloc(len);
+    const size_t padded = orri_pad8(len);
+    uint8_t *bytes = raft_calloc(1, padded);
     const bool has_memory = a && bytes;
     if (has_memory) {
         memcpy(bytes, entry, len);
-        *a = (struct append){.term = term, .ticket = ticket, .bytes = bytes, .len = len};
+        *a = (struct append){
+            .term = term, .ticket = ticket, .bytes = bytes, .len = padded};
     }
     pthread_mutex_lock(&l->lock);
     const bool is_first = l->appends == NULL;
-    const bool is_taken = has_memory && is_next(l, term, ticket, len);
+    const bool is_taken = has_memory && is_next(l, term, ticket, padded);
     if (is_taken) {
         *l->appends_end = a;
         l->appends_end = &a->next;
-        l->append_bytes += len;
+        l->append_bytes += padded;
     } else if (!has_memory) {
         l->is_overrun = true;
     }
@@ -121,7 +123,8 @@ static void queue_request(struct ledger_raft *l,
         *r = (struct request){.kind = kind, .voter = *voter, .done = done, .arg = arg};
     pthread_mutex_lock(&l->lock);
     if (r && l->n_requests >= REQUESTS_MAX) {
-        (void)orr_fail(&err, ORR_EBUSY, "%u requests to the ledger wait already", REQUESTS_MAX);
+        (void)orr_fail(
+            &err, ORR_EBUSY, "%u requests to the ledger wait already", REQUESTS_MAX);
     } else if (r) {
         r->next = l->requests;
         l->requests = r;
@@ -150,7 +153,9 @@ static void raft_voter_add(struct orr_ledger *ledger,
     orr_str_copy(voter.endpoint, sizeof voter.endpoint, endpoint);
     if (host.len == 0 || host.len >= sizeof voter.host ||
         endpoint.len >= sizeof voter.endpoint || address.len >= sizeof voter.address) {
-        (void)orr_fail(&err, ORR_EINVAL, "a voter's host, address or endpoint is too long or empty");
+        (void)orr_fail(&err,
+                       ORR_EINVAL,
+                       "a voter's host, address or endpoint is too long or empty");
         done(arg, &err);
     } else if (orri_raft_check_address(voter.address, &err) != ORR_OK) {
         done(arg, &err);
@@ -195,7 +200,8 @@ static void raft_close_ledger(struct orr_ledger *ledger)
 {
     struct ledger_raft *l = raft_of(ledger);
     pthread_mutex_lock(&l->lock);
-    const bool is_closing = l->is_closing; /* the start failed: the loop ends by itself */
+    const bool is_closing =
+        l->is_closing; /* the start failed: the loop ends by itself */
     l->is_closing = true;
     pthread_mutex_unlock(&l->lock);
     if (!is_closing)
@@ -222,7 +228,10 @@ static enum orr_err copy_voter(const struct orr_ledger_raft_voter *from,
 {
     if (!from->host[0] || strlen(from->host) >= sizeof to->host ||
         strlen(from->endpoint) >= sizeof to->endpoint)
-        return orr_fail(err, ORR_EINVAL, "voter %s: name or endpoint too long or empty", from->host);
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "voter %s: name or endpoint too long or empty",
+                        from->host);
     if (needs_address || from->address[0]) {
         const enum orr_err code = orri_raft_check_address(from->address, err);
         if (code != ORR_OK)
@@ -242,7 +251,11 @@ static enum orr_err copy_config(struct ledger_raft *l,
     bool has_self = false;
     l->configured.n = c->n_voters ? c->n_voters : 1;
     if (l->configured.n > ORR_LEDGER_VOTERS_MAX)
-        return orr_fail(err, ORR_EINVAL, "%u voters: at most %d", c->n_voters, ORR_LEDGER_VOTERS_MAX);
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "%u voters: at most %d",
+                        c->n_voters,
+                        ORR_LEDGER_VOTERS_MAX);
     if (strlen(c->dir) >= sizeof l->dir)
         return orr_fail(err, ORR_EINVAL, "%s: the path is too long", c->dir);
     snprintf(l->dir, sizeof l->dir, "%s", c->dir);
@@ -253,7 +266,10 @@ static enum orr_err copy_config(struct ledger_raft *l,
         has_self = has_self || strcmp(voters[i].host, c->self.host) == 0;
     }
     if (code == ORR_OK && !has_self && !c->is_joining)
-        code = orr_fail(err, ORR_EINVAL, "host %s is not among the voters of its region", c->self.host);
+        code = orr_fail(err,
+                        ORR_EINVAL,
+                        "host %s is not among the voters of its region",
+                        c->self.host);
     l->is_joining = c->is_joining;
     l->election_ms = c->election_ms ? c->election_ms : 1000;
     l->heartbeat_ms = c->heartbeat_ms ? c->heartbeat_ms : 100;
@@ -270,7 +286,8 @@ static enum orr_err make_bootstrap(struct ledger_raft *l, struct orr_error *err)
                                               v->address[0] ? v->address : "local",
                                               RAFT_VOTER);
         if (rv != 0)
-            return orr_fail(err, ORR_EINVAL, "voter %s: %s", v->host, raft_strerror(rv));
+            return orr_fail(
+                err, ORR_EINVAL, "voter %s: %s", v->host, raft_strerror(rv));
     }
     return ORR_OK;
 }
@@ -286,7 +303,8 @@ static enum orr_err start_thread(struct ledger_raft *l, struct orr_error *err)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rv != 0) {
         orri_raft_loop_fini(l);
-        return orr_fail(err, ORR_ENOMEM, "the ledger's thread cannot be made: %s", strerror(rv));
+        return orr_fail(
+            err, ORR_ENOMEM, "the ledger's thread cannot be made: %s", strerror(rv));
     }
     pthread_mutex_lock(&l->lock);
     while (!l->has_started)
@@ -313,7 +331,8 @@ enum orr_err orr_ledger_raft_open(const struct orr_ledger_raft_config *config,
     pthread_mutex_init(&l->sink_lock, NULL);
     pthread_cond_init(&l->started, NULL);
     raft_configuration_init(&l->bootstrap);
-    const struct orr_image_config image = {.watch = orri_raft_watch, .watch_arg = &l->voters};
+    const struct orr_image_config image = {.watch = orri_raft_watch,
+                                           .watch_arg = &l->voters};
     enum orr_err code = orr_image_new(&image, &l->image);
     if (code != ORR_OK)
         (void)orr_fail(err, code, "out of memory");

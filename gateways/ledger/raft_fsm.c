@@ -45,7 +45,8 @@ void orri_raft_watch(void *arg, const struct orr_rec_ledger_record *record)
     if (record->is_gone) {
         if (i < voters->n)
             voters->at[i] = voters->at[--voters->n];
-    } else if (i < ORR_LEDGER_VOTERS_MAX && decode_voter(record->value, &voters->at[i])) {
+    } else if (i < ORR_LEDGER_VOTERS_MAX &&
+               decode_voter(record->value, &voters->at[i])) {
         voters->n += i == voters->n;
     }
 }
@@ -56,7 +57,8 @@ void orri_raft_watch(void *arg, const struct orr_rec_ledger_record *record)
 static void set_thresholds(struct ledger_raft *l)
 {
     const uint64_t image = orr_image_stats(l->image).bytes;
-    const uint64_t worth = image > l->snapshot_log_bytes ? image : l->snapshot_log_bytes;
+    const uint64_t worth =
+        image > l->snapshot_log_bytes ? image : l->snapshot_log_bytes;
     const bool is_due = l->log_bytes >= worth || l->log_entries >= LOG_ENTRIES_MAX;
     uint64_t trailing = TRAILING_MAX;
     if (l->log_bytes > l->snapshot_log_bytes)
@@ -79,13 +81,14 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
         l->image, l->raft.last_applied + 1, buf->base, buf->len, &term, &ticket);
     pthread_mutex_unlock(&l->lock);
     if (code != ORR_OK) {
-        (void)orr_fail(&l->trouble,
-                       code,
-                       "entry %llu of the ledger in %s: %s: a newer version may have written "
-                       "it; upgrade this host",
-                       l->raft.last_applied + 1,
-                       l->dir,
-                       orr_err_text(code));
+        (void)orr_fail(
+            &l->trouble,
+            code,
+            "entry %llu of the ledger in %s: %s: a newer version may have written "
+            "it; upgrade this host",
+            l->raft.last_applied + 1,
+            l->dir,
+            orr_err_text(code));
         return code == ORR_ENOMEM ? RAFT_NOMEM : RAFT_MALFORMED;
     }
     if (l->trouble.code != ORR_EDISK)
@@ -102,7 +105,8 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
 
 /* ---- snapshots -------------------------------------------------------------------------------- */
 
-static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
+static int
+fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
 {
     struct ledger_raft *l = fsm->data;
     *bufs = NULL;
@@ -129,8 +133,9 @@ fsm_snapshot_async(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n
     return 0;
 }
 
-static int
-fsm_snapshot_finalize(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
+static int fsm_snapshot_finalize(struct raft_fsm *fsm,
+                                 struct raft_buffer *bufs[],
+                                 unsigned *n_bufs)
 {
     struct ledger_raft *l = fsm->data;
     (void)bufs, (void)n_bufs;
@@ -150,12 +155,15 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
     struct ledger_raft *l = fsm->data;
     struct voters voters = {.n = 0};
     struct orr_image *image;
-    const struct orr_image_config config = {.watch = orri_raft_watch, .watch_arg = &voters};
+    const struct orr_image_config config = {.watch = orri_raft_watch,
+                                            .watch_arg = &voters};
     const enum orr_err code = orr_image_decode(&config, buf->base, buf->len, &image);
     if (code == ORR_ENOMEM)
         return RAFT_NOMEM;
-    if (code != ORR_OK)
+    if (code != ORR_OK) {
+        l->is_snapshot_bad = true;
         return RAFT_CORRUPT;
+    }
     pthread_mutex_lock(&l->lock);
     if (orr_image_stats(image).last > orr_image_stats(l->image).last) {
         struct orr_image *old = l->image;

@@ -88,12 +88,13 @@ struct ledger_raft {
     struct append *appends, **appends_end; /* owned */
     uint64_t append_bytes;
     uint64_t append_term, append_ticket; /* of the newest that came */
-    bool is_overrun; /* entries were lost on their way here */
+    bool is_overrun;                     /* entries were lost on their way here */
     struct request *requests;            /* owned; newest first */
     uint32_t n_requests;
     struct orr_image *image; /* owned; changed by our thread only */
     struct voters voters;
-    struct orr_ledger_info state; /* as last told; keys, bytes and digest come with info */
+    struct orr_ledger_info
+        state; /* as last told; keys, bytes and digest come with info */
 
     /* ---- under `sink_lock` ---- */
     pthread_mutex_t sink_lock;
@@ -112,16 +113,19 @@ struct ledger_raft {
     struct raft_uv_transport transport;
     struct raft_fsm fsm;
     bool is_transport_tcp;
-    struct raft_configuration bootstrap; /* owned */
+    struct raft_configuration bootstrap;      /* owned */
+    char snapshot_name[128];                  /* the newest at the start; "" none */
+    bool is_snapshot_bad;                     /* it could not be restored */
     struct file_op *file_ops, **file_ops_end; /* owned */
-    bool is_writing;                          /* the first of them is with libraft's files */
+    bool is_writing; /* the first of them is with libraft's files */
     raft_io_close_cb raft_closed;
-    struct orr_error broken; /* what failed; the instance must be restarted */
-    struct orr_error trouble; /* until something has become durable again */
-    uint64_t barrier_term;   /* a barrier of this term is on its way or done */
-    uint64_t leading_term;   /* it is done */
+    struct orr_error broken;      /* what failed; the instance must be restarted */
+    struct orr_error trouble;     /* until something has become durable again */
+    bool has_term;                /* this leadership has a term of its own */
+    uint64_t barrier_term;        /* a barrier of this term is on its way or done */
+    uint64_t leading_term;        /* it is done */
     uint64_t ticket_term, ticket; /* of the newest entry applied */
-    uint64_t log_bytes;      /* applied since the newest snapshot */
+    uint64_t log_bytes;           /* applied since the newest snapshot */
     uint64_t log_entries;
     struct orr_image_frozen *frozen;
     struct raft_buffer snapshot_buf;
@@ -131,6 +135,13 @@ struct ledger_raft {
     struct request *changing; /* owned; whose it is; NULL: its time was over */
     struct request *waiting;  /* owned; oldest first */
 };
+
+/* libraft 0.15 writes segments that it cannot read when an entry's length is not a multiple of
+ * eight; the zeros behind an entry are not read. */
+static inline size_t orri_pad8(size_t len)
+{
+    return (len + 7) & ~(size_t)7;
+}
 
 static inline uint64_t orri_voter_id(struct orr_str host)
 {
@@ -145,7 +156,8 @@ void *orri_raft_thread(void *ledger);
 /* Of whom the records or the configuration tell; "" when of nobody. */
 const char *orri_raft_host_of(const struct ledger_raft *l, raft_id id);
 /* Queue an entry of the ledger's own.  False: no memory. */
-bool orri_raft_append_own(struct ledger_raft *l, const struct orr_msg_ledger_append *msg);
+bool orri_raft_append_own(struct ledger_raft *l,
+                          const struct orr_msg_ledger_append *msg);
 
 /* ---- raft_fsm.c ---- */
 void orri_raft_fsm_init(struct ledger_raft *l);
@@ -165,7 +177,9 @@ void orri_raft_members_record(struct ledger_raft *l);
 
 /* ---- raft_check.c ---- */
 /* Errors: ORR_EDISK damaged, ORR_EIO, ORR_ENOMEM. */
-ORR_NODISCARD enum orr_err orri_raft_check_dir(const char *dir, struct orr_error *err);
-ORR_NODISCARD enum orr_err orri_raft_check_address(const char *address, struct orr_error *err);
+ORR_NODISCARD enum orr_err orri_raft_check_dir(struct ledger_raft *l,
+                                               struct orr_error *err);
+ORR_NODISCARD enum orr_err orri_raft_check_address(const char *address,
+                                                   struct orr_error *err);
 
 #endif

@@ -31,22 +31,24 @@ struct file_op {
 
 static struct ledger_raft *ledger_of(struct raft_io *io)
 {
-    return (struct ledger_raft *)(void *)((char *)io - offsetof(struct ledger_raft, io));
+    return (struct ledger_raft *)(void *)((char *)io -
+                                          offsetof(struct ledger_raft, io));
 }
 
 void orri_raft_broke(struct ledger_raft *l, int code, const char *what)
 {
     if (l->broken.code != ORR_OK)
         return;
-    (void)orr_fail(&l->broken,
-                   ORR_EDISK,
-                   "the ledger in %s cannot be written: %s: %s%s%s; nothing is acknowledged "
-                   "until it can: make room on that file system or repair it",
-                   l->dir,
-                   what,
-                   raft_strerror(code),
-                   l->io.errmsg[0] ? ": " : "",
-                   l->io.errmsg);
+    (void)orr_fail(
+        &l->broken,
+        ORR_EDISK,
+        "the ledger in %s cannot be written: %s: %s%s%s; nothing is acknowledged "
+        "until it can: make room on that file system or repair it",
+        l->dir,
+        what,
+        raft_strerror(code),
+        l->io.errmsg[0] ? ": " : "",
+        l->io.errmsg);
     uv_async_send(&l->wake);
 }
 

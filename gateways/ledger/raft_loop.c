@@ -42,7 +42,8 @@ static void instance_gone(struct ledger_raft *l)
         return;
     }
     uv_timer_start(&l->restart, restart_due, l->restart_ms, 0);
-    l->restart_ms = l->restart_ms * 2 < RESTART_MAX_MS ? l->restart_ms * 2 : RESTART_MAX_MS;
+    l->restart_ms =
+        l->restart_ms * 2 < RESTART_MAX_MS ? l->restart_ms * 2 : RESTART_MAX_MS;
 }
 
 static void free_io(struct ledger_raft *l)
@@ -72,6 +73,8 @@ static int init_instance(struct ledger_raft *l)
     l->is_transport_tcp = l->self.address[0] != '\0';
     l->broken = (struct orr_error){.code = ORR_OK};
     l->leading_term = l->barrier_term = 0;
+    l->has_term = false;
+    l->is_snapshot_bad = false;
     l->transport = (struct raft_uv_transport){.data = NULL};
     if (l->is_transport_tcp)
         rv = raft_uv_tcp_init(&l->transport, &l->loop);
@@ -110,14 +113,19 @@ static int init_instance(struct ledger_raft *l)
 /* ORR_OK, or *err why not; then the instance is down or on its way there. */
 static enum orr_err start_instance(struct ledger_raft *l, struct orr_error *err)
 {
-    enum orr_err code = orri_raft_check_dir(l->dir, err);
+    enum orr_err code = orri_raft_check_dir(l, err);
     if (code != ORR_OK) {
         instance_gone(l);
         return code;
     }
     int rv = init_instance(l);
     if (rv != 0) {
-        (void)orr_fail(err, ORR_EIO, "the ledger in %s: %s: %s", l->dir, raft_strerror(rv), l->raft.errmsg);
+        (void)orr_fail(err,
+                       ORR_EIO,
+                       "the ledger in %s: %s: %s",
+                       l->dir,
+                       raft_strerror(rv),
+                       l->raft.errmsg);
         instance_gone(l);
         return ORR_EIO;
     }
@@ -129,16 +137,22 @@ static enum orr_err start_instance(struct ledger_raft *l, struct orr_error *err)
     if (rv == 0)
         return ORR_OK;
     const char *why = l->raft.errmsg[0] ? l->raft.errmsg : l->io.errmsg;
-    const bool is_damage = rv == RAFT_CORRUPT || rv == RAFT_MALFORMED;
-    code = orr_fail(err,
-                    is_damage ? ORR_EDISK : ORR_EIO,
-                    "the ledger in %s cannot be opened: %s: %s%s",
-                    l->dir,
-                    raft_strerror(rv),
-                    why,
-                    is_damage ? ": restore that file, or empty the directory of this voter and "
-                                "let the others send it again"
-                              : "");
+    if (l->is_snapshot_bad)
+        code = orr_fail(
+            err,
+            ORR_EDISK,
+            "%s/%s is damaged: restore that file from a copy; or, when other "
+            "voters live, remove this host from the region, empty the directory "
+            "and add it again",
+            l->dir,
+            l->snapshot_name);
+    else
+        code = orr_fail(err,
+                        ORR_EIO,
+                        "the ledger in %s cannot be opened: %s: %s",
+                        l->dir,
+                        raft_strerror(rv),
+                        why);
     close_instance(l);
     return code;
 }
@@ -147,7 +161,8 @@ static void restart_due(uv_timer_t *timer)
 {
     struct ledger_raft *l = timer->data;
     struct orr_error err;
-    if (l->instance == INSTANCE_DOWN && !is_closing(l) && start_instance(l, &err) != ORR_OK)
+    if (l->instance == INSTANCE_DOWN && !is_closing(l) &&
+        start_instance(l, &err) != ORR_OK)
         l->trouble = err;
 }
 
@@ -162,7 +177,25 @@ static void barrier_done(struct raft_barrier *req, int status)
         return;
     }
     l->leading_term = l->raft.current_term;
+    l->ticket = 0; /* whatever was applied until now is not of this leadership */
     orri_raft_members_record(l);
+}
+
+/* libraft lets the only voter lead without an election, in the term before.  A leadership
+ * without a term of its own would take the tickets of another for its own. */
+static bool has_own_term(struct ledger_raft *l)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < l->raft.configuration.n; i++)
+        n += l->raft.configuration.servers[i].role == RAFT_VOTER;
+    if (n > 1)
+        return true;
+    const raft_term term = l->raft.current_term + 1;
+    if (l->io.set_term(&l->io, term) != 0 || l->io.set_vote(&l->io, l->raft.id) != 0)
+        return false;
+    l->raft.current_term = term;
+    l->raft.voted_for = l->raft.id;
+    return true;
 }
 
 /* Whoever has won an election has all earlier entries, but does not know yet that they are
@@ -171,10 +204,14 @@ static void watch_leadership(struct ledger_raft *l)
 {
     if (l->raft.state != RAFT_LEADER) {
         l->leading_term = l->barrier_term = 0;
+        l->has_term = false;
         return;
     }
     if (l->barrier_term == l->raft.current_term || l->raft.transfer)
         return;
+    if (!l->has_term && !has_own_term(l))
+        return;
+    l->has_term = true;
     struct raft_barrier *req = calloc(1, sizeof *req);
     if (!req)
         return;
@@ -192,11 +229,13 @@ static void watch_failures(struct ledger_raft *l)
     l->is_overrun = false;
     pthread_mutex_unlock(&l->lock);
     if (is_overrun && l->broken.code == ORR_OK && l->raft.state == RAFT_LEADER)
-        (void)orr_fail(&l->broken,
-                       ORR_EBUSY,
-                       "entries were lost on their way to the ledger: a new term begins");
+        (void)orr_fail(
+            &l->broken,
+            ORR_EBUSY,
+            "entries were lost on their way to the ledger: a new term begins");
     if (l->raft.state == RAFT_UNAVAILABLE)
-        orri_raft_broke(l, RAFT_IOERR, l->raft.errmsg[0] ? l->raft.errmsg : "libraft stopped");
+        orri_raft_broke(
+            l, RAFT_IOERR, l->raft.errmsg[0] ? l->raft.errmsg : "libraft stopped");
     if (l->broken.code == ORR_OK)
         return;
     if (l->broken.code == ORR_EDISK)
@@ -267,11 +306,13 @@ static void write_entries(struct ledger_raft *l)
     orri_raft_broke(l, rv, "append");
 }
 
-bool orri_raft_append_own(struct ledger_raft *l, const struct orr_msg_ledger_append *msg)
+bool orri_raft_append_own(struct ledger_raft *l,
+                          const struct orr_msg_ledger_append *msg)
 {
-    const size_t cap = orr_msg_encode_bound(orr_msg_desc_ledger_append(), msg);
+    const size_t cap =
+        orri_pad8(orr_msg_encode_bound(orr_msg_desc_ledger_append(), msg));
     struct append *a = calloc(1, sizeof *a);
-    uint8_t *bytes = raft_malloc(cap);
+    uint8_t *bytes = raft_calloc(1, cap);
     size_t len;
     if (!a || !bytes ||
         orr_msg_encode(orr_msg_desc_ledger_append(), msg, bytes, cap, &len) != ORR_OK) {
@@ -279,6 +320,7 @@ bool orri_raft_append_own(struct ledger_raft *l, const struct orr_msg_ledger_app
         raft_free(bytes);
         return false;
     }
+    len = orri_pad8(len);
     *a = (struct append){.term = msg->term, .bytes = bytes, .len = len};
     pthread_mutex_lock(&l->lock);
     *l->appends_end = a;
@@ -307,10 +349,14 @@ static void list_voters(struct ledger_raft *l, struct orr_ledger_info *info)
         const raft_id id = orri_voter_id(orr_str(l->voters.at[v].host));
         info->voters[v] = l->voters.at[v];
         info->voters[v].is_leading =
-            info->news.leader[0] && strcmp(info->news.leader, l->voters.at[v].host) == 0;
-        for (unsigned i = 0; l->instance == INSTANCE_RUNNING && i < l->raft.configuration.n; i++)
+            info->news.leader[0] &&
+            strcmp(info->news.leader, l->voters.at[v].host) == 0;
+        for (unsigned i = 0;
+             l->instance == INSTANCE_RUNNING && i < l->raft.configuration.n;
+             i++)
             if (l->raft.configuration.servers[i].id == id)
-                info->voters[v].is_voting = l->raft.configuration.servers[i].role == RAFT_VOTER;
+                info->voters[v].is_voting =
+                    l->raft.configuration.servers[i].role == RAFT_VOTER;
     }
 }
 
@@ -324,7 +370,8 @@ static void tell_news(struct ledger_raft *l)
     news->term = l->state.news.term;
     if (l->instance == INSTANCE_RUNNING) {
         news->term = l->raft.current_term;
-        news->is_leading = l->leading_term == news->term && l->raft.state == RAFT_LEADER;
+        news->is_leading =
+            l->leading_term == news->term && l->raft.state == RAFT_LEADER;
         raft_leader(&l->raft, &leader, &address);
     }
     snprintf(news->leader, sizeof news->leader, "%s", orri_raft_host_of(l, leader));
@@ -352,7 +399,8 @@ static void turn(uv_prepare_t *handle)
     if (is_closing(l)) {
         if (l->instance == INSTANCE_RUNNING)
             close_instance(l);
-        else if (l->instance == INSTANCE_DOWN && !uv_is_closing((uv_handle_t *)&l->turn))
+        else if (l->instance == INSTANCE_DOWN &&
+                 !uv_is_closing((uv_handle_t *)&l->turn))
             close_handles(l);
         return;
     }

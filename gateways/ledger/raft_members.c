@@ -25,9 +25,15 @@ enum orr_err orri_raft_check_address(const char *address, struct orr_error *err)
     snprintf(ip, sizeof ip, "%.*s", (int)(ip_len < sizeof ip ? ip_len : 0), address);
     if (!colon || !end || *end != '\0' || port < 1 || port > 65535 ||
         inet_pton(AF_INET, ip, &in) != 1)
-        return orr_fail(err, ORR_EINVAL, "%s: a ledger's address is IPv4:PORT, such as 127.0.0.1:7801", address);
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "%s: a ledger's address is IPv4:PORT, such as 127.0.0.1:7801",
+                        address);
     if ((ntohl(in.s_addr) >> 24) != 127)
-        return orr_fail(err, ORR_EINVAL, "%s: without keys a ledger may use loopback (127.0.0.1) only", address);
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "%s: without keys a ledger may use loopback (127.0.0.1) only",
+                        address);
     return ORR_OK;
 }
 
@@ -51,12 +57,13 @@ static void fail_not_leader(struct ledger_raft *l)
 {
     struct orr_error err;
     const char *leader = l->state.news.leader;
-    (void)orr_fail(&err,
-                   ORR_ENOTLEADER,
-                   leader[0] ? "%s does not lead this region: ask %s"
-                             : "%s does not lead this region, and nobody does now%s: ask again",
-                   l->self.host,
-                   leader);
+    (void)orr_fail(
+        &err,
+        ORR_ENOTLEADER,
+        leader[0] ? "%s does not lead this region: ask %s"
+                  : "%s does not lead this region, and nobody does now%s: ask again",
+        l->self.host,
+        leader);
     finish_changing(l, &err);
 }
 
@@ -75,7 +82,8 @@ static void succeed(struct ledger_raft *l)
 
 /* ---- what is there ---------------------------------------------------------------------------- */
 
-static const struct raft_server *server_of(const struct ledger_raft *l, const char *host)
+static const struct raft_server *server_of(const struct ledger_raft *l,
+                                           const char *host)
 {
     const raft_id id = orri_voter_id(orr_str(host));
     for (unsigned i = 0; i < l->raft.configuration.n; i++)
@@ -92,7 +100,8 @@ static unsigned count_voting(const struct ledger_raft *l)
     return n;
 }
 
-static const struct orr_ledger_voter *record_of(const struct ledger_raft *l, const char *host)
+static const struct orr_ledger_voter *record_of(const struct ledger_raft *l,
+                                                const char *host)
 {
     for (uint32_t i = 0; i < l->voters.n; i++)
         if (strcmp(l->voters.at[i].host, host) == 0)
@@ -102,11 +111,13 @@ static const struct orr_ledger_voter *record_of(const struct ledger_raft *l, con
 
 static bool is_same(const struct orr_ledger_voter *a, const struct orr_ledger_voter *b)
 {
-    return a && strcmp(a->address, b->address) == 0 && strcmp(a->endpoint, b->endpoint) == 0;
+    return a && strcmp(a->address, b->address) == 0 &&
+           strcmp(a->endpoint, b->endpoint) == 0;
 }
 
 /* Append the record of a voter, or that it is gone. */
-static void write_record(struct ledger_raft *l, const struct orr_ledger_voter *v, bool is_gone)
+static void
+write_record(struct ledger_raft *l, const struct orr_ledger_voter *v, bool is_gone)
 {
     char key[ORR_KEY_MAX];
     uint8_t value[1024];
@@ -116,11 +127,13 @@ static void write_record(struct ledger_raft *l, const struct orr_ledger_voter *v
                                             .endpoint = orr_str(v->endpoint)};
     snprintf(key, sizeof key, "voter/%s", v->host);
     if (!is_gone &&
-        orr_msg_encode(orr_msg_desc_voter_add(), &voter, value, sizeof value, &len) != ORR_OK)
+        orr_msg_encode(orr_msg_desc_voter_add(), &voter, value, sizeof value, &len) !=
+            ORR_OK)
         ORR_ASSERT(!"a voter fits");
     const struct orr_rec_ledger_record record = {
         .key = orr_str(key), .value = {value, (uint32_t)len}, .is_gone = is_gone};
-    const struct orr_msg_ledger_append msg = {.term = l->leading_term, .records = {&record, 1}};
+    const struct orr_msg_ledger_append msg = {.term = l->leading_term,
+                                              .records = {&record, 1}};
     if (orri_raft_append_own(l, &msg))
         uv_async_send(&l->wake);
 }
@@ -131,7 +144,8 @@ void orri_raft_members_record(struct ledger_raft *l)
         const struct orr_ledger_voter *v = &l->configured.at[i];
         const bool is_self = strcmp(v->host, l->self.host) == 0;
         const struct orr_ledger_voter *record = record_of(l, v->host);
-        if (server_of(l, v->host) && (!record || (is_self && !is_same(record, &l->self))))
+        if (server_of(l, v->host) &&
+            (!record || (is_self && !is_same(record, &l->self))))
             write_record(l, is_self ? &l->self : v, false);
     }
 }
@@ -147,8 +161,10 @@ static void change_done(struct raft_change *change, int status)
     if (status == 0 && l->changing->kind == REQUEST_REMOVE)
         succeed(l);
     else if (status == RAFT_NOCONNECTION)
-        fail_with(l, ORR_EUNREACH, "it did not catch up: is it started with region.joining, and "
-                                   "can it be reached at its address?");
+        fail_with(l,
+                  ORR_EUNREACH,
+                  "it did not catch up: is it started with region.joining, and "
+                  "can it be reached at its address?");
     else if (status != 0)
         fail_with(l, ORR_ENOTLEADER, "leadership was lost meanwhile: ask again");
     /* else the next turn goes on */
@@ -162,7 +178,9 @@ static void change_begun(struct ledger_raft *l, int rv)
         l->changing->is_begun = true;
     } else if (rv == RAFT_NOTLEADER) {
         fail_not_leader(l);
-    } else if (rv != RAFT_CANTCHANGE) { /* that: another change goes on; the next turn tries again */
+    } else if (
+        rv !=
+        RAFT_CANTCHANGE) { /* that: another change goes on; the next turn tries again */
         fail_with(l, ORR_EIO, raft_strerror(rv));
     }
 }
@@ -172,15 +190,19 @@ static void step_add(struct ledger_raft *l, struct request *r)
     const raft_id id = orri_voter_id(orr_str(r->voter.host));
     const struct raft_server *server = server_of(l, r->voter.host);
     if (!l->is_transport_tcp) {
-        fail_with(l, ORR_EINVAL, "the only voter of this region has no address: give its host "
-                                 "region.address and restart it");
+        fail_with(l,
+                  ORR_EINVAL,
+                  "the only voter of this region has no address: give its host "
+                  "region.address and restart it");
         return;
     }
     for (unsigned i = 0; i < l->raft.configuration.n; i++) {
         const struct raft_server *s = &l->raft.configuration.servers[i];
         if ((s->id == id) != (strcmp(s->address, r->voter.address) == 0)) {
-            fail_with(l, ORR_EINVAL, s->id == id ? "it is a voter at another address: remove it first"
-                                                 : "another voter has this address");
+            fail_with(l,
+                      ORR_EINVAL,
+                      s->id == id ? "it is a voter at another address: remove it first"
+                                  : "another voter has this address");
             return;
         }
     }
@@ -196,7 +218,8 @@ static void step_add(struct ledger_raft *l, struct request *r)
     }
     l->change = (struct raft_change){.data = l};
     if (!server)
-        change_begun(l, raft_add(&l->raft, &l->change, id, r->voter.address, change_done));
+        change_begun(l,
+                     raft_add(&l->raft, &l->change, id, r->voter.address, change_done));
     else if (server->role != RAFT_VOTER)
         change_begun(l, raft_assign(&l->raft, &l->change, id, RAFT_VOTER, change_done));
     else
@@ -211,11 +234,14 @@ static void step_remove(struct ledger_raft *l, struct request *r)
         if (r->is_begun)
             succeed(l);
         else
-            fail_with(l, ORR_ENOENT, "not a voter of this region; `orrery region` lists them");
+            fail_with(l,
+                      ORR_ENOENT,
+                      "not a voter of this region; `orrery region` lists them");
         return;
     }
     if (server && server->role == RAFT_VOTER && count_voting(l) == 1) {
-        fail_with(l, ORR_EINVAL, "the only voter cannot be removed: add another one first");
+        fail_with(
+            l, ORR_EINVAL, "the only voter cannot be removed: add another one first");
         return;
     }
     if (has_record) {
@@ -235,7 +261,8 @@ static void transfer_done(struct raft_transfer *transfer)
     if (!l->changing)
         return;
     if (l->raft.state == RAFT_LEADER)
-        fail_with(l, ORR_ETIMEOUT, "it did not take over in time: is it up and up to date?");
+        fail_with(
+            l, ORR_ETIMEOUT, "it did not take over in time: is it up and up to date?");
     else
         succeed(l);
 }
@@ -257,7 +284,8 @@ static void step_move(struct ledger_raft *l, struct request *r)
     } else if (rv == RAFT_NOTFOUND) {
         fail_with(l, ORR_ENOENT, "there is no other voter to lead");
     } else if (rv == RAFT_BADID) {
-        fail_with(l, ORR_EINVAL, "not a voter of this region; `orrery region` lists them");
+        fail_with(
+            l, ORR_EINVAL, "not a voter of this region; `orrery region` lists them");
     } else {
         fail_with(l, ORR_EIO, raft_strerror(rv));
     }
@@ -273,9 +301,15 @@ static void step(struct ledger_raft *l)
     if (l->leading_term != l->raft.current_term)
         return; /* its barrier is on the way */
     switch (r->kind) {
-    case REQUEST_ADD: step_add(l, r); break;
-    case REQUEST_REMOVE: step_remove(l, r); break;
-    case REQUEST_MOVE: step_move(l, r); break;
+    case REQUEST_ADD:
+        step_add(l, r);
+        break;
+    case REQUEST_REMOVE:
+        step_remove(l, r);
+        break;
+    case REQUEST_MOVE:
+        step_move(l, r);
+        break;
     }
 }
 
@@ -305,7 +339,8 @@ void orri_raft_members_turn(struct ledger_raft *l)
 {
     take_requests(l);
     if (l->changing && uv_now(&l->loop) >= l->changing->deadline_ms)
-        fail_with(l, ORR_ETIMEOUT, "the change did not come to an end in time; it may yet");
+        fail_with(
+            l, ORR_ETIMEOUT, "the change did not come to an end in time; it may yet");
     while (!l->is_changing && (l->changing || l->waiting)) {
         if (!l->changing) {
             l->changing = l->waiting;

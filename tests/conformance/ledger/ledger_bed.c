@@ -30,7 +30,8 @@ static void pick_addresses(struct bed *bed)
 {
     int fds[BED_MAX];
     for (unsigned i = 0; i < BED_MAX; i++) {
-        struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        struct sockaddr_in a = {.sin_family = AF_INET,
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         socklen_t len = sizeof a;
         fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         assert_int_equal(bind(fds[i], (struct sockaddr *)&a, sizeof a), 0);
@@ -54,7 +55,8 @@ void bed_init(struct bed *bed, enum bed_kind kind)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&bed->told, &attr);
     pthread_condattr_destroy(&attr);
-    snprintf(bed->root, sizeof bed->root, "%s/orrery-ledger.XXXXXX", tmp ? tmp : "/tmp");
+    snprintf(
+        bed->root, sizeof bed->root, "%s/orrery-ledger.XXXXXX", tmp ? tmp : "/tmp");
     assert_non_null(mkdtemp(bed->root));
     pick_addresses(bed);
     for (unsigned i = 0; i < BED_MAX; i++) {
@@ -89,7 +91,8 @@ static void on_news(void *arg, const struct orr_ledger_news *news)
     pthread_mutex_unlock(&a->bed->lock);
 }
 
-enum orr_err bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *err)
+enum orr_err
+bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *err)
 {
     struct bed_host *h = &bed->hosts[i];
     struct orr_ledger_raft_voter voters[BED_MAX];
@@ -104,7 +107,8 @@ enum orr_err bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct 
                                                   .voters = voters,
                                                   .n_voters = is_joining ? 0 : bed->n,
                                                   .is_joining = is_joining,
-                                                  .snapshot_log_bytes = bed->snapshot_log_bytes};
+                                                  .snapshot_log_bytes =
+                                                      bed->snapshot_log_bytes};
     if (bed->kind == BED_MEM)
         code = orr_ledger_mem_open(h->name, &h->ledger);
     else
@@ -114,8 +118,8 @@ enum orr_err bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct 
     memset(&h->news, 0, sizeof h->news);
     h->term = h->ticket = 0;
     sink_args[i] = (struct sink_arg){bed, h};
-    h->ledger->ops->attach(h->ledger,
-                           &(struct orr_ledger_sink){.news = on_news, .arg = &sink_args[i]});
+    h->ledger->ops->attach(
+        h->ledger, &(struct orr_ledger_sink){.news = on_news, .arg = &sink_args[i]});
     return ORR_OK;
 }
 
@@ -158,7 +162,8 @@ unsigned bed_leader(struct bed *bed)
         unsigned best = BED_MAX;
         for (unsigned i = 0; i < BED_MAX; i++)
             if (bed->hosts[i].ledger && bed->hosts[i].news.is_leading &&
-                (best == BED_MAX || bed->hosts[i].news.term > bed->hosts[best].news.term))
+                (best == BED_MAX ||
+                 bed->hosts[i].news.term > bed->hosts[best].news.term))
                 best = i;
         if (best < BED_MAX) {
             pthread_mutex_unlock(&bed->lock);
@@ -219,7 +224,8 @@ uint64_t bed_put_all(struct bed *bed,
     uint8_t *entry = malloc(cap);
     size_t len;
     assert_non_null(entry);
-    assert_int_equal(orr_msg_encode(orr_msg_desc_ledger_append(), &msg, entry, cap, &len), ORR_OK);
+    assert_int_equal(
+        orr_msg_encode(orr_msg_desc_ledger_append(), &msg, entry, cap, &len), ORR_OK);
     h->ledger->ops->append(h->ledger, h->term, h->ticket, entry, len);
     free(entry);
     return h->ticket;
@@ -238,7 +244,8 @@ void bed_put_wait(struct bed *bed, unsigned i, const char *key, const char *valu
 {
     const uint64_t ticket = bed_put(bed, i, key, value);
     if (!bed_wait_ticket(bed, i, ticket))
-        fail_msg("%s: ticket %llu is not durable in time", key, (unsigned long long)ticket);
+        fail_msg(
+            "%s: ticket %llu is not durable in time", key, (unsigned long long)ticket);
 }
 
 struct search {
@@ -273,7 +280,8 @@ const char *bed_get(struct bed *bed, unsigned i, const char *key)
     struct orr_ledger_reader reader = {0};
     s = (struct search){.key = key};
     do
-        assert_int_equal(ledger->ops->read(ledger, &reader, s.last, search_page, &s), ORR_OK);
+        assert_int_equal(ledger->ops->read(ledger, &reader, s.last, search_page, &s),
+                         ORR_OK);
     while (s.last < s.committed);
     return s.is_found ? s.value : NULL;
 }
@@ -312,15 +320,22 @@ static struct orr_error wait_done(struct asked *a)
     return a->result;
 }
 
-#define ASKED_INIT {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER}
+#define ASKED_INIT                                                                     \
+    {                                                                                  \
+        .lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER            \
+    }
 
 struct orr_error bed_add(struct bed *bed, unsigned i, unsigned whom)
 {
     struct asked a = ASKED_INIT;
     struct orr_ledger *ledger = bed->hosts[i].ledger;
     const struct bed_host *h = &bed->hosts[whom];
-    ledger->ops->voter_add(
-        ledger, orr_str(h->name), orr_str(h->address), orr_str(h->endpoint), on_done, &a);
+    ledger->ops->voter_add(ledger,
+                           orr_str(h->name),
+                           orr_str(h->address),
+                           orr_str(h->endpoint),
+                           on_done,
+                           &a);
     return wait_done(&a);
 }
 

@@ -38,7 +38,8 @@ void bed_init(struct bed *bed, enum bed_kind kind);
 void bed_fini(struct bed *bed);
 /* Opens all that are down and, unless they never can, waits until one leads. */
 void bed_open(struct bed *bed);
-enum orr_err bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *err);
+enum orr_err
+bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *err);
 void bed_close_host(struct bed *bed, unsigned i);
 
 /* The index of the host that leads, once there is one. */
@@ -50,7 +51,10 @@ bool bed_wait(struct bed *bed, unsigned i, bed_is_f is, uint64_t arg);
 
 /* Append one entry of one record to a host that leads; returns its ticket. */
 uint64_t bed_put(struct bed *bed, unsigned i, const char *key, const char *value);
-uint64_t bed_put_all(struct bed *bed, unsigned i, const struct orr_rec_ledger_record *records, uint32_t n);
+uint64_t bed_put_all(struct bed *bed,
+                     unsigned i,
+                     const struct orr_rec_ledger_record *records,
+                     uint32_t n);
 /* Put and wait until it is durable. */
 void bed_put_wait(struct bed *bed, unsigned i, const char *key, const char *value);
 bool bed_wait_ticket(struct bed *bed, unsigned i, uint64_t ticket);

@@ -70,11 +70,13 @@ static void entry_of_an_old_term_is_dropped(void **state)
     const unsigned l = bed_leader(&bed);
     struct orr_ledger *ledger = bed.hosts[l].ledger;
     const struct orr_rec_ledger_record record = {.key = ORR_LIT("old")};
-    const struct orr_msg_ledger_append msg = {.term = 0, .ticket = 1, .records = {&record, 1}};
+    const struct orr_msg_ledger_append msg = {
+        .term = 0, .ticket = 1, .records = {&record, 1}};
     uint8_t entry[256];
     size_t len;
     assert_int_equal(
-        orr_msg_encode(orr_msg_desc_ledger_append(), &msg, entry, sizeof entry, &len), ORR_OK);
+        orr_msg_encode(orr_msg_desc_ledger_append(), &msg, entry, sizeof entry, &len),
+        ORR_OK);
     ledger->ops->append(ledger, 0, 1, entry, len);
     bed_put_wait(&bed, l, "new", "1");
     assert_null(bed_get(&bed, l, "old"));
@@ -100,8 +102,10 @@ static void lost_entry_ends_the_term(void **state)
         assert_true(bed_wait(&bed, l, has_term_above, term));
     const unsigned next = bed_leader(&bed);
     if (kind == BED_RAFT3) /* whoever leads next, not in that term */
-        for (unsigned i = next; !has_term_above(&bed.hosts[i].news, term); i = bed_leader(&bed))
-            assert_true(bed_wait(&bed, i, has_term_above, term) || i != bed_leader(&bed));
+        for (unsigned i = next; !has_term_above(&bed.hosts[i].news, term);
+             i = bed_leader(&bed))
+            assert_true(bed_wait(&bed, i, has_term_above, term) ||
+                        i != bed_leader(&bed));
     assert_null(bed_get(&bed, bed_leader(&bed), "b"));
 }
 
@@ -142,13 +146,15 @@ static void pages_are_bounded_and_complete(void **state)
     struct pages p = {0};
     struct orr_ledger_reader reader = {0};
     do
-        assert_int_equal(ledger->ops->read(ledger, &reader, p.last, count_page, &p), ORR_OK);
+        assert_int_equal(ledger->ops->read(ledger, &reader, p.last, count_page, &p),
+                         ORR_OK);
     while (p.last < p.committed);
     assert_true(p.n_records >= 500 && p.n_records < 500 + BED_MAX + 1); /* and voters */
     assert_true(p.n >= 3 && p.n_reset == 0);
     assert_true(p.bytes_max <= ORR_LEDGER_PAGE_BYTES);
     const unsigned before = p.n_records; /* nothing new: an empty page */
-    assert_int_equal(ledger->ops->read(ledger, &reader, p.last, count_page, &p), ORR_OK);
+    assert_int_equal(ledger->ops->read(ledger, &reader, p.last, count_page, &p),
+                     ORR_OK);
     assert_true(p.n_records == before && p.last == p.committed);
 }
 
@@ -164,7 +170,8 @@ static void info_tells_keys_and_leader(void **state)
     assert_true(after.news.is_leading && after.news.trouble.code == ORR_OK);
     assert_string_equal(after.news.leader, bed.hosts[l].name);
     assert_int_equal(after.keys, before.keys + 1);
-    assert_true(after.digest != before.digest && after.image_bytes > before.image_bytes);
+    assert_true(after.digest != before.digest &&
+                after.image_bytes > before.image_bytes);
     assert_int_equal(after.n_voters, bed.n);
     for (uint32_t i = 0; i < after.n_voters; i++)
         assert_true(after.voters[i].is_voting);
