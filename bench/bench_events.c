@@ -141,7 +141,7 @@ static void *run_follower(void *arg)
     struct subscriber *s = arg;
     struct orr_follower *f;
     struct orr_error err;
-    const struct orr_follow_config config = {.endpoint = s->endpoint};
+    const struct orr_follow_config config = {.endpoints = s->endpoint};
     if (orr_follower_new(&config, &f, &err))
         die(s->endpoint, err.text);
     for (uint64_t at = 0; at < s->end;) {

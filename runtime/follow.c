@@ -52,26 +52,54 @@ struct orr_follower {
     struct orr_error why; /* of the last failure */
 };
 
+/* What does not fit is left out: there are enough to go on with. */
+static enum orr_err
+add_endpoint(struct orr_follower *f, struct orr_str text, struct orr_error *err)
+{
+    char endpoint[ORR_ENDPOINT_MAX];
+    orr_str_copy(endpoint, sizeof endpoint, text);
+    for (uint32_t i = 0; i < f->n_endpoints; i++) {
+        if (strcmp(f->endpoints[i], endpoint) == 0)
+            return ORR_OK;
+    }
+    enum orr_err rc = orri_endpoint_check(endpoint, false, err);
+    if (rc == ORR_OK && f->n_endpoints < ORR_FOLLOW_HOSTS_MAX)
+        memcpy(f->endpoints[f->n_endpoints++], endpoint, sizeof endpoint);
+    return rc;
+}
+
+static enum orr_err
+parse_endpoints(struct orr_follower *f, const char *at, struct orr_error *err)
+{
+    for (;;) {
+        size_t len = strcspn(at, ",");
+        enum orr_err rc = add_endpoint(f, (struct orr_str){at, (uint32_t)len}, err);
+        if (rc != ORR_OK || at[len] == '\0')
+            return rc;
+        at += len + 1;
+    }
+}
+
 enum orr_err orr_follower_new(const struct orr_follow_config *config,
                               struct orr_follower **ret_follower,
                               struct orr_error *err)
 {
     const char *topic = config->topic ? config->topic : "";
-    enum orr_err rc = orri_endpoint_check(config->endpoint, false, err);
-    if (rc != ORR_OK)
-        return rc;
     if (strlen(topic) >= TOPIC_MAX)
         return orr_fail(
             err, ORR_EINVAL, "topic: longer than %d bytes: %.40s...", TOPIC_MAX, topic);
     struct orr_follower *f = calloc(1, sizeof *f);
     if (!f)
         return orr_fail(err, ORR_ENOMEM, "events: out of memory");
-    orr_str_copy(f->endpoints[0], ORR_ENDPOINT_MAX, orr_str(config->endpoint));
     orr_str_copy(f->topic, sizeof f->topic, orr_str(topic));
-    f->n_endpoints = 1;
     f->epoch = config->epoch;
     f->after = f->seq = config->after;
     f->lost_ms = config->lost_ms;
+    enum orr_err rc = parse_endpoints(f, config->endpoints, err);
+    if (rc != ORR_OK) {
+        free(f);
+        return rc;
+    }
     *ret_follower = f;
     return ORR_OK;
 }
@@ -164,16 +192,8 @@ static void connect_next(struct orr_follower *f)
 
 static void learn_replicas(struct orr_follower *f, const struct orr_msg_ledger_info *m)
 {
-    for (uint32_t i = 0; i < m->voters.n; i++) {
-        char endpoint[ORR_ENDPOINT_MAX];
-        uint32_t k = 0;
-        orr_str_copy(endpoint, sizeof endpoint, m->voters.at[i].endpoint);
-        while (k < f->n_endpoints && strcmp(f->endpoints[k], endpoint) != 0)
-            k++;
-        if (k == f->n_endpoints && k < ORR_FOLLOW_HOSTS_MAX &&
-            orri_endpoint_check(endpoint, false, NULL) == ORR_OK)
-            memcpy(f->endpoints[f->n_endpoints++], endpoint, sizeof endpoint);
-    }
+    for (uint32_t i = 0; i < m->voters.n; i++)
+        (void)add_endpoint(f, m->voters.at[i].endpoint, NULL);
 }
 
 /* ---- answers ---- */

@@ -29,8 +29,10 @@ enum orri_exit {
 enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
 
 #define ORRI_OPTIONS(X)                                                                \
+    X(ADDRESS, "address", 0, "IP:PORT", "where other voters reach the host's ledger")  \
     X(AFTER, "after", 0, "SEQ", "only events after this one")                          \
     X(ALL, "all", 'a', NULL, "also jobs that have ended")                              \
+    X(ENDPOINT, "endpoint", 0, "ENDPOINT", "where clients and clusters dial the host") \
     X(FOLLOW, "follow", 'f', NULL, "go on until the end, or Ctrl-C")                   \
     X(GPUS, "gpus", 'g', "N", "devices: N, or N..M")                                   \
     X(HELP, "help", 'h', NULL, "explain this verb")                                    \
@@ -42,7 +44,7 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
     X(OUTPUT, "output", 'o', "FORMAT", "table, json or jsonl")                         \
     X(PROJECT, "project", 'p', "NAME", "project of the job")                           \
     X(RANK, "rank", 'r', "R", "a rank, or all")                                        \
-    X(REGION, "region", 0, "ENDPOINT", "where the region's host listens")              \
+    X(REGION, "region", 0, "ENDPOINT,...", "where the region's hosts listen")          \
     X(REGION_NAME,                                                                     \
       "region-name",                                                                   \
       0,                                                                               \
@@ -78,11 +80,19 @@ struct orri_verb {
 
 /* The answer to a job_wait that is kept open while other things are asked. */
 struct orri_watch {
-    const char *job; /* borrowed: of the caller */
-    uint64_t corr;   /* 0: not asked, or asked on a link that is gone */
-    uint64_t due_ms; /* ask again then */
+    const char *job;  /* borrowed: of the caller */
+    uint64_t corr;    /* 0: not asked, or asked on a link that is gone */
+    uint64_t due_ms;  /* ask again then */
+    bool is_lost;     /* who was asked leads no more */
+    uint64_t lost_ms; /* since when nobody could be asked; 0: somebody could */
     struct orr_msg_job_detail *detail; /* owned: NULL until the job has ended */
     struct orr_error error;            /* code 0, or why it cannot be waited for */
+};
+
+/* A host of the region, as given or as another host told. */
+struct orri_endpoint {
+    char text[256];
+    enum orr_err last; /* what came of the last attempt there */
 };
 
 struct orri_cli {
@@ -93,10 +103,14 @@ struct orri_cli {
     char **command; /* after `--`; NULL: no `--` */
     int n_command;
     enum orri_format format;
-    char endpoint[256];
+    struct orri_endpoint endpoints[ORR_REGION_HOSTS_MAX];
+    unsigned n_endpoints;
+    unsigned at;                        /* of them: where the link leads, or will */
     char region_path[ORR_NAME_MAX + 1]; /* "" until known */
     struct orr_client *client;          /* owned */
     uint64_t contact_ms;                /* of the last answer */
+    uint64_t probe_corr;                /* 0: no probe is out */
+    uint64_t probe_ms;                  /* when it went out */
     struct orri_watch watch;
 };
 
@@ -119,13 +133,15 @@ void orri_cli_sleep(uint64_t ms); /* ends early on Ctrl-C */
  * that has nothing to write now.  orri_cli_sleep does it, too. */
 void orri_cli_check_reader(void);
 
-/* Where the region is: --region, ORRERY_REGION, ORRERY_STATE.  Errors: ORR_EINVAL,
- * ORR_EUNREACH. */
+/* Where the region's hosts are: --region, ORRERY_REGION, ORRERY_STATE.  Errors:
+ * ORR_EINVAL, ORR_EUNREACH. */
 ORR_NODISCARD enum orr_err orri_cli_locate(struct orri_cli *cli, struct orr_error *err);
 
-/* Ask the region's actor, or `path` on its host, and wait for the answer; reconnects a
- * lost link.  The answer is borrowed until the next ask.  Errors: what the region
- * answered, ORR_EUNREACH, ORR_ETIMEOUT, ORR_EPROTO. */
+/* Ask the region's actor, or `path` on its leader's host, and wait for the answer;
+ * reconnects a lost link.  In a region of several hosts it goes on to the next one until
+ * the leader answers, so what is asked may be asked twice: it must be idempotent.  The
+ * answer is borrowed until the next ask.  Errors: what the region answered,
+ * ORR_EUNREACH, ORR_ETIMEOUT (err says what was tried), ORR_EPROTO. */
 ORR_NODISCARD enum orr_err orri_cli_ask(struct orri_cli *cli,
                                         const char *path,
                                         const struct orr_msg_desc *desc,
@@ -134,6 +150,34 @@ ORR_NODISCARD enum orr_err orri_cli_ask(struct orri_cli *cli,
                                         struct orr_answer *ret_answer,
                                         struct orr_error *err);
 void orri_cli_close(struct orri_cli *cli);
+
+/* ---- cli_link.c: the link to one host ---- */
+ORR_NODISCARD enum orr_err
+orri_link_open(struct orri_cli *cli, uint64_t timeout_ms, struct orr_error *err);
+/* The next answer.  ORR_EUNREACH: the host is gone, or answers no probe while others
+ * might lead. */
+ORR_NODISCARD enum orr_err orri_link_receive(struct orri_cli *cli,
+                                             uint64_t timeout_ms,
+                                             struct orr_answer *ret_answer,
+                                             struct orr_error *err);
+/* Ask the host that the link leads to, whoever it is. */
+ORR_NODISCARD enum orr_err orri_link_ask(struct orri_cli *cli,
+                                         const char *path,
+                                         const struct orr_msg_desc *desc,
+                                         const void *msg,
+                                         uint64_t timeout_ms,
+                                         struct orr_answer *ret_answer,
+                                         struct orr_error *err);
+
+/* ---- cli_leader.c: which of the region's hosts leads ---- */
+#define ORRI_LEDGER_PATH "/edge/ledger"
+/* One endpoint, or several with commas.  Errors: ORR_EINVAL. */
+ORR_NODISCARD enum orr_err
+orri_endpoints_parse(struct orri_cli *cli, const char *text, struct orr_error *err);
+/* Learn from a host that answers who the hosts of the region are. */
+void orri_endpoints_learn(struct orri_cli *cli, const struct orr_msg_ledger_info *info);
+/* After this error another host, or the same a little later, may do better. */
+bool orri_leader_is_lost(const struct orri_cli *cli, enum orr_err rc);
 
 /* ---- cli_watch.c: wait for a job's end while doing other things ---- */
 void orri_watch_start(struct orri_cli *cli, const char *job);
@@ -213,6 +257,7 @@ int orri_verb_explain(struct orri_cli *cli);
 int orri_verb_logs(struct orri_cli *cli);
 int orri_verb_node(struct orri_cli *cli);
 int orri_verb_ps(struct orri_cli *cli);
+int orri_verb_region(struct orri_cli *cli);
 int orri_verb_run(struct orri_cli *cli);
 int orri_verb_show(struct orri_cli *cli);
 int orri_verb_submit(struct orri_cli *cli);

@@ -24,6 +24,7 @@ struct stream {
     struct orr_follower *follower; /* owned */
     size_t count;                  /* of what was printed */
     char topic[ORR_JOB_ID_MAX + 8];
+    char endpoints[ORR_REGION_HOSTS_MAX * sizeof(struct orri_endpoint)];
 };
 
 static void print_event(struct stream *s, const char *line)
@@ -174,10 +175,25 @@ find_end(struct stream *s, struct orr_follow_config *config, struct orr_error *e
     return ORR_OK;
 }
 
+/* All hosts of the region, first the one that answered. */
+static void list_endpoints(struct stream *s)
+{
+    const struct orri_cli *cli = s->cli;
+    for (unsigned i = 0; i < cli->n_endpoints; i++) {
+        const char *text = cli->endpoints[(cli->at + i) % cli->n_endpoints].text;
+        size_t len = strlen(s->endpoints);
+        snprintf(s->endpoints + len,
+                 sizeof s->endpoints - len,
+                 "%s%s",
+                 len ? "," : "",
+                 text);
+    }
+}
+
 static enum orr_err open_stream(struct stream *s, struct orr_error *err)
 {
     struct orri_cli *cli = s->cli;
-    struct orr_follow_config config = {.endpoint = cli->endpoint,
+    struct orr_follow_config config = {.endpoints = s->endpoints,
                                        .topic = s->topic,
                                        .lost_ms =
                                            cli->value[OPT_FOLLOW] ? LOST_MS : ASK_MS};
@@ -190,6 +206,8 @@ static enum orr_err open_stream(struct stream *s, struct orr_error *err)
         rc = find_end(s, &config, err);
     if (rc == ORR_OK && cli->value[OPT_JOBS])
         rc = print_jobs(s, err);
+    if (rc == ORR_OK)
+        list_endpoints(s);
     return rc == ORR_OK ? orr_follower_new(&config, &s->follower, err) : rc;
 }
 

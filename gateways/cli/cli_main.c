@@ -28,6 +28,7 @@ static const struct orri_verb verbs[] = {
     {"tree", orri_verb_tree, "", "the region with its clusters and nodes", 0, 0, 0, false},
     {"node", orri_verb_node, "ls", "list nodes", 0, 1, 1, false},
     {"doctor", orri_verb_doctor, "", "is the region well, and what is to be done if not", 0, 0, 0, false},
+    {"region", orri_verb_region, "ls | add HOST | remove HOST | move [HOST]", "the hosts of the region: list, add or remove one, hand over the lead", OPT(ADDRESS) | OPT(ENDPOINT), 1, 2, false},
     {"explain", orri_verb_explain, "[FIELD]", "explain the fields of a job spec", OPT(SCHEMA) | OPT(MARKDOWN) | OPT(HOST), 0, 1, false},
     {"version", verb_version, "", "print the version", 0, 0, 0, false},
     {"help", verb_help, "[VERB]", "this list, or one verb", 0, 0, 1, false},
@@ -53,7 +54,8 @@ static void print_verbs(FILE *out)
     for (size_t i = 0; i < ORR_ARRAY_SIZE(verbs); i++)
         fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].help);
     fputs("\nThe region: ORRERY_STATE=DIR (of `orrery dev up`), or ORRERY_REGION or "
-          "--region with its endpoint.\n`orrery help VERB` explains one. Exit codes: "
+          "--region with the endpoints of its hosts.\n`orrery help VERB` explains one. "
+          "Exit codes: "
           "docs/cli.md.\n",
           out);
 }

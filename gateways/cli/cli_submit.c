@@ -85,9 +85,9 @@ static const char *owner_name(char *buf, size_t cap)
     return buf;
 }
 
-static bool is_worth_retrying(enum orr_err rc)
+static bool is_worth_retrying(const struct orri_cli *cli, enum orr_err rc)
 {
-    return rc == ORR_EUNREACH || rc == ORR_ETIMEOUT || rc == ORR_EBUSY;
+    return orri_leader_is_lost(cli, rc) || rc == ORR_ETIMEOUT || rc == ORR_EBUSY;
 }
 
 static enum orr_err send_until_answered(struct orri_cli *cli,
@@ -110,7 +110,7 @@ static enum orr_err send_until_answered(struct orri_cli *cli,
                                        err);
         if (cli->contact_ms == 0 && !cli->value[OPT_TIMEOUT]) /* nobody was there */
             end_ms = start_ms + STRANGER_MS;
-        if (rc == ORR_OK || !is_worth_retrying(rc) || orri_cli_interrupts() ||
+        if (rc == ORR_OK || !is_worth_retrying(cli, rc) || orri_cli_interrupts() ||
             orri_cli_now_ms() + pause_ms >= end_ms)
             return rc;
         orri_cli_sleep(pause_ms / 2 + (uint64_t)rand() % pause_ms);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli_watch.c - wait for the end of a job without a poll: one job_wait stays open and
- * is asked again when its time is up or its link is gone.
+ * is asked again when its time is up, its link is gone, or another host leads.
  */
 #include "cli.h"
 
@@ -9,7 +9,6 @@ enum { REASK_MS = 30000, LOST_MS = 60000, RETRY_MS = 200 };
 void orri_watch_start(struct orri_cli *cli, const char *job)
 {
     cli->watch = (struct orri_watch){.job = job};
-    cli->contact_ms = orri_cli_now_ms();
 }
 
 void orri_watch_stop(struct orri_cli *cli)
@@ -26,7 +25,8 @@ bool orri_watch_take(struct orri_cli *cli, const struct orr_answer *answer)
     w->corr = 0;
     if (answer->desc->id == ORR_MSG_failed) {
         const struct orr_msg_failed *f = answer->msg;
-        if (f->code != ORR_ETIMEOUT && f->code != ORR_EBUSY)
+        w->is_lost = orri_leader_is_lost(cli, (enum orr_err)f->code);
+        if (f->code != ORR_ETIMEOUT && f->code != ORR_EBUSY && !w->is_lost)
             (void)orr_fail(
                 &w->error, (enum orr_err)f->code, "%.*s", ORR_STR_ARGS(f->text));
     } else if (answer->desc->id == ORR_MSG_job_detail) {
@@ -44,7 +44,7 @@ static enum orr_err ask_again(struct orri_cli *cli, struct orr_error *err)
     struct orri_watch *w = &cli->watch;
     struct orr_answer info;
     enum orr_err rc = ORR_OK;
-    if (!cli->client) /* makes the link, and knows whether the region is there */
+    if (!cli->client || w->is_lost) /* makes the link, to whoever leads now */
         rc = orri_cli_ask(cli,
                           NULL,
                           orr_msg_desc_region_info_get(),
@@ -61,11 +61,15 @@ static enum orr_err ask_again(struct orri_cli *cli, struct orr_error *err)
                              &w->corr,
                              err);
     if (rc == ORR_OK) {
+        w->is_lost = false;
+        w->lost_ms = 0;
         w->due_ms = orri_cli_now_ms() + REASK_MS + 1000;
         return ORR_OK;
     }
     orri_cli_close(cli);
-    if (orri_cli_now_ms() - cli->contact_ms > LOST_MS)
+    if (!w->lost_ms)
+        w->lost_ms = orri_cli_now_ms();
+    if (orri_cli_now_ms() - w->lost_ms > LOST_MS)
         return rc;
     orri_cli_sleep(RETRY_MS);
     return ORR_ETIMEOUT;
@@ -83,9 +87,8 @@ orri_watch_poll(struct orri_cli *cli, uint64_t wait_ms, struct orr_error *err)
             return rc;
     }
     if (!w->detail && w->error.code == ORR_OK) {
-        enum orr_err rc = orr_client_receive(cli->client, wait_ms, &answer, err);
+        enum orr_err rc = orri_link_receive(cli, wait_ms, &answer, err);
         if (rc == ORR_OK) {
-            cli->contact_ms = orri_cli_now_ms();
             orri_watch_take(cli, &answer);
         } else if (rc != ORR_ETIMEOUT) {
             orri_cli_close(cli);

@@ -42,16 +42,16 @@ struct orr_follow_item {
 };
 
 struct orr_follow_config {
-    const char *endpoint; /* of any host of the region; copied */
-    const char *topic;    /* NULL: all; copied */
-    uint64_t epoch;       /* 0: the current one */
-    uint64_t after;       /* 0: from the oldest kept, and that is no notice */
-    uint64_t lost_ms;     /* give up when nobody answered for so long; 0: never */
+    const char *endpoints; /* of hosts of the region, one or several with commas */
+    const char *topic;     /* NULL: all; copied */
+    uint64_t epoch;        /* 0: the current one */
+    uint64_t after;        /* 0: from the oldest kept, and that is no notice */
+    uint64_t lost_ms;      /* give up when nobody answered for so long; 0: never */
 };
 
 struct orr_follower;
 
-/* Errors: ORR_EINVAL (endpoint, topic), ORR_ENOMEM. */
+/* Errors: ORR_EINVAL (endpoints, topic), ORR_ENOMEM. */
 ORR_NODISCARD enum orr_err orr_follower_new(const struct orr_follow_config *config,
                                             struct orr_follower **ret_follower,
                                             struct orr_error *err);

@@ -149,6 +149,32 @@ class Fleet:
         rows = self.cli("dev", "status", "--state", self.state, "-o", "json", expect=0).json()
         return next(r["pid"] for r in rows if r["host"] == host)
 
+    def region_hosts(self):
+        """host -> pid of each host of the first region that runs."""
+        rows = self.cli("dev", "status", "--state", self.state, "-o", "json", expect=0).json()
+        return {r["host"]: r["pid"] for r in rows
+                if r["role"] == "region" and r["host"].split("-")[0] == "r1" and r["pid"]}
+
+    def leader(self, other_than=None, seconds=30):
+        """The host that leads the first region by its own word."""
+        def leads():
+            rows = self.cli("dev", "status", "--state", self.state, "-o", "json", expect=0).json()
+            found = [r["host"] for r in rows if r["leads"] and r["host"].startswith("r1") and r["host"] != other_than]
+            return found[0] if found else None
+        return wait_for("a host leads the region", leads, seconds)
+
+    def replicas(self):
+        """host -> what its ledger says of itself."""
+        return {i["host"]: i for i in self.cli("region", "ls", "-o", "json", expect=0).json()}
+
+    def wait_alike(self, seconds=30):
+        """Every replica is there, and means the same at the same index; one of them leads."""
+        def alike():
+            infos = self.replicas().values()
+            return (sum(i["is_leading"] for i in infos) == 1 and len({i["digest"] for i in infos}) == 1 and
+                    len({i["committed"] for i in infos}) == 1 and not any(i["trouble"] for i in infos))
+        return wait_for("the replicas are alike", alike, seconds)
+
     def kill_host(self, host):
         pid = self.host_pid(host)
         check(pid, f"{host} does not run")

@@ -9,52 +9,7 @@
 #include "cli_main.h"
 #include "orrery/yaml.h"
 #include "test_cli_region.h"
-
-/* ---- running a verb ---- */
-
-static char out[16384], errors[4096];
-
-static void take_file(FILE *f, char *buf, size_t cap)
-{
-    rewind(f);
-    buf[fread(buf, 1, cap - 1, f)] = '\0';
-    fclose(f);
-}
-
-/* Words separated by blanks; the exit code. */
-static int orrery(const char *line)
-{
-    static char words[1024];
-    char *argv[32] = {"orrery"};
-    int argc = 1;
-    snprintf(words, sizeof words, "%s", line);
-    for (char *w = strtok(words, " "); w; w = strtok(NULL, " "))
-        argv[argc++] = w;
-    FILE *out_file = tmpfile(), *err_file = tmpfile();
-    assert_non_null(out_file);
-    assert_non_null(err_file);
-    fflush(stdout);
-    fflush(stderr);
-    int old_out = dup(1), old_err = dup(2);
-    dup2(fileno(out_file), 1);
-    dup2(fileno(err_file), 2);
-    int code = orr_cli_main(argc, argv);
-    fflush(stdout);
-    fflush(stderr);
-    dup2(old_out, 1);
-    dup2(old_err, 2);
-    close(old_out);
-    close(old_err);
-    take_file(out_file, out, sizeof out);
-    take_file(err_file, errors, sizeof errors);
-    return code;
-}
-
-static void expect(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("got: %s\nwanted: %s", text, part);
-}
+#include "test_cli_run.h"
 
 static int setup(void **state)
 {
@@ -270,7 +225,7 @@ static void logs_are_read_to_the_end(void **state)
 
 static void logs_new_generation_is_read_from_its_start(void **state)
 {
-    struct orri_cli cli = {.endpoint = "ipc:///r1"};
+    struct orri_cli cli = {.endpoints = {{"ipc:///r1", ORR_OK}}, .n_endpoints = 1};
     struct orri_log log = {
         .stream = LOG_STDOUT, .out = tmpfile(), .generation = 1, .offset = 3};
     struct orr_error err;

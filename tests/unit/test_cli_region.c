@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 struct orr_client {
-    int unused;
+    unsigned host;
 };
 
 struct region region;
@@ -22,7 +22,8 @@ static struct {
 static size_t n_queue;
 static void *current; /* owned: what receive gave out */
 
-static struct orr_client the_client;
+static uint64_t last_corr;
+static uint64_t wait_corr; /* of the last job_wait */
 
 enum orr_err orr_client_new(const char *endpoint,
                             uint64_t timeout_ms,
@@ -30,15 +31,20 @@ enum orr_err orr_client_new(const char *endpoint,
                             struct orr_error *err)
 {
     (void)timeout_ms;
-    if (region.is_away)
+    unsigned host =
+        region.n_hosts ? (unsigned)(endpoint[strlen(endpoint) - 1] - '1') : 0;
+    ORR_ASSERT(host < FAKE_HOSTS_MAX);
+    if (region.is_away || region.is_gone[host] || region.is_hung[host])
         return orr_fail(err, ORR_EUNREACH, "%s: nobody there", endpoint);
-    *ret_client = &the_client;
+    *ret_client = malloc(sizeof **ret_client);
+    ORR_ASSERT(*ret_client);
+    (*ret_client)->host = host;
     return ORR_OK;
 }
 
 void orr_client_free(struct orr_client *client)
 {
-    (void)client;
+    free(client);
 }
 
 const char *orr_client_host(const struct orr_client *client)
@@ -237,7 +243,12 @@ static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *m
         answer_detail(corr, ((const struct orr_msg_job_show *)msg)->job);
         break;
     case ORR_MSG_job_wait:
-        if (!orr_str_eq(((const struct orr_msg_job_wait *)msg)->job, ORR_LIT("r1-1")))
+        region.waits++;
+        wait_corr = corr;
+        if (region.waits > 1 && region.fate != FATE_NONE)
+            answer_detail(corr, ORR_LIT("r1-3")); /* it has ended meanwhile */
+        else if (!orr_str_eq(((const struct orr_msg_job_wait *)msg)->job,
+                             ORR_LIT("r1-1")))
             answer_detail(corr, ((const struct orr_msg_job_wait *)msg)->job);
         break; /* r1-1 does not end */
     case ORR_MSG_job_cancel:
@@ -263,6 +274,96 @@ static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *m
     }
 }
 
+/* ---- several hosts ---- */
+
+static void answer_info(uint64_t corr, unsigned host)
+{
+    static const char *const hosts[] = {"h1", "h2", "h3", "h4"};
+    static const char *const endpoints[] = {
+        "ipc:///r1", "ipc:///r2", "ipc:///r3", "ipc:///r4"};
+    struct orr_rec_voter voters[FAKE_HOSTS_MAX];
+    bool leads = host == region.leader;
+    unsigned leader = leads ? host : region.told;
+    for (unsigned i = 0; i < region.n_hosts; i++)
+        voters[i] = (struct orr_rec_voter){.host = orr_str(hosts[i]),
+                                           .address = ORR_LIT("127.0.0.1:1"),
+                                           .endpoint = orr_str(endpoints[i]),
+                                           .is_leading = i == leader,
+                                           .is_voting = true};
+    struct orr_msg_ledger_info info = {
+        .region = ORR_LIT("r1"),
+        .host = orr_str(hosts[host]),
+        .term = 7,
+        .is_leading = leads,
+        .leader = orr_str(leader < region.n_hosts ? hosts[leader] : ""),
+        .committed = 40 + host,
+        .keys = 3,
+        .voters = {voters, region.n_hosts}};
+    put(corr, orr_msg_desc_ledger_info(), &info);
+}
+
+static void answer_ledger(uint64_t corr,
+                          unsigned host,
+                          const struct orr_msg_desc *desc,
+                          const void *msg)
+{
+    const struct orr_msg_voter_add *add = msg;
+    const struct orr_msg_voter_remove *gone = msg;
+    if (desc->id == ORR_MSG_ledger_info_get) {
+        answer_info(corr, host);
+        return;
+    }
+    if (host != region.leader) {
+        put_failed(corr, ORR_ENOTLEADER, "another host leads");
+        return;
+    }
+    if (desc->id == ORR_MSG_leader_move)
+        region.leader = region.told = (region.leader + 1) % region.n_hosts;
+    else if (desc->id == ORR_MSG_voter_add)
+        snprintf(region.voter,
+                 sizeof region.voter,
+                 "%s %s %s",
+                 add->host.ptr,
+                 add->address.ptr,
+                 add->endpoint.ptr);
+    else
+        snprintf(region.voter, sizeof region.voter, "%s", gone->host.ptr);
+    put(corr, orr_msg_desc_ack(), &(struct orr_msg_ack){0});
+}
+
+static void answer_of_host(uint64_t corr,
+                           unsigned host,
+                           const char *path,
+                           const struct orr_msg_desc *desc,
+                           const void *msg)
+{
+    if (region.is_hung[host])
+        return;
+    if (strcmp(path, "/system") == 0) {
+        put(corr, orr_msg_desc_pong(), &(struct orr_msg_pong){0});
+    } else if (strcmp(path, "/edge/ledger") == 0) {
+        answer_ledger(corr, host, desc, msg);
+    } else {
+        region.asked[host]++;
+        if (host == region.leader)
+            answer(corr, desc, msg);
+        else
+            put_failed(corr, ORR_ENOTLEADER, "another host leads this region");
+    }
+}
+
+static void meet_fate(void)
+{
+    unsigned old = region.leader;
+    if (region.fate_in == 0 || --region.fate_in)
+        return;
+    region.leader = region.told = (old + 1) % region.n_hosts;
+    region.is_gone[old] = region.fate == FATE_DIES;
+    region.is_hung[old] = region.fate == FATE_HANGS;
+    if (region.fate == FATE_STEPS_DOWN)
+        put_failed(wait_corr, ORR_EGONE, "the receiver has stopped");
+}
+
 enum orr_err orr_client_send(struct orr_client *client,
                              const char *path,
                              const struct orr_msg_desc *desc,
@@ -271,12 +372,20 @@ enum orr_err orr_client_send(struct orr_client *client,
                              uint64_t *ret_corr,
                              struct orr_error *err)
 {
-    (void)client;
     (void)timeout_ms;
-    (void)err;
-    snprintf(region.path, sizeof region.path, "%s", path);
-    *ret_corr = ++region.n_requests;
-    answer(*ret_corr, desc, msg);
+    if (region.is_gone[client->host])
+        return orr_fail(err, ORR_EUNREACH, "the host went away");
+    *ret_corr = ++last_corr;
+    if (strcmp(path, "/edge/ledger") != 0) {
+        snprintf(region.path, sizeof region.path, "%s", path);
+        region.n_requests++;
+    }
+    if (region.n_hosts)
+        answer_of_host(*ret_corr, client->host, path, desc, msg);
+    else if (strcmp(path, "/edge/ledger") == 0)
+        put_failed(*ret_corr, ORR_EGONE, "no such actor");
+    else
+        answer(*ret_corr, desc, msg);
     return ORR_OK;
 }
 
@@ -285,9 +394,12 @@ enum orr_err orr_client_receive(struct orr_client *client,
                                 struct orr_answer *ret_answer,
                                 struct orr_error *err)
 {
-    (void)client;
     free(current);
     current = NULL;
+    if (n_queue == 0)
+        meet_fate();
+    if (region.is_gone[client->host])
+        return orr_fail(err, ORR_EUNREACH, "the host went away");
     if (n_queue == 0) {
         usleep((useconds_t)(timeout_ms < 20 ? timeout_ms : 20) * 1000);
         return orr_fail(err, ORR_ETIMEOUT, "no answer");
@@ -296,6 +408,19 @@ enum orr_err orr_client_receive(struct orr_client *client,
     *ret_answer = (struct orr_answer){queue[0].desc, current, queue[0].corr};
     memmove(queue, queue + 1, --n_queue * sizeof queue[0]);
     return ORR_OK;
+}
+
+enum orr_err orr_client_ask(struct orr_client *client,
+                            const char *path,
+                            const struct orr_msg_desc *desc,
+                            const void *msg,
+                            uint64_t timeout_ms,
+                            struct orr_answer *ret_answer,
+                            struct orr_error *err)
+{
+    uint64_t corr;
+    enum orr_err rc = orr_client_send(client, path, desc, msg, timeout_ms, &corr, err);
+    return rc == ORR_OK ? orr_client_receive(client, timeout_ms, ret_answer, err) : rc;
 }
 
 void region_start(void)

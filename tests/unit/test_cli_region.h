@@ -1,12 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_cli_region.h - the region that test_cli asks: three jobs (r1-1 runs, r1-2 waits, r1-3 failed with 3), one node.
+ *
+ * It has one host and no ledger, or n_hosts of them behind ipc:///r1, ipc:///r2, ...
  */
 #ifndef TEST_CLI_REGION_H
 #define TEST_CLI_REGION_H
 
 #include "orrery/msg.h"
 
+enum { FAKE_HOSTS_MAX = 4 };
+
+/* What happens to the leader after fate_in receives without an answer; the next host leads then. */
+enum fake_fate { FATE_NONE, FATE_DIES, FATE_HANGS, FATE_STEPS_DOWN };
+
 extern struct region {
+    unsigned n_hosts; /* 0: one, without a ledger */
+    unsigned leader;  /* its index; n_hosts: nobody */
+    unsigned told;    /* whom the others name as the leader */
+    bool is_gone[FAKE_HOSTS_MAX];
+    bool is_hung[FAKE_HOSTS_MAX];
+    unsigned asked[FAKE_HOSTS_MAX]; /* requests to its region actor */
+    enum fake_fate fate;
+    unsigned fate_in;
+    unsigned waits; /* job_wait requests */
+    char voter[64]; /* of the last voter_add or voter_remove */
     bool is_away;
     unsigned busy; /* submits to refuse first */
     unsigned submits;

@@ -182,7 +182,7 @@ static void follow_to(struct orr_follower *f, struct account *a, uint64_t last)
 static struct orr_follower *follow(const struct replica *r, uint64_t after)
 {
     struct orr_follower *f;
-    const struct orr_follow_config config = {.endpoint = r->endpoint, .after = after};
+    const struct orr_follow_config config = {.endpoints = r->endpoint, .after = after};
     assert_int_equal(orr_follower_new(&config, &f, &error), ORR_OK);
     return f;
 }
@@ -347,12 +347,12 @@ static void nobody_there_is_an_error_after_lost_ms(void **state)
     (void)state;
     struct orr_follower *f;
     struct orr_follow_item item;
-    struct orr_follow_config config = {.endpoint = voters[0], .lost_ms = 300};
+    struct orr_follow_config config = {.endpoints = voters[0], .lost_ms = 300};
     assert_int_equal(orr_follower_new(&config, &f, &error), ORR_OK);
     assert_int_equal(orr_follower_next(f, DEADLINE_MS, &item, &error), ORR_EUNREACH);
     assert_non_null(strstr(error.text, voters[0]));
     orr_follower_free(f);
-    config.endpoint = "nonsense";
+    config.endpoints = "nonsense";
     assert_int_equal(orr_follower_new(&config, &f, &error), ORR_EINVAL);
 }
 
