@@ -34,6 +34,7 @@ static const struct orri_verb verbs[] = {
     {"help", verb_help, "[VERB]", "this list, or one verb", 0, 0, 1, false},
     {"host", NULL, "--config FILE", "run the actors of this machine (a daemon)", 0, 0, 0, false},
     {"dev", NULL, "up|status|down --state DIR", "a whole fleet on this machine", 0, 0, 0, false},
+    {"sim", NULL, "--seed N --faults all", "a whole fleet in virtual time, with faults; --help: more", 0, 0, 0, false},
 };
 /* clang-format on */
 

@@ -98,7 +98,8 @@ enum orr_err orr_image_encode(const struct orr_image_frozen *frozen,
         h.digest += orri_record_digest(r);
     }
     h.bytes = (uint64_t)(to - bytes) - sizeof h;
-    h.digest ^= orr_digest_bytes(h.n, (const uint8_t *)&h, offsetof(struct header, digest));
+    h.digest ^=
+        orr_digest_bytes(h.n, (const uint8_t *)&h, offsetof(struct header, digest));
     memcpy(bytes, &h, sizeof h);
     *ret_bytes = bytes;
     *ret_len = (size_t)(to - bytes);
@@ -118,8 +119,9 @@ static struct record *take_record(const uint8_t **at,
     memcpy(&row, *at, sizeof row);
     const uint8_t *key = *at + sizeof row;
     const size_t left = (size_t)(end - key);
-    if (row.key_len == 0 || row.is_gone > 1 || (row.is_gone && row.value_len) ||
-        row.index > last || left < row.key_len || left - row.key_len < row.value_len)
+    if (row.zero[0] || row.zero[1] || row.key_len == 0 || row.is_gone > 1 ||
+        (row.is_gone && row.value_len) || row.index > last || left < row.key_len ||
+        left - row.key_len < row.value_len)
         return NULL;
     struct record *r =
         orri_record_new((struct orr_str){(const char *)key, row.key_len},
@@ -150,7 +152,8 @@ decode_records(struct orr_image *image, const struct header *h, const uint8_t *a
         digest += orri_record_digest(r);
         orri_image_put(image, r);
     }
-    digest ^= orr_digest_bytes(h->n, (const uint8_t *)h, offsetof(struct header, digest));
+    digest ^=
+        orr_digest_bytes(h->n, (const uint8_t *)h, offsetof(struct header, digest));
     return at == end && digest == h->digest && image->n == h->n ? ORR_OK : ORR_EPROTO;
 }
 

@@ -23,7 +23,7 @@ struct orr_ledger_raft_config {
     const struct orr_ledger_raft_voter *voters;
     uint32_t n_voters;
     bool is_joining;       /* start no ledger: wait to be added to one */
-    uint32_t election_ms;  /* 0: 1000 */
+    uint32_t election_ms;  /* 0: 600 */
     uint32_t heartbeat_ms; /* 0: 100 */
     uint64_t
         snapshot_log_bytes; /* log since the newest snapshot that is worth a snapshot,

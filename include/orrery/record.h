@@ -20,8 +20,7 @@ static inline uint64_t orr_digest_mix(uint64_t a, uint64_t b)
 }
 
 /* Of bytes on one kind of machine: words are taken as the machine has them. */
-static inline uint64_t
-orr_digest_bytes(uint64_t seed, const uint8_t *bytes, size_t len)
+static inline uint64_t orr_digest_bytes(uint64_t seed, const uint8_t *bytes, size_t len)
 {
     uint64_t h = orr_digest_mix(seed, len);
     uint64_t word;
@@ -37,8 +36,8 @@ orr_digest_bytes(uint64_t seed, const uint8_t *bytes, size_t len)
 
 static inline uint64_t orr_record_digest(struct orr_str key, struct orr_bytes value)
 {
-    if (key.len >= 6 && (memcmp(key.ptr, "event/", 6) == 0 ||
-                         memcmp(key.ptr, "voter/", 6) == 0))
+    if (key.len >= 6 &&
+        (memcmp(key.ptr, "event/", 6) == 0 || memcmp(key.ptr, "voter/", 6) == 0))
         return 0;
     return orr_digest_bytes(
         orr_digest_bytes(0, (const uint8_t *)key.ptr, key.len), value.ptr, value.len);

@@ -15,6 +15,7 @@
 enum { REPLICAS = 3, CLUSTER = REPLICAS, NODE, HOSTS, NOBODY = HOSTS, RANKS = 2 };
 
 static struct world world;
+static struct machine machine;
 static struct orr_sim *sim;
 static uint32_t leader; /* index of the host that leads, or NOBODY */
 
@@ -186,7 +187,7 @@ static void spawn(uint32_t host,
 
 static void boot(void *arg, struct orr_sim *the_sim, uint32_t host)
 {
-    const struct edge_args edge = {&world.machines[0], &world};
+    const struct edge_args edge = {&machine, &world};
     (void)arg;
     sim = the_sim;
     if (host < REPLICAS) {
@@ -220,9 +221,8 @@ static bool holds(void *arg, struct orr_sim *the_sim, char *text, size_t cap)
 {
     (void)arg;
     world.now_ms = orr_sim_now_ms(the_sim);
-    world_check(&world);
-    snprintf(text, cap, "%s", world.broken ? world.broken : "");
-    return !world.broken;
+    snprintf(text, cap, "%s", world.invariants.text);
+    return !world.invariants.broken;
 }
 
 static void show_log(void *arg,
@@ -245,8 +245,10 @@ static int set_up(void **state)
     memset(&world, 0, sizeof(world));
     memset(&truth, 0, sizeof(truth));
     leader = 0;
+    assert_int_equal(invariants_init(&world.invariants), ORR_OK);
     world.n_machines = 1;
-    world.machines[0] =
+    world.machines = &machine;
+    machine =
         (struct machine){.name = "n1", .node_path = "/eu1/c1/n1", .world = &world};
     const struct orr_sim_config config = {
         .seed = 1,
@@ -267,6 +269,7 @@ static int tear_down(void **state)
 {
     (void)state;
     orr_sim_free(sim);
+    invariants_fini(&world.invariants);
     return 0;
 }
 

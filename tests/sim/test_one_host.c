@@ -4,18 +4,20 @@
  * One host has one /edge/process, so each test gives it the node that it needs; the whole fleet with faults is
  * test_sim_fleet.c.
  */
+#include "client.h"
 #include "cluster/cluster.h"
+#include "hand_ledger.h"
 #include "job/job.h"
-#include "ledger_edge.h"
 #include "node/node.h"
 #include "region/region.h"
 #include "system.h"
-#include "world.h"
 
 #include "orr_test.h"
 
 static struct world world;
+static struct machine the_machine;
 static struct client client;
+static struct client_job jobs[8];
 static struct hand_ledger ledger;
 static struct orr_system *sys;
 
@@ -56,9 +58,13 @@ static int setup(void **state)
     (void)state;
     memset(&world, 0, sizeof(world));
     memset(&client, 0, sizeof(client));
+    assert_int_equal(invariants_init(&world.invariants), ORR_OK);
     world.now_ms = 1;
     world.n_machines = 1;
-    struct machine *machine = &world.machines[0];
+    world.machines = &the_machine;
+    client.jobs = jobs;
+    client.invariants = &world.invariants;
+    struct machine *machine = &the_machine;
     *machine = (struct machine){
         .name = "n1", .node_path = "/eu1/c1/n1", .gpus = 4, .world = &world};
     struct orr_error err;
@@ -91,7 +97,8 @@ static int setup(void **state)
     spawn(&sim_process_type, &edge, "/edge/process");
     spawn(&sim_device_type, &edge, "/edge/device");
     assert_int_equal(orr_system_start(sys, &err), ORR_OK);
-    client.region = orr_addr_named(ORR_LIT("h"), ORR_LIT("/eu1"));
+    client.regions[0] = orr_addr_named(ORR_LIT("h"), ORR_LIT("/eu1"));
+    client.n_regions = 1;
     return 0;
 }
 
@@ -101,6 +108,7 @@ static int teardown(void **state)
     orr_system_stop(sys);
     orr_system_free(sys);
     hand_ledger_free(&ledger);
+    invariants_fini(&world.invariants);
     return 0;
 }
 
@@ -118,7 +126,7 @@ static struct client_job *add(uint32_t world_size, uint32_t gpus, uint32_t run_m
 /* What the region knows must be what its ledger would tell the next leader. */
 static void tables_are_what_the_ledger_says(void)
 {
-    struct hand_check check = {.region = client.region};
+    struct hand_check check = {.region = client.regions[0]};
     struct hand_check *arg = &check;
     uint64_t keys;
     spawn(&hand_check_type, &arg, "/check");
@@ -137,11 +145,11 @@ static void run(void)
     while ((client.n_ended < client.n_jobs || client.n_tree_nodes == 0) &&
            world.now_ms < 60000) {
         while (orr_system_step(sys))
-            world_check(&world);
+            ;
         uint64_t due = orr_system_next_due_ms(sys);
         world.now_ms = due > world.now_ms ? due : world.now_ms + 1;
     }
-    assert_null(world.broken);
+    assert_null(world.invariants.broken);
     tables_are_what_the_ledger_says();
     for (uint32_t i = 0; i < client.n_jobs; i++)
         if (client.jobs[i].goal != CLIENT_ENDED)
@@ -157,7 +165,7 @@ static void job_that_exits_zero_is_done(void **state)
     struct client_job *job = add(4, 4, 500);
     run();
     assert_int_equal(job->phase, ORR_JOB_DONE);
-    assert_int_equal(world.n_terminal, 1);
+    assert_int_equal(world.invariants.n_terminal, 1);
     assert_true(job->has_log);
     assert_int_equal(client.n_tree_nodes, 1);
 }

@@ -4,8 +4,8 @@
  */
 #include "region/region.h"
 #include "sim.h"
-#include "sim/ledger_edge.h"
-#include "sim/world.h"
+#include "sim/hand_ledger.h"
+#include "world.h"
 
 #include "orr_test.h"
 
@@ -141,7 +141,9 @@ static void boot(void *arg, struct orr_sim *s, uint32_t host)
         spawn(host, &asker_type, NULL, "/asker");
         return;
     }
+    invariants_fini(&worlds[host].invariants);
     worlds[host] = (struct world){0};
+    assert_int_equal(invariants_init(&worlds[host].invariants), ORR_OK);
     struct orr_region_args region = {
         .region = "eu1", .jobs_max = 64, .finished_max = 8, .events_max = 8};
     snprintf(region.host, sizeof(region.host), "%s", names[host]);
@@ -178,6 +180,8 @@ static int teardown(void **state)
     (void)state;
     orr_sim_free(sim);
     hand_ledger_free(&ledger);
+    for (unsigned i = 0; i < ORR_ARRAY_SIZE(worlds); i++)
+        invariants_fini(&worlds[i].invariants);
     return 0;
 }
 
@@ -254,12 +258,12 @@ static void submit_uncommitted_is_not_answered(void **state)
     struct answer *answer = submit(A, "k1");
     run_for(500);
     assert_int_equal(answer->msg, 0);
-    assert_int_equal(worlds[A].last_seq, 1); /* region.leader */
+    assert_int_equal(worlds[A].invariants.last_seq, 1); /* region.leader */
     hand_ledger_commit(&ledger);
     run_for(100);
     assert_int_equal(answer->msg, ORR_MSG_job_submitted);
     assert_string_equal(answer->job, "eu1-1");
-    assert_int_equal(worlds[A].last_seq, 2);
+    assert_int_equal(worlds[A].invariants.last_seq, 2);
 }
 
 static void request_behind_an_uncommitted_one_waits_too(void **state)
@@ -288,7 +292,7 @@ static void standby_refuses_and_follows(void **state)
     assert_int_equal(answer->code, ORR_ENOTLEADER);
     tables_match(A);
     tables_match(B);
-    assert_int_equal(worlds[B].last_seq, worlds[A].last_seq);
+    assert_int_equal(worlds[B].invariants.last_seq, worlds[A].invariants.last_seq);
 }
 
 static void deposed_leader_confirms_nothing_and_the_next_has_all_that_was(void **state)
@@ -311,9 +315,9 @@ static void deposed_leader_confirms_nothing_and_the_next_has_all_that_was(void *
     assert_int_equal(submit(A, "k3")->code, ORR_ENOTLEADER);
     tables_match(A);
     tables_match(B);
-    assert_null(worlds[A].broken); /* no event twice, none left out */
-    assert_null(worlds[B].broken);
-    assert_int_equal(worlds[A].last_seq, worlds[B].last_seq);
+    assert_null(worlds[A].invariants.broken); /* no event twice, none left out */
+    assert_null(worlds[B].invariants.broken);
+    assert_int_equal(worlds[A].invariants.last_seq, worlds[B].invariants.last_seq);
 }
 
 static void leadership_that_returns_is_a_new_one(void **state)
@@ -350,7 +354,8 @@ static void crashed_host_reads_everything_back(void **state)
     assert_int_equal(count_jobs(A), 20);
     assert_string_equal(submit(A, "x")->job, "eu1-l");
     tables_match(A);
-    assert_true(worlds[A].n_events >= 8 && worlds[A].n_events <= 10); /* events_max 8 */
+    assert_true(worlds[A].invariants.n_events >= 8 &&
+                worlds[A].invariants.n_events <= 10); /* events_max 8 */
 }
 
 static void full_disk_is_refused_with_its_own_words(void **state)

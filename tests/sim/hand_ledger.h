@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ledger_edge.h - a ledger whose every move the test decides: who leads, when entries are committed, what is lost.
+ * hand_ledger.h - a ledger whose every move the test decides: who leads, when entries are committed, what is lost.
  *
  * One struct hand_ledger is shared by the /edge/ledger actors of all hosts of a region.
  */
-#ifndef SIM_LEDGER_EDGE_H
-#define SIM_LEDGER_EDGE_H
+#ifndef SIM_HAND_LEDGER_H
+#define SIM_HAND_LEDGER_H
 
 #include "orrery/actor.h"
 

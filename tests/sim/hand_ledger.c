@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ledger_edge.c - see ledger_edge.h.
+ * hand_ledger.c - see hand_ledger.h.
  */
-#include "ledger_edge.h"
+#include "hand_ledger.h"
 
 #include "orrery/record.h"
 

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * edges.c - the edges of a simulated machine as actors over it: process, device, events (world.h).
+ */
+#include "world.h"
+
+enum { LOOK_MS = 50, UNIX_BASE = 1000000, DEVICES_MAX = 64, T_LOOK = 1 };
+
+/* ---- process edge ---- */
+
+struct process_edge {
+    struct edge_args args;
+    struct orr_addr node;
+};
+
+ORR_HANDLER(process_edge, process_launch)
+ORR_HANDLER(process_edge, process_signal)
+ORR_HANDLER(process_edge, process_forget)
+ORR_HANDLER(process_edge, port_reserve)
+ORR_HANDLER(process_edge, log_read)
+ORR_HANDLER(process_edge, timer)
+
+static struct orr_rec_rank_row row_of(const struct world *world,
+                                      const struct proc *proc)
+{
+    struct orr_rec_rank_row row = {
+        .job = orr_str(proc->job),
+        .generation = proc->generation,
+        .rank = proc->rank,
+        .state = ORR_RANK_RUNNING,
+        .pid = 1000 + proc->rank,
+        .device = proc->device,
+        .changed_unix_ms = UNIX_BASE + proc->started_ms,
+    };
+    if (world->now_ms < proc_reaped_ms(world, proc))
+        return row;
+    row.state = ORR_RANK_EXITED;
+    row.exit_code = proc->exit_code;
+    row.signal = proc->signal;
+    row.changed_unix_ms = UNIX_BASE + proc_reaped_ms(world, proc);
+    row.stderr_tail = ORR_LIT("the end\n");
+    return row;
+}
+
+static struct machine *machine_now(const struct process_edge *self)
+{
+    world_now(self->args.machine->world);
+    return self->args.machine;
+}
+
+/* At the next end, or soon, since a peer's end may bring one forward; not at all while nothing runs. */
+static void look_again(struct orr_ctx *ctx, const struct machine *machine)
+{
+    const struct world *world = machine->world;
+    uint64_t due = UINT64_MAX;
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
+        const struct proc *proc = &machine->procs[i];
+        if (!proc->is_used || proc->is_ended)
+            continue;
+        uint64_t soon = world->now_ms + LOOK_MS;
+        uint64_t end = proc->ends_ms == UINT64_MAX ? soon : proc_reaped_ms(world, proc);
+        end = end < soon ? end : soon;
+        due = end < due ? end : due;
+    }
+    if (due != UINT64_MAX)
+        orr_timer_set(ctx, T_LOOK, due > world->now_ms ? due - world->now_ms : 1, 0);
+}
+
+static enum orr_err
+process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct process_edge *self = state;
+    self->args = *(const struct edge_args *)args;
+    struct machine *machine = machine_now(self);
+    self->node = (struct orr_addr){.host = ctx->self.host,
+                                   .slot = orr_hash(orr_str(machine->node_path))};
+    struct orr_rec_rank_row rows[WORLD_PROCS];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
+        struct proc *proc = &machine->procs[i];
+        if (!proc->is_used)
+            continue;
+        rows[n++] = row_of(machine->world, proc);
+        proc->is_ended = machine->world->now_ms >= proc_reaped_ms(machine->world, proc);
+    }
+    orr_send(ctx, self->node, processes_found, .ranks = {rows, n});
+    look_again(ctx, machine);
+    return ORR_OK;
+}
+
+static enum orr_err process_edge_on_timer(struct orr_ctx *ctx,
+                                          struct process_edge *self,
+                                          const struct orr_msg_timer *msg)
+{
+    (void)msg;
+    struct machine *machine = machine_now(self);
+    struct world *world = machine->world;
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
+        struct proc *proc = &machine->procs[i];
+        if (!proc->is_used || proc->is_ended || proc_is_live(proc, world->now_ms))
+            continue;
+        if (proc->exit_code || proc->signal)
+            machine_end_peers(world, proc);
+        if (world->now_ms < proc_reaped_ms(world, proc))
+            continue;
+        proc->is_ended = true;
+        orr_send(ctx, self->node, process_event, .rank = row_of(world, proc));
+    }
+    look_again(ctx, machine);
+    return ORR_OK;
+}
+
+static bool plan_of(const struct orr_msg_process_launch *msg,
+                    struct world *world,
+                    struct proc *ret_plan)
+{
+    if (msg->command.n != 5)
+        return false;
+    const struct orr_rec_text *argv = msg->command.at;
+    uint64_t run_ms = strtoull(argv[1].value.ptr, NULL, 10);
+    bool is_bad = strtoll(argv[2].value.ptr, NULL, 10) == (long long)msg->rank;
+    *ret_plan = (struct proc){
+        .generation = msg->generation,
+        .rank = msg->rank,
+        .device = msg->device,
+        .started_ms = world->now_ms,
+        .ends_ms = world->now_ms + (is_bad ? run_ms / 2 : run_ms) + 1,
+        .exit_code = is_bad ? strtoll(argv[3].value.ptr, NULL, 10) : 0,
+        .signal = is_bad ? (uint32_t)strtoul(argv[4].value.ptr, NULL, 10) : 0,
+        .ignores_term = world_random(world) % 8 == 0,
+    };
+    orr_str_copy(ret_plan->job, sizeof(ret_plan->job), msg->job);
+    return true;
+}
+
+static enum orr_err
+process_edge_on_process_launch(struct orr_ctx *ctx,
+                               struct process_edge *self,
+                               const struct orr_msg_process_launch *msg)
+{
+    struct machine *machine = machine_now(self);
+    if (machine_find(machine, msg->job, msg->generation, msg->rank))
+        return ORR_OK;
+    struct proc plan;
+    if (machine->has_bad_disk || !plan_of(msg, machine->world, &plan))
+        return orr_refuse(
+            ctx, ORR_EIO, "%s cannot write the files of a rank", machine->name);
+    const struct proc *proc = machine_start(machine, &plan);
+    if (!proc)
+        return orr_refuse(
+            ctx, ORR_ENOSPC, "%s runs %d ranks", machine->name, (int)WORLD_PROCS);
+    orr_send(ctx, self->node, process_event, .rank = row_of(machine->world, proc));
+    look_again(ctx, machine);
+    return ORR_OK;
+}
+
+static enum orr_err
+process_edge_on_process_signal(struct orr_ctx *ctx,
+                               struct process_edge *self,
+                               const struct orr_msg_process_signal *msg)
+{
+    struct machine *machine = machine_now(self);
+    struct proc *proc = machine_find(machine, msg->job, msg->generation, msg->rank);
+    if (proc)
+        machine_signal(machine, proc, msg->signal);
+    look_again(ctx, machine);
+    return ORR_OK;
+}
+
+static enum orr_err
+process_edge_on_process_forget(struct orr_ctx *ctx,
+                               struct process_edge *self,
+                               const struct orr_msg_process_forget *msg)
+{
+    (void)ctx;
+    struct machine *machine = machine_now(self);
+    struct proc *proc = machine_find(machine, msg->job, msg->generation, msg->rank);
+    if (!proc)
+        return ORR_OK;
+    live_rank_is_not_forgotten(machine->world, proc);
+    proc->is_used = false;
+    return ORR_OK;
+}
+
+static enum orr_err process_edge_on_port_reserve(struct orr_ctx *ctx,
+                                                 struct process_edge *self,
+                                                 const struct orr_msg_port_reserve *msg)
+{
+    (void)msg;
+    orr_reply(
+        ctx, port_reserved, .addr = orr_str(self->args.machine->name), .port = 29500);
+    return ORR_OK;
+}
+
+static enum orr_err process_edge_on_log_read(struct orr_ctx *ctx,
+                                             struct process_edge *self,
+                                             const struct orr_msg_log_read *msg)
+{
+    (void)self;
+    orr_reply(ctx,
+              log_chunk,
+              .generation = msg->generation,
+              .data = {(const uint8_t *)"hello\n", 6},
+              .is_final = true);
+    return ORR_OK;
+}
+
+static const struct orr_handler process_handlers[] = {
+    ORR_ON(process_edge, process_launch, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(process_edge, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+
+const struct orr_actor_type sim_process_type = {
+    .name = "sim_process",
+    .state_size = sizeof(struct process_edge),
+    .args_size = sizeof(struct edge_args),
+    .init = process_edge_init,
+    .handlers = process_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(process_handlers),
+};
+
+/* ---- device edge ---- */
+
+static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    (void)state;
+    const struct machine *machine = ((const struct edge_args *)args)->machine;
+    struct orr_addr node = {.host = ctx->self.host,
+                            .slot = orr_hash(orr_str(machine->node_path))};
+    struct orr_rec_device_row rows[DEVICES_MAX];
+    char uuids[DEVICES_MAX][ORR_NAME_MAX + 16];
+    ORR_ASSERT(machine->gpus <= DEVICES_MAX);
+    for (uint32_t i = 0; i < machine->gpus; i++) {
+        snprintf(uuids[i], sizeof(uuids[i]), "GPU-%s-%u", machine->name, i);
+        rows[i] = (struct orr_rec_device_row){.index = i,
+                                              .uuid = orr_str(uuids[i]),
+                                              .type = ORR_LIT("sim"),
+                                              .memory_bytes = UINT64_C(1) << 30,
+                                              .is_healthy = true};
+    }
+    orr_send(ctx, node, devices_found, .devices = {rows, machine->gpus});
+    return ORR_OK;
+}
+
+const struct orr_actor_type sim_device_type = {
+    .name = "sim_device",
+    .state_size = sizeof(struct edge_args),
+    .args_size = sizeof(struct edge_args),
+    .init = device_init,
+};
+
+/* ---- events edge: a follower of the stream that this host publishes ---- */
+
+struct events_edge {
+    struct edge_args args;
+    struct event_stream stream;
+};
+
+ORR_HANDLER(events_edge, event)
+
+static enum orr_err events_edge_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    (void)ctx;
+    ((struct events_edge *)state)->args = *(const struct edge_args *)args;
+    return ORR_OK;
+}
+
+static enum orr_err events_edge_on_event(struct orr_ctx *ctx,
+                                         struct events_edge *self,
+                                         const struct orr_msg_event *msg)
+{
+    (void)ctx;
+    world_now(self->args.world);
+    event_seq_is_contiguous(self->args.world, &self->stream, msg);
+    return ORR_OK;
+}
+
+static const struct orr_handler events_handlers[] = {
+    ORR_ON(events_edge, event, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+};
+
+const struct orr_actor_type sim_events_type = {
+    .name = "sim_events",
+    .state_size = sizeof(struct events_edge),
+    .args_size = sizeof(struct edge_args),
+    .init = events_edge_init,
+    .handlers = events_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(events_handlers),
+};

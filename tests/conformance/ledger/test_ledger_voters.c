@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_ledger_voters.c - several voters: who leads, who comes, who goes, who catches up.
+ */
+#include "ledger_bed.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct bed bed;
+
+static int setup(void **state)
+{
+    (void)state;
+    bed_init(&bed, BED_RAFT3);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    bed_fini(&bed);
+    return 0;
+}
+
+static void put_many(unsigned at, unsigned n, const char *prefix)
+{
+    uint64_t ticket = 0;
+    for (unsigned i = 0; i < n; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "%s%u", prefix, i);
+        ticket = bed_put(&bed, at, key, key);
+    }
+    assert_true(bed_wait_ticket(&bed, at, ticket));
+}
+
+static bool has_leader(const struct orr_ledger_news *news, uint64_t arg)
+{
+    (void)arg;
+    return news->leader[0] != '\0' && !news->is_leading;
+}
+
+static void all_have_the_same_image_and_know_who_leads(void **state)
+{
+    (void)state;
+    bed_open(&bed);
+    const unsigned l = bed_leader(&bed);
+    put_many(l, 500, "k");
+    for (unsigned i = 0; i < 3; i++) {
+        if (i == l)
+            continue;
+        assert_true(bed_wait(&bed, i, has_leader, 0));
+        assert_string_equal(bed_news(&bed, i).leader, bed.hosts[l].name);
+        bed_expect_equal(&bed, l, i);
+        assert_string_equal(bed_get(&bed, i, "k499"), "k499");
+    }
+}
+
+static void others_go_on_when_the_leader_stops(void **state)
+{
+    (void)state;
+    bed_open(&bed);
+    const unsigned first = bed_leader(&bed);
+    put_many(first, 100, "one");
+    const uint64_t term = bed_news(&bed, first).term;
+    bed_close_host(&bed, first);
+    const unsigned second = bed_leader(&bed);
+    assert_true(second != first && bed_news(&bed, second).term > term);
+    assert_string_equal(bed_get(&bed, second, "one99"), "one99");
+    put_many(second, 100, "two");
+    bed_open(&bed); /* it comes back and reads what it missed */
+    bed_expect_equal(&bed, bed_leader(&bed), first);
+    assert_string_equal(bed_get(&bed, first, "two99"), "two99");
+}
+
+static void minority_does_not_report_anything(void **state)
+{
+    (void)state;
+    bed_open(&bed);
+    const unsigned l = bed_leader(&bed);
+    put_many(l, 10, "k");
+    const uint64_t ticket = bed_news(&bed, l).ticket, term = bed_news(&bed, l).term;
+    for (unsigned i = 0; i < 3; i++)
+        if (i != l)
+            bed_close_host(&bed, i);
+    (void)bed_put(&bed, l, "alone", "1");
+    const uint64_t deadline = bed_now_ms() + WAIT_MS;
+    while (bed_news(&bed, l).is_leading && bed_now_ms() < deadline)
+        assert_false(bed_news(&bed, l).term == term &&
+                     bed_news(&bed, l).ticket > ticket);
+    assert_false(bed_news(&bed, l).is_leading); /* it steps down by itself */
+    assert_int_equal(bed_news(&bed, l).ticket, 0);
+    assert_null(bed_get(&bed, l, "alone"));
+    bed_open(&bed);
+    put_many(bed_leader(&bed), 10, "again");
+}
+
+/* The leader lives in a child, which is stopped like a machine that hangs. */
+static void others_elect_when_the_leader_hangs(void **state)
+{
+    (void)state;
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct orr_error err;
+        char byte;
+        alarm(60);
+        close(pipe_fds[1]);
+        if (bed_open_host(&bed, 2, false, &err) != ORR_OK)
+            _exit(2);
+        _exit(read(pipe_fds[0], &byte, 1) == 0 ? 0 : 3); /* until the test ends */
+    }
+    close(pipe_fds[0]);
+    struct orr_error err;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(bed_open_host(&bed, i, false, &err), ORR_OK);
+    const uint64_t begin = bed_now_ms();
+    for (;;) { /* whoever of ours leads hands over, until the child does */
+        if (bed_news(&bed, 0).is_leading)
+            (void)bed_move(&bed, 0, "h3");
+        if (bed_news(&bed, 1).is_leading)
+            (void)bed_move(&bed, 1, "h3");
+        if (strcmp(bed_news(&bed, 0).leader, "h3") == 0 &&
+            strcmp(bed_news(&bed, 1).leader, "h3") == 0)
+            break;
+        assert_true(bed_now_ms() - begin < WAIT_MS);
+        (void)bed_wait(&bed, 0, has_leader, 0);
+    }
+    kill(pid, SIGSTOP);
+    const uint64_t stopped = bed_now_ms();
+    const unsigned next = bed_leader(&bed);
+    print_message("a new leader after %llu ms\n",
+                  (unsigned long long)(bed_now_ms() - stopped));
+    assert_true(bed_now_ms() - stopped < 5000);
+    put_many(next, 50, "k");
+    kill(pid, SIGCONT);
+    put_many(next, 50, "l");
+    close(pipe_fds[1]);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void leadership_moves_when_asked(void **state)
+{
+    (void)state;
+    bed_open(&bed);
+    const unsigned l = bed_leader(&bed), to = (l + 1) % 3;
+    put_many(l, 100, "k");
+    assert_int_equal(bed_move(&bed, l, bed.hosts[l].name).code,
+                     ORR_OK); /* it leads already */
+    assert_int_equal(bed_move(&bed, l, "nobody").code, ORR_EINVAL);
+    struct orr_error err = bed_move(&bed, l, bed.hosts[to].name);
+    if (err.code != ORR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(bed_leader(&bed), to);
+    err = bed_move(&bed, l, "");
+    assert_int_equal(err.code, ORR_ENOTLEADER);
+    put_many(to, 100, "l");
+    err = bed_move(&bed, to, "");
+    assert_int_equal(err.code, ORR_OK);
+}
+
+static void host_joins_and_leaves(void **state)
+{
+    (void)state;
+    struct orr_error err;
+    struct orr_ledger_info info;
+    bed_open(&bed);
+    const unsigned l = bed_leader(&bed);
+    put_many(l, 500, "k");
+    assert_int_equal(bed_open_host(&bed, 3, true, &err), ORR_OK);
+    err = bed_add(&bed, l, 3);
+    if (err.code != ORR_OK)
+        fail_msg("%s", err.text);
+    bed_expect_equal(&bed, l, 3);
+    assert_int_equal(bed_add(&bed, l, 3).code, ORR_OK); /* again: nothing to do */
+    bed.hosts[l].ledger->ops->info(bed.hosts[l].ledger, &info);
+    assert_int_equal(info.n_voters, 4);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_true(info.voters[i].is_voting && info.voters[i].endpoint[0]);
+
+    err = bed_remove(&bed, l, "h4");
+    if (err.code != ORR_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(bed_remove(&bed, l, "h4").code, ORR_ENOENT);
+    bed_put_wait(&bed, l, "after", "1");
+    bed.hosts[l].ledger->ops->info(bed.hosts[l].ledger, &info);
+    assert_int_equal(info.n_voters, 3);
+}
+
+static void leader_can_remove_itself(void **state)
+{
+    (void)state;
+    bed_open(&bed);
+    const unsigned l = bed_leader(&bed);
+    put_many(l, 50, "k");
+    const struct orr_error err = bed_remove(&bed, l, bed.hosts[l].name);
+    if (err.code != ORR_OK)
+        fail_msg("%s", err.text);
+    const uint64_t deadline = bed_now_ms() + WAIT_MS;
+    while (bed_leader(&bed) == l && bed_now_ms() < deadline)
+        ;
+    const unsigned next = bed_leader(&bed);
+    assert_true(next != l);
+    put_many(next, 50, "l");
+    assert_string_equal(bed_get(&bed, next, "k49"), "k49");
+}
+
+static void host_that_cannot_be_reached_is_refused(void **state)
+{
+    (void)state;
+    bed_open(&bed);
+    const unsigned l = bed_leader(&bed);
+    struct orr_ledger *ledger = bed.hosts[l].ledger;
+    (void)ledger;
+    snprintf(bed.hosts[3].address, sizeof bed.hosts[3].address, "10.1.2.3:7000");
+    const struct orr_error err = bed_add(&bed, l, 3);
+    assert_int_equal(err.code, ORR_EINVAL);
+    assert_non_null(strstr(err.text, "loopback"));
+    put_many(l, 10, "k");
+}
+
+static void late_voter_gets_a_snapshot(void **state)
+{
+    (void)state;
+    bed.snapshot_log_bytes = 64 << 10;
+    bed_open(&bed);
+    const unsigned l = bed_leader(&bed), late = (l + 1) % 3;
+    bed_close_host(&bed, late);
+    for (int round = 0; round < 30; round++)
+        put_many(l, 300, "k");
+    bed_open(&bed);
+    bed_expect_equal(&bed, bed_leader(&bed), late);
+    assert_string_equal(bed_get(&bed, late, "k299"), "k299");
+    put_many(bed_leader(&bed), 10, "l");
+    bed_expect_equal(&bed, bed_leader(&bed), late);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        T(all_have_the_same_image_and_know_who_leads),
+        T(others_go_on_when_the_leader_stops),
+        T(minority_does_not_report_anything),
+        T(others_elect_when_the_leader_hangs),
+        T(leadership_moves_when_asked),
+        T(host_joins_and_leaves),
+        T(leader_can_remove_itself),
+        T(host_that_cannot_be_reached_is_refused),
+        T(late_voter_gets_a_snapshot),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
