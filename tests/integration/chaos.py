@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """chaos.py - a real fleet, jobs, and random SIGKILL and SIGSTOP of anything in it; checker.py judges what it left.
 
-    chaos.py [--seed N] [--minutes M] [--jobs J] [--replicas R] [--clusters C] [--nodes N] [--gpus G] [--spare KIND,...]
-             [--record FILE]
+    chaos.py [--seed N] [--minutes M] [--jobs J] [--replicas R] [--clusters C] [--nodes N] [--gpus G] [--lease MS]
+             [--spare KIND,...] [--record FILE]
 
 The schedule follows from the seed and is printed first; who is hit by a blow at a node's ranks depends on what runs there.
-Blows: kill and stop a host (region, cluster, node), a machine (node host and all that it runs), a rank, a keeper, the
-spawner of a node. Only processes of the fleet that it started itself are ever signalled. After the last blow everything is
+Blows: kill and stop a host (region, cluster, node), kill a machine (node host and all that it runs), kill and stop a rank,
+a keeper, the spawner of a node. Only processes of the fleet that it started itself are ever signalled. After the last blow everything is
 brought back, and every acknowledged job must end. ORRERY_BIN: folder of the programs. Exit 77: pyzmq or msgpack is missing.
 """
 import argparse
@@ -46,7 +46,7 @@ def make_schedule(rng, hosts, seconds, spare):
     """[(at, blow, target, seconds)], all from the seed."""
     nodes = [h for h in hosts if h[0] == "n"]
     blows = ["kill_host"] * 4 + ["stop_host"] * 3 + ["kill_machine", "kill_rank", "kill_rank", "stop_rank", "kill_keeper",
-                                                    "kill_spawner"]
+                                                    "stop_keeper", "kill_spawner", "stop_spawner"]
     kinds = {"r": "region", "c": "cluster", "n": "node"}
     victims = [h for h in hosts if kinds[h[0]] not in spare]
     schedule, at = [], 2.0
@@ -129,6 +129,12 @@ class Chaos:
 
     def kill_spawner(self, node, _):
         return self.one_of(self.of_node(node, "orrery-spawner"), signal.SIGKILL)
+
+    def stop_keeper(self, node, seconds):
+        return self.one_of(self.of_node(node, "orrery-keeper"), signal.SIGSTOP, seconds)
+
+    def stop_spawner(self, node, seconds):
+        return self.one_of(self.of_node(node, "orrery-spawner"), signal.SIGSTOP, seconds)
 
     def ranks(self, node):
         return [pid for pid in self.fleet.ranks(node) if comm(pid) == "chaos_rank"]
@@ -239,7 +245,7 @@ class Submitter(threading.Thread):
 
     def spec(self, name):
         world = self.rng.choice([1, 1, 2, 3, 4])
-        command = [RANK, str(self.folder / "runs"), f"{self.rng.uniform(0.5, 6):.2f}"]
+        command = [RANK, str(self.folder / "runs"), f"{self.rng.uniform(0.5, max(6.0, self.seconds / 3)):.2f}"]
         spec = job_spec(command, str(self.folder))
         spec[0], spec[6] = name, world
         spec[7] = spec[8] = self.rng.choice([0, 1, world]) if self.gpus else 0
@@ -342,7 +348,7 @@ def run_chaos(f, options, rng):
     chaos = Chaos(f, rng)
     followers = [checker.Follower(h, e) for h, e in endpoints.items()]
     submitter = Submitter(list(endpoints.values()), region, f.top, random.Random(options.seed + 1), options.jobs,
-                          seconds * 2 / 3, options.gpus)
+                          seconds / 2, options.gpus)
     for thread in [*followers, submitter]:
         thread.start()
     try:
@@ -379,6 +385,7 @@ def parse():
     p.add_argument("--clusters", type=int, default=1)
     p.add_argument("--nodes", type=int, default=3)
     p.add_argument("--gpus", type=int, default=2)
+    p.add_argument("--lease", type=int, help="ms; short ones end while hosts are stopped")
     p.add_argument("--spare", type=lambda text: text.split(","), default=[])
     p.add_argument("--record", type=pathlib.Path)
     options = p.parse_args()
@@ -392,6 +399,8 @@ def main():
     shape = {"clusters": options.clusters, "nodes": options.nodes, "gpus": options.gpus, "slots": 8}
     if options.replicas > 1:
         shape["replicas"] = options.replicas
+    if options.lease:
+        shape.update(lease=options.lease, suspect=options.lease // 4, heartbeat=options.lease // 16)
     with Fleet(**shape) as f:
         record = run_chaos(f, options, random.Random(options.seed))
         found = checker.check(record)
