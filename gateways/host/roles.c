@@ -19,7 +19,6 @@
 enum {
     EVENTS_KEPT_MAX = 1 << 16,
     EVENTS_KEPT_BYTES = 32 << 20,
-    EVENTS_HEARTBEAT_MS = 1000,
     DEVICE_PERIOD_MS = 10000
 };
 
@@ -72,15 +71,13 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
                                    .finished_max = c->region_role.finished_max,
                                    .suspect_ms = (uint32_t)c->suspect_ms};
     snprintf(h->region_path, sizeof h->region_path, "/%s", c->region.ptr);
-    enum orr_err code = orr_events_new(
-        c->events.ptr, EVENTS_KEPT_MAX, EVENTS_KEPT_BYTES, &h->events, err);
+    enum orr_err code =
+        orr_events_new(EVENTS_KEPT_MAX, EVENTS_KEPT_BYTES, &h->events, err);
     if (code)
         return code;
-    const struct orr_events_args events = {
-        h->events, h->region_path, EVENTS_HEARTBEAT_MS};
+    const struct orr_events_args events = {h->events};
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.host, sizeof args.host, c->host);
-    orr_str_copy(args.events, sizeof args.events, c->events);
     for (uint32_t i = 0; !code && i < c->peers.n;
          i++) /* linked; jobs do not move between regions yet */
         code = orr_zmq_dial(
