@@ -103,7 +103,6 @@ static enum orr_err cluster_init(struct orr_ctx *ctx, void *state, const void *a
     char path[ORR_NAME_MAX + 2];
     snprintf(path, sizeof(path), "/%s", self->args.region);
     self->region = orr_addr_named(orr_str(self->args.region_host), orr_str(path));
-    self->members = (uint64_t)ctx->self.incarnation << 32;
     cluster_send_register(ctx, self);
     orr_timer_set(ctx, CLUSTER_T_TICK, self->args.heartbeat_ms, 0);
     return ORR_OK;

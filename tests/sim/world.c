@@ -80,8 +80,27 @@ static void check_pair(struct world *world,
     }
 }
 
+static void freeze(struct proc *proc, uint64_t now_ms)
+{
+    if (proc->is_frozen || !proc_is_live(proc, now_ms))
+        return;
+    proc->is_frozen = true;
+    proc->left_ms = proc->ends_ms - now_ms;
+    proc->ends_ms = UINT64_MAX;
+}
+
+static void keep_lease(struct machine *machine, uint64_t now_ms)
+{
+    if (!machine->freeze_at_ms || now_ms < machine->freeze_at_ms)
+        return;
+    for (uint32_t i = 0; i < WORLD_PROCS; i++)
+        freeze(&machine->procs[i], now_ms);
+}
+
 void world_check(struct world *world)
 {
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        keep_lease(&world->machines[m], world->now_ms);
     const struct proc *live[WORLD_MACHINES * WORLD_PROCS];
     uint32_t machine[WORLD_MACHINES * WORLD_PROCS];
     uint32_t n = 0;
@@ -109,6 +128,9 @@ ORR_HANDLER(process_edge, process_signal)
 ORR_HANDLER(process_edge, process_forget)
 ORR_HANDLER(process_edge, port_reserve)
 ORR_HANDLER(process_edge, log_read)
+ORR_HANDLER(process_edge, process_lease)
+ORR_HANDLER(process_edge, node_note)
+ORR_HANDLER(process_edge, edge_greet)
 ORR_HANDLER(process_edge, timer)
 
 /* A killed process is torn down before its parent hears of it. */
@@ -146,14 +168,9 @@ static struct machine *machine_now(const struct orr_ctx *ctx,
     return self->args.machine;
 }
 
-static enum orr_err
-process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
+static void introduce(struct orr_ctx *ctx, struct process_edge *self)
 {
-    struct process_edge *self = state;
-    self->args = *(const struct edge_args *)args;
     struct machine *machine = machine_now(ctx, self);
-    self->node = (struct orr_addr){.host = ctx->self.host,
-                                   .slot = orr_hash(orr_str(machine->node_path))};
     struct orr_rec_rank_row rows[WORLD_PROCS];
     uint32_t n = 0;
     for (uint32_t i = 0; i < WORLD_PROCS; i++) {
@@ -163,8 +180,57 @@ process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
         rows[n++] = row_of(machine->world, proc);
         proc->is_ended = machine->world->now_ms >= reaped_at(machine->world, proc);
     }
-    orr_send(ctx, self->node, processes_found, .ranks = {rows, n});
+    orr_send(ctx,
+             self->node,
+             processes_found,
+             .ranks = {rows, n},
+             .has_lease = machine->heard_ms != 0,
+             .silent_ms = machine->world->now_ms - machine->heard_ms,
+             .note = {machine->note, machine->note_len});
+}
+
+static enum orr_err
+process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct process_edge *self = state;
+    self->args = *(const struct edge_args *)args;
+    struct machine *machine = machine_now(ctx, self);
+    self->node = (struct orr_addr){.host = ctx->self.host,
+                                   .slot = orr_hash(orr_str(machine->node_path))};
+    introduce(ctx, self);
     orr_timer_set(ctx, 1, LOOK_MS, 0);
+    return ORR_OK;
+}
+
+static enum orr_err process_edge_on_edge_greet(struct orr_ctx *ctx,
+                                               struct process_edge *self,
+                                               const struct orr_msg_edge_greet *msg)
+{
+    (void)msg;
+    introduce(ctx, self);
+    return ORR_OK;
+}
+
+static enum orr_err
+process_edge_on_process_lease(struct orr_ctx *ctx,
+                              struct process_edge *self,
+                              const struct orr_msg_process_lease *msg)
+{
+    struct machine *machine = machine_now(ctx, self);
+    machine->freeze_at_ms = msg->until_ms;
+    machine->heard_ms = msg->heard_ms ? msg->heard_ms : 1;
+    return ORR_OK;
+}
+
+static enum orr_err process_edge_on_node_note(struct orr_ctx *ctx,
+                                              struct process_edge *self,
+                                              const struct orr_msg_node_note *msg)
+{
+    struct machine *machine = machine_now(ctx, self);
+    if (msg->note.len > sizeof(machine->note))
+        return orr_refuse(ctx, ORR_ENOSPC, "the note is too long");
+    memcpy(machine->note, msg->note.ptr, msg->note.len);
+    machine->note_len = msg->note.len;
     return ORR_OK;
 }
 
@@ -251,11 +317,8 @@ process_edge_on_process_signal(struct orr_ctx *ctx,
 {
     struct machine *machine = machine_now(ctx, self);
     struct proc *proc = find_proc(machine, msg->job, msg->generation, msg->rank);
-    if (proc && msg->signal == 19 && !proc->is_frozen &&
-        proc_is_live(proc, machine->world->now_ms)) {
-        proc->is_frozen = true;
-        proc->left_ms = proc->ends_ms - machine->world->now_ms;
-        proc->ends_ms = UINT64_MAX;
+    if (proc && msg->signal == 19) {
+        freeze(proc, machine->world->now_ms);
     } else if (proc && msg->signal == 18 && proc->is_frozen) {
         proc->is_frozen = false;
         proc->ends_ms = machine->world->now_ms + proc->left_ms;
@@ -313,6 +376,9 @@ static const struct orr_handler process_handlers[] = {
     ORR_ON(process_edge, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+    ORR_ON(process_edge, node_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(process_edge, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(process_edge, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
 };
@@ -328,10 +394,18 @@ const struct orr_actor_type sim_process_type = {
 
 /* ---- device edge ---- */
 
-static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *args)
+struct device_edge {
+    struct edge_args args;
+};
+
+ORR_HANDLER(device_edge, edge_greet)
+
+static enum orr_err device_edge_on_edge_greet(struct orr_ctx *ctx,
+                                              struct device_edge *self,
+                                              const struct orr_msg_edge_greet *msg)
 {
-    (void)state;
-    const struct machine *machine = ((const struct edge_args *)args)->machine;
+    (void)msg;
+    const struct machine *machine = self->args.machine;
     struct orr_addr node = {.host = ctx->self.host,
                             .slot = orr_hash(orr_str(machine->node_path))};
     struct orr_rec_device_row rows[8];
@@ -348,11 +422,24 @@ static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *ar
     return ORR_OK;
 }
 
+static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct device_edge *self = state;
+    self->args = *(const struct edge_args *)args;
+    return device_edge_on_edge_greet(ctx, self, NULL);
+}
+
+static const struct orr_handler device_handlers[] = {
+    ORR_ON(device_edge, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+};
+
 const struct orr_actor_type sim_device_type = {
     .name = "sim_device",
-    .state_size = sizeof(struct edge_args),
+    .state_size = sizeof(struct device_edge),
     .args_size = sizeof(struct edge_args),
     .init = device_init,
+    .handlers = device_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(device_handlers),
 };
 
 /* ---- events edge ---- */

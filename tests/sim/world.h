@@ -34,6 +34,10 @@ struct machine {
     char node_path[128];
     uint32_t gpus;
     struct proc procs[WORLD_PROCS];
+    uint64_t freeze_at_ms; /* as keepers do, whether the host is up or not; 0: never */
+    uint64_t heard_ms;
+    uint8_t note[4096]; /* of the node actor */
+    uint32_t note_len;
     struct world *world; /* borrowed: the test's */
 };
 
