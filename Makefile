@@ -1,6 +1,6 @@
 # Orrery: two commands matter, `make demo` and `make test`.  Both install what is missing and build first.
 .POSIX:
-.PHONY: all deps build demo test bench fuzz model format clean
+.PHONY: all deps build demo test soak bench fuzz model format clean
 
 all: build
 
@@ -24,6 +24,12 @@ test: deps
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan
 	@ctest --preset asan --no-tests=error -j2
+
+# Simulated fleets with faults, ever new seeds, under ASan+UBSan; SOAK_MINUTES=60 make soak.  Prints the seed that fails.
+soak: deps
+	@cmake --preset asan --log-level=WARNING
+	@cmake --build --preset asan --target orrery
+	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
 
 # Numbers as JSON lines: see bench/README.md.
 bench: build

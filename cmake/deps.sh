@@ -3,7 +3,7 @@
 # Why each of them: docs/dependencies.md.  As root directly, else through sudo.
 set -eu
 
-packages="build-essential cmake ninja-build pkg-config libzmq3-dev libyaml-dev libcmocka-dev
+packages="build-essential cmake ninja-build pkg-config libzmq3-dev libyaml-dev libraft-dev libuv1-dev libcmocka-dev
           clang-format python3 python3-zmq python3-msgpack procps spin"
 
 missing=""

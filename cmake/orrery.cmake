@@ -79,3 +79,26 @@ function(orr_fuzz name)
     set_tests_properties(${name}_corpus PROPERTIES TIMEOUT 60 LABELS "fuzz")
   endif()
 endfunction()
+
+# orr_mutant(name FILE actors/region/x.c FIRST seed COUNT seeds)
+#   tests/sim/sim_seeds.c over a copy of FILE in which tests/sim/mutants/<name>.patch broke something: one of the seeds must
+#   catch it. The copy defines all that the original does, so the original's object is not taken from the library.
+function(orr_mutant name)
+  cmake_parse_arguments(A "" "FILE;FIRST;COUNT" "" ${ARGN})
+  if(NOT BUILD_TESTING)
+    return()
+  endif()
+  set(patch ${PROJECT_SOURCE_DIR}/tests/sim/mutants/${name}.patch)
+  get_filename_component(dir ${PROJECT_SOURCE_DIR}/${A_FILE} DIRECTORY)
+  get_filename_component(base ${A_FILE} NAME_WE)
+  set(copy ${CMAKE_CURRENT_BINARY_DIR}/mutant_${name}/${base}.c)
+  add_custom_command(OUTPUT ${copy}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/mutant_${name}
+    COMMAND patch -s -o ${copy} ${PROJECT_SOURCE_DIR}/${A_FILE} ${patch}
+    DEPENDS ${PROJECT_SOURCE_DIR}/${A_FILE} ${patch} VERBATIM)
+  add_executable(mutant_${name} ${PROJECT_SOURCE_DIR}/tests/sim/sim_seeds.c ${copy})
+  target_include_directories(mutant_${name} PRIVATE ${dir} ${PROJECT_SOURCE_DIR}/actors)
+  target_link_libraries(mutant_${name} PRIVATE orr_flags orr_sim_fleet)
+  add_test(NAME mutant_${name} COMMAND mutant_${name} caught ${A_FIRST} ${A_COUNT})
+  set_tests_properties(mutant_${name} PROPERTIES TIMEOUT 120 LABELS "sim")
+endfunction()

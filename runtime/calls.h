@@ -54,6 +54,11 @@ void orri_answer(struct orri_worker *w,
                  struct orr_addr asker,
                  uint64_t corr,
                  struct orri_letter *letter);
+/* NULL out of memory: then the asker's deadline tells it.  text: NULL or empty for that of `why`. */
+struct orri_letter *orri_failed_make(struct orri_worker *w,
+                                     uint16_t msg_id,
+                                     enum orr_err why,
+                                     const char *text);
 void orri_answer_failed(struct orri_worker *w,
                         struct orr_addr from,
                         struct orr_addr asker,
@@ -116,6 +121,22 @@ void orri_time_insert(struct orr_system *sys,
 extern const struct orr_ctx_ops orri_ctx_ops;
 void orri_effects_commit(struct orri_worker *w);
 void orri_effects_discard(struct orri_worker *w);
+/* The kernel's own answer to a request of the actor: goes, or waits, after what was committed. */
+void orri_effects_answer(struct orri_worker *w,
+                         const struct orri_letter *request,
+                         struct orri_letter *answer);
+void orri_effect_commit(struct orri_worker *w, struct orri_letter *effect);
+/* A run of messages is one effect of many letters. */
+struct orri_letter *orri_effect_last(struct orri_letter *effect);
+
+/* hold.c */
+void orri_hold_mark(struct orri_worker *w); /* what follows waits for ctx->hold */
+void orri_hold_add(struct orri_actor *actor, struct orri_letter *effect);
+void orri_hold_release(struct orri_worker *w); /* up to ctx->release */
+/* By the actor's owner, at its end: whom an answer was held back from gets ORR_EGONE. */
+void orri_hold_drop(struct orri_worker *w, struct orri_actor *actor);
+/* The system is freed: nobody is told. */
+void orri_hold_free(struct orri_worker *w, struct orri_actor *actor);
 
 /* gate.c: takes the letter.  row: NULL when the table has none. */
 void orri_gate_refuse(struct orri_worker *w,

@@ -14,10 +14,14 @@ struct orri_ctx {
     struct orri_letter *out;     /* effects, in order */
     struct orri_letter *out_last;
     struct orri_letter *run; /* out_last belongs to this run; NULL: to none */
-    uint64_t deadline_ms;    /* travels on in what is sent */
-    enum orr_err trouble;    /* an effect could not be recorded */
-    bool is_relayed;         /* current went on to somebody else */
-    bool is_ending;          /* stopped itself */
+    struct orri_letter
+        *hold;            /* what the handler sends waits for this ticket; or NULL */
+    uint64_t release;     /* the ticket up to which it lets go, if it does */
+    uint64_t deadline_ms; /* travels on in what is sent */
+    enum orr_err trouble; /* an effect could not be recorded */
+    bool is_relayed;      /* current went on to somebody else */
+    bool is_ending;       /* stopped itself */
+    bool is_releasing;
 };
 
 enum { ORRI_RING = 256 };

@@ -97,13 +97,10 @@ static void ctx_ask(struct orr_ctx *pub,
     struct orri_letter *letter = record_msg(full(pub), desc, msg);
     if (!letter)
         return;
-    uint64_t left = UINT64_MAX - pub->now_ms;
-    uint64_t due_ms = pub->now_ms + (timeout_ms < left ? timeout_ms : left);
     letter->peer = to;
     letter->flags |= LETTER_ASK;
     letter->tag = tag;
-    if (letter->deadline_ms == 0 || due_ms < letter->deadline_ms)
-        letter->deadline_ms = due_ms;
+    letter->corr = timeout_ms;
 }
 
 static void ctx_reply(struct orr_ctx *pub,
@@ -122,6 +119,7 @@ static void ctx_reply(struct orr_ctx *pub,
     letter->peer = request->from;
     letter->flags |= LETTER_ANSWER;
     letter->corr = request->corr;
+    letter->tag = request->msg_id;
 }
 
 static void ctx_relay(struct orr_ctx *pub, struct orr_addr to)
@@ -132,6 +130,45 @@ static void ctx_relay(struct orr_ctx *pub, struct orr_addr to)
     if (letter)
         letter->peer = to;
     pub->is_answered = true;
+}
+
+static void ctx_send_now(struct orr_ctx *pub,
+                         struct orr_addr to,
+                         const struct orr_msg_desc *desc,
+                         const void *msg)
+{
+    struct orri_letter *letter = record_msg(full(pub), desc, msg);
+    if (!letter)
+        return;
+    letter->kind = LETTER_NOW;
+    letter->peer = to;
+}
+
+/* The mark is made here, where it may fail, and put before all that the handler sends when it has returned. */
+static void ctx_hold(struct orr_ctx *pub, uint64_t ticket)
+{
+    struct orri_ctx *ctx = full(pub);
+    if (!ctx->hold)
+        ctx->hold = orri_letter_space(ctx->worker, 0, 0, false);
+    if (!ctx->hold) {
+        ctx->trouble = ORR_ENOMEM;
+        return;
+    }
+    ctx->hold->kind = LETTER_HOLD;
+    if (ticket > ctx->hold->corr)
+        ctx->hold->corr = ticket;
+}
+
+static void ctx_release(struct orr_ctx *pub, uint64_t ticket)
+{
+    struct orri_ctx *ctx = full(pub);
+    if (!ctx->is_releasing || ticket > ctx->release)
+        ctx->release = ticket;
+    ctx->is_releasing = true;
+    if (ctx->hold && ctx->hold->corr <= ticket) { /* its own: confirmed at once */
+        orri_letter_free(ctx->worker, ctx->hold);
+        ctx->hold = NULL;
+    }
 }
 
 static void
@@ -206,6 +243,9 @@ const struct orr_ctx_ops orri_ctx_ops = {
     .ask = ctx_ask,
     .reply = ctx_reply,
     .relay = ctx_relay,
+    .send_now = ctx_send_now,
+    .hold = ctx_hold,
+    .release = ctx_release,
     .timer_set = ctx_timer_set,
     .timer_cancel = ctx_timer_cancel,
     .spawn = ctx_spawn,

@@ -8,6 +8,10 @@ commit_ask(struct orri_worker *w, struct orri_letter *letter, struct orr_addr to
 {
     struct orri_ctx *ctx = &w->ctx;
     struct orri_asker asker = {.slot = ctx->pub.self.slot, .tag = letter->tag};
+    uint64_t left = UINT64_MAX - w->now_ms;
+    uint64_t due_ms = w->now_ms + (letter->corr < left ? letter->corr : left);
+    if (letter->deadline_ms == 0 || due_ms < letter->deadline_ms)
+        letter->deadline_ms = due_ms;
     letter->corr = orri_ask_open(
         w, ctx->actor, &asker, to.host, letter->desc->id, letter->deadline_ms);
     if (letter->corr) {
@@ -76,6 +80,7 @@ static void commit_message(struct orri_worker *w, struct orri_letter *letter)
 {
     struct orr_addr to = letter->peer;
     letter->peer = w->ctx.pub.self;
+    letter->kind = LETTER_MESSAGE;
     if (letter->flags & LETTER_ASK) {
         letter->flags &= (uint8_t)~LETTER_ASK;
         commit_ask(w, letter, to);
@@ -117,6 +122,8 @@ static void commit_other(struct orri_worker *w, struct orri_letter *letter)
         break;
     case LETTER_MESSAGE:
     case LETTER_RUN:
+    case LETTER_NOW:
+    case LETTER_HOLD:
         break;
     }
     orri_letter_free(w, letter);
@@ -144,26 +151,80 @@ static void commit_run(struct orri_worker *w, struct orri_letter *first)
     }
 }
 
+struct orri_letter *orri_effect_last(struct orri_letter *effect)
+{
+    return effect->kind == LETTER_RUN ? effect->last : effect;
+}
+
+void orri_effect_commit(struct orri_worker *w, struct orri_letter *effect)
+{
+    if (effect->kind == LETTER_RUN)
+        commit_run(w, effect);
+    else if (effect->kind == LETTER_MESSAGE || effect->kind == LETTER_NOW)
+        commit_message(w, effect);
+    else
+        commit_other(w, effect);
+}
+
+/* What others can see of the actor.  The rest is its own affair, or its children's. */
+static bool is_output(const struct orri_letter *effect)
+{
+    return effect->kind == LETTER_MESSAGE || effect->kind == LETTER_RUN ||
+           effect->kind == LETTER_WATCH || effect->kind == LETTER_UNWATCH;
+}
+
+static struct orri_letter *take_effect(struct orri_ctx *ctx)
+{
+    struct orri_letter *effect = ctx->out;
+    ctx->out = orri_effect_last(effect)->next;
+    return effect;
+}
+
 void orri_effects_commit(struct orri_worker *w)
 {
-    struct orri_letter *letter;
-    while ((letter = w->ctx.out)) {
-        if (letter->kind == LETTER_RUN) {
-            w->ctx.out = letter->last->next;
-            commit_run(w, letter);
-            continue;
-        }
-        w->ctx.out = letter->next;
-        if (letter->kind == LETTER_MESSAGE)
-            commit_message(w, letter);
-        else
-            commit_other(w, letter);
+    struct orri_ctx *ctx = &w->ctx;
+    if (ctx->is_releasing)
+        orri_hold_release(w);
+    if (ctx->hold)
+        orri_hold_mark(w);
+    if (!ctx->actor->is_holding) { /* nearly always */
+        while (ctx->out)
+            orri_effect_commit(w, take_effect(ctx));
+        return;
     }
+    while (ctx->out) {
+        struct orri_letter *effect = take_effect(ctx);
+        if (is_output(effect))
+            orri_hold_add(ctx->actor, effect);
+        else
+            orri_effect_commit(w, effect);
+    }
+}
+
+void orri_effects_answer(struct orri_worker *w,
+                         const struct orri_letter *request,
+                         struct orri_letter *answer)
+{
+    answer->role = ORR_ROLE_LOCAL;
+    if (!w->ctx.actor->is_holding) {
+        answer->peer = orri_letter_to(w->sys, request);
+        orri_answer(w, request->peer, request->corr, answer);
+        return;
+    }
+    answer->peer = request->peer;
+    answer->corr = request->corr;
+    answer->tag = request->desc->id;
+    answer->flags |= LETTER_ANSWER;
+    orri_hold_add(w->ctx.actor, answer);
 }
 
 void orri_effects_discard(struct orri_worker *w)
 {
     struct orri_letter *letter;
+    if (w->ctx.hold)
+        orri_letter_free(w, w->ctx.hold);
+    w->ctx.hold = NULL;
+    w->ctx.is_releasing = false;
     while ((letter = w->ctx.out)) {
         w->ctx.out = letter->next;
         if (letter->kind == LETTER_SPAWN)

@@ -100,12 +100,14 @@ static void await_restart(struct orri_worker *w,
 {
     struct orr_system *sys = w->sys;
     struct orr_supervision rules = rules_of(sys, parent);
+    bool is_failed = child->why != ORR_OK; /* a permanent child that stops itself wants
+                                              a new life: no failure */
     if (parent->n_failures == 0 ||
         w->now_ms - parent->failures_from_ms > rules.period_ms) {
         parent->n_failures = 0;
         parent->failures_from_ms = w->now_ms;
     }
-    if (++parent->n_failures > rules.intensity) {
+    if (is_failed && ++parent->n_failures > rules.intensity) {
         orri_logf(w,
                   ORR_LOG_ERROR,
                   parent,
@@ -118,7 +120,7 @@ static void await_restart(struct orri_worker *w,
         return;
     }
     child->is_awaiting = true;
-    uint64_t delay = backoff_ms(w, &rules, parent->n_failures);
+    uint64_t delay = backoff_ms(w, &rules, is_failed ? parent->n_failures : 1);
     if (rules.strategy != ORR_ONE_FOR_ONE)
         stop_siblings(w, child, rules.strategy);
     pthread_mutex_lock(&sys->time.lock);

@@ -45,6 +45,15 @@ static void refuse_state(struct orri_worker *w,
         at += state_text(type, s, text + at, sizeof(text) - at);
         sep = ", ";
     }
+    if (actor->is_holding && letter->corr &&
+        !(letter->flags & (LETTER_ANSWER | LETTER_TIMER))) {
+        /* The state may not be durable yet: the asker learns of it when it is. */
+        struct orri_letter *answer =
+            orri_failed_make(w, letter->desc->id, ORR_ESTATE, text);
+        if (answer)
+            orri_effects_answer(w, letter, answer);
+        letter->corr = 0;
+    }
     refuse(w, actor, letter, ORR_ESTATE, text);
 }
 

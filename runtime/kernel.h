@@ -68,7 +68,7 @@ struct orri_actor {
     _Atomic uint8_t duty;
     _Atomic uint8_t orders;
     _Atomic uint8_t phase; /* changed by the owner; FREE to RESERVED under tree */
-    uint8_t restart;       /* enum orr_restart */
+    bool is_holding;       /* held is not empty */
     _Atomic uint32_t life; /* counts the lives of this slot */
     uint32_t index;
     _Atomic uint32_t limit; /* messages in a lane */
@@ -87,6 +87,7 @@ struct orri_actor {
     _Atomic(struct orri_actor *) to_see; /* children that ended or are due; shared */
     struct orri_actor *seeing;           /* taken from to_see, oldest first */
     struct orri_actor *next_to_see;
+    uint8_t restart;      /* enum orr_restart */
     uint8_t why;          /* enum orr_err: how its life ended */
     bool is_doomed;       /* told to stop before it started */
     bool is_asked_to_end; /* by its parent's handler, or its end */
@@ -101,6 +102,7 @@ struct orri_actor {
     struct orri_watch *watches;    /* tree */
     struct orri_timer *timers;     /* time */
     struct orri_ask *asks;         /* time */
+    struct orri_letter *held;      /* hold.c; the newest of a ring, NULL: nothing */
 } __attribute__((aligned(ORRI_LINE)));
 
 /* One allocation per actor: arguments, path and state follow. */

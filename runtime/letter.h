@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * letter.h - a message, or another effect of a handler, in the kernel's hands.
  *
- * A letter is one block: this head, the body, and a trace id if it has one.  It is in one place at a time (an outbox, a lane,
- * a handler's hands) and owned by that place.
+ * A letter is one block: this head, the body, and a trace id if it has one.  It is in one place at a time (an outbox, what an
+ * actor holds back, a lane, a handler's hands) and owned by that place.
  */
 #ifndef ORRI_LETTER_H
 #define ORRI_LETTER_H
@@ -21,10 +21,12 @@ enum orri_letter_kind {
     LETTER_WATCH,
     LETTER_UNWATCH,
     LETTER_RELAY,
+    LETTER_NOW,  /* a message that is not held back */
+    LETTER_HOLD, /* among what is held: what follows waits for the ticket in corr */
 };
 
 enum orri_letter_flag {
-    LETTER_ASK = 1,    /* in an outbox: tag and deadline become an open ask */
+    LETTER_ASK = 1,    /* in an outbox: tag and timeout become an open ask */
     LETTER_ANSWER = 2, /* answers a request; in a mailbox its tag is the asker's */
     LETTER_KERNEL =
         4, /* made by the kernel: not subject to limits, roles and deadlines */
@@ -41,9 +43,10 @@ struct orri_letter {
     struct orr_addr
         peer;      /* the receiver while in an outbox (not of a run), then the sender */
     uint64_t slot; /* of the receiver, once it is known */
-    uint64_t corr; /* of the request, or of the request that this answers */
-    uint64_t deadline_ms; /* 0 = none; of an ask in an outbox: its timeout */
-    uint64_t tag;
+    uint64_t corr; /* of the request, or of the request that this answers; of an ask in
+                      an outbox: its timeout */
+    uint64_t deadline_ms; /* 0 = none */
+    uint64_t tag;         /* of an answer in an outbox: the id of what was asked */
     uint8_t kind;
     uint8_t flags;
     uint8_t role;   /* of the sender */

@@ -188,6 +188,7 @@ void orri_end(struct orri_worker *w, struct orri_actor *actor, enum orr_err why)
         return;
     actor->why = (uint8_t)why;
     atomic_store(&actor->phase, PHASE_STOPPING);
+    orri_hold_drop(w, actor); /* no handler of it runs any more that could let go */
     orri_family_stop(w, actor);
     pthread_mutex_lock(&w->sys->tree);
     bool has_children = actor->first_child;

@@ -105,13 +105,10 @@ void orri_answer(struct orri_worker *w,
     (void)orri_deliver(w, letter);
 }
 
-void orri_answer_failed(struct orri_worker *w,
-                        struct orr_addr from,
-                        struct orr_addr asker,
-                        uint64_t corr,
-                        uint16_t msg_id,
-                        enum orr_err why,
-                        const char *text)
+struct orri_letter *orri_failed_make(struct orri_worker *w,
+                                     uint16_t msg_id,
+                                     enum orr_err why,
+                                     const char *text)
 {
     char full[256];
     if (!text || !*text) {
@@ -125,10 +122,20 @@ void orri_answer_failed(struct orri_worker *w,
     }
     struct orr_msg_failed failed = {
         .code = (uint32_t)why, .msg = msg_id, .text = orr_str(text)};
-    struct orri_letter *letter =
-        orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
+    return orri_letter_make(w, orr_msg_desc_failed(), &failed, NULL, true);
+}
+
+void orri_answer_failed(struct orri_worker *w,
+                        struct orr_addr from,
+                        struct orr_addr asker,
+                        uint64_t corr,
+                        uint16_t msg_id,
+                        enum orr_err why,
+                        const char *text)
+{
+    struct orri_letter *letter = orri_failed_make(w, msg_id, why, text);
     if (!letter)
-        return; /* out of memory: the asker's deadline tells it */
+        return;
     letter->peer = from;
     letter->role = ORR_ROLE_LOCAL;
     orri_answer(w, asker, corr, letter);

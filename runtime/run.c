@@ -84,21 +84,17 @@ static void finish(struct orri_worker *w,
             if (answer) { /* else the asker's deadline tells it */
                 memset(answer->body, 0, answer->bytes);
                 answer->desc = orr_msg_desc_ack();
-                answer->peer = pub->self;
-                answer->role = ORR_ROLE_LOCAL;
-                orri_answer(w, pub->request.from, pub->request.corr, answer);
+                orri_effects_answer(w, letter, answer);
             }
         }
     } else {
         orri_effects_discard(w);
-        if (pub->request.corr)
-            orri_answer_failed(w,
-                               pub->self,
-                               pub->request.from,
-                               pub->request.corr,
-                               letter->desc->id,
-                               err,
-                               pub->error.text);
+        struct orri_letter *answer =
+            pub->request.corr
+                ? orri_failed_make(w, letter->desc->id, err, pub->error.text)
+                : NULL;
+        if (answer)
+            orri_effects_answer(w, letter, answer);
     }
     if (!ctx->is_relayed)
         orri_letter_free(w, letter);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * sim.c - see sim.h.
  *
- * The clock of all hosts is one variable.  A host is ready when its last step found something to do, when a message was
+ * True time is one variable; a host's clock may drift from it (sim_host.c).  A host is ready when its last step found something to do, when a message was
  * delivered to it, or when its next timer is due; a heap over the hosts' due times finds the latter without asking all of
  * them.  Among ready hosts the seed chooses.
  */
@@ -10,11 +10,6 @@
 static uint64_t sim_now(void *arg)
 {
     return ((struct orr_sim *)arg)->now_ms;
-}
-
-static uint64_t sim_wall(void *arg)
-{
-    return UINT64_C(1700000000000) + ((struct orr_sim *)arg)->now_ms;
 }
 
 uint64_t orr_sim_random(struct orr_sim *sim)
@@ -117,7 +112,7 @@ static void step_host(struct orr_sim *sim, uint32_t index)
 {
     struct orr_system *system = sim->hosts[index]->system;
     bool did = orr_system_step(system);
-    uint64_t due = orr_system_next_due_ms(system);
+    uint64_t due = orri_sim_true_ms(sim->hosts[index], orr_system_next_due_ms(system));
     orri_sim_set_due(sim, index, due);
     orri_sim_set_ready(sim, index, did || due <= sim->now_ms);
 }
@@ -197,7 +192,6 @@ enum orr_err orr_sim_new(const struct orr_sim_config *config, struct orr_sim **r
     sim->config.detect_ms = config->detect_ms ? config->detect_ms : 2000;
     sim->config.actors_max = config->actors_max ? config->actors_max : 4096;
     sim->config.asks_max = config->asks_max ? config->asks_max : 4096;
-    sim->clock = (struct orr_clock){sim_now, sim_wall, sim};
     sim->now_ms = 1;
     sim->random = config->seed;
     sim->hash = 0xcbf29ce484222325u;

@@ -3,7 +3,7 @@
  *
  * A host is a stepped system: the very code that runs in production.  The simulator decides which host steps next, when
  * messages arrive, which are lost, and who crashes.  Nothing else moves time: the same seed and the same calls give the same
- * trace, whose hash covers every handled message (time, receiver, sender, id, body).
+ * trace, whose hash covers every handled message (time on its host, receiver, sender, id, body).
  * Delivery: in order per link unless reordering is on; at most once unless duplication is on.
  * Threads: none.  Limits: those of its systems and of the loop transport.
  */
@@ -76,6 +76,20 @@ uint64_t
 orr_sim_random(struct orr_sim *sim); /* for tests' own choices: part of the seed */
 uint64_t orr_sim_hash(const struct orr_sim *sim);
 uint64_t orr_sim_handled(const struct orr_sim *sim); /* messages so far */
+
+/* From now on the host's clock runs drift_ppm faster (below 0: slower) than true time, which is what all of sim.h counts in.
+ * Errors: ORR_EINVAL beyond half of true time either way. */
+ORR_NODISCARD enum orr_err
+orr_sim_drift_set(struct orr_sim *sim, uint32_t host, int32_t drift_ppm);
+
+/* Send to an actor of a host that is up, from outside of all actors: for edges that live beside the hosts.  A host that is
+ * down, or has no room, loses it. */
+void orr_sim_post(struct orr_sim *sim,
+                  uint32_t host,
+                  struct orr_addr from,
+                  struct orr_addr to,
+                  const struct orr_msg_desc *desc,
+                  const void *msg);
 
 /* Call fn at a virtual time: for schedules of faults. */
 ORR_NODISCARD enum orr_err orr_sim_at(struct orr_sim *sim,

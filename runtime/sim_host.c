@@ -73,6 +73,57 @@ void orri_sim_set_ready(struct orr_sim *sim, uint32_t index, bool is_ready)
     host->ready_at = UINT32_MAX;
 }
 
+/* ---- clocks ---- */
+
+enum { PPM = 1000000, DRIFT_MAX_PPM = PPM / 2 };
+
+static uint64_t own_now(void *arg)
+{
+    const struct orri_host *host = arg;
+    uint64_t since = host->sim->now_ms - host->drift_from;
+    return host->drift_own_ms + since * (uint64_t)(PPM + host->drift_ppm) / PPM;
+}
+
+static uint64_t own_wall(void *arg)
+{
+    return UINT64_C(1700000000000) + own_now(arg);
+}
+
+void orri_sim_clock_init(struct orr_sim *sim, struct orri_host *host)
+{
+    host->sim = sim;
+    host->clock = (struct orr_clock){own_now, own_wall, host};
+}
+
+uint64_t orri_sim_true_ms(const struct orri_host *host, uint64_t its_ms)
+{
+    if (its_ms == UINT64_MAX)
+        return UINT64_MAX;
+    if (its_ms <= host->drift_own_ms)
+        return host->drift_from;
+    uint64_t rate = (uint64_t)(PPM + host->drift_ppm);
+    uint64_t ahead = its_ms - host->drift_own_ms;
+    if (ahead > UINT64_MAX / PPM - rate)
+        return UINT64_MAX;
+    return host->drift_from + (ahead * PPM + rate - 1) / rate;
+}
+
+enum orr_err orr_sim_drift_set(struct orr_sim *sim, uint32_t index, int32_t drift_ppm)
+{
+    if (index >= sim->n_hosts || drift_ppm > DRIFT_MAX_PPM ||
+        drift_ppm < -DRIFT_MAX_PPM)
+        return ORR_EINVAL;
+    struct orri_host *host = sim->hosts[index];
+    uint64_t own = own_now(host);
+    host->drift_own_ms = own;
+    host->drift_from = sim->now_ms;
+    host->drift_ppm = drift_ppm;
+    if (host->system)
+        orri_sim_set_due(
+            sim, index, orri_sim_true_ms(host, orr_system_next_due_ms(host->system)));
+    return ORR_OK;
+}
+
 /* ---- life ---- */
 
 enum orr_err orr_sim_restart(struct orr_sim *sim, uint32_t index)
@@ -86,7 +137,7 @@ enum orr_err orr_sim_restart(struct orr_sim *sim, uint32_t index)
         .mailbox_max = sim->config.mailbox_max,
         .asks_max = sim->config.asks_max,
         .seed = orr_sim_random(sim),
-        .clock = &sim->clock,
+        .clock = &host->clock,
         .log = sim->config.log,
         .log_arg = sim->config.log_arg,
         .log_level = sim->config.log_level,
@@ -158,6 +209,7 @@ enum orr_err orr_sim_host_add(struct orr_sim *sim, const char *name, uint32_t *r
     host->id = orr_hash(orr_str(host->name));
     host->ready_at = UINT32_MAX;
     host->due_ms = UINT64_MAX;
+    orri_sim_clock_init(sim, host);
     uint32_t index = sim->n_hosts++;
     host->heap_at = index;
     sim->hosts[index] = host;
@@ -170,4 +222,16 @@ enum orr_err orr_sim_host_add(struct orr_sim *sim, const char *name, uint32_t *r
 struct orr_system *orr_sim_system(struct orr_sim *sim, uint32_t host)
 {
     return sim->hosts[host]->system;
+}
+
+void orr_sim_post(struct orr_sim *sim,
+                  uint32_t host,
+                  struct orr_addr from,
+                  struct orr_addr to,
+                  const struct orr_msg_desc *desc,
+                  const void *msg)
+{
+    struct orr_system *system = sim->hosts[host]->system;
+    if (system && orr_system_post(system, from, to, desc, msg) == ORR_OK)
+        orri_sim_set_ready(sim, host, true);
 }

@@ -9,6 +9,11 @@
 #include "transport_loop.h"
 
 struct orri_host {
+    struct orr_sim *sim; /* borrowed: outlives its hosts */
+    struct orr_clock clock;
+    int32_t drift_ppm;     /* its clock runs so much faster than true time ... */
+    uint64_t drift_from;   /* ... since this true time, */
+    uint64_t drift_own_ms; /* when it showed that */
     char name[ORR_NAME_MAX];
     uint64_t id;
     struct orr_system *system; /* owned; NULL: crashed */
@@ -35,7 +40,6 @@ struct orri_pair {
 
 struct orr_sim {
     struct orr_sim_config config;
-    struct orr_clock clock;
     uint64_t now_ms;
     uint64_t random;
     uint64_t hash;
@@ -57,6 +61,9 @@ struct orr_sim {
 uint32_t orri_sim_index_of(const struct orr_sim *sim,
                            uint64_t id); /* ORR_SIM_ALL: none */
 void orri_sim_set_due(struct orr_sim *sim, uint32_t index, uint64_t due_ms);
+void orri_sim_clock_init(struct orr_sim *sim, struct orri_host *host);
+/* The true time at which the host's clock shows its_ms. */
+uint64_t orri_sim_true_ms(const struct orri_host *host, uint64_t its_ms);
 void orri_sim_set_ready(struct orr_sim *sim, uint32_t index, bool is_ready);
 
 /* sim_net.c: an orr_loop_policy_f; arg is the simulator. */

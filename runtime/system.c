@@ -127,6 +127,7 @@ static void free_actor(struct orr_system *sys, struct orri_actor *actor)
     if ((phase == PHASE_LIVE || phase == PHASE_STOPPING) && dispatch->type->fini)
         dispatch->type->fini(actor->state);
     orri_timers_drop(sys, actor);
+    orri_hold_free(w, actor);
     atomic_fetch_add(&actor->life, 1);
     for (struct orri_letter *letter; (letter = orri_mailbox_take(w, actor));)
         orri_letter_free(w, letter);

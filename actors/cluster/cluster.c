@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cluster.c - the cluster actor: what it accepts, and its ties to the region.
+ * cluster.c - the cluster actor: what it accepts.
  *
- * START       registers with the region, with the jobs it has actors for (none after a
- * restart), until it is answered OPERATION   one tick per heartbeat: watch nodes, check
- * orphans, send the summary; also soon after each change FAILURES    a region that does
- * not know it (ESTALE) gets a new registration.  Jobs that the region does not list in
- * its answer are stopped: it has given them up.
+ * START       finds the region's leader and registers (cluster_region.c)
+ * OPERATION   one tick per heartbeat: watch nodes, check orphans, send the summary
+ * STOP        its job actors go with it; their ranks run on, and the next life adopts
+ *             them
  */
 #include "cluster_calls.h"
-
-enum { ASK_MS = 2000, SUMMARY_SOON_MS = 20 };
 
 ORR_HANDLER(cluster, cluster_registered)
 ORR_HANDLER(cluster, node_register)
@@ -100,69 +97,9 @@ static enum orr_err cluster_init(struct orr_ctx *ctx, void *state, const void *a
                           self->args.nodes_max,
                           self->args.jobs_max);
     }
-    char path[ORR_NAME_MAX + 2];
-    snprintf(path, sizeof(path), "/%s", self->args.region);
-    self->region = orr_addr_named(orr_str(self->args.region_host), orr_str(path));
-    cluster_send_register(ctx, self);
+    cluster_region_start(ctx, self);
     orr_timer_set(ctx, CLUSTER_T_TICK, self->args.heartbeat_ms, 0);
     return ORR_OK;
-}
-
-/* ---- the region ---- */
-
-void cluster_send_register(struct orr_ctx *ctx, struct cluster *self)
-{
-    if (self->is_registering)
-        return;
-    struct orr_rec_job_claim *claims = self->list.at;
-    uint32_t n = 0;
-    for (struct cluster_job *job = NULL;
-         (job = orr_pool_next(&self->jobs, job)) != NULL;) {
-        job->is_claimed = job->state == CLUSTER_JOB_LIVE;
-        if (job->is_claimed)
-            claims[n++] = (struct orr_rec_job_claim){.job = orr_str(job->job),
-                                                     .generation = job->generation};
-    }
-    self->is_registering = true;
-    orr_ask(ctx,
-            self->region,
-            ASK_MS,
-            cluster_tag(CLUSTER_TAG_REGISTER, 0, 0),
-            cluster_register,
-            .cluster = orr_str(self->args.cluster),
-            .jobs = {claims, n});
-}
-
-static void send_summary(struct orr_ctx *ctx, struct cluster *self)
-{
-    self->is_summary_due = false;
-    if (self->is_registered)
-        orr_ask(ctx,
-                self->region,
-                ASK_MS,
-                cluster_tag(CLUSTER_TAG_SUMMARY, 0, 0),
-                cluster_summary,
-                .cluster = orr_str(self->args.cluster),
-                .jobs = self->jobs.n_used,
-                .nodes = cluster_node_rows(ctx, self));
-}
-
-void cluster_changed(struct orr_ctx *ctx, struct cluster *self)
-{
-    if (self->is_summary_due)
-        return;
-    self->is_summary_due = true; /* a large cluster's summary is dear: less often */
-    orr_timer_set(ctx, CLUSTER_T_SUMMARY, SUMMARY_SOON_MS + self->nodes.n_used / 4, 0);
-}
-
-static bool is_in(const struct orr_msg_cluster_registered *msg,
-                  const struct cluster_job *job)
-{
-    for (uint32_t i = 0; i < msg->jobs.n; i++)
-        if (msg->jobs.at[i].generation == job->generation &&
-            orr_str_eq(msg->jobs.at[i].job, orr_str(job->job)))
-            return true;
-    return false;
 }
 
 static enum orr_err
@@ -170,31 +107,7 @@ cluster_on_cluster_registered(struct orr_ctx *ctx,
                               struct cluster *self,
                               const struct orr_msg_cluster_registered *msg)
 {
-    self->is_registering = false;
-    self->is_registered = true;
-    orr_log(ctx, ORR_LOG_INFO, "registered with %s", self->args.region);
-    for (uint32_t i = 0; i < msg->jobs.n; i++) {
-        const struct orr_rec_job_claim *claim = &msg->jobs.at[i];
-        struct cluster_job *job =
-            claim->phase == ORR_JOB_PLACING
-                ? NULL
-                : cluster_job_get(self, claim->job, claim->generation);
-        if (job && job->state != CLUSTER_JOB_LIVE)
-            cluster_job_await(self, job, true);
-    }
-    for (struct cluster_job *job = NULL;
-         (job = orr_pool_next(&self->jobs, job)) != NULL;) {
-        if (job->state == CLUSTER_JOB_LIVE && job->is_claimed && !is_in(msg, job))
-            orr_send(ctx,
-                     job->addr,
-                     job_stop,
-                     .job = orr_str(job->job),
-                     .generation = job->generation,
-                     .why = ORR_LIT("the region does not know this generation"));
-    }
-    cluster_orphans_check(ctx, self);
-    send_summary(ctx, self);
-    return ORR_OK;
+    return cluster_registered(ctx, self, msg);
 }
 
 /* ---- nodes ---- */
@@ -304,13 +217,10 @@ static enum orr_err cluster_on_failed(struct orr_ctx *ctx,
     uint32_t seq = (uint32_t)(ctx->tag >> 32) & 0xffffff;
     switch (ctx->tag >> 56) {
     case CLUSTER_TAG_REGISTER:
-        self->is_registering = false; /* the tick tries again */
+        cluster_register_failed(ctx, self, msg);
         break;
     case CLUSTER_TAG_SUMMARY:
-        if (msg->code == ORR_ESTALE) {
-            self->is_registered = false;
-            cluster_send_register(ctx, self);
-        }
+        cluster_summary_failed(ctx, self, seq, msg);
         break;
     case CLUSTER_TAG_CHECK: {
         struct cluster_job *job = orr_pool_at(&self->jobs, (uint32_t)ctx->tag);
@@ -330,15 +240,17 @@ static enum orr_err cluster_on_timer(struct orr_ctx *ctx,
                                      const struct orr_msg_timer *msg)
 {
     if (msg->id == CLUSTER_T_SUMMARY) {
-        send_summary(ctx, self);
+        cluster_send_summary(ctx, self);
+        return ORR_OK;
+    }
+    if (msg->id == CLUSTER_T_SEARCH) {
+        if (!self->is_registered)
+            cluster_send_register(ctx, self);
         return ORR_OK;
     }
     cluster_nodes_watch(ctx, self);
     cluster_orphans_check(ctx, self);
-    if (self->is_registered)
-        send_summary(ctx, self);
-    else
-        cluster_send_register(ctx, self);
+    cluster_send_summary(ctx, self);
     orr_timer_set(ctx, CLUSTER_T_TICK, self->args.heartbeat_ms, 0);
     return ORR_OK;
 }

@@ -14,7 +14,8 @@
 struct orr_cluster_args {
     char region[ORR_NAME_MAX];
     char cluster[ORR_NAME_MAX];
-    char region_host[ORR_NAME_MAX]; /* whose host runs "/<region>" */
+    char region_hosts[ORR_REGION_HOSTS_MAX][ORR_NAME_MAX]; /* they run "/<region>", one
+                                                              leads; "" ends the list */
     const struct orr_actor_type
         *job_type;         /* borrowed: static; takes struct orr_job_args */
     uint32_t nodes_max;    /* 0: default 256 */

@@ -50,9 +50,24 @@ void cluster_forgotten(struct orr_ctx *ctx,
                        uint32_t hold_index,
                        uint32_t seq);
 
-/* cluster.c */
+/* cluster_region.c */
+void cluster_region_start(struct orr_ctx *ctx, struct cluster *self);
+/* Where the region's leader is, or was when last heard of. */
+struct orr_addr cluster_leader(const struct cluster *self);
+void cluster_send_register(struct orr_ctx *ctx, struct cluster *self);
+void cluster_send_summary(struct orr_ctx *ctx, struct cluster *self);
 void cluster_changed(struct orr_ctx *ctx,
                      struct cluster *self); /* the summary is due */
-void cluster_send_register(struct orr_ctx *ctx, struct cluster *self);
+enum orr_err cluster_registered(struct orr_ctx *ctx,
+                                struct cluster *self,
+                                const struct orr_msg_cluster_registered *msg);
+/* A registration, or a summary, was not taken. */
+void cluster_register_failed(struct orr_ctx *ctx,
+                             struct cluster *self,
+                             const struct orr_msg_failed *msg);
+void cluster_summary_failed(struct orr_ctx *ctx,
+                            struct cluster *self,
+                            uint32_t seq,
+                            const struct orr_msg_failed *msg);
 
 #endif

@@ -277,6 +277,7 @@ static enum orr_err spawn_job(struct orr_ctx *ctx,
     const struct orr_msg_job_spec *spec = self->spec.at;
     struct orr_list_job_node nodes = list_nodes(self, job);
     struct orr_job_args args = {
+        .leader = cluster_leader(self),
         .generation = job->generation,
         .limit_ms = spec->limit_ms,
         .deadline_unix_ms = spec->deadline_unix_ms,
@@ -286,7 +287,6 @@ static enum orr_err spawn_job(struct orr_ctx *ctx,
     };
     memcpy(args.region, self->args.region, sizeof(args.region));
     memcpy(args.cluster, self->args.cluster, sizeof(args.cluster));
-    memcpy(args.region_host, self->args.region_host, sizeof(args.region_host));
     memcpy(args.job, job->job, sizeof(args.job));
     char path[2 * ORR_NAME_MAX + sizeof(job->key) + 16];
     snprintf(path,
@@ -451,7 +451,7 @@ void cluster_orphans_check(struct orr_ctx *ctx, struct cluster *self)
         job->seq = ++self->next_seq;
         orr_ask(
             ctx,
-            self->region,
+            cluster_leader(self),
             ASK_MS,
             cluster_tag(CLUSTER_TAG_CHECK, orr_pool_index(&self->jobs, job), job->seq),
             claim_check,

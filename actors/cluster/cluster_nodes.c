@@ -36,6 +36,7 @@ cluster_node_get(struct orr_ctx *ctx, struct cluster *self, struct orr_str name)
     node->seen_ms = orr_now_ms(ctx);
     orr_map_add(&self->nodes_by_name, node);
     next_members(ctx, self);
+    node->joined = self->members;
     return node;
 }
 
@@ -188,6 +189,16 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* Of that version; 0 when it is an earlier life's. */
+static uint32_t list_length(const struct cluster *self, uint64_t members)
+{
+    uint32_t n = 0;
+    for (const struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL && node->joined <= members;)
+        n++;
+    return n;
+}
+
 enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
                                     struct cluster *self,
                                     const struct orr_msg_node_heartbeat *msg)
@@ -204,9 +215,8 @@ enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
     node->ranks = msg->ranks;
     if (node->state == ORR_NODE_UNKNOWN)
         set_state(ctx, self, node, ORR_NODE_UP);
-    if (msg->members == self->members)
-        node->n_told = self->nodes.n_used;
-    else
+    node->n_told = list_length(self, msg->members);
+    if (msg->members != self->members)
         reply_members(ctx, self);
     return ORR_OK;
 }

@@ -13,7 +13,7 @@
 #include "orrery/map.h"
 
 enum { CLUSTER_DEVICES_MAX = 64, CLUSTER_SPEC_BYTES = 256 << 10 };
-enum cluster_timer { CLUSTER_T_TICK = 1, CLUSTER_T_SUMMARY };
+enum cluster_timer { CLUSTER_T_TICK = 1, CLUSTER_T_SUMMARY, CLUSTER_T_SEARCH };
 enum cluster_tag {
     CLUSTER_TAG_REGISTER = 1,
     CLUSTER_TAG_SUMMARY,
@@ -38,6 +38,7 @@ struct cluster_node {
         heard_ms; /* of the last sign that it hears us, too: such nodes make the majority */
     uint32_t
         n_told; /* length of the newest list that it is known to have; 0: none of this life */
+    uint64_t joined; /* the first version of the list that has it */
     uint64_t
         majority_since_ms; /* of the list that ends with this node: at least half of it is heard; 0: it is not */
     char host[ORR_NAME_MAX];
@@ -81,7 +82,11 @@ struct cluster_hold {
 
 struct cluster {
     struct orr_cluster_args args;
-    struct orr_addr region;
+    struct orr_addr region[ORR_REGION_HOSTS_MAX]; /* its actor on each of its hosts */
+    uint32_t n_region;
+    uint32_t leader;     /* of them, as far as is known */
+    uint32_t n_tried;    /* of them that did not lead, in this round */
+    uint32_t region_seq; /* of the last registration */
     bool is_registered;
     bool is_registering;
     bool is_summary_due;

@@ -9,6 +9,7 @@ enum { AFTER_STOP_MS = 1000 };
 ORR_HANDLER(job, job_start)
 ORR_HANDLER(job, job_stop)
 ORR_HANDLER(job, node_changed)
+ORR_HANDLER(job, region_moved)
 ORR_HANDLER(job, rank_update)
 ORR_HANDLER(job, rank_launched)
 ORR_HANDLER(job, ranks)
@@ -45,8 +46,7 @@ static enum orr_err job_init(struct orr_ctx *ctx, void *state, const void *args)
         return err;
     }
     char path[2 * ORR_NAME_MAX + 3];
-    snprintf(path, sizeof(path), "/%s", self->args.region);
-    self->region = orr_addr_named(orr_str(self->args.region_host), orr_str(path));
+    self->region = self->args.leader;
     snprintf(path, sizeof(path), "/%s/%s", self->args.region, self->args.cluster);
     self->cluster =
         (struct orr_addr){.host = ctx->self.host, .slot = orr_hash(orr_str(path))};
@@ -118,6 +118,18 @@ static enum orr_err job_on_node_changed(struct orr_ctx *ctx,
         node->talk.retry_ms = 0;
     }
     return job_step(ctx, self);
+}
+
+/* What was asked of the old leader is asked again of the new one: either has it, or the
+ * answer was lost on the way; the region takes it once. */
+static enum orr_err job_on_region_moved(struct orr_ctx *ctx,
+                                        struct job *self,
+                                        const struct orr_msg_region_moved *msg)
+{
+    self->region = msg->region;
+    self->is_update_due = self->is_update_due || self->talk.asked == JOB_ASK_UPDATE;
+    self->talk = (struct job_talk){.asked = JOB_ASK_NONE};
+    return self->n_nodes ? job_step(ctx, self) : ORR_OK;
 }
 
 static enum orr_err job_on_rank_update(struct orr_ctx *ctx,
@@ -275,6 +287,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(job, job_start, ORR_IN(ORR_JOB_PLACING), ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(job, job_stop, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, node_changed, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(job, region_moved, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(job, rank_update, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, rank_launched, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, ranks, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),

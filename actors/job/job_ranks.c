@@ -210,11 +210,33 @@ void job_decide(struct orr_ctx *ctx,
     orr_log(ctx, ORR_LOG_DEBUG, "decided: outcome %d: %s", (int)outcome, self->reason);
 }
 
-static const struct job_node *find_node(const struct job *self, uint32_t state)
+/* One on which ranks may run. */
+static const struct job_node *find_unknown(const struct job *self)
 {
     for (uint32_t i = 0; i < self->n_nodes; i++) {
         const struct job_node *node = job_node_at(self, i);
-        if (node->state == state && node->n_open > 0 && node->launch != JOB_LAUNCH_NONE)
+        if (node->state == ORR_NODE_UNKNOWN && node->n_open > 0 &&
+            node->launch != JOB_LAUNCH_NONE)
+            return node;
+    }
+    return NULL;
+}
+
+/* Others wait for the meeting point that the node of rank 0 names. */
+static bool is_waited_for(const struct job *self, uint32_t node)
+{
+    return self->n_nodes > 1 && !self->master_addr[0] &&
+           job_rank_at(self, 0)->node == node &&
+           job_node_at(self, node)->launch != JOB_LAUNCH_DONE;
+}
+
+/* One without which this generation cannot be whole: ranks are there, or were still to be, or wait for its word. */
+static const struct job_node *find_lost(const struct job *self)
+{
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
+        const struct job_node *node = job_node_at(self, i);
+        if (node->state == ORR_NODE_LOST &&
+            (node->n_open > 0 || is_waited_for(self, i)))
             return node;
     }
     return NULL;
@@ -240,7 +262,7 @@ static bool all_checked(struct job *self)
 static void consider(struct orr_ctx *ctx, struct job *self)
 {
     char reason[sizeof(self->reason)];
-    const struct job_node *lost = find_node(self, ORR_NODE_LOST);
+    const struct job_node *lost = find_lost(self);
     if (self->n_ok == self->args.world) {
         job_decide(ctx, self, ORR_OUTCOME_DONE, ORR_LIT(""));
     } else if (lost) {
@@ -256,7 +278,7 @@ static void consider(struct orr_ctx *ctx, struct job *self)
 
 static uint32_t phase_now(struct job *self)
 {
-    const struct job_node *unknown = find_node(self, ORR_NODE_UNKNOWN);
+    const struct job_node *unknown = find_unknown(self);
     if (self->is_ended) {
         static const uint32_t ends[ORR_OUTCOME_MAX_] = {
             [ORR_OUTCOME_DONE] = ORR_JOB_DONE,

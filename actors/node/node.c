@@ -225,6 +225,7 @@ static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
         self->is_registered = !self->is_changed;
         self->register_backoff_ms = 0;
         node_lease_begun(ctx, self, sent_ms(ctx));
+        orr_timer_set(ctx, NODE_T_HEARTBEAT, 1, 0); /* confirms the list */
     }
     if (msg->heartbeat_ms > 0 && msg->heartbeat_ms < 60000)
         self->args.heartbeat_ms = (uint32_t)msg->heartbeat_ms;

@@ -1,33 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0
  * region.c - the region actor: what it accepts, and what clients ask of it.
  *
- * START       with an empty table; clusters register
+ * START       as a standby; it leads when the ledger says so (region_ledger.c, region_lead.c)
  * OPERATION   submit -> admission -> queue -> cluster -> end (region_jobs.c, region_schedule.c, region_clusters.c)
- * FAILURES    of clusters: region_clusters.c.  Of the region's host: the table is in memory, so jobs are forgotten; ids of a
- *             later life start higher, so they never meet, and clusters stop what the region does not know.
+ * FAILURES    of clusters: region_clusters.c.  Of the region's host, or of its leadership: region_ledger.c
+ *
+ * Every handler of a request goes through region_must_lead and region_finish: see LEADER below.
  */
 #include "region_admit.h"
 #include "region_calls.h"
 
 enum { TICK_MS = 500, WAIT_MAX_MS = 3600000, LOG_ASK_MS = 10000 };
 
-ORR_HANDLER(region, job_submit)
-ORR_HANDLER(region, job_cancel)
-ORR_HANDLER(region, job_list)
-ORR_HANDLER(region, job_show)
-ORR_HANDLER(region, job_wait)
-ORR_HANDLER(region, log_read)
-ORR_HANDLER(region, log_chunk)
-ORR_HANDLER(region, tree_get)
-ORR_HANDLER(region, region_info_get)
-ORR_HANDLER(region, cluster_register)
-ORR_HANDLER(region, cluster_summary)
-ORR_HANDLER(region, claim_check)
-ORR_HANDLER(region, job_update)
-ORR_HANDLER(region, job_ended)
-ORR_HANDLER(region, ack)
-ORR_HANDLER(region, failed)
-ORR_HANDLER(region, timer)
+/* The thunk of a handler that only the leader runs, and of one that every replica runs. */
+#define REGION_HANDLER(message, gate)                                                  \
+    static enum orr_err region_on_##message(struct orr_ctx *ctx,                       \
+                                            struct region *self,                       \
+                                            const struct orr_msg_##message *msg);      \
+    static enum orr_err region_on_##message##_thunk(                                   \
+        struct orr_ctx *ctx, void *state, const void *msg)                             \
+    {                                                                                  \
+        enum orr_err err = (gate);                                                     \
+        return err ? err                                                               \
+                   : region_finish(ctx, state, region_on_##message(ctx, state, msg));  \
+    }
+#define LEADER(message)  REGION_HANDLER(message, region_must_lead(ctx, state))
+#define REPLICA(message) REGION_HANDLER(message, ORR_OK)
+
+LEADER(job_submit)
+LEADER(job_cancel)
+LEADER(job_list)
+LEADER(job_show)
+LEADER(job_wait)
+LEADER(log_read)
+LEADER(tree_get)
+LEADER(cluster_register)
+LEADER(cluster_summary)
+LEADER(claim_check)
+LEADER(job_update)
+LEADER(job_ended)
+REPLICA(region_info_get)
+REPLICA(region_check_get)
+REPLICA(ledger_news)
+REPLICA(ledger_page)
+REPLICA(log_chunk)
+REPLICA(ack)
+REPLICA(failed)
+REPLICA(timer)
 
 /* ---- life ---- */
 
@@ -53,9 +72,13 @@ static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *ar
     self->args.nodes_max = default_to(self->args.nodes_max, 4096);
     self->args.waits_max = default_to(self->args.waits_max, 4096);
     self->args.world_max = default_to(self->args.world_max, 4096);
+    self->args.events_max = default_to(self->args.events_max, 65536);
     self->args.suspect_ms = default_to(self->args.suspect_ms, 2000);
     enum orr_err err = region_storage_init(self);
+    if (err == ORR_OK)
+        err = region_ledger_init(ctx, self);
     if (err != ORR_OK) {
+        region_storage_fini(self);
         return orr_refuse(ctx,
                           err,
                           "region %s: no memory for %u jobs",
@@ -68,9 +91,6 @@ static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *ar
         region_list_init(&self->queue[tier]);
     self->events = (struct orr_addr){.host = ctx->self.host,
                                      .slot = orr_hash(ORR_LIT("/edge/events"))};
-    self->epoch = ctx->self.incarnation;
-    self->next_counter =
-        (self->epoch - 1) << 20 | 1; /* room for a million jobs in each life */
     self->resume_at = ORR_NONE;
     orr_timer_set(ctx, REGION_T_TICK, TICK_MS, 0);
     return ORR_OK;
@@ -91,25 +111,6 @@ static enum orr_err find_job(struct orr_ctx *ctx,
                       "job %.*s: no such job in region %s; `orrery ps -a` lists them",
                       ORR_STR_ARGS(id),
                       self->args.region);
-}
-
-static void fill_job(struct region_job *job,
-                     const struct orr_msg_job_submit *msg,
-                     const struct orr_msg_job_spec *spec)
-{
-    orr_str_copy(job->key, sizeof(job->key), msg->key);
-    orr_str_copy(job->owner, sizeof(job->owner), msg->owner);
-    orr_str_copy(job->name, sizeof(job->name), spec->name);
-    orr_str_copy(job->project, sizeof(job->project), spec->project);
-    job->tier = spec->tier;
-    job->world = spec->world;
-    job->gpus_min = spec->gpus_min;
-    job->gpus_max = spec->gpus_max;
-    job->has_rules = spec->gpu_types.n || spec->exclude.n || spec->gpu_memory_bytes;
-    job->retries_infra = spec->retries_infra;
-    job->retries_user = spec->retries_user;
-    job->backoff_min_ms = spec->backoff_min_ms;
-    job->backoff_max_ms = spec->backoff_max_ms;
 }
 
 static enum orr_err region_on_job_submit(struct orr_ctx *ctx,
@@ -156,9 +157,12 @@ static enum orr_err region_on_job_submit(struct orr_ctx *ctx,
                           self->jobs.cap);
     }
     job->spec = blob;
-    fill_job(job, msg, self->spec.at);
+    region_job_read_spec(job, self->spec.at);
+    orr_str_copy(job->owner, sizeof(job->owner), msg->owner);
+    orr_str_copy(job->key, sizeof(job->key), msg->key);
     if (job->key[0])
         orr_map_add(&self->jobs_by_key, job);
+    region_save(self, job, REGION_DIRTY_SPEC);
     region_enqueue(self, job);
     char subject[ORR_JOB_ID_MAX + 4];
     snprintf(subject, sizeof(subject), "job/%s", job->id);
@@ -334,6 +338,40 @@ static enum orr_err region_on_region_info_get(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* ---- the ledger ---- */
+
+static enum orr_err
+region_on_region_check_get(struct orr_ctx *ctx,
+                           struct region *self,
+                           const struct orr_msg_region_check_get *msg)
+{
+    (void)msg;
+    struct orr_msg_region_check check = region_check(self);
+    const struct region_ledger *ledger = &self->ledger;
+    orr_reply(ctx,
+              region_check,
+              .applied = ledger->is_leading ? 0 : check.applied,
+              .open = ledger->is_leading ? ledger->ticket - ledger->ticket_done
+                                         : ledger->committed - ledger->applied,
+              .keys = check.keys,
+              .digest = check.digest);
+    return ORR_OK;
+}
+
+static enum orr_err region_on_ledger_news(struct orr_ctx *ctx,
+                                          struct region *self,
+                                          const struct orr_msg_ledger_news *msg)
+{
+    return region_ledger_news(ctx, self, msg);
+}
+
+static enum orr_err region_on_ledger_page(struct orr_ctx *ctx,
+                                          struct region *self,
+                                          const struct orr_msg_ledger_page *msg)
+{
+    return region_ledger_page(ctx, self, msg);
+}
+
 /* ---- clusters ---- */
 
 static enum orr_err
@@ -398,6 +436,10 @@ static enum orr_err region_on_failed(struct orr_ctx *ctx,
                                      struct region *self,
                                      const struct orr_msg_failed *msg)
 {
+    if (ctx->tag >> 56 == REGION_TAG_LEDGER) {
+        region_ledger_failed(ctx, self);
+        return ORR_OK;
+    }
     struct region_wait *wait = log_wait(ctx, self);
     if (wait) {
         ctx->ops->reply(ctx, &wait->request, orr_msg_desc_failed(), msg);
@@ -438,6 +480,8 @@ static void job_timer(struct orr_ctx *ctx, struct region *self, uint32_t id)
     } else if (!is_stop && job->where == REGION_BACKOFF) {
         region_enqueue(self, job);
         job->reason[0] = '\0';
+        job->start_unix_ms = 0;
+        region_save(self, job, 0);
         region_schedule(ctx, self);
     } else if (!is_stop && job->where == REGION_RECOVERING && !job->assign_seq) {
         region_job_assign(ctx, self, job);
@@ -454,10 +498,13 @@ static enum orr_err region_on_timer(struct orr_ctx *ctx,
         job_timer(ctx, self, msg->id);
         return ORR_OK;
     }
-    region_clusters_watch(ctx, self);
-    drop_old_waits(ctx, self);
     orr_timer_set(ctx, REGION_T_TICK, TICK_MS, 0);
-    return ORR_OK;
+    region_ledger_follow(ctx, self);
+    region_ledger_watch(ctx, self);
+    if (!self->ledger.is_leading)
+        return ORR_OK;
+    drop_old_waits(ctx, self);
+    return region_clusters_watch(ctx, self);
 }
 
 static const struct orr_handler handlers[] = {
@@ -471,6 +518,9 @@ static const struct orr_handler handlers[] = {
     ORR_ON(region, log_chunk, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, tree_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, region_info_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, region_check_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, ledger_news, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+    ORR_ON(region, ledger_page, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(region, cluster_register, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, cluster_summary, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(region, claim_check, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * region.h - the actor of one region: the job table, admission, the queue, and which cluster gets which job.
  *
- * Spawn it permanent at "/<region>".  Clients and clusters talk to it; it sends one event per change to /edge/events of its
- * host.  The epoch of its events is the incarnation of its host.
+ * Spawn it permanent at "/<region>" on each host of the region, beside /edge/ledger and /edge/events.  It leads where the
+ * ledger leads and stands by elsewhere, where it refuses all requests with ORR_ENOTLEADER.  Clients and clusters talk to the
+ * leader.  Every replica sends each committed event to its own /edge/events.
+ * Source: docs/adr/0008-ledger.md.
  */
 #ifndef ORR_REGION_H
 #define ORR_REGION_H
@@ -12,6 +14,7 @@
 struct orr_region_args {
     char region[ORR_NAME_MAX];
     char build[ORR_NAME_MAX]; /* version, for region_info */
+    char host[ORR_NAME_MAX];  /* that it runs on, for events */
     char events[128];         /* endpoint of the event stream, for region_info */
     uint32_t jobs_max;        /* live and finished; 0: default 65536 */
     uint32_t finished_max;    /* finished jobs kept, oldest dropped; 0: default 10000 */
@@ -19,6 +22,7 @@ struct orr_region_args {
     uint32_t nodes_max;       /* of all clusters; 0: default 4096 */
     uint32_t waits_max;       /* job_wait and log_read under way; 0: default 4096 */
     uint32_t world_max;       /* ranks of one job; 0: default 4096 */
+    uint32_t events_max;      /* kept in the ledger for replay; 0: default 65536 */
     uint32_t suspect_ms; /* silence after which a cluster is UNKNOWN; 0: default 2000 */
 };
 

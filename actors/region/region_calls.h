@@ -10,10 +10,62 @@
 ORR_NODISCARD enum orr_err region_storage_init(struct region *self);
 void region_storage_fini(struct region *self);
 
+/* region_ledger.c: what every handler passes on its way in and out, and the ledger's own messages. */
+enum orr_err region_must_lead(struct orr_ctx *ctx, const struct region *self);
+enum orr_err region_finish(struct orr_ctx *ctx, struct region *self, enum orr_err err);
+void region_save(struct region *self, struct region_job *job, unsigned what);
+void region_save_event(struct orr_ctx *ctx,
+                       struct region *self,
+                       const struct orr_msg_event *event);
+void region_save_cluster(struct orr_ctx *ctx,
+                         struct region *self,
+                         const struct region_cluster *cluster);
+void region_save_node(struct orr_ctx *ctx,
+                      struct region *self,
+                      const struct region_node *node);
+void region_save_job_end(struct orr_ctx *ctx,
+                         struct region *self,
+                         struct region_job *job);
+ORR_NODISCARD enum orr_err region_ledger_init(struct orr_ctx *ctx, struct region *self);
+enum orr_err region_ledger_page(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct orr_msg_ledger_page *msg);
+enum orr_err region_ledger_news(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct orr_msg_ledger_news *msg);
+void region_ledger_failed(struct orr_ctx *ctx, struct region *self);
+void region_ledger_follow(struct orr_ctx *ctx, struct region *self);
+void region_ledger_watch(struct orr_ctx *ctx, struct region *self);
+
+/* region_records.c: tables to records, records to tables. */
+ORR_NODISCARD enum orr_err
+region_put_job(struct region *self, const struct region_job *job, unsigned what);
+ORR_NODISCARD enum orr_err region_put_job_end(struct region *self,
+                                              const struct region_job *job);
+ORR_NODISCARD enum orr_err region_put_self(struct region *self);
+ORR_NODISCARD enum orr_err region_put_cluster(struct region *self,
+                                              const struct region_cluster *cluster);
+ORR_NODISCARD enum orr_err region_put_node(struct region *self,
+                                           const struct region_node *node);
+ORR_NODISCARD enum orr_err region_put_event(struct region *self,
+                                            const struct orr_msg_event *event);
+struct orr_msg_region_check region_check(struct region *self);
+ORR_NODISCARD enum orr_err region_fold(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       const struct orr_rec_ledger_record *record);
+
+/* region_lead.c: from the tables of a standby to those of a leader. */
+void region_lead(struct orr_ctx *ctx, struct region *self);
+
 /* region_jobs.c: a job's way through the region. */
 void region_list_init(struct region_list *list);
+void region_list_append_all(struct region *self, struct region_job *job);
+void region_list_append_finished(struct region *self, struct region_job *job);
+struct region_job *region_job_take(struct region *self, struct orr_str id);
 struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self);
-void region_job_drop(struct region *self, struct region_job *job);
+void region_job_read_spec(struct region_job *job, const struct orr_msg_job_spec *spec);
+void region_job_forget(struct region *self, struct region_job *job);
+void region_job_drop(struct orr_ctx *ctx, struct region *self, struct region_job *job);
 void region_enqueue(struct region *self, struct region_job *job);
 void region_dequeue(struct region *self, struct region_job *job);
 enum orr_err region_phase(struct orr_ctx *ctx,
@@ -59,6 +111,13 @@ void region_why(const struct orr_ctx *ctx,
                 size_t cap);
 
 /* region_clusters.c: what clusters and their job actors say. */
+struct region_cluster *region_cluster_get(struct region *self, struct orr_str name);
+void region_cluster_is_at(const struct region *self,
+                          struct region_cluster *cluster,
+                          uint64_t host);
+struct region_node *region_node_get(struct region *self,
+                                    struct region_cluster *cluster,
+                                    struct orr_str name);
 enum orr_err region_cluster_register(struct orr_ctx *ctx,
                                      struct region *self,
                                      const struct orr_msg_cluster_register *msg);
@@ -74,7 +133,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
 enum orr_err region_job_ended(struct orr_ctx *ctx,
                               struct region *self,
                               const struct orr_msg_job_ended *msg);
-void region_clusters_watch(struct orr_ctx *ctx, struct region *self);
+enum orr_err region_clusters_watch(struct orr_ctx *ctx, struct region *self);
 
 /* region_show.c: answers to those who look, and the events. */
 void region_event(struct orr_ctx *ctx,

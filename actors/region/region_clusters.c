@@ -15,6 +15,7 @@ static void cluster_state(struct orr_ctx *ctx,
 {
     uint32_t from = cluster->state;
     cluster->state = state;
+    region_save_cluster(ctx, self, cluster);
     char subject[ORR_NAME_MAX + 16];
     snprintf(subject, sizeof(subject), "cluster/%s", cluster->name);
     region_event(
@@ -27,7 +28,7 @@ static void cluster_state(struct orr_ctx *ctx,
             .to = orr_str(orr_node_state_name(state))});
 }
 
-static struct region_cluster *cluster_get(struct region *self, struct orr_str name)
+struct region_cluster *region_cluster_get(struct region *self, struct orr_str name)
 {
     struct region_cluster *cluster = orr_map_find(&self->clusters_by_name, name);
     if (cluster)
@@ -40,6 +41,15 @@ static struct region_cluster *cluster_get(struct region *self, struct orr_str na
     cluster->state = ORR_NODE_UNKNOWN;
     orr_map_add(&self->clusters_by_name, cluster);
     return cluster;
+}
+
+void region_cluster_is_at(const struct region *self,
+                          struct region_cluster *cluster,
+                          uint64_t host)
+{
+    char path[2 * ORR_NAME_MAX + 3];
+    snprintf(path, sizeof(path), "/%s/%s", self->args.region, cluster->name);
+    cluster->addr = (struct orr_addr){.host = host, .slot = orr_hash(orr_str(path))};
 }
 
 static bool is_claimed(const struct orr_msg_cluster_register *msg,
@@ -63,7 +73,7 @@ static void recover(struct orr_ctx *ctx, struct region *self, struct region_job 
 static enum orr_err
 missing(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
-    if (job->where == REGION_HELD && !job->has_places)
+    if (job->where == REGION_HELD && !region_has_places(job))
         return job->is_cancelled ? region_end(ctx, self, job, ORR_JOB_CANCELLED)
                                  : region_requeue(ctx, self, job, 0, ORR_LIT(""));
     if (job->where == REGION_HELD ||
@@ -76,7 +86,7 @@ enum orr_err region_cluster_register(struct orr_ctx *ctx,
                                      struct region *self,
                                      const struct orr_msg_cluster_register *msg)
 {
-    struct region_cluster *cluster = cluster_get(self, msg->cluster);
+    struct region_cluster *cluster = region_cluster_get(self, msg->cluster);
     if (!cluster)
         return orr_refuse(ctx,
                           ORR_ENOSPC,
@@ -93,13 +103,15 @@ enum orr_err region_cluster_register(struct orr_ctx *ctx,
             ORR_EEXIST,
             "another host is cluster %s already; give this one its own name",
             cluster->name);
-    char path[2 * ORR_NAME_MAX + 3];
-    snprintf(path, sizeof(path), "/%s/%s", self->args.region, cluster->name);
-    cluster->addr =
-        (struct orr_addr){.host = ctx->from.host, .slot = orr_hash(orr_str(path))};
+    bool is_new = !is_same_host || cluster->incarnation != ctx->from.incarnation;
+    region_cluster_is_at(self, cluster, ctx->from.host);
     if (cluster->state != ORR_NODE_UP)
         cluster_state(ctx, self, cluster, ORR_NODE_UP);
     cluster->incarnation = ctx->from.incarnation;
+    if (is_new)
+        region_save_cluster(ctx, self, cluster);
+    cluster->is_registered = true;
+    cluster->is_given_up = false;
     cluster->seen_ms = orr_now_ms(ctx);
     uint32_t index = orr_pool_index(&self->clusters, cluster);
     struct orr_rec_job_claim *claims = self->list.at;
@@ -123,25 +135,26 @@ static struct region_cluster *
 known(struct region *self, const struct orr_ctx *ctx, struct orr_str name)
 {
     struct region_cluster *cluster = orr_map_find(&self->clusters_by_name, name);
-    bool is_known = cluster && cluster->addr.host == ctx->from.host &&
+    bool is_known = cluster && cluster->is_registered &&
+                    cluster->addr.host == ctx->from.host &&
                     cluster->incarnation == ctx->from.incarnation;
     return is_known ? cluster : NULL;
 }
 
-static struct region_node *node_get(struct region *self,
+struct region_node *region_node_get(struct region *self,
                                     struct region_cluster *cluster,
-                                    const struct orr_rec_node_row *row)
+                                    struct orr_str name)
 {
     char key[2 * ORR_NAME_MAX];
-    snprintf(key, sizeof(key), "%s/%.*s", cluster->name, ORR_STR_ARGS(row->node));
+    snprintf(key, sizeof(key), "%s/%.*s", cluster->name, ORR_STR_ARGS(name));
     struct region_node *node = orr_map_find(&self->nodes_by_key, orr_str(key));
     if (node)
         return node;
-    node = row->node.len < ORR_NAME_MAX ? orr_pool_take(&self->nodes) : NULL;
+    node = name.len < ORR_NAME_MAX ? orr_pool_take(&self->nodes) : NULL;
     if (!node)
         return NULL;
     memcpy(node->key, key, sizeof(key));
-    orr_str_copy(node->name, sizeof(node->name), row->node);
+    orr_str_copy(node->name, sizeof(node->name), name);
     node->cluster = orr_pool_index(&self->clusters, cluster);
     node->state = ORR_NODE_STATE_MAX_;
     node->next = cluster->first_node;
@@ -169,6 +182,7 @@ static void node_state(struct orr_ctx *ctx,
                                                     : orr_node_state_name(node->state)),
                                 .to = orr_str(orr_node_state_name(state))});
     node->state = state;
+    region_save_node(ctx, self, node);
 }
 
 static void node_read(struct region_node *node, const struct orr_rec_node_row *row)
@@ -218,6 +232,7 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
                           ORR_STR_ARGS(msg->cluster));
     cluster->seen_ms = orr_now_ms(ctx);
     cluster->jobs = msg->jobs;
+    cluster->is_given_up = false;
     if (cluster->state != ORR_NODE_UP)
         cluster_state(ctx, self, cluster, ORR_NODE_UP);
     struct region_node *node;
@@ -226,7 +241,7 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
          at = node->next)
         node->is_present = false;
     for (uint32_t i = 0; i < msg->nodes.n; i++) {
-        node = node_get(self, cluster, &msg->nodes.at[i]);
+        node = region_node_get(self, cluster, msg->nodes.at[i].node);
         if (!node) {
             orr_log(ctx,
                     ORR_LOG_WARN,
@@ -243,13 +258,38 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-void region_clusters_watch(struct orr_ctx *ctx, struct region *self)
+/* What a silent cluster has no permit for may go elsewhere. */
+static enum orr_err
+give_up(struct orr_ctx *ctx, struct region *self, struct region_cluster *cluster)
+{
+    uint32_t index = orr_pool_index(&self->clusters, cluster);
+    cluster->is_given_up = true;
+    for (struct region_job *job = NULL;
+         (job = orr_pool_next(&self->jobs, job)) != NULL;) {
+        if (job->where != REGION_HELD || job->cluster != index ||
+            region_has_places(job))
+            continue;
+        enum orr_err err = missing(ctx, self, job);
+        if (err != ORR_OK)
+            return err;
+    }
+    return ORR_OK;
+}
+
+enum orr_err region_clusters_watch(struct orr_ctx *ctx, struct region *self)
 {
     for (struct region_cluster *cluster = NULL;
-         (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;)
-        if (cluster->state == ORR_NODE_UP &&
-            orr_now_ms(ctx) - cluster->seen_ms > self->args.suspect_ms)
+         (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;) {
+        if (cluster->is_given_up ||
+            orr_now_ms(ctx) - cluster->seen_ms <= self->args.suspect_ms)
+            continue;
+        if (cluster->state == ORR_NODE_UP)
             cluster_state(ctx, self, cluster, ORR_NODE_UNKNOWN);
+        enum orr_err err = give_up(ctx, self, cluster);
+        if (err != ORR_OK)
+            return err;
+    }
+    return ORR_OK;
 }
 
 /* ---- their jobs ---- */
@@ -273,7 +313,7 @@ static enum orr_err speaks_for(struct orr_ctx *ctx,
                           "job %s is at generation %llu",
                           job->id,
                           (unsigned long long)job->generation);
-    if (ctx->from.incarnation > cluster->incarnation)
+    if (ctx->from.incarnation > cluster->incarnation || !cluster->is_registered)
         return orr_refuse(
             ctx, ORR_EBUSY, "cluster %s has not registered yet", cluster->name);
     *ret_job = job;
@@ -308,7 +348,7 @@ static enum orr_err keep_places(struct region *self,
         return err;
     orr_blob_drop(&self->blobs, job->places);
     job->places = blob;
-    job->has_places = true;
+    region_save(self, job, REGION_DIRTY_PLACES);
     return ORR_OK;
 }
 
@@ -340,6 +380,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
                           job->id);
     job->update_incarnation = ctx->from.incarnation;
     job->update_step = msg->step;
+    region_save(self, job, 0);
     if (job->where == REGION_ASSIGNING) {
         region_offered(self, job, -1);
         job->where = REGION_HELD;
@@ -354,6 +395,7 @@ static void keep_end(struct region *self,
                      struct region_job *job,
                      const struct orr_msg_job_ended *msg)
 {
+    region_save(self, job, 0);
     job->exit_code = msg->exit_code;
     job->signal = msg->signal;
     job->culprit = msg->culprit;

@@ -63,36 +63,72 @@ static void list_remove(struct region *self,
 
 /* ---- the table ---- */
 
-struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self)
+void region_list_append_all(struct region *self, struct region_job *job)
 {
-    if (self->jobs.n_used == self->jobs.cap && self->finished.n > 0)
-        region_job_drop(self, region_job_at(self, self->finished.head));
-    struct region_job *job = orr_pool_take(&self->jobs);
+    list_insert(self, &self->all, link_all, job, self->all.tail);
+}
+
+void region_list_append_finished(struct region *self, struct region_job *job)
+{
+    list_insert(self, &self->finished, link_progress, job, self->finished.tail);
+}
+
+/* An empty job of that id, in no list. */
+struct region_job *region_job_take(struct region *self, struct orr_str id)
+{
+    struct region_job *job =
+        id.len < ORR_JOB_ID_MAX ? orr_pool_take(&self->jobs) : NULL;
     if (!job)
         return NULL;
-    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-    char number[16];
-    size_t at = sizeof(number) - 1;
-    number[at] = '\0';
-    job->counter = self->next_counter++;
-    for (uint64_t n = job->counter; n; n /= 36)
-        number[--at] = digits[n % 36];
-    snprintf(job->id, sizeof(job->id), "%s-%s", self->args.region, number + at);
+    orr_str_copy(job->id, sizeof(job->id), id);
     job->spec = job->places = job->tail = ORR_NONE;
     job->cluster = job->first_wait = ORR_NONE;
     job->culprit = -1;
     job->phase = ORR_JOB_QUEUED;
-    job->submitted_unix_ms = job->changed_unix_ms = ctx->wall_ms;
-    list_insert(self, &self->all, link_all, job, self->all.tail);
     orr_map_add(&self->jobs_by_id, job);
     return job;
 }
 
-void region_job_drop(struct region *self, struct region_job *job)
+struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self)
 {
-    if (job->where == REGION_ENDED)
-        list_remove(self, &self->finished, link_progress, job);
-    list_remove(self, &self->all, link_all, job);
+    if (self->jobs.n_used == self->jobs.cap && self->finished.n > 0)
+        region_job_drop(ctx, self, region_job_at(self, self->finished.head));
+    if (self->jobs.n_used == self->jobs.cap)
+        return NULL;
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    char number[16];
+    char id[ORR_JOB_ID_MAX];
+    size_t at = sizeof(number) - 1;
+    number[at] = '\0';
+    for (uint64_t n = self->next_counter; n; n /= 36)
+        number[--at] = digits[n % 36];
+    snprintf(id, sizeof(id), "%s-%s", self->args.region, number + at);
+    struct region_job *job = region_job_take(self, orr_str(id));
+    job->counter = self->next_counter++;
+    job->is_recorded = true;
+    job->submitted_unix_ms = job->changed_unix_ms = ctx->wall_ms;
+    region_list_append_all(self, job);
+    return job;
+}
+
+void region_job_read_spec(struct region_job *job, const struct orr_msg_job_spec *spec)
+{
+    orr_str_copy(job->name, sizeof(job->name), spec->name);
+    orr_str_copy(job->project, sizeof(job->project), spec->project);
+    job->tier = spec->tier < ORR_TIER_MAX_ ? spec->tier : ORR_TIER_BASIC;
+    job->world = spec->world;
+    job->gpus_min = spec->gpus_min;
+    job->gpus_max = spec->gpus_max;
+    job->has_rules = spec->gpu_types.n || spec->exclude.n || spec->gpu_memory_bytes;
+    job->retries_infra = spec->retries_infra;
+    job->retries_user = spec->retries_user;
+    job->backoff_min_ms = spec->backoff_min_ms;
+    job->backoff_max_ms = spec->backoff_max_ms;
+}
+
+/* Of the tables; lists are the caller's. */
+void region_job_forget(struct region *self, struct region_job *job)
+{
     orr_map_remove(&self->jobs_by_id, job);
     if (job->key[0])
         orr_map_remove(&self->jobs_by_key, job);
@@ -100,6 +136,15 @@ void region_job_drop(struct region *self, struct region_job *job)
     orr_blob_drop(&self->blobs, job->places);
     orr_blob_drop(&self->blobs, job->tail);
     orr_pool_give(&self->jobs, job);
+}
+
+/* A finished job makes room. */
+void region_job_drop(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    region_save_job_end(ctx, self, job);
+    list_remove(self, &self->finished, link_progress, job);
+    list_remove(self, &self->all, link_all, job);
+    region_job_forget(self, job);
 }
 
 /* Ordered by age: a new job goes last at once, one that comes back is old and near the front. */
@@ -143,6 +188,7 @@ enum orr_err region_phase(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     job->changed_unix_ms = ctx->wall_ms;
+    region_save(self, job, 0);
     char subject[ORR_JOB_ID_MAX + 4];
     snprintf(subject, sizeof(subject), "job/%s", job->id);
     region_event(ctx,
@@ -186,9 +232,11 @@ enum orr_err region_requeue(struct orr_ctx *ctx,
 {
     detach(ctx, self, job);
     orr_str_copy(job->reason, sizeof(job->reason), cause);
+    bool has_places = region_has_places(job);
     orr_blob_drop(&self->blobs, job->places);
     job->places = ORR_NONE;
-    job->has_places = false;
+    job->start_unix_ms = delay_ms ? ctx->wall_ms + delay_ms : 0;
+    region_save(self, job, has_places ? REGION_DIRTY_PLACES : 0);
     if (delay_ms == 0) {
         region_enqueue(self, job);
         region_schedule(ctx, self);
@@ -210,7 +258,7 @@ enum orr_err region_end(struct orr_ctx *ctx,
 {
     detach(ctx, self, job);
     job->where = REGION_ENDED;
-    list_insert(self, &self->finished, link_progress, job, self->finished.tail);
+    region_list_append_finished(self, job);
     enum orr_err err = region_phase(ctx, self, job, phase, job->reason);
     if (err != ORR_OK)
         return err;
@@ -221,7 +269,7 @@ enum orr_err region_end(struct orr_ctx *ctx,
         orr_pool_give(&self->waits, wait);
     }
     if (self->finished.n > self->args.finished_max)
-        region_job_drop(self, region_job_at(self, self->finished.head));
+        region_job_drop(ctx, self, region_job_at(self, self->finished.head));
     region_schedule(ctx, self);
     return ORR_OK;
 }
@@ -329,8 +377,9 @@ enum orr_err region_cancel(struct orr_ctx *ctx,
     orr_str_copy(
         job->reason, sizeof(job->reason), why.len ? why : ORR_LIT("cancelled"));
     job->is_cancelled = true;
+    region_save(self, job, 0);
     bool may_run = job->where == REGION_RECOVERING ||
-                   (job->where == REGION_HELD && job->has_places);
+                   (job->where == REGION_HELD && region_has_places(job));
     if (!may_run)
         return region_end(ctx, self, job, ORR_JOB_CANCELLED);
     if (job->where == REGION_HELD && !job->stop_seq)

@@ -109,7 +109,7 @@ choose(struct region *self, const struct region_job *job, uint32_t *ret_units)
     for (struct region_cluster *cluster = NULL;
          (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;) {
         uint64_t bit = UINT64_C(1) << orr_pool_index(&self->clusters, cluster);
-        if (cluster->state != ORR_NODE_UP ||
+        if (cluster->state != ORR_NODE_UP || !cluster->is_registered ||
             (job->refused_at == self->capacity_seq && (job->refused_by & bit)))
             continue;
         int64_t room = room_for(self, cluster, job, spec, false);
@@ -135,6 +135,7 @@ static enum orr_err offer(struct orr_ctx *ctx,
     job->cluster = orr_pool_index(&self->clusters, cluster);
     job->units = units;
     job->generation++;
+    region_save(self, job, 0);
     job->reason[0] = '\0';
     region_debit(self, job, 1);
     region_offered(self, job, 1);

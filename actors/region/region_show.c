@@ -7,7 +7,7 @@
 
 enum { LIST_DEFAULT = 100, LIST_MAX = 500, WHY_BYTES = 256 };
 
-/* Fills in what all events have in common. */
+/* Fills in what all events have in common; into the entry, and out once that is committed. */
 void region_event(struct orr_ctx *ctx,
                   struct region *self,
                   const struct orr_msg_event *event)
@@ -23,6 +23,7 @@ void region_event(struct orr_ctx *ctx,
     full.id = orr_str(id);
     full.source = orr_str(source);
     full.time_unix_ms = ctx->wall_ms;
+    region_save_event(ctx, self, &full);
     ctx->ops->send(ctx, self->events, orr_msg_desc_event(), &full);
 }
 

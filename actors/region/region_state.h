@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * region_state.h - the region actor's state, shared by its files.
  *
+ * What the ledger keeps of it: region_records.c.  The rest is made anew by each leader: queues, capacities, asks, waits.
+ *
  * Invariants: a job is with one cluster at most; it is with a next one only after the former cannot launch it any more (it
  * never got the permit, or job_ended came); generations only grow; a finished job never changes.
  */
@@ -10,11 +12,12 @@
 #include "orrery/map.h"
 #include "orrery/sm.h"
 #include "region.h"
+#include "region_entry.h"
 
 enum {
     REGION_CLUSTERS_MAX = 64,
     REGION_SPEC_BYTES = 256 << 10,
-    REGION_BODY_BYTES = 2 << 20
+    REGION_BODY_BYTES = 1 << 20
 };
 
 enum region_timer {
@@ -23,15 +26,26 @@ enum region_timer {
     REGION_T_JOB = 16
 }; /* T_JOB + 2 * index + kind */
 enum region_job_timer { REGION_JOB_START, REGION_JOB_STOP };
-enum region_tag { REGION_TAG_ASSIGN = 1, REGION_TAG_STOP, REGION_TAG_LOG };
+enum region_tag {
+    REGION_TAG_ASSIGN = 1,
+    REGION_TAG_STOP,
+    REGION_TAG_LOG,
+    REGION_TAG_LEDGER
+};
 
 enum region_where {
     REGION_QUEUED,     /* in its tier's queue */
     REGION_BACKOFF,    /* waits for its next start */
     REGION_ASSIGNING,  /* offered to a cluster that has not answered */
-    REGION_HELD,       /* the cluster has it; launched only if has_places */
+    REGION_HELD,       /* the cluster has it; launched only if it has places */
     REGION_RECOVERING, /* to be handed over again to its restarted cluster */
     REGION_ENDED,
+};
+
+enum region_dirty { /* what of a job has changed since the last entry */
+                    REGION_DIRTY_JOB = 1,
+                    REGION_DIRTY_SPEC = 2,
+                    REGION_DIRTY_PLACES = 4,
 };
 
 struct region_link { /* of an intrusive list; indices into jobs */
@@ -59,10 +73,13 @@ struct region_job {
     uint32_t gpus_min;
     uint32_t gpus_max;
     bool has_rules; /* device type, memory or exclusions: look into the spec */
-    bool has_places;
     bool is_cancelled;
-    uint32_t spec;    /* blob */
-    uint32_t places;  /* blob: a job_update's encoding, of the ranks alone */
+    bool is_recorded; /* standby: its job_record was read, not only its parts */
+    uint8_t dirty;    /* enum region_dirty bits; not 0: in the list of dirty jobs */
+    uint32_t next_dirty;
+    uint32_t spec; /* blob */
+    uint32_t
+        places; /* blob: a job_update's encoding, of the ranks alone; ORR_NONE: never permitted to launch */
     uint32_t tail;    /* blob */
     uint32_t cluster; /* where it is or was; ORR_NONE */
     uint32_t units;   /* devices, or slots, that it is counted with */
@@ -75,6 +92,7 @@ struct region_job {
     uint64_t refused_at; /* ... as of this capacity_seq */
     uint64_t submitted_unix_ms;
     uint64_t changed_unix_ms;
+    uint64_t start_unix_ms; /* queued: not before */
     uint32_t restarts;
     uint32_t user_restarts;
     int64_t retries_infra;
@@ -95,7 +113,9 @@ struct region_cluster {
     char name[ORR_NAME_MAX];
     struct orr_addr addr; /* named */
     uint32_t incarnation;
-    uint32_t state; /* enum orr_node_state: UP or UNKNOWN */
+    uint32_t state;     /* enum orr_node_state: UP or UNKNOWN */
+    bool is_registered; /* with this leader */
+    bool is_given_up;   /* silent: what it had no permit for went back to the queue */
     uint64_t seen_ms;
     uint32_t jobs;
     uint32_t gpus;
@@ -132,12 +152,35 @@ struct region_wait {
     uint64_t until_ms;
 };
 
+/* Follows the ledger, or leads (region_ledger.c). */
+struct region_ledger {
+    struct orr_addr edge; /* /edge/ledger of this host */
+    bool is_leading;
+    bool is_reading;    /* a ledger_read is under way */
+    uint64_t applied;   /* standby: the tables mean this index */
+    uint64_t committed; /* as last heard */
+    uint64_t term;      /* leading: of this leadership; else as last heard */
+    bool is_elected;    /* the ledger leads in that term */
+    uint64_t ticket;    /* leading: of the last entry appended */
+    uint64_t ticket_done;
+    uint64_t progress_ms; /* when ticket_done last moved, or nothing was open */
+    uint32_t trouble;     /* enum orr_err */
+    char trouble_text[200];
+    char leader[ORR_NAME_MAX];
+    struct region_entry entry; /* being made by the running handler */
+    uint32_t first_dirty;      /* job */
+    bool is_region_dirty;
+};
+
 struct region {
     struct orr_region_args args;
+    struct region_ledger ledger;
     struct orr_addr events;
     uint64_t epoch;
-    uint64_t seq; /* of the last event */
+    uint64_t seq;       /* of the last event */
+    uint64_t seq_first; /* oldest in the ledger */
     uint64_t next_counter;
+    uint64_t counter_min; /* as recorded */
     uint32_t next_seq;
     uint64_t capacity_seq; /* counts news about capacity */
     bool is_scheduling;    /* REGION_T_SCHEDULE runs */
@@ -166,6 +209,10 @@ static inline struct region_job *region_job_at(const struct region *self,
                                                uint32_t index)
 {
     return orr_pool_at(&self->jobs, index);
+}
+static inline bool region_has_places(const struct region_job *job)
+{
+    return job->places != ORR_NONE;
 }
 static inline bool region_is_with_cluster(const struct region_job *job)
 {

@@ -38,6 +38,7 @@ void region_storage_fini(struct region *self)
     orr_block_fini(&self->body);
     orr_block_fini(&self->places);
     orr_block_fini(&self->list);
+    region_entry_fini(&self->ledger.entry);
 }
 
 static size_t max_of(size_t a, size_t b)

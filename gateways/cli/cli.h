@@ -21,7 +21,8 @@ enum orri_exit {
     EXIT_NONE = 4,    /* no such job or field */
     EXIT_REFUSED = 5, /* the region said no, or not now */
     EXIT_TIMEOUT = 6,
-    EXIT_OTHER = 7, /* input/output, memory, protocol */
+    EXIT_OTHER = 7,  /* input/output, memory, protocol */
+    EXIT_UNWELL = 8, /* doctor found something broken */
     EXIT_INTERRUPTED = 130,
 };
 
@@ -204,6 +205,7 @@ int orri_exit_of(enum orr_err code);
 
 /* ---- verbs ---- */
 int orri_verb_cancel(struct orri_cli *cli);
+int orri_verb_doctor(struct orri_cli *cli);
 int orri_verb_events(struct orri_cli *cli);
 int orri_verb_explain(struct orri_cli *cli);
 int orri_verb_logs(struct orri_cli *cli);

@@ -27,11 +27,13 @@ static const struct orri_verb verbs[] = {
     {"wait", orri_verb_wait, "JOB...", "wait until jobs have ended, exit as the first that failed", 0, 1, 10000, false},
     {"tree", orri_verb_tree, "", "the region with its clusters and nodes", 0, 0, 0, false},
     {"node", orri_verb_node, "ls", "list nodes", 0, 1, 1, false},
+    {"doctor", orri_verb_doctor, "", "is the region well, and what is to be done if not", 0, 0, 0, false},
     {"explain", orri_verb_explain, "[FIELD]", "explain the fields of a job spec", OPT(SCHEMA) | OPT(MARKDOWN) | OPT(HOST), 0, 1, false},
     {"version", verb_version, "", "print the version", 0, 0, 0, false},
     {"help", verb_help, "[VERB]", "this list, or one verb", 0, 0, 1, false},
     {"host", NULL, "--config FILE", "run the actors of this machine (a daemon)", 0, 0, 0, false},
     {"dev", NULL, "up|status|down --state DIR", "a whole fleet on this machine", 0, 0, 0, false},
+    {"sim", NULL, "--seed N --faults all", "a whole fleet in virtual time, with faults; --help: more", 0, 0, 0, false},
 };
 /* clang-format on */
 

@@ -129,6 +129,7 @@ int orri_exit_of(enum orr_err code)
     case ORR_EUNREACH:
     case ORR_EGONE:
     case ORR_EVERSION:
+    case ORR_ENOTLEADER:
         return EXIT_UNREACH;
     case ORR_ENOENT:
         return EXIT_NONE;
@@ -146,6 +147,7 @@ int orri_exit_of(enum orr_err code)
     case ORR_EPROTO:
     case ORR_ENOMEM:
     case ORR_EIO:
+    case ORR_EDISK:
     case ORR_ECRASH:
     case ORR_ERR_MAX_:
         break;

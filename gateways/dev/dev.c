@@ -8,7 +8,6 @@
 #include "dev.h"
 
 #include "fleet.h"
-#include "orrery/client.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -23,18 +22,19 @@ enum {
     EXIT_UNREACHABLE = 3,
     UP_TIMEOUT_MS = 60000,
     STOP_GRACE_MS = 5000,
-    POLL_MS = 25,
 };
 
 static const char usage[] =
-    "usage: orrery dev up     --state DIR [--regions R] [--clusters C] [--nodes N] "
-    "[--gpus G]\n"
-    "                         [--memory SIZE] [--slots S] [--heartbeat MS] [--suspect "
-    "MS] [--lease MS]\n"
+    "usage: orrery dev up     --state DIR [--regions R] [--replicas 1|3|5] "
+    "[--clusters C] [--nodes N]\n"
+    "                         [--gpus G] [--memory SIZE] [--slots S] [--heartbeat MS] "
+    "[--suspect MS] [--lease MS]\n"
     "       orrery dev status --state DIR [-o table|json]\n"
     "       orrery dev down   --state DIR\n"
     "A whole fleet on this machine: R regions (1) of C clusters (1) of N nodes (1) "
-    "with G emulated GPUs (2).\n"
+    "with G emulated GPUs (2);\n"
+    "with --replicas each region runs on 3 or 5 hosts, and survives the loss of 1 or "
+    "2.\n"
     "ORRERY_STATE=DIR points every other verb at it, and stands in for --state here.\n";
 
 struct options {
@@ -91,7 +91,8 @@ parse(int argc, char **argv, struct options *o, struct orr_error *err)
                            &f->slots,
                            &f->heartbeat_ms,
                            &f->suspect_ms,
-                           &f->lease_ms};
+                           &f->lease_ms,
+                           &f->replicas};
     static const struct option longs[] = {{"regions", 1, NULL, 0},
                                           {"clusters", 1, NULL, 1},
                                           {"nodes", 1, NULL, 2},
@@ -100,6 +101,7 @@ parse(int argc, char **argv, struct options *o, struct orr_error *err)
                                           {"heartbeat", 1, NULL, 5},
                                           {"suspect", 1, NULL, 6},
                                           {"lease", 1, NULL, 7},
+                                          {"replicas", 1, NULL, 8},
                                           {"memory", 1, NULL, 'm'},
                                           {"state", 1, NULL, 's'},
                                           {"output", 1, NULL, 'o'},
@@ -129,7 +131,7 @@ parse(int argc, char **argv, struct options *o, struct orr_error *err)
                             "--%s: %s: give a whole number",
                             longs[c].name,
                             optarg);
-        o->has_shape |= c < 8 || c == 'm';
+        o->has_shape |= c < 9 || c == 'm';
     }
     if (optind < argc)
         return orr_fail(err, ORR_EINVAL, "dev: %s: not understood", argv[optind]);
@@ -140,10 +142,11 @@ parse(int argc, char **argv, struct options *o, struct orr_error *err)
 
 static bool is_same_shape(const struct fleet *a, const struct fleet *b)
 {
-    return a->regions == b->regions && a->clusters == b->clusters &&
-           a->nodes == b->nodes && a->gpus == b->gpus && a->slots == b->slots &&
-           a->lease_ms == b->lease_ms && a->suspect_ms == b->suspect_ms &&
-           a->heartbeat_ms == b->heartbeat_ms && strcmp(a->memory, b->memory) == 0;
+    return a->regions == b->regions && a->replicas == b->replicas &&
+           a->clusters == b->clusters && a->nodes == b->nodes && a->gpus == b->gpus &&
+           a->slots == b->slots && a->lease_ms == b->lease_ms &&
+           a->suspect_ms == b->suspect_ms && a->heartbeat_ms == b->heartbeat_ms &&
+           strcmp(a->memory, b->memory) == 0;
 }
 
 static enum orr_err prepare(struct options *o, struct orr_error *err)
@@ -175,76 +178,6 @@ static enum orr_err start_missing(const struct fleet *f, struct orr_error *err)
     return ORR_OK;
 }
 
-/* A host that has ended cannot become ready: say so at once, with its last words. */
-static enum orr_err check_alive(const struct fleet *f, struct orr_error *err)
-{
-    for (unsigned i = 0; i < fleet_size(f); i++) {
-        struct fleet_host h = fleet_host_at(f, i);
-        char tail[300];
-        if (fleet_host_pid(f, &h))
-            continue;
-        fleet_host_log_tail(f, &h, tail, sizeof tail);
-        return orr_fail(
-            err, ORR_EGONE, "dev: host %s has ended; its log says:\n%s", h.name, tail);
-    }
-    return ORR_OK;
-}
-
-static unsigned nodes_up(const struct orr_msg_tree *tree)
-{
-    unsigned n = 0;
-    for (uint32_t i = 0; i < tree->nodes.n; i++)
-        n += tree->nodes.at[i].state == ORR_NODE_UP;
-    return n;
-}
-
-static enum orr_err wait_ready(const struct fleet *f,
-                               unsigned region,
-                               uint64_t deadline_ms,
-                               struct orr_error *err)
-{
-    struct fleet_host h = fleet_host_at(f, region);
-    unsigned want = f->clusters * f->nodes, have = 0;
-    char endpoint[FLEET_PATH_MAX + 32], path[FLEET_NAME_MAX + 1];
-    struct orr_client *client = NULL;
-    snprintf(endpoint, sizeof endpoint, "ipc://%s/%s/sock", f->dir, h.name);
-    snprintf(path, sizeof path, "/%s", h.name);
-    while (have < want) {
-        struct orr_answer answer;
-        struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
-        enum orr_err code = check_alive(f, err);
-        if (code || now_ms() > deadline_ms) {
-            orr_client_free(client);
-            return code ? code
-                        : orr_fail(err,
-                                   ORR_ETIMEOUT,
-                                   "dev: %s sees %u of %u nodes after %d s; see the "
-                                   "host.log files in %s",
-                                   h.name,
-                                   have,
-                                   want,
-                                   UP_TIMEOUT_MS / 1000,
-                                   f->dir);
-        }
-        if (!client && orr_client_new(endpoint, 1000, &client, NULL) != ORR_OK)
-            client = NULL;
-        if (client &&
-            orr_client_ask(client,
-                           path,
-                           orr_msg_desc_tree_get(),
-                           &(struct orr_msg_tree_get){0},
-                           1000,
-                           &answer,
-                           NULL) == ORR_OK &&
-            answer.desc == orr_msg_desc_tree())
-            have = nodes_up(answer.msg);
-        if (have < want)
-            nanosleep(&pause, NULL);
-    }
-    orr_client_free(client);
-    return ORR_OK;
-}
-
 static enum orr_err up(struct options *o, struct orr_error *err)
 {
     uint64_t deadline_ms = now_ms() + UP_TIMEOUT_MS;
@@ -258,8 +191,11 @@ static enum orr_err up(struct options *o, struct orr_error *err)
     if (!code)
         code = start_missing(&o->fleet, err);
     close(lock);
-    for (unsigned r = 0; !code && r < o->fleet.regions; r++)
-        code = wait_ready(&o->fleet, r, deadline_ms, err);
+    for (unsigned r = 0; !code && r < o->fleet.regions; r++) {
+        uint64_t now = now_ms();
+        code = fleet_region_wait(
+            &o->fleet, r, deadline_ms > now ? deadline_ms - now : 0, err);
+    }
     if (!code)
         printf("%u hosts are up in %s\n", fleet_size(&o->fleet), o->fleet.dir);
     return code;
@@ -278,18 +214,22 @@ static enum orr_err status(struct options *o, struct orr_error *err)
     for (unsigned i = 0; i < fleet_size(&o->fleet); i++) {
         struct fleet_host h = fleet_host_at(&o->fleet, i);
         int pid = fleet_host_pid(&o->fleet, &h);
+        bool leads = pid && h.role == FLEET_REGION && fleet_host_leads(&o->fleet, &h);
+        char state[32] = "stopped";
+        if (pid)
+            snprintf(state, sizeof state, "%d%s", pid, leads ? "  leads" : "");
         if (o->is_json)
-            printf("%s{\"host\":\"%s\",\"role\":\"%s\",\"parent\":\"%s\",\"pid\":%d}%s",
+            printf("%s{\"host\":\"%s\",\"role\":\"%s\",\"parent\":\"%s\",\"pid\":%d,"
+                   "\"leads\":%s}%s",
                    i ? "," : "[",
                    h.name,
                    roles[h.role],
                    h.parent,
                    pid,
+                   leads ? "true" : "false",
                    i + 1 == fleet_size(&o->fleet) ? "]\n" : "");
-        else if (pid)
-            printf("%-8s %-8s %-8s %d\n", h.name, roles[h.role], h.parent, pid);
         else
-            printf("%-8s %-8s %-8s stopped\n", h.name, roles[h.role], h.parent);
+            printf("%-8s %-8s %-8s %s\n", h.name, roles[h.role], h.parent, state);
     }
     return ORR_OK;
 }
@@ -325,6 +265,7 @@ int orr_dev_main(int argc, char **argv)
         enum orr_err (*run)(struct options *, struct orr_error *);
     } verbs[] = {{"up", up}, {"status", status}, {"down", down}};
     struct options o = {.fleet = {.regions = 1,
+                                  .replicas = 1,
                                   .clusters = 1,
                                   .nodes = 1,
                                   .gpus = 2,

@@ -10,30 +10,38 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LOCK_PAUSE_MS = 10 };
+enum { LOCK_PAUSE_MS = 10, REGIONS_MAX = 16 };
+
+struct ledgers { /* addresses of all region hosts, in the fleet's order */
+    char at[REGIONS_MAX * FLEET_REPLICAS_MAX][FLEET_ADDRESS_MAX];
+};
 
 unsigned fleet_size(const struct fleet *f)
 {
-    return f->regions * (1 + f->clusters * (1 + f->nodes));
+    return f->regions * (f->replicas + f->clusters * (1 + f->nodes));
 }
 
 struct fleet_host fleet_host_at(const struct fleet *f, unsigned i)
 {
     unsigned all_clusters = f->regions * f->clusters;
+    unsigned all_regions = f->regions * f->replicas;
     struct fleet_host h = {0};
     unsigned region;
-    if (i < f->regions) {
-        region = i;
+    if (i < all_regions) {
+        region = i / f->replicas;
         h.role = FLEET_REGION;
-        snprintf(h.name, sizeof h.name, "r%u", i + 1);
-    } else if (i < f->regions + all_clusters) {
-        unsigned c = i - f->regions;
+        if (f->replicas == 1)
+            snprintf(h.name, sizeof h.name, "r%u", region + 1);
+        else
+            snprintf(h.name, sizeof h.name, "r%u-%u", region + 1, i % f->replicas + 1);
+    } else if (i < all_regions + all_clusters) {
+        unsigned c = i - all_regions;
         region = c / f->clusters;
         h.role = FLEET_CLUSTER;
         snprintf(h.name, sizeof h.name, "c%u", c + 1);
         snprintf(h.parent, sizeof h.parent, "r%u", region + 1);
     } else {
-        unsigned n = i - f->regions - all_clusters;
+        unsigned n = i - all_regions - all_clusters;
         region = n / (f->nodes * f->clusters);
         h.role = FLEET_NODE;
         snprintf(h.name, sizeof h.name, "n%u", n + 1);
@@ -49,7 +57,8 @@ enum orr_err fleet_check(const struct fleet *f, struct orr_error *err)
         const char *option;
         unsigned value, min, max;
     } ranges[] = {
-        {"--regions", f->regions, 1, 16},
+        {"--regions", f->regions, 1, REGIONS_MAX},
+        {"--replicas", f->replicas, 1, FLEET_REPLICAS_MAX},
         {"--clusters", f->clusters, 1, 64},
         {"--nodes", f->nodes, 1, 256},
         {"--gpus", f->gpus, 0, 64},
@@ -67,6 +76,12 @@ enum orr_err fleet_check(const struct fleet *f, struct orr_error *err)
                             ranges[i].value,
                             ranges[i].min,
                             ranges[i].max);
+    if (f->replicas % 2 == 0)
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "--replicas: %u survive no more losses than %u; give 1, 3 or 5",
+                        f->replicas,
+                        f->replicas - 1);
     if (fleet_size(f) > FLEET_HOSTS_MAX)
         return orr_fail(err,
                         ORR_EINVAL,
@@ -81,7 +96,7 @@ enum orr_err fleet_check(const struct fleet *f, struct orr_error *err)
             f->heartbeat_ms,
             f->suspect_ms,
             f->lease_ms);
-    if (strlen(f->dir) + sizeof "/n999/events" > FLEET_SOCKET_PATH_MAX)
+    if (strlen(f->dir) + sizeof "/r16-5/events" > FLEET_SOCKET_PATH_MAX)
         return orr_fail(
             err,
             ORR_EINVAL,
@@ -164,19 +179,56 @@ static void append(char *text, size_t cap, const char *fmt, ...)
     va_end(args);
 }
 
-static void
-append_region(const struct fleet *f, const struct fleet_host *h, char *text, size_t cap)
+/* One host of a list: {host: r1-2, endpoint: "ipc://..."}; more comes before the end. */
+static void append_host(const struct fleet *f,
+                        const struct fleet_host *h,
+                        const char *more,
+                        char *text,
+                        size_t cap)
 {
     append(text,
            cap,
-           "events: \"ipc://%s/%s/events\"\nroles:\n  region: {}\n",
+           "      %s- {host: %s, endpoint: \"ipc://%s/%s/sock\"%s}\n",
+           h->role == FLEET_REGION && *more ? "  " : "",
+           h->name,
            f->dir,
-           h->name);
+           h->name,
+           more);
+}
+
+/* The first host of a region in the fleet's order. */
+static unsigned first_of(const struct fleet *f, const char *region)
+{
+    unsigned i = 0;
+    while (strcmp(fleet_host_at(f, i).region, region) != 0)
+        i += f->replicas;
+    return i;
+}
+
+static void append_region(const struct fleet *f,
+                          const struct fleet_host *h,
+                          const struct ledgers *ledgers,
+                          char *text,
+                          size_t cap)
+{
+    unsigned first = first_of(f, h->region);
+    append(text,
+           cap,
+           "events: \"ipc://%s/%s/events\"\nroles:\n  region:%s\n",
+           f->dir,
+           h->name,
+           f->replicas > 1 ? "\n    ledger:\n      voters:" : " {}");
+    for (unsigned i = first; f->replicas > 1 && i < first + f->replicas; i++) {
+        struct fleet_host voter = fleet_host_at(f, i);
+        char address[FLEET_ADDRESS_MAX + 16];
+        snprintf(address, sizeof address, ", address: \"%s\"", ledgers->at[i]);
+        append_host(f, &voter, address, text, cap);
+    }
     if (f->regions > 1)
         append(text, cap, "peers:\n");
-    for (unsigned i = 0; i < f->regions; i++) {
+    for (unsigned i = 0; i < f->regions * f->replicas; i += f->replicas) {
         struct fleet_host peer = fleet_host_at(f, i);
-        if (strcmp(peer.name, h->name) != 0)
+        if (strcmp(peer.region, h->region) != 0)
             append(text,
                    cap,
                    "  - {name: %s, endpoint: \"ipc://%s/%s/sock\"}\n",
@@ -186,9 +238,24 @@ append_region(const struct fleet *f, const struct fleet_host *h, char *text, siz
     }
 }
 
+static void append_cluster(const struct fleet *f,
+                           const struct fleet_host *h,
+                           char *text,
+                           size_t cap)
+{
+    unsigned first = first_of(f, h->region);
+    append(text, cap, "roles:\n  cluster:\n    name: %s\n    regions:\n", h->name);
+    for (unsigned i = first; i < first + f->replicas; i++) {
+        struct fleet_host region = fleet_host_at(f, i);
+        append_host(f, &region, "", text, cap);
+    }
+}
+
 /* The same file an operator writes: configs/ has them with comments. */
-static enum orr_err
-write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *err)
+static enum orr_err write_host(const struct fleet *f,
+                               const struct fleet_host *h,
+                               const struct ledgers *ledgers,
+                               struct orr_error *err)
 {
     char name[64], text[3 * FLEET_PATH_MAX] = "";
     path_of(f, h->name, text);
@@ -205,16 +272,9 @@ write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *
            f->dir,
            h->name);
     if (h->role == FLEET_REGION)
-        append_region(f, h, text, sizeof text);
+        append_region(f, h, ledgers, text, sizeof text);
     else if (h->role == FLEET_CLUSTER)
-        append(text,
-               sizeof text,
-               "roles:\n  cluster:\n    name: %s\n    region: {host: %s, endpoint: "
-               "\"ipc://%s/%s/sock\"}\n",
-               h->name,
-               h->parent,
-               f->dir,
-               h->parent);
+        append_cluster(f, h, text, sizeof text);
     else
         append(text,
                sizeof text,
@@ -242,33 +302,43 @@ write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *
 
 enum orr_err fleet_write(const struct fleet *f, struct orr_error *err)
 {
-    char text[FLEET_PATH_MAX + 64];
-    for (unsigned i = 0; i < fleet_size(f); i++) {
+    char text[FLEET_REPLICAS_MAX * (FLEET_SOCKET_PATH_MAX + 8)] = "";
+    struct ledgers ledgers;
+    enum orr_err code = ORR_OK;
+    for (unsigned i = 0; !code && f->replicas > 1 && i < f->regions * f->replicas; i++)
+        code = fleet_ledger_address(ledgers.at[i], err);
+    for (unsigned i = 0; !code && i < fleet_size(f); i++) {
         struct fleet_host h = fleet_host_at(f, i);
-        enum orr_err code = write_host(f, &h, err);
-        if (code)
-            return code;
+        code = write_host(f, &h, &ledgers, err);
     }
-    snprintf(text, sizeof text, "ipc://%s/r1/sock\n", f->dir);
-    enum orr_err code = write_file(f, "endpoint", text, err);
+    if (code)
+        return code;
+    for (unsigned i = 0; i < f->replicas; i++) {
+        struct fleet_host h = fleet_host_at(f, i);
+        append(text, sizeof text, "%sipc://%s/%s/sock", i ? "," : "", f->dir, h.name);
+    }
+    append(text, sizeof text, "\n");
+    code = write_file(f, "endpoint", text, err);
     if (!code)
         code = write_file(f, "region", "r1\n", err);
     if (code)
         return code;
-    snprintf(text,
-             sizeof text,
-             "regions=%u\nclusters=%u\nnodes=%u\ngpus=%u\nslots=%u\nlease_ms=%"
-             "u\nsuspect_ms=%u\n"
-             "heartbeat_ms=%u\nmemory=%s\n",
-             f->regions,
-             f->clusters,
-             f->nodes,
-             f->gpus,
-             f->slots,
-             f->lease_ms,
-             f->suspect_ms,
-             f->heartbeat_ms,
-             f->memory);
+    snprintf(
+        text,
+        sizeof text,
+        "regions=%u\nreplicas=%u\nclusters=%u\nnodes=%u\ngpus=%u\nslots=%u\nlease_ms=%"
+        "u\nsuspect_ms=%u\n"
+        "heartbeat_ms=%u\nmemory=%s\n",
+        f->regions,
+        f->replicas,
+        f->clusters,
+        f->nodes,
+        f->gpus,
+        f->slots,
+        f->lease_ms,
+        f->suspect_ms,
+        f->heartbeat_ms,
+        f->memory);
     return write_file(
         f, "fleet", text, err); /* last: a fleet that can be read is complete */
 }
@@ -287,21 +357,22 @@ enum orr_err fleet_read(const char *dir, struct fleet *ret_fleet, struct orr_err
                         path,
                         strerror(errno),
                         dir);
-    int n = fscanf(
-        in,
-        "regions=%u clusters=%u nodes=%u gpus=%u slots=%u lease_ms=%u suspect_ms=%u "
-        "heartbeat_ms=%u memory=%15s",
-        &f.regions,
-        &f.clusters,
-        &f.nodes,
-        &f.gpus,
-        &f.slots,
-        &f.lease_ms,
-        &f.suspect_ms,
-        &f.heartbeat_ms,
-        f.memory);
+    int n = fscanf(in,
+                   "regions=%u replicas=%u clusters=%u nodes=%u gpus=%u slots=%u "
+                   "lease_ms=%u suspect_ms=%u "
+                   "heartbeat_ms=%u memory=%15s",
+                   &f.regions,
+                   &f.replicas,
+                   &f.clusters,
+                   &f.nodes,
+                   &f.gpus,
+                   &f.slots,
+                   &f.lease_ms,
+                   &f.suspect_ms,
+                   &f.heartbeat_ms,
+                   f.memory);
     fclose(in);
-    if (n != 9)
+    if (n != 10)
         return orr_fail(err,
                         ORR_EIO,
                         "%s: damaged; remove %s and run `orrery dev up` again",

@@ -7,6 +7,7 @@
 #include "device/device_cuda.h"
 #include "host.h"
 #include "process/process_linux.h"
+#include "sim/sim_main.h"
 
 #include <string.h>
 
@@ -17,6 +18,8 @@ int main(int argc, char **argv)
         return orr_host_main(argc - 1, argv + 1);
     if (strcmp(verb, "dev") == 0)
         return orr_dev_main(argc - 1, argv + 1);
+    if (strcmp(verb, "sim") == 0)
+        return orr_sim_main(argc - 1, argv + 1);
     if (strcmp(verb, ORR_SPAWNER_ARG) == 0)
         return orr_spawner_main(argc, argv);
     if (strcmp(verb, ORR_DEVICE_PROBE_ARG) == 0)

@@ -12,6 +12,7 @@
 #include "process/process_port.h"
 #include "region/region.h"
 #include "role_devices.h"
+#include "role_ledger.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -79,6 +80,7 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
     const struct orr_events_args events = {
         h->events, h->region_path, EVENTS_HEARTBEAT_MS};
     orr_str_copy(args.region, sizeof args.region, c->region);
+    orr_str_copy(args.host, sizeof args.host, c->host);
     orr_str_copy(args.events, sizeof args.events, c->events);
     for (uint32_t i = 0; !code && i < c->peers.n;
          i++) /* linked; jobs do not move between regions yet */
@@ -86,6 +88,8 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
             h->zmq, c->peers.at[i].name.ptr, c->peers.at[i].endpoint.ptr, err);
     if (!code)
         code = spawn(h, &orr_events_actor, &events, "/edge/events", err);
+    if (!code)
+        code = role_ledger_start(h, err);
     return code ? code : spawn(h, &orr_region_type, &args, h->region_path, err);
 }
 
@@ -99,8 +103,13 @@ static enum orr_err start_cluster(struct host *h, struct orr_error *err)
     struct path path = path_of(c->region.ptr, c->cluster.name.ptr, NULL);
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.cluster, sizeof args.cluster, c->cluster.name);
-    orr_str_copy(args.region_host, sizeof args.region_host, c->cluster.region.host);
-    enum orr_err code = dial(h, &c->cluster.region, err);
+    enum orr_err code = ORR_OK;
+    for (uint32_t i = 0; !code && i < c->cluster.regions.n; i++) {
+        orr_str_copy(args.region_hosts[i],
+                     sizeof args.region_hosts[i],
+                     c->cluster.regions.at[i].host);
+        code = dial(h, &c->cluster.regions.at[i], err);
+    }
     return code ? code : spawn(h, &orr_cluster_type, &args, path.text, err);
 }
 
@@ -189,9 +198,11 @@ void roles_close(struct host *h)
         h->process->ops->close(h->process);
     if (h->device)
         h->device->ops->close(h->device);
+    role_ledger_close(h->ledger);
     orr_events_free(h->events);
     h->watch = NULL;
     h->process = NULL;
     h->device = NULL;
+    h->ledger = NULL;
     h->events = NULL;
 }

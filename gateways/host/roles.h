@@ -15,6 +15,7 @@
 struct orr_device;
 struct orr_device_watch;
 struct orr_events;
+struct orr_ledger;
 struct orr_process;
 
 struct host {
@@ -26,6 +27,7 @@ struct host {
     struct orr_system *system;          /* owned */
     struct orr_zmq *zmq;                /* owned */
     struct orr_events *events;          /* owned; of the region role */
+    struct orr_ledger *ledger;          /* owned; of the region role */
     struct orr_process *process;        /* owned; of the node role */
     struct orr_device *device;          /* owned; of the node role */
     struct orr_device_watch *watch;     /* owned; of device */

@@ -2,7 +2,7 @@
  * host_config.c - the table of a host's configuration, its computed defaults, and what
  * may be listened on without keys.
  */
-#include "orrery/config.h"
+#include "host_config.h"
 
 #include <unistd.h>
 
@@ -19,30 +19,31 @@ static const char *const level_names[] = {"debug", "info", "warn", "error", NULL
 #define SECTION(path, member, doc) ROW(path, SECTION, member, 0, 0, "", doc)
 #define ENDPOINT_MAX               255
 
-static const struct orr_yaml_field peer_fields[] = {
-    {"name",
-     ORR_YAML_NAME,
-     offsetof(struct orr_config_peer, name),
-     0,
-     1,
-     63,
-     NULL,
-     NULL,
-     NULL,
-     "name of the other region"},
-    {"endpoint",
-     ORR_YAML_TEXT,
-     offsetof(struct orr_config_peer, endpoint),
-     0,
-     1,
-     ENDPOINT_MAX,
-     NULL,
-     NULL,
-     NULL,
-     "where its host listens"},
+/* clang-format off */
+#define ROW_OF(record, path, type, member, min, max, doc)                              \
+    {path, ORR_YAML_##type, offsetof(struct record, member), 0, min, max, NULL, NULL, NULL, doc}
+static const struct orr_yaml_field voter_fields[] = {
+    ROW_OF(orr_config_voter, "host", NAME, host, 1, 63, "name of the host"),
+    ROW_OF(orr_config_voter, "address", TEXT, address, 1, 63, "IP:PORT of its ledger"),
+    ROW_OF(orr_config_voter, "endpoint", TEXT, endpoint, 1, ENDPOINT_MAX, "where clients and clusters dial it"),
 };
+static const struct orr_yaml_field peer_fields[] = {
+    ROW_OF(orr_config_peer, "name", NAME, name, 1, 63, "name of the other region"),
+    ROW_OF(orr_config_peer, "endpoint", TEXT, endpoint, 1, ENDPOINT_MAX, "where its host listens"),
+};
+static const struct orr_yaml_field region_host_fields[] = {
+    ROW_OF(orr_config_parent, "host", NAME, host, 1, 63, "name of the host"),
+    ROW_OF(orr_config_parent, "endpoint", TEXT, endpoint, 1, ENDPOINT_MAX, "where it listens"),
+};
+/* clang-format on */
 static const struct orr_yaml_table peer_table = {
     peer_fields, ORR_ARRAY_SIZE(peer_fields), sizeof(struct orr_config_peer)};
+static const struct orr_yaml_table voter_table = {
+    voter_fields, ORR_ARRAY_SIZE(voter_fields), sizeof(struct orr_config_voter)};
+static const struct orr_yaml_table region_host_table = {
+    region_host_fields,
+    ORR_ARRAY_SIZE(region_host_fields),
+    sizeof(struct orr_config_parent)};
 
 /* clang-format off */
 static const struct orr_yaml_field fields[] = {
@@ -55,11 +56,14 @@ static const struct orr_yaml_field fields[] = {
     SECTION("roles.region", region_role.is_on, "run the region actor"),
     ROW("roles.region.jobs_max", U32, region_role.jobs_max, 1, 100000000, "1000000", "live jobs; more are refused"),
     ROW("roles.region.finished_max", U32, region_role.finished_max, 1, 100000000, "10000", "ended jobs that are still shown"),
+    ROW("roles.region.ledger.address", TEXT, region_role.address, 1, 63, "", "IP:PORT of this host's ledger; default: as among the voters"),
+    ROW("roles.region.ledger.endpoint", TEXT, region_role.endpoint, 1, ENDPOINT_MAX, "", "where clients and clusters dial this host; default: as among the voters, or the first of listen"),
+    ROW("roles.region.ledger.join", BOOL, region_role.is_joining, 0, 0, "false", "this host waits for `orrery region add`; it starts no ledger of its own"),
+    {"roles.region.ledger.voters", ORR_YAML_RECORDS, AT(region_role.voters), 0, 0, 16, "", NULL, &voter_table, "the 1, 3 or 5 hosts that the region starts with; default: this host alone"},
 
     SECTION("roles.cluster", cluster.is_on, "run a cluster actor"),
     ROW("roles.cluster.name", NAME, cluster.name, 1, 63, "", "default: the host's name"),
-    ROW("roles.cluster.region.host", NAME, cluster.region.host, 1, 63, "", "host of the region actor; default: this host"),
-    ROW("roles.cluster.region.endpoint", TEXT, cluster.region.endpoint, 1, ENDPOINT_MAX, "", "where that host listens"),
+    {"roles.cluster.regions", ORR_YAML_RECORDS, AT(cluster.regions), 0, 0, ORR_REGION_HOSTS_MAX, "", NULL, &region_host_table, "every host of the region; default: this host and its voters"},
 
     SECTION("roles.node", node.is_on, "run a node actor for this machine"),
     ROW("roles.node.name", NAME, node.name, 1, 63, "", "default: the host's name"),
@@ -108,10 +112,10 @@ static bool is_loopback(const char *address)
            strncmp(address, "[::1]:", 6) == 0;
 }
 
-static enum orr_err check_endpoint(const struct orr_host_config *c,
-                                   const char *path,
-                                   const char *endpoint,
-                                   struct orr_error *err)
+enum orr_err orri_config_endpoint(const struct orr_host_config *c,
+                                  const char *path,
+                                  const char *endpoint,
+                                  struct orr_error *err)
 {
     if (strncmp(endpoint, "ipc://", 6) == 0) {
         if (endpoint[6] != '/')
@@ -145,7 +149,7 @@ static enum orr_err check_listen(const struct orr_host_config *c,
                                  const char *endpoint,
                                  struct orr_error *err)
 {
-    enum orr_err rc = check_endpoint(c, path, endpoint, err);
+    enum orr_err rc = orri_config_endpoint(c, path, endpoint, err);
     if (rc == ORR_OK && endpoint[0] == 't' && !is_loopback(endpoint + 6))
         return orr_yaml_fail(c->yaml,
                              path,
@@ -193,7 +197,7 @@ static enum orr_err fill_parent(const struct orr_host_config *c,
     if (parent->endpoint.len == 0)
         return orr_yaml_fail(
             c->yaml, at, err, "missing; where host %s listens", parent->host.ptr);
-    return check_endpoint(c, at, parent->endpoint.ptr, err);
+    return orri_config_endpoint(c, at, parent->endpoint.ptr, err);
 }
 
 static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
@@ -206,9 +210,10 @@ static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
         c->cluster.name = c->host;
     if (c->node.name.len == 0)
         c->node.name = c->host;
-    if (c->cluster.is_on)
-        rc = fill_parent(
-            c, &c->cluster.region, c->region_role.is_on, "roles.cluster.region", err);
+    if (c->region_role.is_on)
+        rc = orri_config_ledger(c, err);
+    if (rc == ORR_OK && c->cluster.is_on)
+        rc = orri_config_regions(c, err);
     if (rc != ORR_OK || !c->node.is_on)
         return rc;
     if (c->node.cluster.len == 0 && c->cluster.is_on)
@@ -249,7 +254,8 @@ static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
         c->events = orr_str(copy);
     }
     for (uint32_t i = 0; i < c->peers.n; i++) {
-        enum orr_err rc = check_endpoint(c, "peers", c->peers.at[i].endpoint.ptr, err);
+        enum orr_err rc =
+            orri_config_endpoint(c, "peers", c->peers.at[i].endpoint.ptr, err);
         if (rc != ORR_OK)
             return rc;
     }

@@ -64,6 +64,20 @@ static void accepts_quantity(const struct orr_yaml_field *f, char *buf, size_t c
     snprintf(buf, cap, "a duration %s..%s (ms, s, m, h, d)%s", low, high, more);
 }
 
+/* "a list of at most 8 of {host, endpoint}" */
+static void accepts_records(const struct orr_yaml_field *f, char *buf, size_t cap)
+{
+    int len = snprintf(buf, cap, "a list of at most %" PRId64 " of {", f->max);
+    for (size_t i = 0; i < f->record->n && (size_t)len < cap; i++)
+        len += snprintf(buf + len,
+                        cap - (size_t)len,
+                        "%s%s",
+                        i ? ", " : "",
+                        f->record->fields[i].path);
+    if ((size_t)len < cap)
+        snprintf(buf + len, cap - (size_t)len, "}");
+}
+
 const char *orr_yaml_accepts(const struct orr_yaml_field *f, char *buf, size_t cap)
 {
     static const char name[] =
@@ -103,7 +117,7 @@ const char *orr_yaml_accepts(const struct orr_yaml_field *f, char *buf, size_t c
         snprintf(buf, cap, "at most %" PRId64 " `NAME: text`", f->max);
         break;
     case ORR_YAML_RECORDS:
-        snprintf(buf, cap, "a list of at most %" PRId64 " sections", f->max);
+        accepts_records(f, buf, cap);
         break;
     case ORR_YAML_TYPE_MAX_:
         ORR_ASSERT(f->type != ORR_YAML_TYPE_MAX_);
@@ -118,6 +132,16 @@ static const char *default_text(const struct orr_yaml_field *f)
     return *f->def ? f->def : "-";
 }
 
+/* list: the path of the list whose records have the field; "" for none. */
+static void explain_field(const char *list, const struct orr_yaml_field *f, FILE *out)
+{
+    char accepts[200];
+    fprintf(out, "%s%s%s: %s\n", list, *list ? "[]." : "", f->path, f->doc);
+    fprintf(out, "    %s\n", orr_yaml_accepts(f, accepts, sizeof accepts));
+    if (f->type != ORR_YAML_SECTION)
+        fprintf(out, "    default: %s\n", default_text(f));
+}
+
 static bool is_at_or_below(const char *path, const char *prefix)
 {
     size_t len = strlen(prefix);
@@ -130,7 +154,6 @@ enum orr_err orr_yaml_explain(const struct orr_yaml_table *table,
                               struct orr_error *err)
 {
     struct orr_closest best = {0};
-    char accepts[200];
     bool is_found = false;
     for (size_t i = 0; i < table->n; i++) {
         const struct orr_yaml_field *f = &table->fields[i];
@@ -139,10 +162,9 @@ enum orr_err orr_yaml_explain(const struct orr_yaml_table *table,
         if (path && !is_at_or_below(f->path, path))
             continue;
         is_found = true;
-        fprintf(out, "%s: %s\n", f->path, f->doc);
-        fprintf(out, "    %s\n", orr_yaml_accepts(f, accepts, sizeof accepts));
-        if (f->type != ORR_YAML_SECTION)
-            fprintf(out, "    default: %s\n", default_text(f));
+        explain_field("", f, out);
+        for (size_t j = 0; f->record && j < f->record->n; j++)
+            explain_field(f->path, &f->record->fields[j], out);
     }
     if (is_found)
         return ORR_OK;

@@ -43,23 +43,43 @@ orr_yaml_load(const char *path, char **ret_text, size_t *ret_len, struct orr_err
     return ORR_OK;
 }
 
-/* The deepest written node on the way to path; *ret_exact: it is path itself. */
+/* The entry `name` of a mapping, len bytes; NULL: not written. */
+static const struct orri_yaml_node *
+entry_of(const struct orri_yaml_node *map, const char *name, size_t len)
+{
+    const struct orri_yaml_node *at = map->kind == ORRI_YAML_MAP ? map->first : NULL;
+    while (at && (strlen(at->key) != len || strncmp(at->key, name, len) != 0))
+        at = at->next;
+    return at;
+}
+
+static const struct orri_yaml_node *item_of(const struct orri_yaml_node *list,
+                                            unsigned long index)
+{
+    const struct orri_yaml_node *at = list->kind == ORRI_YAML_LIST ? list->first : NULL;
+    for (; at && index; index--)
+        at = at->next;
+    return at;
+}
+
+/* The deepest written node on the way to path, such as a.b or a.list[1].c; *ret_exact:
+ * it is path itself. */
 static const struct orri_yaml_node *
 find_node(const struct orr_yaml *yaml, const char *path, bool *ret_exact)
 {
     const struct orri_yaml_node *at = yaml->root;
     *ret_exact = false;
     while (at && *path) {
-        size_t len = strcspn(path, ".");
+        size_t len = strcspn(path, ".[");
+        char *after;
         const struct orri_yaml_node *child =
-            at->kind == ORRI_YAML_MAP ? at->first : NULL;
-        while (child &&
-               (strlen(child->key) != len || strncmp(child->key, path, len) != 0))
-            child = child->next;
+            *path == '[' ? item_of(at, strtoul(path + 1, &after, 10))
+                         : entry_of(at, path, len);
         if (!child)
             return at;
         at = child;
-        path += len + (path[len] == '.');
+        path = *path == '[' ? after + 1 : path + len;
+        path += *path == '.';
         *ret_exact = *path == '\0';
     }
     return at;

@@ -41,7 +41,8 @@ enum orr_log_level { ORR_LOG_DEBUG, ORR_LOG_INFO, ORR_LOG_WARN, ORR_LOG_ERROR };
 enum orr_restart {
     ORR_TEMPORARY, /* never restarted */
     ORR_TRANSIENT, /* restarted when it failed */
-    ORR_PERMANENT, /* restarted whenever it stops without being asked to */
+    ORR_PERMANENT, /* restarted whenever it stops without being asked to; a stop by
+                      itself (orr_stop) counts as no failure */
 };
 
 /* What becomes of children that fail (OTP's words).  A parent whose children fail more
@@ -171,7 +172,7 @@ void orr_log(struct orr_ctx *ctx, enum orr_log_level level, const char *fmt, ...
  * until orr_release with that ticket or a higher one; an error that a handler returns is an
  * answer too.  Tickets only grow.  Timers, spawns, stops and relays do not wait, nor does
  * orr_send_now, which is for whoever makes things durable.  Deadlines of asks start when they
- * leave.  When the actor ends, what is held is dropped, and askers get ORR_EGONE: what they
+ * leave; what is sent has none.  When the actor ends, what is held is dropped, and askers get ORR_EGONE: what they
  * asked may have been done or not. Bound what you hold: refuse work while too much waits. */
 static inline void orr_hold(struct orr_ctx *ctx, uint64_t ticket)
 {

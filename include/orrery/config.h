@@ -20,7 +20,7 @@ enum orr_device_kind {
     ORR_DEVICES_NONE,
 };
 
-/* Where the actor above runs: the host's name and an endpoint to dial; the endpoint is
+/* Where an actor above runs: the host's name and an endpoint to dial; the endpoint is
  * empty when it is this host. */
 struct orr_config_parent {
     struct orr_str host;
@@ -35,23 +35,25 @@ struct orr_config_voter { /* a host that keeps a copy of the region's ledger */
 
 struct orr_config_region {
     bool is_on;
-    uint32_t jobs_max;     /* live jobs; then submits are refused */
-    uint32_t finished_max; /* ended jobs that are still shown */
-    struct orr_str
-        address; /* IP:PORT of this host's ledger; empty: it is the only voter */
+    uint32_t jobs_max;       /* live jobs; then submits are refused */
+    uint32_t finished_max;   /* ended jobs that are still shown */
+    struct orr_str address;  /* IP:PORT of this host's ledger; empty: the only voter */
     struct orr_str endpoint; /* where clients and clusters dial this host */
-    bool
-        is_joining; /* made to be added to a region that exists: it starts no ledger of its own */
+    bool is_joining;         /* made to be added to a region that exists: it starts no
+                                ledger of its own */
     struct { /* of the first start, this host among them; empty: this host alone */
         const struct orr_config_voter *at;
-        uint32_t n;
+        uint32_t n; /* 0, 1, 3 or 5 */
     } voters;
 };
 
 struct orr_config_cluster {
     bool is_on;
     struct orr_str name;
-    struct orr_config_parent region;
+    struct { /* every host of the region, one of which leads; never empty */
+        const struct orr_config_parent *at;
+        uint32_t n; /* at most ORR_REGION_HOSTS_MAX */
+    } regions;
 };
 
 struct orr_config_node {

@@ -10,7 +10,7 @@
 struct orr_job_args {
     char region[ORR_NAME_MAX];
     char cluster[ORR_NAME_MAX];
-    char region_host[ORR_NAME_MAX];
+    struct orr_addr leader; /* of the region; region_moved when it changes */
     char job[ORR_JOB_ID_MAX];
     uint64_t generation;
     uint64_t limit_ms;         /* 0: none */

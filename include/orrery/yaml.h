@@ -97,7 +97,7 @@ const char *orr_yaml_text(struct orr_yaml *yaml, const char *text, size_t len);
 bool orr_yaml_has(const struct orr_yaml *yaml, const char *path);
 
 /* ORR_EINVAL with "file:line:column: path: " before the text; the place of the nearest
- * section when path was not written. */
+ * section when path was not written.  "peers[1].name" is a field of a list's record. */
 enum orr_err orr_yaml_fail(const struct orr_yaml *yaml,
                            const char *path,
                            struct orr_error *err,

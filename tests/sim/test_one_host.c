@@ -4,17 +4,21 @@
  * One host has one /edge/process, so each test gives it the node that it needs; the whole fleet with faults is
  * test_sim_fleet.c.
  */
+#include "client.h"
 #include "cluster/cluster.h"
+#include "hand_ledger.h"
 #include "job/job.h"
 #include "node/node.h"
 #include "region/region.h"
 #include "system.h"
-#include "world.h"
 
 #include "orr_test.h"
 
 static struct world world;
+static struct machine the_machine;
 static struct client client;
+static struct client_job jobs[8];
+static struct hand_ledger ledger;
 static struct orr_system *sys;
 
 static uint64_t now_ms(void *arg)
@@ -54,9 +58,13 @@ static int setup(void **state)
     (void)state;
     memset(&world, 0, sizeof(world));
     memset(&client, 0, sizeof(client));
+    assert_int_equal(invariants_init(&world.invariants), ORR_OK);
     world.now_ms = 1;
     world.n_machines = 1;
-    struct machine *machine = &world.machines[0];
+    world.machines = &the_machine;
+    client.jobs = jobs;
+    client.invariants = &world.invariants;
+    struct machine *machine = &the_machine;
     *machine = (struct machine){
         .name = "n1", .node_path = "/eu1/c1/n1", .gpus = 4, .world = &world};
     struct orr_error err;
@@ -68,6 +76,10 @@ static int setup(void **state)
                                              .log_level = ORR_LOG_DEBUG};
     assert_int_equal(orr_system_new(&config, &sys, &err), ORR_OK);
     const struct edge_args edge = {machine, &world};
+    ledger = (struct hand_ledger){.is_committing = true};
+    hand_ledger_lead(&ledger, "h");
+    spawn(
+        &hand_ledger_type, &(struct hand_ledger_args){&ledger, "/eu1"}, "/edge/ledger");
     spawn(&sim_events_type, &edge, "/edge/events");
     spawn(&orr_region_type,
           &(struct orr_region_args){.region = "eu1", .jobs_max = 128},
@@ -75,7 +87,7 @@ static int setup(void **state)
     spawn(&orr_cluster_type,
           &(struct orr_cluster_args){.region = "eu1",
                                      .cluster = "c1",
-                                     .region_host = "h",
+                                     .region_hosts = {"h"},
                                      .job_type = &orr_job_type},
           "/eu1/c1");
     spawn(&orr_node_type,
@@ -85,7 +97,8 @@ static int setup(void **state)
     spawn(&sim_process_type, &edge, "/edge/process");
     spawn(&sim_device_type, &edge, "/edge/device");
     assert_int_equal(orr_system_start(sys, &err), ORR_OK);
-    client.region = orr_addr_named(ORR_LIT("h"), ORR_LIT("/eu1"));
+    client.regions[0] = orr_addr_named(ORR_LIT("h"), ORR_LIT("/eu1"));
+    client.n_regions = 1;
     return 0;
 }
 
@@ -94,6 +107,8 @@ static int teardown(void **state)
     (void)state;
     orr_system_stop(sys);
     orr_system_free(sys);
+    hand_ledger_free(&ledger);
+    invariants_fini(&world.invariants);
     return 0;
 }
 
@@ -108,6 +123,21 @@ static struct client_job *add(uint32_t world_size, uint32_t gpus, uint32_t run_m
     return job;
 }
 
+/* What the region knows must be what its ledger would tell the next leader. */
+static void tables_are_what_the_ledger_says(void)
+{
+    struct hand_check check = {.region = client.regions[0]};
+    struct hand_check *arg = &check;
+    uint64_t keys;
+    spawn(&hand_check_type, &arg, "/check");
+    while (!check.is_answered && orr_system_step(sys))
+        ;
+    assert_true(check.is_answered);
+    assert_int_equal(check.open, 0);
+    assert_int_equal(check.digest, hand_ledger_digest(&ledger, &keys));
+    assert_int_equal(check.keys, keys);
+}
+
 static void run(void)
 {
     struct client *arg = &client;
@@ -115,11 +145,12 @@ static void run(void)
     while ((client.n_ended < client.n_jobs || client.n_tree_nodes == 0) &&
            world.now_ms < 60000) {
         while (orr_system_step(sys))
-            world_check(&world);
+            ;
         uint64_t due = orr_system_next_due_ms(sys);
         world.now_ms = due > world.now_ms ? due : world.now_ms + 1;
     }
-    assert_null(world.broken);
+    assert_null(world.invariants.broken);
+    tables_are_what_the_ledger_says();
     for (uint32_t i = 0; i < client.n_jobs; i++)
         if (client.jobs[i].goal != CLIENT_ENDED)
             fail_msg("job %s is %s: %s",
@@ -134,7 +165,7 @@ static void job_that_exits_zero_is_done(void **state)
     struct client_job *job = add(4, 4, 500);
     run();
     assert_int_equal(job->phase, ORR_JOB_DONE);
-    assert_int_equal(world.n_terminal, 1);
+    assert_int_equal(world.invariants.n_terminal, 1);
     assert_true(job->has_log);
     assert_int_equal(client.n_tree_nodes, 1);
 }

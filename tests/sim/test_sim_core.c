@@ -270,6 +270,30 @@ static bool few_answers(void *arg, struct orr_sim *sim, char *text, size_t cap)
     return count.answered < 10;
 }
 
+static uint64_t asked_in_a_minute(int32_t drift_ppm)
+{
+    struct orr_sim *sim = new_sim(9, 1, calm, NULL);
+    assert_int_equal(orr_sim_drift_set(sim, 0, drift_ppm), ORR_OK);
+    run(sim, 60000);
+    orr_sim_free(sim);
+    return count.asked;
+}
+
+static void clock_that_drifts_fires_timers_early_or_late(void **state)
+{
+    (void)state;
+    uint64_t plain = asked_in_a_minute(0);
+    uint64_t fast = asked_in_a_minute(100000);
+    uint64_t slow = asked_in_a_minute(-100000);
+    assert_in_range(plain, 595, 601);
+    assert_in_range(fast, plain + 50, plain + 65);
+    assert_in_range(slow, plain - 65, plain - 50);
+    struct orr_sim *sim = new_sim(9, 1, calm, NULL);
+    assert_int_equal(orr_sim_drift_set(sim, 0, 600000), ORR_EINVAL);
+    assert_int_equal(orr_sim_drift_set(sim, 1, 0), ORR_EINVAL);
+    orr_sim_free(sim);
+}
+
 static void broken_invariant_ends_the_run_with_its_seed(void **state)
 {
     (void)state;
@@ -300,6 +324,7 @@ int main(void)
         cmocka_unit_test(loss_makes_asks_fail_once_each),
         cmocka_unit_test(partition_stops_and_heals),
         cmocka_unit_test(crashed_host_is_silent_until_it_restarts),
+        cmocka_unit_test(clock_that_drifts_fires_timers_early_or_late),
         cmocka_unit_test(broken_invariant_ends_the_run_with_its_seed),
         cmocka_unit_test(a_thousand_hosts_run),
     };

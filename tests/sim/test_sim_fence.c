@@ -3,94 +3,20 @@
  * real actors.
  *
  * One region, one cluster, up to eight nodes.  Each scenario is one of the ways in which an older rule failed, or a promise;
- * the last test draws long histories of partitions, one-way losses, crashes and late joiners.  After each step world_check
- * looks for two generations of a job, or two owners of a device, that are not frozen.  ORR_SIM_SEED=n, ORR_SIM_LOG=1.
+ * the last test draws long histories of partitions, one-way losses, crashes and late joiners.  The invariants
+ * (gateways/sim/invariants.h) find two generations of a job, or two owners of a device, that are not frozen.  ORR_SIM_SEED=n, ORR_SIM_LOG=1.
  */
-#include "cluster/cluster.h"
-#include "job/job.h"
-#include "node/node.h"
-#include "region/region.h"
-#include "sim.h"
-#include "world.h"
+#include "fleet.h"
 
 #include "orr_test.h"
 
 enum { LEASE_MS = 8000, NODES_MAX = 8, CUT_MS = 5000 };
-enum host { REGION, CLUSTER, USER, FIRST_NODE };
+enum host { REGION, CLUSTER, FIRST_NODE };
 
-static struct world world;
-static struct client client;
-static struct orr_sim *sim;
+static struct fleet fleet;
 static uint32_t n_nodes;
 static bool is_down[FIRST_NODE + NODES_MAX];
 static uint32_t busy; /* the machine that has the job; NODES_MAX: not known yet */
-
-/* ---- hosts ---- */
-
-static void spawn(uint32_t host,
-                  const struct orr_actor_type *type,
-                  const void *args,
-                  const char *path)
-{
-    struct orr_addr addr;
-    const struct orr_spawn how = {type, args, path, ORR_PERMANENT};
-    assert_int_equal(orr_system_spawn(orr_sim_system(sim, host), &how, &addr), ORR_OK);
-}
-
-static void boot_node(uint32_t host)
-{
-    struct machine *machine = &world.machines[host - FIRST_NODE];
-    const struct edge_args edge = {machine, &world};
-    struct orr_node_args args = {.region = "eu1",
-                                 .cluster = "c1",
-                                 .cluster_host = "c1",
-                                 .ranks_max = 64,
-                                 .slots = 4};
-    memcpy(args.node, machine->name, sizeof(args.node));
-    spawn(host, &orr_node_type, &args, machine->node_path);
-    spawn(host, &sim_process_type, &edge, "/edge/process");
-    spawn(host, &sim_device_type, &edge, "/edge/device");
-}
-
-static void boot(void *arg, struct orr_sim *the_sim, uint32_t host)
-{
-    (void)arg;
-    sim = the_sim;
-    struct client *user = &client;
-    if (host == REGION) {
-        spawn(
-            host, &sim_events_type, &(struct edge_args){NULL, &world}, "/edge/events");
-        spawn(host,
-              &orr_region_type,
-              &(struct orr_region_args){
-                  .region = "eu1", .jobs_max = 256, .nodes_max = 64},
-              "/eu1");
-    } else if (host == CLUSTER) {
-        spawn(host,
-              &orr_cluster_type,
-              &(struct orr_cluster_args){.region = "eu1",
-                                         .cluster = "c1",
-                                         .region_host = "r1",
-                                         .job_type = &orr_job_type,
-                                         .nodes_max = 16,
-                                         .jobs_max = 128,
-                                         .lease_ms = LEASE_MS},
-              "/eu1/c1");
-    } else if (host == USER) {
-        spawn(host, &sim_client_type, &user, "/client");
-    } else {
-        boot_node(host);
-    }
-}
-
-static bool holds(void *arg, struct orr_sim *the_sim, char *text, size_t cap)
-{
-    (void)arg;
-    world.now_ms = orr_sim_now_ms(the_sim);
-    world_check(&world);
-    snprintf(text, cap, "%s", world.broken ? world.broken : "");
-    return !world.broken;
-}
 
 static void show_log(void *arg,
                      enum orr_log_level level,
@@ -101,65 +27,48 @@ static void show_log(void *arg,
     (void)arg;
     (void)wall;
     if (getenv("ORR_SIM_LOG"))
-        fprintf(
-            stderr, "%8u %d %s: %s\n", (unsigned)world.now_ms, (int)level, who, text);
+        fprintf(stderr,
+                "%8u %d %s: %s\n",
+                (unsigned)orr_sim_now_ms(fleet.sim),
+                (int)level,
+                who,
+                text);
 }
 
-static void add_host(const char *name)
+static void
+set_up(uint64_t seed, uint32_t nodes_n, uint32_t jobs, uint32_t size, uint32_t run_ms)
 {
-    uint32_t host;
-    assert_int_equal(orr_sim_host_add(sim, name, &host), ORR_OK);
-}
-
-static void set_up(uint64_t seed, uint32_t nodes, uint32_t world_size, uint32_t run_ms)
-{
-    const struct orr_sim_config config = {
-        .seed = seed,
-        .boot = boot,
-        .check = holds,
-        .faults = {.delay_min_ms = 1, .delay_max_ms = 4},
-        .log = show_log,
-        .log_level = ORR_LOG_DEBUG,
-    };
-    memset(&world, 0, sizeof(world));
-    memset(&client, 0, sizeof(client));
+    const struct fleet_plan plan = {.seed = seed,
+                                    .clusters = 1,
+                                    .nodes = nodes_n,
+                                    .jobs = jobs,
+                                    .lease_ms = LEASE_MS,
+                                    .log = show_log};
+    struct orr_error err;
     memset(is_down, 0, sizeof(is_down));
-    world.random = seed;
-    world.n_machines = n_nodes = nodes;
+    n_nodes = nodes_n;
     busy = NODES_MAX;
-    client.region = orr_addr_named(ORR_LIT("r1"), ORR_LIT("/eu1"));
-    client.n_jobs = 1;
-    client.jobs[0] = (struct client_job){.submit_at_ms = 1000,
-                                         .world = world_size,
-                                         .gpus_min = world_size,
-                                         .gpus_max = world_size,
-                                         .run_ms = run_ms,
-                                         .bad_rank = -1};
-    assert_int_equal(orr_sim_new(&config, &sim), ORR_OK);
-    add_host("r1");
-    add_host("c1");
-    add_host("user");
-    for (uint32_t i = 0; i < nodes; i++) {
-        struct machine *machine = &world.machines[i];
-        machine->gpus = 2;
-        machine->world = &world;
-        snprintf(machine->name, sizeof(machine->name), "n%u", i + 1);
-        snprintf(machine->node_path, sizeof(machine->node_path), "/eu1/c1/n%u", i + 1);
-        add_host(machine->name);
-    }
+    assert_int_equal(fleet_init(&fleet, &plan, &err), ORR_OK);
+    for (uint32_t i = 0; i < jobs; i++)
+        fleet.jobs[i] = (struct client_job){.submit_at_ms = 1000,
+                                            .world = size,
+                                            .gpus_min = size,
+                                            .gpus_max = size,
+                                            .run_ms = run_ms,
+                                            .bad_rank = -1};
 }
 
 static void crash(uint32_t host)
 {
     if (!is_down[host])
-        orr_sim_crash(sim, host);
+        fleet_crash(&fleet, host);
     is_down[host] = true;
 }
 
 static void start(uint32_t host)
 {
     if (is_down[host])
-        assert_int_equal(orr_sim_restart(sim, host), ORR_OK);
+        fleet_restart(&fleet, host);
     is_down[host] = false;
 }
 
@@ -167,7 +76,7 @@ static void start(uint32_t host)
 
 static void at(uint64_t ms, orr_sim_event_f fn, uint64_t number)
 {
-    assert_int_equal(orr_sim_at(sim, ms, fn, NULL, number), ORR_OK);
+    assert_int_equal(orr_sim_at(fleet.sim, ms, fn, NULL, number), ORR_OK);
 }
 
 /* The scenarios call the node that has the job n1, whichever that is. */
@@ -175,7 +84,7 @@ static uint32_t real(uint64_t host)
 {
     for (uint32_t m = 0; m < n_nodes && busy == NODES_MAX; m++)
         for (uint32_t i = 0; i < WORLD_PROCS; i++)
-            if (proc_is_live(&world.machines[m].procs[i], world.now_ms))
+            if (proc_is_live(&fleet.machines[m].procs[i], world_now(&fleet.world)))
                 busy = m;
     uint32_t at_first = busy == NODES_MAX ? 0 : busy;
     if (host == FIRST_NODE)
@@ -201,8 +110,9 @@ static void on_start(void *arg, struct orr_sim *the_sim, uint64_t host)
 static void on_split(void *arg, struct orr_sim *the_sim, uint64_t hosts)
 {
     (void)arg;
+    (void)the_sim;
     for (uint32_t host = 0; host < FIRST_NODE + n_nodes; host++)
-        orr_sim_side_set(the_sim, real(host), hosts >> host & 1);
+        fleet_side_set(&fleet, real(host), hosts >> host & 1);
 }
 
 /* What the cluster says no longer reaches those hosts; what they say still reaches it. */
@@ -236,27 +146,37 @@ static bool has_ended(void *arg, struct orr_sim *the_sim)
 {
     (void)arg;
     (void)the_sim;
-    return client.n_ended == client.n_jobs;
+    return fleet.client.n_ended == fleet.client.n_jobs;
 }
 
-/* To the end of the job, which succeeds. */
-static void run(uint64_t until_ms, uint64_t generation)
+static void run_all(uint64_t until_ms)
 {
     struct orr_error err = {0};
-    if (orr_sim_run_until(sim, until_ms, has_ended, NULL, &err) != ORR_OK)
-        fail_msg("%s; the job is %s: %s",
+    if (orr_sim_run_until(fleet.sim, until_ms, has_ended, NULL, &err) != ORR_OK)
+        fail_msg("seed %u: %s; the first job is %s: %s",
+                 (unsigned)fleet.plan.seed,
                  err.text,
-                 orr_job_phase_name(client.jobs[0].phase),
-                 client.jobs[0].reason);
-    assert_int_equal(client.jobs[0].phase, ORR_JOB_DONE);
-    assert_int_equal(client.jobs[0].generation, generation);
-    orr_sim_free(sim);
+                 orr_job_phase_name(fleet.jobs[0].phase),
+                 fleet.jobs[0].reason);
+    for (uint32_t i = 0; i < fleet.client.n_jobs; i++)
+        assert_int_equal(fleet.jobs[i].phase, ORR_JOB_DONE);
+}
+
+/* To the end of the job, which succeeds.  Returns when that was. */
+static uint64_t run(uint64_t until_ms, uint64_t generation, uint64_t n_launched)
+{
+    run_all(until_ms);
+    assert_int_equal(fleet.jobs[0].generation, generation);
+    assert_int_equal(fleet.world.n_launched, n_launched);
+    uint64_t now = orr_sim_now_ms(fleet.sim);
+    fleet_fini(&fleet);
+    return now;
 }
 
 /* One job of one device, which is on n1, the first in the table; it would run for a minute. */
 static void set_up_small(uint32_t n)
 {
-    set_up(1, n, 1, 60000);
+    set_up(1, n, 1, 1, 60000);
 }
 
 /* ---- the cluster may give up: and then nothing runs where it was ---- */
@@ -268,7 +188,7 @@ static void host_down_beyond_the_lease_leaves_its_ranks_frozen(void **state)
     set_up_small(3);
     at(CUT_MS, on_crash, node(1));
     at(120000, on_start, node(1));
-    run(300000, 2);
+    run(300000, 2, 2);
 }
 
 static void host_back_within_the_lease_goes_on_with_its_ranks(void **state)
@@ -277,9 +197,7 @@ static void host_back_within_the_lease_goes_on_with_its_ranks(void **state)
     set_up_small(3);
     at(CUT_MS, on_crash, node(1));
     at(CUT_MS + LEASE_MS * 7 / 8, on_start, node(1)); /* frozen, and not given up */
-    run(100000, 1);
-    assert_true(world.now_ms < 1000 + 60000 + 4000);
-    assert_int_equal(world.n_launched, 1);
+    assert_true(run(100000, 1, 1) < 1000 + 60000 + 4000);
 }
 
 static void half_that_is_cut_off_is_given_up_and_stands_still(void **state)
@@ -288,7 +206,7 @@ static void half_that_is_cut_off_is_given_up_and_stands_still(void **state)
     set_up_small(4);
     at(CUT_MS, on_split, nodes(1, 2));
     at(120000, on_split, 0);
-    run(300000, 2);
+    run(300000, 2, 2);
 }
 
 /* ---- the cluster may not ---- */
@@ -299,7 +217,7 @@ static void cluster_that_hears_less_than_half_gives_nobody_up(void **state)
     set_up_small(5);
     at(CUT_MS, on_split, nodes(1, 3));
     at(50000, on_split, 0);
-    run(66000, 1); /* it never stood still */
+    run(66000, 1, 1); /* it never stood still */
 }
 
 /* It does not know n2 and n3 any more: of those that it knows, it hears a majority. */
@@ -311,7 +229,7 @@ static void cluster_that_restarts_among_few_gives_nobody_up(void **state)
     at(CUT_MS + 500, on_crash, CLUSTER);
     at(CUT_MS + 1500, on_start, CLUSTER);
     at(50000, on_split, 0);
-    run(66000, 1);
+    run(66000, 1, 1);
 }
 
 /* n1 to n3 do not know of those who joined, and vouch for each other. */
@@ -325,7 +243,7 @@ static void nodes_that_join_later_make_no_majority(void **state)
     }
     at(CUT_MS, on_split, nodes(1, 3));
     at(50000, on_split, 0);
-    run(66000, 1);
+    run(66000, 1, 1);
 }
 
 /* They do not hear the cluster and vouch for n1, which is cut off; the cluster hears them. */
@@ -336,10 +254,12 @@ static void nodes_that_only_talk_make_no_majority(void **state)
     at(CUT_MS, on_deafen, nodes(2, 3));
     at(CUT_MS + 10, on_split, nodes(1, 1));
     at(CUT_MS + LEASE_MS / 2 + 500, on_split, 0); /* n1 to its peers only */
-    at(CUT_MS + LEASE_MS / 2 + 500, on_split, UINT64_C(1) << CLUSTER | 1 | 4);
+    at(CUT_MS + LEASE_MS / 2 + 500,
+       on_split,
+       UINT64_C(1) << CLUSTER | UINT64_C(1) << REGION);
     at(50000, on_split, 0);
     at(50000, on_deafen, 0);
-    run(70000, 1);
+    run(70000, 1, 1);
 }
 
 /* ---- jobs run on ---- */
@@ -349,32 +269,30 @@ static void jobs_run_on_for_half_an_hour_without_a_control_plane(void **state)
 {
     (void)state;
     enum { RUN_MS = 40 * 60000, DOWN_MS = 30 * 60000 };
-    set_up(1, 4, 8, RUN_MS);
+    set_up(1, 4, 1, 8, RUN_MS);
     at(CUT_MS, on_crash, CLUSTER);
-    at(CUT_MS, on_split, 1); /* the region is out of everybody's reach */
+    at(CUT_MS, on_crash, REGION);
     for (uint32_t i = 1; i <= 4; i++) {
         at(CUT_MS + 300000 * i, on_crash, node(i));
         at(CUT_MS + 300000 * i + 1000, on_start, node(i));
     }
     at(CUT_MS + DOWN_MS, on_start, CLUSTER);
-    at(CUT_MS + DOWN_MS, on_split, 0);
-    run(RUN_MS + 10000, 1); /* it never stood still */
-    assert_int_equal(world.n_launched, 8);
+    at(CUT_MS + DOWN_MS, on_start, REGION);
+    run(RUN_MS + 10000, 1, 8); /* it never stood still */
 }
 
 /* Even when all hosts of the nodes go down and come back meanwhile, faster than the lease. */
 static void jobs_run_on_when_every_host_restarts_at_once(void **state)
 {
     (void)state;
-    set_up(1, 3, 6, 60000);
+    set_up(1, 3, 1, 6, 60000);
     at(CUT_MS, on_crash, CLUSTER);
     for (uint32_t i = 1; i <= 3; i++) {
         at(20000, on_crash, node(i));
         at(21000, on_start, node(i));
     }
     at(50000, on_start, CLUSTER);
-    run(66000, 1);
-    assert_int_equal(world.n_launched, 6);
+    run(66000, 1, 6);
 }
 
 /* In a cluster of one nobody can be given up, so nothing freezes, not even while its host is down. */
@@ -386,7 +304,7 @@ static void only_node_never_freezes(void **state)
     at(20000, on_crash, node(1));
     at(40000, on_start, node(1));
     at(50000, on_start, CLUSTER);
-    run(66000, 1);
+    run(66000, 1, 1);
 }
 
 /* ---- any history ---- */
@@ -440,22 +358,14 @@ static void any_history_keeps_one_generation(void **state)
     const char *only = getenv("ORR_SIM_SEED");
     const char *count = getenv("ORR_SIM_SEEDS");
     uint64_t first = only ? strtoull(only, NULL, 10) : 1;
-    uint64_t n = count ? strtoull(count, NULL, 10) : only ? 1 : 8;
+    uint64_t n = count ? strtoull(count, NULL, 10) : only ? 1 : 100;
     for (uint64_t seed = first; seed < first + n; seed++) {
-        struct orr_error err = {0};
-        set_up(seed, 2 + (uint32_t)(seed % 5), 1, 100000);
-        client.n_jobs = 4;
-        for (uint32_t i = 1; i < 4; i++)
-            client.jobs[i] = client.jobs[0];
-        for (uint64_t ms = 3000; ms < 200000; ms += 500 + orr_sim_random(sim) % 8000)
+        set_up(seed, 2 + (uint32_t)(seed % 5), 4, 1, 100000);
+        for (uint64_t ms = 3000; ms < 200000; ms += 500 + fleet_pick(&fleet, 8000))
             at(ms, on_any_fault, 0);
         at(200000, on_calm, 0);
-        enum orr_err rc = orr_sim_run_until(sim, 900000, has_ended, NULL, &err);
-        if (rc != ORR_OK)
-            fail_msg("seed %llu: %s", (unsigned long long)seed, err.text);
-        for (uint32_t i = 0; i < client.n_jobs; i++)
-            assert_int_equal(client.jobs[i].phase, ORR_JOB_DONE);
-        orr_sim_free(sim);
+        run_all(900000);
+        fleet_fini(&fleet);
     }
 }
 

@@ -14,6 +14,7 @@
 static struct fleet small(const char *dir)
 {
     struct fleet f = {.regions = 2,
+                      .replicas = 1,
                       .clusters = 2,
                       .nodes = 3,
                       .gpus = 2,
@@ -42,6 +43,21 @@ static void hosts_are_numbered_through_the_fleet(void **state)
     assert_string_equal(n4.region, "r1");
 }
 
+static void replicas_of_a_region_are_hosts_side_by_side(void **state)
+{
+    (void)state;
+    struct fleet f = small("/tmp/x");
+    f.replicas = 3;
+    assert_int_equal(fleet_size(&f), 6 + 4 + 12);
+    struct fleet_host r2_3 = fleet_host_at(&f, 5), c4 = fleet_host_at(&f, 9);
+    assert_string_equal(r2_3.name, "r2-3");
+    assert_string_equal(r2_3.region, "r2");
+    assert_int_equal(r2_3.role, FLEET_REGION);
+    assert_string_equal(c4.name, "c4");
+    assert_string_equal(c4.parent, "r2");
+    assert_string_equal(fleet_host_at(&f, 10).name, "n1");
+}
+
 static void bad_shapes_name_the_option(void **state)
 {
     (void)state;
@@ -51,6 +67,10 @@ static void bad_shapes_name_the_option(void **state)
     f.nodes = 0;
     assert_int_equal(fleet_check(&f, &err), ORR_EINVAL);
     assert_non_null(strstr(err.text, "--nodes"));
+    f = small("/tmp/x");
+    f.replicas = 2;
+    assert_int_equal(fleet_check(&f, &err), ORR_EINVAL);
+    assert_non_null(strstr(err.text, "--replicas: 2 survive no more losses than 1"));
     f = small("/tmp/x");
     f.lease_ms = 900;
     assert_int_equal(fleet_check(&f, &err), ORR_EINVAL);
@@ -83,6 +103,67 @@ static void fleet_is_read_as_it_was_written(void **state)
     assert_int_equal(fleet_read(dir, &found, &err), ORR_EIO);
     snprintf(command, sizeof command, "rm -r %s", dir);
     assert_int_equal(system(command), 0);
+}
+
+static char *text_of(const char *dir, const char *name)
+{
+    static char text[4096];
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *in = fopen(path, "r");
+    assert_non_null(in);
+    text[fread(text, 1, sizeof text - 1, in)] = '\0';
+    fclose(in);
+    return text;
+}
+
+/* The host configuration itself is read by test_config; here: who is told of whom. */
+static void replicas_are_told_of_each_other(void **state)
+{
+    char dir[] = "/tmp/orr-dev-XXXXXX", command[64], wanted[600], voters[3][512];
+    struct orr_error err;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    struct fleet f = small(dir);
+    f.replicas = 3;
+    assert_int_equal(fleet_write(&f, &err), ORR_OK);
+    snprintf(wanted,
+             sizeof wanted,
+             "ipc://%s/r1-1/sock,ipc://%s/r1-2/sock,ipc://%s/r1-3/sock\n",
+             dir,
+             dir,
+             dir);
+    assert_string_equal(text_of(dir, "endpoint"), wanted);
+    assert_string_equal(text_of(dir, "region"), "r1\n");
+    for (int i = 0; i < 3; i++) { /* the same list, of its own region, on each */
+        char name[32];
+        snprintf(name, sizeof name, "r2-%d/host.yaml", i + 1);
+        char *text = text_of(dir, name), *at = strstr(text, "voters:");
+        assert_non_null(at);
+        assert_non_null(strstr(text, "region: r2\n"));
+        *strstr(at, "peers:") = '\0';
+        snprintf(voters[i], sizeof voters[i], "%s", at);
+        assert_string_equal(voters[i], voters[0]);
+    }
+    assert_non_null(strstr(voters[0], "- {host: r2-3, endpoint: \"ipc://"));
+    assert_null(strstr(voters[0], "r1-"));
+    char *text = text_of(dir, "c3/host.yaml");
+    assert_non_null(strstr(text, "r2-1/sock"));
+    assert_non_null(strstr(text, "r2-3/sock"));
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static void ledger_addresses_are_free_and_its_own(void **state)
+{
+    char a[FLEET_ADDRESS_MAX], b[FLEET_ADDRESS_MAX];
+    struct orr_error err;
+    (void)state;
+    assert_int_equal(fleet_ledger_address(a, &err), ORR_OK);
+    assert_int_equal(fleet_ledger_address(b, &err), ORR_OK);
+    assert_string_not_equal(a, b);
+    assert_memory_equal(a, "127.", 4);
+    assert_true(atoi(strrchr(a, ':') + 1) >= 10000);
 }
 
 static void stranger_with_the_pid_is_not_the_host(void **state)
@@ -139,6 +220,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hosts_are_numbered_through_the_fleet),
+        cmocka_unit_test(replicas_of_a_region_are_hosts_side_by_side),
+        cmocka_unit_test(replicas_are_told_of_each_other),
+        cmocka_unit_test(ledger_addresses_are_free_and_its_own),
         cmocka_unit_test(bad_shapes_name_the_option),
         cmocka_unit_test(fleet_is_read_as_it_was_written),
         cmocka_unit_test(stranger_with_the_pid_is_not_the_host),

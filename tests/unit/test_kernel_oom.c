@@ -103,6 +103,82 @@ static void every_failed_allocation_is_survived(void **state)
     atomic_store(&orri_alloc_countdown, 0);
 }
 
+/* Long asks, whose answers and more are held and partly let go; when something cannot be recorded, an actor ends. */
+static enum orr_err
+long_asker(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    char text[1000];
+    memset(text, 'x', sizeof(text));
+    (void)msg;
+    if (id == ORR_MSG_ping)
+        orr_ask(ctx, probe->peer, 50, 1, hello, .host = {text, sizeof(text)});
+    else
+        probe->number++; /* answers */
+    return ORR_OK;
+}
+
+static enum orr_err
+long_holder(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    char text[1000];
+    memset(text, 'y', sizeof(text));
+    if (id == ORR_MSG_hello) {
+        orr_hold(ctx, ++probe->number);
+        orr_reply(ctx, hello, .host = {text, sizeof(text)});
+        orr_monitor(ctx, probe->peer, true);
+        orr_send_now(ctx, probe->peer, hello, .host = {text, sizeof(text)});
+        orr_ask(ctx, probe->peer, 50, 1, hello, .host = {text, sizeof(text)});
+    } else if (id == ORR_MSG_node_heartbeat) {
+        orr_release(ctx, ((const struct orr_msg_node_heartbeat *)msg)->seq);
+    } else if (id == ORR_MSG_job_cancel) {
+        return ORR_ECRASH;
+    }
+    return ORR_OK;
+}
+
+/* Returns what is left of the countdown. */
+static long hold_through(long countdown)
+{
+    struct probe_clock now;
+    struct orr_system *sys = probe_system(&now, "h");
+    struct probe asking = {.script = long_asker};
+    struct probe holding = {.script = long_holder};
+    kid = (struct probe){0};
+    struct orr_addr asker = probe_spawn(sys, &asking, &probe_type, NULL, ORR_TEMPORARY);
+    asking.peer = probe_spawn(sys, &holding, &probe_type, NULL, ORR_TEMPORARY);
+    holding.peer = probe_spawn(sys, &kid, &probe_type, NULL, ORR_TEMPORARY);
+    probe_settle(sys);
+    uint64_t asked = 0;
+    atomic_store(&orri_alloc_countdown, countdown);
+    for (int i = 0; i < 12; i++) {
+        asked += probe_post(sys, asker, ping, .nonce = 1) == ORR_OK;
+        probe_settle(sys);
+        if (i % 4 == 3)
+            (void)!probe_post(
+                sys, asking.peer, node_heartbeat, .seq = holding.number - 1);
+    }
+    (void)!probe_post(sys, asking.peer, job_cancel, .job = ORR_LIT("j"));
+    probe_advance(sys, &now, 500);
+    long left = atomic_exchange(&orri_alloc_countdown, 0);
+    if (asking.n_fini == 0)
+        assert_int_equal(asking.number, asked); /* each was answered once */
+    if (left > 0)
+        assert_int_equal(asking.n_fini, 0);
+    orr_system_stop(sys);
+    orr_system_free(sys);
+    return left;
+}
+
+static void holding_back_survives_every_failed_allocation(void **state)
+{
+    (void)state;
+    long left = 0;
+    for (long n = 1; left <= 0; n++) {
+        left = hold_through(n);
+        assert_in_range(n, 1, 2000);
+    }
+}
+
 static enum orr_err
 flood(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
 {
@@ -145,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_failed_allocation_is_survived),
+        cmocka_unit_test(holding_back_survives_every_failed_allocation),
         cmocka_unit_test(memory_of_messages_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

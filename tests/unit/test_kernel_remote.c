@@ -161,6 +161,51 @@ static void remote_deadline_travels(void **state)
     assert_int_equal(probes[0].n_seen, 2);
 }
 
+/* Holds every answer; job_cancel ends it. */
+static enum orr_err
+holder(struct orr_ctx *ctx, struct probe *probe, uint16_t id, const void *msg)
+{
+    (void)probe;
+    if (id == ORR_MSG_ping)
+        orr_hold(ctx, ((const struct orr_msg_ping *)msg)->nonce);
+    else if (id == ORR_MSG_node_heartbeat)
+        orr_release(ctx, ((const struct orr_msg_node_heartbeat *)msg)->seq);
+    return id == ORR_MSG_job_cancel ? ORR_ECRASH : ORR_OK;
+}
+
+static void held_answer_crosses_when_let_go_and_egone_when_its_actor_ends(void **state)
+{
+    (void)state;
+    probes[1].script = holder;
+    start_at_0(asker, addrs[1]);
+    assert_int_equal(probes[0].n_seen, 1);
+    assert_int_equal(probe_post(systems[1], addrs[1], node_heartbeat, .seq = 5),
+                     ORR_OK);
+    settle();
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].id, ORR_MSG_ack);
+    start_at_0(asker, addrs[1]);
+    assert_int_equal(probe_post(systems[1], addrs[1], job_cancel, .job = ORR_LIT("j")),
+                     ORR_OK);
+    settle();
+    assert_int_equal(probes[0].n_seen, 4);
+    assert_int_equal(probes[0].seen[3].code, ORR_EGONE);
+    assert_int_equal(probes[0].seen[3].value, ORR_MSG_ping);
+    assert_int_equal(probes[0].seen[3].tag, 42);
+}
+
+static void stop_of_the_system_tells_askers_of_held_answers(void **state)
+{
+    (void)state;
+    probes[1].script = holder;
+    start_at_0(asker, addrs[1]);
+    orr_system_stop(systems[1]);
+    settle();
+    assert_int_equal(probes[0].n_seen, 2);
+    assert_int_equal(probes[0].seen[1].code, ORR_EGONE);
+    assert_int_equal(probes[0].seen[1].tag, 42);
+}
+
 static void relay_over_three_hosts_answers_the_asker(void **state)
 {
     (void)state;
@@ -354,6 +399,8 @@ int main(void)
         T(remote_ask_by_name_is_answered),
         T(remote_refusal_carries_its_text),
         T(remote_deadline_travels),
+        T(held_answer_crosses_when_let_go_and_egone_when_its_actor_ends),
+        T(stop_of_the_system_tells_askers_of_held_answers),
         T(relay_over_three_hosts_answers_the_asker),
         T(relay_to_a_lost_host_fails_the_asker),
         T(peer_that_went_is_forgotten),

@@ -2,12 +2,13 @@
  * test_node.c - the node actor alone: launches once, refuses what is fenced, forgets only what has ended.
  */
 #include "node/node.h"
-#include "sim/world.h"
 #include "system.h"
+#include "world.h"
 
 #include "orr_test.h"
 
 static struct world world;
+static struct machine the_machine;
 static struct orr_system *sys;
 static struct orr_addr asker, node;
 
@@ -132,9 +133,11 @@ static int setup(void **state)
 {
     (void)state;
     memset(&world, 0, sizeof(world));
+    assert_int_equal(invariants_init(&world.invariants), ORR_OK);
     world.now_ms = 1;
     world.n_machines = 1;
-    struct machine *machine = &world.machines[0];
+    world.machines = &the_machine;
+    struct machine *machine = &the_machine;
     *machine = (struct machine){
         .name = "n1", .node_path = "/eu1/c1/n1", .gpus = 2, .world = &world};
     const struct edge_args edge = {machine, &world};
@@ -160,6 +163,7 @@ static int teardown(void **state)
     (void)state;
     orr_system_stop(sys);
     orr_system_free(sys);
+    invariants_fini(&world.invariants);
     return 0;
 }
 

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * client.c - a client that submits jobs, cancels some and looks until all have ended (world.h).
+ * client.c - see client.h.
+ *
+ * A tag is kind, number of the request, job: an answer that nobody waits for any more is one too many.
  */
-#include "world.h"
+#include "client.h"
 
-enum { LOOK_MS = 20, ASK_MS = 1000 };
+/* OLD_MS: a leader that was cut off may answer from old tables until it steps down. */
+enum { LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000, OLD_MS = 3000 };
 enum { TAG_SUBMIT = 1, TAG_SHOW, TAG_CANCEL, TAG_LOG, TAG_TREE };
 
 struct sim_client {
-    struct client *client; /* borrowed: the test's */
+    struct client *client; /* borrowed: whoever made it */
 };
 
 ORR_HANDLER(sim_client, job_submitted)
@@ -24,16 +27,24 @@ static enum orr_err sim_client_init(struct orr_ctx *ctx, void *state, const void
     self->client = *(struct client *const *)args;
     for (uint32_t i = 0; i < self->client->n_jobs; i++)
         self->client->jobs[i].is_asked = false;
+    if (!self->client->look_ms)
+        self->client->look_ms = LOOK_MS;
     orr_timer_set(ctx, 1, LOOK_MS, 0);
     return ORR_OK;
 }
 
-static void submit(struct orr_ctx *ctx, struct client *client, uint32_t index)
+static void key_of(char *key, size_t cap, uint32_t index)
 {
-    struct client_job *job = &client->jobs[index];
+    snprintf(key, cap, "key-%u", index);
+}
+
+static void
+submit(struct orr_ctx *ctx, struct client *client, uint32_t index, uint64_t tag)
+{
+    const struct client_job *job = &client->jobs[index];
     char key[16];
     char number[4][16];
-    snprintf(key, sizeof(key), "key-%u", index);
+    key_of(key, sizeof(key), index);
     snprintf(number[0], sizeof(number[0]), "%u", job->run_ms);
     snprintf(number[1], sizeof(number[1]), "%d", job->bad_rank);
     snprintf(number[2], sizeof(number[2]), "%u", job->exit_code);
@@ -69,13 +80,47 @@ static void submit(struct orr_ctx *ctx, struct client *client, uint32_t index)
     ORR_ASSERT(orr_msg_encode(
                    orr_msg_desc_job_spec(), &spec, body, sizeof(body), &len) == ORR_OK);
     orr_ask(ctx,
-            client->region,
+            client->regions[client->at],
             ASK_MS,
-            (uint64_t)TAG_SUBMIT << 32 | index,
+            tag,
             job_submit,
             .key = orr_str(key),
             .owner = ORR_LIT("sim"),
             .spec = {body, (uint32_t)len});
+}
+
+static uint64_t tag_of(unsigned kind, uint32_t number, uint32_t index)
+{
+    return (uint64_t)kind << 56 | (uint64_t)(number & 0xffffff) << 32 | index;
+}
+
+static void ask(struct orr_ctx *ctx, struct client *client, uint32_t i)
+{
+    struct client_job *job = &client->jobs[i];
+    struct orr_str id = orr_str(job->id);
+    bool is_cancel = job->cancel_at_ms && job->cancel_at_ms <= orr_now_ms(ctx);
+    unsigned kind = job->goal == CLIENT_SUBMIT ? TAG_SUBMIT
+                    : is_cancel                ? TAG_CANCEL
+                                               : TAG_SHOW;
+    job->is_asked = true;
+    job->asked = ++client->n_asked & 0xffffff;
+    job->asked_at = client->at;
+    job->asked_ms = orr_now_ms(ctx);
+    uint64_t tag = tag_of(kind, job->asked, i);
+    if (kind == TAG_SUBMIT)
+        submit(ctx, client, i, tag);
+    else if (kind == TAG_CANCEL)
+        orr_ask(ctx,
+                client->regions[client->at],
+                ASK_MS,
+                tag,
+                job_cancel,
+                .job = id,
+                .why = ORR_LIT("test"));
+    else if (i % 3 == 2)
+        orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_wait, .job = id);
+    else
+        orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_show, .job = id);
 }
 
 static enum orr_err sim_client_on_timer(struct orr_ctx *ctx,
@@ -84,36 +129,16 @@ static enum orr_err sim_client_on_timer(struct orr_ctx *ctx,
 {
     (void)msg;
     struct client *client = self->client;
+    uint64_t now = orr_now_ms(ctx);
     for (uint32_t i = 0; i < client->n_jobs; i++) {
         struct client_job *job = &client->jobs[i];
-        if (job->is_asked || job->goal == CLIENT_ENDED ||
-            job->submit_at_ms > orr_now_ms(ctx))
-            continue;
-        job->is_asked = true;
-        if (job->goal == CLIENT_SUBMIT)
-            submit(ctx, client, i);
-        else if (job->cancel_at_ms && job->cancel_at_ms <= orr_now_ms(ctx))
-            orr_ask(ctx,
-                    client->region,
-                    ASK_MS,
-                    (uint64_t)TAG_CANCEL << 32 | i,
-                    job_cancel,
-                    .job = orr_str(job->id),
-                    .why = ORR_LIT("test"));
-        else if (i % 3 == 2)
-            orr_ask(ctx,
-                    client->region,
-                    ASK_MS,
-                    (uint64_t)TAG_SHOW << 32 | i,
-                    job_wait,
-                    .job = orr_str(job->id));
-        else
-            orr_ask(ctx,
-                    client->region,
-                    ASK_MS,
-                    (uint64_t)TAG_SHOW << 32 | i,
-                    job_show,
-                    .job = orr_str(job->id));
+        uint64_t late_ms = now - job->asked_ms;
+        if (job->is_asked)
+            request_is_answered_in_time(
+                client->invariants, job->id, late_ms > ASK_MS + LATE_MS ? late_ms : 0);
+        else if (job->goal != CLIENT_ENDED && job->submit_at_ms <= now &&
+                 job->look_at_ms <= now)
+            ask(ctx, client, i);
     }
     orr_timer_set(ctx, 1, LOOK_MS, 0);
     return ORR_OK;
@@ -122,8 +147,14 @@ static enum orr_err sim_client_on_timer(struct orr_ctx *ctx,
 static struct client_job *asked(const struct orr_ctx *ctx,
                                 const struct sim_client *self)
 {
-    struct client_job *job = &self->client->jobs[(uint32_t)ctx->tag];
+    struct client *client = self->client;
+    struct client_job *job = &client->jobs[(uint32_t)ctx->tag];
+    request_is_answered_once(client->invariants,
+                             job->id,
+                             job->is_asked &&
+                                 job->asked == (ctx->tag >> 32 & 0xffffff));
     job->is_asked = false;
+    job->look_at_ms = orr_now_ms(ctx) + client->look_ms;
     return job;
 }
 
@@ -132,6 +163,10 @@ static enum orr_err sim_client_on_job_submitted(struct orr_ctx *ctx,
                                                 const struct orr_msg_job_submitted *msg)
 {
     struct client_job *job = asked(ctx, self);
+    char key[16];
+    key_of(key, sizeof(key), (uint32_t)ctx->tag);
+    acknowledged_submit_is_one_job(
+        self->client->invariants, orr_str(key), job->id, msg->job);
     orr_str_copy(job->id, sizeof(job->id), msg->job);
     job->goal = CLIENT_LIVE;
     return ORR_OK;
@@ -142,6 +177,7 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
                                              const struct orr_msg_job_detail *msg)
 {
     struct client_job *job = asked(ctx, self);
+    job->unknown_ms = 0;
     job->phase = msg->row.phase;
     job->generation = msg->row.generation;
     orr_str_copy(job->reason, sizeof(job->reason), msg->row.reason);
@@ -157,14 +193,18 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
     self->client->n_ended++;
     if (msg->ranks.n > 0)
         orr_ask(ctx,
-                self->client->region,
+                self->client->regions[self->client->at],
                 ASK_MS,
-                (uint64_t)TAG_LOG << 32 | (uint32_t)ctx->tag,
+                tag_of(TAG_LOG, 0, (uint32_t)ctx->tag),
                 log_read,
                 .job = msg->row.job,
                 .rank = msg->ranks.n - 1,
                 .stream = 1);
-    orr_ask(ctx, self->client->region, ASK_MS, (uint64_t)TAG_TREE << 32, tree_get);
+    orr_ask(ctx,
+            self->client->regions[self->client->at],
+            ASK_MS,
+            tag_of(TAG_TREE, 0, 0),
+            tree_get);
     return ORR_OK;
 }
 
@@ -196,13 +236,29 @@ static enum orr_err sim_client_on_ack(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static bool is_elsewhere(uint32_t code)
+{
+    return code == ORR_ENOTLEADER || code == ORR_EUNREACH || code == ORR_ETIMEOUT ||
+           code == ORR_EGONE || code == ORR_EDISK;
+}
+
 static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
                                          struct sim_client *self,
                                          const struct orr_msg_failed *msg)
 {
-    if (ctx->tag >> 32 >= TAG_LOG)
+    if (ctx->tag >> 56 >= TAG_LOG)
         return ORR_OK;
     struct client_job *job = asked(ctx, self);
+    if (msg->code != ORR_ENOENT)
+        job->unknown_ms = 0;
+    else if (!job->unknown_ms)
+        job->unknown_ms = orr_now_ms(ctx);
+    else if (job->goal == CLIENT_LIVE)
+        acknowledged_submit_is_kept(self->client->invariants,
+                                    job->id,
+                                    orr_now_ms(ctx) - job->unknown_ms > OLD_MS);
+    if (is_elsewhere(msg->code) && job->asked_at == self->client->at)
+        self->client->at = (self->client->at + 1) % self->client->n_regions;
     if (msg->code == ORR_EINVAL || msg->code == ORR_ESTATE)
         job->cancel_at_ms = 0;
     orr_str_copy(job->reason, sizeof(job->reason), msg->text);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * client.h - a client in the simulation: submits jobs, cancels some, and looks until all have ended.  A region of several
+ * hosts is asked wherever it answered last.
+ */
+#ifndef SIM_CLIENT_H
+#define SIM_CLIENT_H
+
+#include "world.h"
+
+enum client_goal { CLIENT_SUBMIT, CLIENT_LIVE, CLIENT_ENDED };
+
+struct client_job {
+    /* the plan */
+    uint64_t submit_at_ms;
+    uint64_t cancel_at_ms; /* 0: never */
+    uint32_t world;
+    uint32_t gpus_min;
+    uint32_t gpus_max;
+    uint32_t run_ms;
+    int32_t bad_rank;
+    uint32_t exit_code;
+    uint32_t signal;
+    int64_t retries_user;
+    uint64_t limit_ms;
+    /* how far it is */
+    enum client_goal goal;
+    char id[ORR_JOB_ID_MAX];
+    bool is_asked;
+    uint32_t asked;    /* number of that request */
+    uint32_t asked_at; /* and whom */
+    uint64_t asked_ms;
+    uint64_t unknown_ms; /* since when the region says that it does not know it */
+    uint64_t look_at_ms; /* not before */
+    uint32_t phase;
+    uint64_t generation;
+    int64_t end_exit_code;
+    uint32_t end_signal;
+    int64_t culprit;
+    bool has_log; /* read after the end */
+    char tail[16];
+    char waited[200]; /* the last reason while queued */
+    char reason[200];
+};
+
+struct client {
+    struct orr_addr regions[ORR_REGION_HOSTS_MAX]; /* hosts of the region; one leads */
+    uint32_t n_regions;
+    uint32_t at;                   /* which of them is asked now */
+    struct invariants *invariants; /* borrowed: the world's */
+    uint32_t look_ms;              /* between two looks at a job; 0: 20 */
+    uint32_t n_asked;
+    uint32_t n_jobs;
+    uint32_t n_ended;
+    uint32_t n_logs;
+    uint32_t n_tree_nodes;   /* of the last tree */
+    struct client_job *jobs; /* borrowed: whoever made it */
+};
+
+extern const struct orr_actor_type sim_client_type; /* args: struct client * */
+
+#endif

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * invariants.c - see invariants.h.
+ */
+#include "invariants.h"
+
+#include "world.h"
+
+#include <stdarg.h>
+
+/* What is known of a job from the outside. */
+struct job_seen {
+    char id[ORR_JOB_ID_MAX];
+    uint64_t launched; /* the newest generation that was */
+    uint64_t told;     /* generation of its last event */
+    char phase[16];    /* that its last event entered; empty: none */
+};
+
+static struct orr_str job_id(const void *item)
+{
+    return orr_str(((const struct job_seen *)item)->id);
+}
+
+enum orr_err invariants_init(struct invariants *inv)
+{
+    *inv = (struct invariants){0};
+    enum orr_err err =
+        orr_pool_init(&inv->jobs, sizeof(struct job_seen), INVARIANT_JOBS);
+    if (err == ORR_OK)
+        err = orr_map_init(&inv->jobs_by_id, &inv->jobs, job_id);
+    if (err != ORR_OK)
+        orr_pool_fini(&inv->jobs);
+    return err;
+}
+
+void invariants_fini(struct invariants *inv)
+{
+    orr_map_fini(&inv->jobs_by_id);
+    orr_pool_fini(&inv->jobs);
+    free(inv->events);
+    *inv = (struct invariants){0};
+}
+
+void invariant_broken(struct invariants *inv,
+                      const char *sentence,
+                      struct orr_str subject,
+                      const char *fmt,
+                      ...)
+{
+    if (inv->broken)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(inv->text, sizeof(inv->text), fmt, args);
+    va_end(args);
+    orr_str_copy(inv->subject, sizeof(inv->subject), subject);
+    inv->broken = sentence;
+}
+
+static struct job_seen *seen(struct invariants *inv, struct orr_str id)
+{
+    struct job_seen *job = orr_map_find(&inv->jobs_by_id, id);
+    if (job)
+        return job;
+    job = orr_pool_take(&inv->jobs);
+    ORR_ASSERT(job); /* a scenario has fewer jobs than INVARIANT_JOBS */
+    orr_str_copy(job->id, sizeof(job->id), id);
+    orr_map_add(&inv->jobs_by_id, job);
+    return job;
+}
+
+/* ---- processes ---- */
+
+void one_owner_per_device_share(const struct machine *machine, const struct proc *proc)
+{
+    struct world *world = machine->world;
+    if (proc->device == ORR_NO_DEVICE)
+        return;
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
+        const struct proc *other = &machine->procs[i];
+        if (!proc_is_live(other, world->now_ms) || other->device != proc->device ||
+            strcmp(other->job, proc->job) == 0)
+            continue;
+        invariant_broken(&world->invariants,
+                         "one owner per device share",
+                         orr_str(proc->job),
+                         "device %u of %s is used by %s and %s",
+                         proc->device,
+                         machine->name,
+                         other->job,
+                         proc->job);
+    }
+}
+
+void one_live_generation_per_rank(struct world *world, const struct proc *proc)
+{
+    static const char sentence[] = "at most one live generation per logical rank";
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            const struct proc *other = &world->machines[m].procs[i];
+            if (other == proc || !proc_is_live(other, world->now_ms) ||
+                strcmp(other->job, proc->job) != 0)
+                continue;
+            if (other->generation != proc->generation && !other->is_frozen &&
+                !proc->is_frozen)
+                invariant_broken(&world->invariants,
+                                 sentence,
+                                 orr_str(proc->job),
+                                 "%s lives as generation %u (on %s) and %u",
+                                 proc->job,
+                                 (unsigned)other->generation,
+                                 world->machines[m].name,
+                                 (unsigned)proc->generation);
+            if (other->generation == proc->generation && other->rank == proc->rank)
+                invariant_broken(&world->invariants,
+                                 sentence,
+                                 orr_str(proc->job),
+                                 "%s has rank %u twice, once on %s",
+                                 proc->job,
+                                 proc->rank,
+                                 world->machines[m].name);
+        }
+}
+
+void placed_by_one_cluster_at_a_time(const struct machine *machine,
+                                     const struct proc *proc)
+{
+    struct world *world = machine->world;
+    for (uint32_t m = 0; m < world->n_machines; m++) {
+        const struct machine *at = &world->machines[m];
+        for (uint32_t i = 0; i < at->n_procs && at->cluster != machine->cluster; i++) {
+            const struct proc *other = &at->procs[i];
+            if (!proc_is_live(other, world->now_ms) || other->is_frozen ||
+                proc->is_frozen || strcmp(other->job, proc->job) != 0)
+                continue;
+            invariant_broken(&world->invariants,
+                             "a job is placed by one cluster at a time",
+                             orr_str(proc->job),
+                             "%s runs on %s and on %s, of another cluster",
+                             proc->job,
+                             at->name,
+                             machine->name);
+        }
+    }
+}
+
+void older_generation_launches_nothing(struct world *world,
+                                       struct orr_str job,
+                                       uint64_t generation)
+{
+    struct job_seen *known = seen(&world->invariants, job);
+    if (generation < known->launched)
+        invariant_broken(&world->invariants,
+                         "nothing of an older generation changes anything",
+                         job,
+                         "%s was launched as generation %u after %u was",
+                         known->id,
+                         (unsigned)generation,
+                         (unsigned)known->launched);
+    known->launched = generation;
+}
+
+void live_rank_is_not_forgotten(struct world *world, const struct proc *proc)
+{
+    if (proc_is_live(proc, world->now_ms))
+        invariant_broken(&world->invariants,
+                         "a live rank is not forgotten",
+                         orr_str(proc->job),
+                         "rank %u of %s lives and was forgotten",
+                         proc->rank,
+                         proc->job);
+}
+
+/* ---- events ---- */
+
+static void ended_job_has_no_live_rank(struct world *world, const struct job_seen *job)
+{
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            const struct proc *proc = &world->machines[m].procs[i];
+            if (proc_is_live(proc, world->now_ms) && !proc->is_frozen &&
+                strcmp(proc->job, job->id) == 0)
+                invariant_broken(
+                    &world->invariants,
+                    "a job ends in one terminal phase, or is live: not both",
+                    orr_str(job->id),
+                    "%s is %s, and rank %u of generation %u lives on %s",
+                    job->id,
+                    job->phase,
+                    proc->rank,
+                    (unsigned)proc->generation,
+                    world->machines[m].name);
+        }
+}
+
+static bool is_end(const char *phase)
+{
+    return strcmp(phase, "done") == 0 || strcmp(phase, "failed") == 0 ||
+           strcmp(phase, "cancelled") == 0;
+}
+
+/* What the region says of a job follows from what it said before. */
+static void job_event_follows(struct world *world, const struct orr_msg_event *event)
+{
+    struct invariants *inv = &world->invariants;
+    static const char prefix[] = "job/";
+    struct orr_str id = event->subject;
+    if (!orr_str_eq(event->type, ORR_LIT("job.state")) || id.len < sizeof(prefix))
+        return;
+    id.ptr += sizeof(prefix) - 1;
+    id.len -= (uint32_t)sizeof(prefix) - 1;
+    struct job_seen *job = seen(inv, id);
+    bool is_new = !job->phase[0] && inv->first_seq > 1; /* its beginning was not seen */
+    if (!is_new && !orr_str_eq(event->from, orr_str(job->phase)))
+        invariant_broken(
+            inv,
+            is_end(job->phase)
+                ? "an acknowledged submit ends in exactly one terminal phase"
+                : "no event contradicts another",
+            id,
+            "%s goes from %.*s to %.*s and was %s",
+            job->id,
+            ORR_STR_ARGS(event->from),
+            ORR_STR_ARGS(event->to),
+            job->phase[0] ? job->phase : "not known");
+    if (event->generation < job->told)
+        invariant_broken(inv,
+                         "nothing of an older generation changes anything",
+                         id,
+                         "%s becomes %.*s by generation %u after %u",
+                         job->id,
+                         ORR_STR_ARGS(event->to),
+                         (unsigned)event->generation,
+                         (unsigned)job->told);
+    orr_str_copy(job->phase, sizeof(job->phase), event->to);
+    job->told = event->generation;
+    if (is_end(job->phase)) {
+        inv->n_terminal++;
+        ended_job_has_no_live_rank(world, job);
+    }
+}
+
+static uint64_t event_hash(const struct orr_msg_event *event)
+{
+    uint8_t body[2048];
+    size_t len = 0;
+    ORR_ASSERT(orr_msg_encode(orr_msg_desc_event(), event, body, sizeof(body), &len) ==
+               ORR_OK);
+    return orr_hash((struct orr_str){(const char *)body, (uint32_t)len});
+}
+
+static void keep_event(struct invariants *inv, uint64_t hash)
+{
+    if (inv->n_events == inv->cap_events) {
+        uint64_t cap = inv->cap_events ? inv->cap_events * 2 : 1024;
+        uint64_t *events = realloc(inv->events, cap * sizeof(*events));
+        ORR_ASSERT(events);
+        inv->events = events;
+        inv->cap_events = cap;
+    }
+    inv->events[inv->n_events++] = hash;
+    inv->last_seq++;
+}
+
+static void begin_epoch(struct invariants *inv, const struct orr_msg_event *event)
+{
+    inv->epoch = event->epoch;
+    inv->first_seq = event->seq;
+    inv->last_seq = event->seq - 1;
+    inv->n_events = 0;
+}
+
+void event_seq_is_contiguous(struct world *world,
+                             struct event_stream *stream,
+                             const struct orr_msg_event *event)
+{
+    struct invariants *inv = &world->invariants;
+    if (event->epoch > inv->epoch)
+        begin_epoch(inv, event);
+    if (stream->epoch != event->epoch)
+        *stream = (struct event_stream){.epoch = event->epoch};
+    uint64_t before = stream->last_seq ? stream->last_seq : inv->last_seq;
+    if (event->epoch < inv->epoch || event->seq > before + 1 ||
+        event->seq > inv->last_seq + 1) {
+        invariant_broken(inv,
+                         "event seq is contiguous per epoch",
+                         event->subject,
+                         "event %u-%u follows %u-%u",
+                         (unsigned)event->epoch,
+                         (unsigned)event->seq,
+                         (unsigned)inv->epoch,
+                         (unsigned)before);
+        return;
+    }
+    if (event->seq > stream->last_seq)
+        stream->last_seq = event->seq;
+    if (event->seq < inv->first_seq)
+        return; /* older than all that is known: nothing to hold it against */
+    uint64_t hash = event_hash(event);
+    if (event->seq > inv->last_seq) {
+        keep_event(inv, hash);
+        job_event_follows(world, event);
+    } else if (inv->events[event->seq - inv->first_seq] != hash) {
+        invariant_broken(inv,
+                         "no event contradicts another",
+                         event->subject,
+                         "event %u-%u was published with other words",
+                         (unsigned)event->epoch,
+                         (unsigned)event->seq);
+    }
+}
+
+/* ---- clients ---- */
+
+void acknowledged_submit_is_one_job(struct invariants *inv,
+                                    struct orr_str key,
+                                    const char *known_id,
+                                    struct orr_str id)
+{
+    if (known_id[0] && !orr_str_eq(orr_str(known_id), id))
+        invariant_broken(inv,
+                         "an acknowledged submit is one job",
+                         id,
+                         "the submit with key %.*s was answered with %s and with %.*s",
+                         ORR_STR_ARGS(key),
+                         known_id,
+                         ORR_STR_ARGS(id));
+}
+
+void acknowledged_submit_is_kept(struct invariants *inv, const char *id, bool is_lost)
+{
+    if (is_lost)
+        invariant_broken(inv,
+                         "an acknowledged submit ends in exactly one terminal phase, "
+                         "or is live",
+                         orr_str(id),
+                         "%s was acknowledged, and the region does not know it",
+                         id);
+}
+
+void request_is_answered_once(struct invariants *inv,
+                              const char *what,
+                              bool is_expected)
+{
+    if (!is_expected)
+        invariant_broken(inv,
+                         "every request is answered once or times out",
+                         orr_str(what),
+                         "a request about %s was answered again",
+                         what);
+}
+
+void request_is_answered_in_time(struct invariants *inv,
+                                 const char *what,
+                                 uint64_t late_ms)
+{
+    if (late_ms)
+        invariant_broken(inv,
+                         "every request is answered once or times out",
+                         orr_str(what),
+                         "a request about %s has no answer %u ms after its time",
+                         what,
+                         (unsigned)late_ms);
+}
+
+/* ---- tables and ledger ---- */
+
+void replay_of_the_log_is_the_state(struct invariants *inv,
+                                    const char *host,
+                                    uint64_t digest,
+                                    const uint64_t *want,
+                                    uint64_t n)
+{
+    uint64_t at = 0;
+    while (at < n && want[at] != digest)
+        at++;
+    if (at == n)
+        invariant_broken(inv,
+                         "replay(log) == state",
+                         orr_str(host),
+                         "the tables of the region on %s are not what its ledger says",
+                         host);
+}
+
+/* ---- liveness ---- */
+
+void feasible_job_ends(struct invariants *inv,
+                       const char *id,
+                       uint32_t phase,
+                       const char *reason)
+{
+    invariant_broken(inv,
+                     "once faults stop, every feasible job ends within a bound",
+                     orr_str(id),
+                     "%s has not ended, it is %s: %s",
+                     id,
+                     orr_job_phase_name(phase),
+                     reason);
+}
+
+void ends_are_told_once(struct invariants *inv, uint64_t n_ended)
+{
+    if (inv->n_terminal != n_ended)
+        invariant_broken(inv,
+                         "an acknowledged submit ends in exactly one terminal phase",
+                         ORR_LIT(""),
+                         "%u jobs have ended, and %u ends were published",
+                         (unsigned)n_ended,
+                         (unsigned)inv->n_terminal);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * world.h - the machines under a simulated fleet: processes and devices that outlive the hosts which look after them.
+ *
+ * A machine's processes run on while its host is down, as real ranks do under their keepers.  A job's program is a plan in
+ * its command line: sim RUN_MS BAD_RANK EXIT_CODE SIGNAL; every rank runs RUN_MS and exits 0, but BAD_RANK (-1: none) ends
+ * halfway as told.  When a rank ends badly, or its machine dies, its peers soon exit with 1.
+ * Time here is true time: a host's drifting clock changes when its edges look, not when a process ends.
+ */
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include "invariants.h"
+
+enum { WORLD_PROCS = 128 };
+
+struct proc {
+    bool is_used;
+    bool is_ended; /* the edge has seen its end */
+    bool ignores_term;
+    bool is_frozen;
+    uint64_t left_ms; /* to run, while frozen */
+    char job[ORR_JOB_ID_MAX];
+    uint64_t generation;
+    uint32_t rank;
+    uint32_t device;
+    uint64_t started_ms;
+    uint64_t ends_ms;
+    int64_t exit_code;
+    uint32_t signal;
+};
+
+struct machine {
+    char name[ORR_NAME_MAX];
+    char node_path[128];
+    uint32_t cluster;
+    uint32_t gpus;
+    bool has_bad_disk; /* nothing can be launched */
+    uint32_t n_procs;  /* of procs, ever used */
+    uint64_t
+        freeze_at_ms; /* true time at which keepers freeze all, host or no host; 0: never */
+    uint64_t heard_ms;  /* of process_lease; 0: none yet */
+    uint8_t note[4096]; /* of node_note */
+    uint32_t note_len;
+    struct proc procs[WORLD_PROCS];
+    struct world *world; /* borrowed: whoever made it */
+};
+
+struct world {
+    uint64_t (*true_ms)(void *arg); /* NULL: now_ms is set by the test */
+    void *arg;
+    uint64_t now_ms;
+    uint64_t random;
+    uint32_t n_machines;
+    struct machine *machines; /* borrowed: whoever made it */
+    uint64_t n_launched;
+    uint64_t
+        reap_ms; /* from a violent end, which peers feel at once, until the edge sees it */
+    struct invariants invariants;
+};
+
+/* Bring now_ms up to date. */
+uint64_t world_now(struct world *world);
+uint64_t world_random(struct world *world);
+
+static inline bool proc_is_live(const struct proc *proc, uint64_t now_ms)
+{
+    return proc->is_used && now_ms < proc->ends_ms;
+}
+/* When the edge sees its end: a killed process is torn down before its parent hears of it. */
+static inline uint64_t proc_reaped_ms(const struct world *world,
+                                      const struct proc *proc)
+{
+    return proc->ends_ms + (proc->signal ? world->reap_ms : 0);
+}
+
+/* NULL: not on this machine. */
+struct proc *machine_find(struct machine *machine,
+                          struct orr_str job,
+                          uint64_t generation,
+                          uint32_t rank);
+/* NULL: no room. */
+struct proc *machine_start(struct machine *machine, const struct proc *plan);
+void machine_signal(struct machine *machine, struct proc *proc, uint32_t signal);
+/* A rank that ended badly takes its peers with it. */
+void machine_end_peers(struct world *world, const struct proc *dead);
+/* Power off: every process on it is gone without a trace. */
+void machine_dies(struct machine *machine);
+
+struct edge_args {
+    struct machine *machine; /* NULL for events */
+    struct world *world;
+};
+extern const struct orr_actor_type sim_process_type; /* /edge/process */
+extern const struct orr_actor_type sim_device_type;  /* /edge/device */
+extern const struct orr_actor_type sim_events_type;  /* /edge/events */
+
+#endif
