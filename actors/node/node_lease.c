@@ -79,11 +79,21 @@ static void thaw_again(struct orr_ctx *ctx, struct node *self)
             node_group_signal(ctx, self, group, SIGNAL_CONT);
 }
 
-/* What has stopped in the meantime stays so until somebody who knows thaws it. */
-static void run_until(struct orr_ctx *ctx, struct node *self, uint64_t until_ms)
+/* Before a later end is set: what the keepers have stopped stays so until somebody who knows thaws it.  An end that an earlier
+ * life had set may have come without this one's knowing, also to ranks that were launched since. */
+static void note_end(struct orr_ctx *ctx, struct node *self)
 {
     if (self->frozen_at_ms && orr_now_ms(ctx) >= self->frozen_at_ms)
         freeze(ctx, self);
+    for (struct node_group *group = NULL;
+         self->may_have_ended && (group = orr_pool_next(&self->groups, group)) != NULL;)
+        group->is_frozen = true;
+    self->may_have_ended = false;
+}
+
+static void run_until(struct orr_ctx *ctx, struct node *self, uint64_t until_ms)
+{
+    note_end(ctx, self);
     bool is_only = self->members && self->n_members == 1; /* nobody could give it up */
     if (until_ms > self->frozen_at_ms)
         self->frozen_at_ms = until_ms;
@@ -181,8 +191,7 @@ void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms
 /* What is frozen may have been given up: only a job actor knows. */
 void node_lease_begun(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms)
 {
-    if (self->frozen_at_ms && orr_now_ms(ctx) >= self->frozen_at_ms)
-        freeze(ctx, self);
+    note_end(ctx, self);
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;)
         group->is_in_doubt = group->is_frozen;
@@ -199,6 +208,7 @@ void node_lease_found(struct orr_ctx *ctx,
     uint64_t now = orr_now_ms(ctx);
     if (self->has_processes || self->is_registered || !msg->has_lease)
         return;
+    self->may_have_ended = true;
     self->contact_ms = now > msg->silent_ms ? now - msg->silent_ms : 0;
     if (msg->note.len && orr_msg_decode(orr_msg_desc_node_registered(),
                                         msg->note.ptr,

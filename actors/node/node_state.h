@@ -118,9 +118,10 @@ struct node {
     bool has_processes;
     bool is_registered;
     bool is_registering;
-    bool is_changed;  /* since the registration was sent */
-    bool is_retrying; /* NODE_T_RETRY runs */
-    bool is_linking;  /* peers are dialled */
+    bool is_changed;     /* since the registration was sent */
+    bool is_retrying;    /* NODE_T_RETRY runs */
+    bool may_have_ended; /* the lease of an earlier life */
+    bool is_linking;     /* peers are dialled */
     uint64_t heartbeat_seq;
     uint64_t
         contact_ms; /* when the newest heartbeat was sent that the cluster answered */
