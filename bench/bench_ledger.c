@@ -121,7 +121,7 @@ static void free_addresses(char addresses[VOTERS][32])
         close(fds[i]);
 }
 
-static void open_voters(struct bench *b, const char *root, unsigned n)
+static void open_voters(struct bench *b, const char *root, const char *name, unsigned n)
 {
     static struct sink_arg args[VOTERS];
     static const char *const names[VOTERS] = {"v1", "v2", "v3"};
@@ -136,9 +136,9 @@ static void open_voters(struct bench *b, const char *root, unsigned n)
         voters[i] =
             (struct orr_ledger_raft_voter){names[i], n > 1 ? addresses[i] : "", ""};
     for (unsigned i = 0; i < n; i++) {
-        char dir[512];
+        char dir[640];
         struct orr_error err;
-        snprintf(dir, sizeof dir, "%s/%u-of-%u", root, i, n);
+        snprintf(dir, sizeof dir, "%s/%s-%s", root, name, names[i]);
         const struct orr_ledger_raft_config config = {
             .dir = dir, .self = voters[i], .voters = voters, .n_voters = n};
         if (orr_ledger_raft_open(&config, &b->voters[i], &err) != ORR_OK)
@@ -211,7 +211,7 @@ static double entries_per_s(struct bench *b, unsigned n, unsigned in_flight)
 static double writes_per_s(const char *root, unsigned n, unsigned at_once)
 {
     static uint8_t bytes[256 * 1024];
-    char path[512];
+    char path[640];
     const size_t len = make_entry(bytes, sizeof bytes, 1, 1) * at_once;
     snprintf(path, sizeof path, "%s/plain", root);
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -231,7 +231,8 @@ bench_voters(const char *root, unsigned n, unsigned in_flight, unsigned entries)
     struct bench b;
     double values[ROUNDS], peers[ROUNDS];
     char name[64], peer[96];
-    open_voters(&b, root, n);
+    snprintf(name, sizeof name, "ledger_%uvoter_%uinflight", n, in_flight);
+    open_voters(&b, root, name, n);
     (void)entries_per_s(&b, in_flight * 4, in_flight);
     for (unsigned i = 0; i < ROUNDS;
          i++) { /* side by side: the disk is not always as fast */
@@ -239,7 +240,6 @@ bench_voters(const char *root, unsigned n, unsigned in_flight, unsigned entries)
         values[i] = entries_per_s(&b, entries, in_flight);
     }
     close_voters(&b);
-    snprintf(name, sizeof name, "ledger_%uvoter_%uinflight", n, in_flight);
     snprintf(peer, sizeof peer, "write+fdatasync of %u entries at a time", in_flight);
     print(name, median(values, ROUNDS), "entries/s", peer, median(peers, ROUNDS));
 }
