@@ -1,6 +1,6 @@
 # Orrery: two commands matter, `make demo` and `make test`.  Both install what is missing and build first.
 .POSIX:
-.PHONY: all deps build demo test soak bench fuzz format clean
+.PHONY: all deps build demo test soak bench fuzz model format clean
 
 all: build
 
@@ -26,10 +26,13 @@ test: deps
 	@ctest --preset asan --no-tests=error -j2
 
 # Simulated fleets with faults, ever new seeds, under ASan+UBSan; SOAK_MINUTES=60 make soak.  Prints the seed that fails.
+# Then a real fleet whose processes are killed and stopped at random.
 soak: deps
 	@cmake --preset asan --log-level=WARNING
-	@cmake --build --preset asan --target orrery
+	@cmake --build --preset asan --target orrery chaos_rank emu-device
 	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
+	@ORRERY_BIN=build/asan/bin /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
+	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
 
 # Numbers as JSON lines: see bench/README.md.
 bench: build
@@ -37,6 +40,10 @@ bench: build
 
 fuzz: deps
 	@sh tests/fuzz/run.sh
+
+# The fencing rules under spin, with more faults in one history than `make test` has time for.
+model: deps
+	@CHANGES=6 sh tests/model/fencing.sh
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -332,7 +332,6 @@ static enum orr_err region_on_region_info_get(struct orr_ctx *ctx,
               region_info,
               .region = orr_str(self->args.region),
               .build = orr_str(self->args.build),
-              .events = orr_str(self->args.events),
               .epoch = self->epoch,
               .seq = self->seq);
     return ORR_OK;

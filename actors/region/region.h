@@ -15,7 +15,6 @@ struct orr_region_args {
     char region[ORR_NAME_MAX];
     char build[ORR_NAME_MAX]; /* version, for region_info */
     char host[ORR_NAME_MAX];  /* that it runs on, for events */
-    char events[128];         /* endpoint of the event stream, for region_info */
     uint32_t jobs_max;        /* live and finished; 0: default 65536 */
     uint32_t finished_max;    /* finished jobs kept, oldest dropped; 0: default 10000 */
     uint32_t clusters_max;    /* 0: default 64, which is also the most */

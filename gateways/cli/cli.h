@@ -30,12 +30,14 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
 
 #define ORRI_OPTIONS(X)                                                                \
     X(ADDRESS, "address", 0, "IP:PORT", "where other voters reach the host's ledger")  \
+    X(AFTER, "after", 0, "SEQ", "only events after this one")                          \
     X(ALL, "all", 'a', NULL, "also jobs that have ended")                              \
     X(ENDPOINT, "endpoint", 0, "ENDPOINT", "where clients and clusters dial the host") \
     X(FOLLOW, "follow", 'f', NULL, "go on until the end, or Ctrl-C")                   \
     X(GPUS, "gpus", 'g', "N", "devices: N, or N..M")                                   \
     X(HELP, "help", 'h', NULL, "explain this verb")                                    \
     X(HOST, "host", 0, NULL, "fields of a host's configuration")                       \
+    X(JOBS, "jobs", 0, NULL, "first all jobs as they are, then what changes")          \
     X(KEY, "key", 0, "TEXT", "idempotency key: the same key is the same job")          \
     X(MARKDOWN, "markdown", 0, NULL, "as a markdown table")                            \
     X(NAME, "name", 'n', "NAME", "name of the job")                                    \

@@ -1,39 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli_events.c - events: what the region still keeps, and with -f what follows, each
- * once and in order.
+ * once and in order; with --jobs a snapshot first.
  *
- * Subscribe, then replay, then follow.  A line is printed only when its seq is the next
- * one.  One that is ahead, or a heartbeat that is, means that something was missed: it
- * is fetched by a replay, so that joining needs no other rule.  What the region no
- * longer keeps is reported as a gap, never passed over.
+ * Where to follow from is asked for before the snapshot is, so nothing falls between
+ * them: an event may tell again what the snapshot shows already, none is left out.  What
+ * was missed is printed where it is missing, and with --jobs a snapshot stands in for
+ * it.
  */
 #include "cli.h"
 
-#include <inttypes.h>
-#include <zmq.h>
+#include "orrery/follow.h"
 
-enum {
-    ASK_MS = 5000,
-    SLICE_MS = 100,
-    SILENCE_MS = 3000, /* heartbeats come each second */
-    LOST_MS = 60000,
-    LINE_BYTES_MAX = 64 << 10,
-};
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+
+enum { ASK_MS = 5000, SLICE_MS = 100, LOST_MS = 60000, LIST_PAGE = 500 };
 
 static const char events_path[] = "/edge/events";
 
 struct stream {
-    struct orri_cli *cli; /* borrowed: the verb's */
-    uint64_t epoch;
-    uint64_t seq; /* of the last line printed; 0: none */
-    bool is_started;
-    size_t count;
-    char endpoint[256]; /* that sub is connected to */
-    void *context;      /* owned */
-    void *sub;          /* owned */
+    struct orri_cli *cli;          /* borrowed: the verb's */
+    struct orr_follower *follower; /* owned */
+    size_t count;                  /* of what was printed */
+    char topic[ORR_JOB_ID_MAX + 8];
+    char endpoints[ORR_REGION_HOSTS_MAX * sizeof(struct orri_endpoint)];
 };
 
-static void print_line(struct stream *s, const char *line)
+static void print_event(struct stream *s, const char *line)
 {
     char time[40], subject[128], type[64], from[32], to[32], cause[256];
     if (s->cli->format != FORMAT_TABLE) {
@@ -57,190 +51,201 @@ static void print_line(struct stream *s, const char *line)
            cause);
 }
 
-/* Lines of one answer: skip what is known, report what is gone. */
-static void take_lines(struct stream *s, const struct orr_msg_events *page)
+/* ---- what was missed ---- */
+
+static const char *notice_type(enum orr_follow_kind kind)
 {
-    const char *at = (const char *)page->jsonl.ptr, *end = at + page->jsonl.len;
-    if (s->is_started && page->first_seq > s->seq + 1) {
-        fflush(stdout);
-        fprintf(stderr,
-                "orrery events: gap: %" PRIu64 "..%" PRIu64
-                " are no longer kept; `orrery ps -a` shows how things stand\n",
-                s->seq + 1,
-                page->first_seq - 1);
+    switch (kind) {
+    case ORR_FOLLOW_COMPACTED:
+        return "compacted";
+    case ORR_FOLLOW_OVERRUN:
+        return "overrun";
+    case ORR_FOLLOW_EPOCH:
+        return "epoch";
+    case ORR_FOLLOW_EVENT:
+        break;
     }
-    if (page->first_seq > s->seq + 1)
-        s->seq = page->first_seq - 1;
-    while (at < end) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        size_t len = newline ? (size_t)(newline - at) : (size_t)(end - at);
-        char *line = strndup(at, len);
-        uint64_t seq;
-        if (line && orri_json_u64(line, "seq", &seq) && seq == s->seq + 1) {
-            print_line(s, line);
-            s->seq = seq;
-        }
-        free(line);
-        at += len + 1;
-    }
-    s->is_started = true;
+    return "?";
 }
 
-/* Everything after s->seq that the region keeps. */
-static enum orr_err replay(struct stream *s, struct orr_error *err)
+static void print_notice(struct stream *s, const struct orr_follow_item *item)
 {
-    for (;;) {
+    char line[160];
+    const char *type = notice_type(item->kind);
+    if (s->cli->format != FORMAT_TABLE) {
+        snprintf(line,
+                 sizeof line,
+                 "{\"type\":\"%s\",\"epoch\":%" PRIu64 ",\"first\":%" PRIu64
+                 ",\"last\":%" PRIu64 "}",
+                 type,
+                 item->epoch,
+                 item->first,
+                 item->last);
+        orri_json_item(s->cli->format, &s->count, line);
+        return;
+    }
+    fflush(stdout);
+    if (item->kind == ORR_FOLLOW_EPOCH)
+        fprintf(stderr,
+                "orrery events: epoch: the region started anew, its events count from "
+                "1 again\n");
+    else
+        fprintf(stderr,
+                "orrery events: %s: %" PRIu64 "..%" PRIu64
+                " are no longer kept; `orrery ps -a` shows how things stand\n",
+                type,
+                item->first,
+                item->last);
+}
+
+/* ---- snapshots ---- */
+
+static void print_row(struct stream *s, const struct orr_rec_job_row *row)
+{
+    char *line = NULL;
+    if (s->cli->format == FORMAT_TABLE) {
+        printf("%-24s  job/%-12.*s  %-13s  %s\n",
+               "",
+               ORR_STR_ARGS(row->job),
+               "snapshot",
+               orr_job_phase_name(row->phase));
+        return;
+    }
+    char *json = orri_json(orr_rec_desc_job_row(), row);
+    if (json && asprintf(&line, "{\"type\":\"snapshot\",%s", json + 1) < 0)
+        line = NULL;
+    orri_json_item(s->cli->format, &s->count, line);
+    free(line);
+    free(json);
+}
+
+static enum orr_err print_jobs(struct stream *s, struct orr_error *err)
+{
+    char after[ORR_JOB_ID_MAX] = "";
+    for (bool more = true; more;) {
         struct orr_answer answer;
-        struct orr_msg_events_get msg = {.epoch = s->epoch, .after = s->seq};
+        const struct orr_msg_job_list list = {.after = orr_str(after),
+                                              .limit = LIST_PAGE};
         enum orr_err rc = orri_cli_ask(
-            s->cli, events_path, orr_msg_desc_events_get(), &msg, ASK_MS, &answer, err);
-        if (rc == ORR_ESTALE &&
-            s->epoch) { /* the region started anew: so do its numbers */
-            fflush(stdout);
-            fprintf(stderr, "orrery events: the region started anew\n");
-            s->epoch = 0;
-            s->seq = 0;
-            s->is_started = false;
-            continue;
-        }
+            s->cli, NULL, orr_msg_desc_job_list(), &list, ASK_MS, &answer, err);
         if (rc != ORR_OK)
             return rc;
-        const struct orr_msg_events *page = answer.msg;
-        uint64_t before = s->seq;
-        s->epoch = page->epoch;
-        take_lines(s, page);
-        fflush(stdout);
-        if (s->seq >= page->last_seq || s->seq == before)
-            return ORR_OK;
+        const struct orr_msg_job_rows *rows = answer.msg;
+        for (uint32_t i = 0; i < rows->jobs.n; i++) {
+            print_row(s, &rows->jobs.at[i]);
+            orr_str_copy(after, sizeof after, rows->jobs.at[i].job);
+        }
+        more = rows->more && rows->jobs.n;
     }
-}
-
-/* The stream of whoever leads now; every host of the region publishes the same. */
-static enum orr_err
-find_stream(struct stream *s, char endpoint[256], struct orr_error *err)
-{
-    struct orr_answer answer;
-    enum orr_err rc = orri_cli_ask(s->cli,
-                                   NULL,
-                                   orr_msg_desc_region_info_get(),
-                                   &(struct orr_msg_region_info_get){0},
-                                   ASK_MS,
-                                   &answer,
-                                   err);
-    if (rc == ORR_OK)
-        orr_str_copy(
-            endpoint, 256, ((const struct orr_msg_region_info *)answer.msg)->events);
-    return rc;
-}
-
-static enum orr_err connect_stream(struct stream *s, struct orr_error *err)
-{
-    if (zmq_connect(s->sub, s->endpoint) != 0)
-        return orr_fail(err,
-                        ORR_EUNREACH,
-                        "events: cannot connect to %s: %s",
-                        s->endpoint,
-                        zmq_strerror(zmq_errno()));
     return ORR_OK;
 }
 
-static enum orr_err subscribe(struct stream *s, struct orr_error *err)
+/* ---- the verb ---- */
+
+static enum orr_err
+parse_after(const struct orri_cli *cli, uint64_t *ret_after, struct orr_error *err)
 {
-    int linger_ms = 0, hwm = 100000;
-    int64_t max_bytes = LINE_BYTES_MAX;
-    s->context = zmq_ctx_new();
-    s->sub = s->context ? zmq_socket(s->context, ZMQ_SUB) : NULL;
-    if (!s->sub)
-        return orr_fail(err, ORR_ENOMEM, "events: no memory for a socket");
-    zmq_setsockopt(s->sub, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
-    zmq_setsockopt(s->sub, ZMQ_RCVHWM, &hwm, sizeof hwm);
-    zmq_setsockopt(s->sub, ZMQ_MAXMSGSIZE, &max_bytes, sizeof max_bytes);
-    zmq_setsockopt(s->sub, ZMQ_SUBSCRIBE, "", 0);
-    return connect_stream(s, err);
+    const char *text = cli->value[OPT_AFTER];
+    char *end = NULL;
+    errno = 0;
+    *ret_after = text ? strtoull(text, &end, 10) : 0;
+    if (text && (!isdigit((unsigned char)*text) || *end || errno))
+        return orr_fail(err,
+                        ORR_EINVAL,
+                        "--after: expected the seq of an event, got `%.40s`",
+                        text);
+    return ORR_OK;
 }
 
-/* Nothing was heard: does another host lead, and did we miss anything? */
-static enum orr_err look_again(struct stream *s, struct orr_error *err)
+/* --jobs follows from the end of the stream as it is before the snapshot is taken. */
+static enum orr_err
+find_end(struct stream *s, struct orr_follow_config *config, struct orr_error *err)
 {
-    char endpoint[256];
-    enum orr_err rc = find_stream(s, endpoint, err);
+    struct orr_answer answer;
+    const struct orr_msg_events_get msg = {.after = UINT64_MAX};
+    enum orr_err rc = orri_cli_ask(
+        s->cli, events_path, orr_msg_desc_events_get(), &msg, ASK_MS, &answer, err);
     if (rc != ORR_OK)
         return rc;
-    if (strcmp(endpoint, s->endpoint) != 0) {
-        zmq_disconnect(s->sub, s->endpoint);
-        snprintf(s->endpoint, sizeof s->endpoint, "%s", endpoint);
-        rc = connect_stream(s, err);
+    const struct orr_msg_events *page = answer.msg;
+    if (s->cli->value[OPT_JOBS] && !s->cli->value[OPT_AFTER]) {
+        config->epoch = page->epoch;
+        config->after = page->last_seq;
     }
-    return rc == ORR_OK ? replay(s, err) : rc;
+    return ORR_OK;
 }
 
-/* One message, both frames; false when none came within SLICE_MS. */
-static bool receive_line(struct stream *s, char *line, size_t cap)
+/* All hosts of the region, first the one that answered. */
+static void list_endpoints(struct stream *s)
 {
-    zmq_pollitem_t item = {s->sub, 0, ZMQ_POLLIN, 0};
-    int len = -1, more = 1;
-    size_t more_size = sizeof more;
-    if (zmq_poll(&item, 1, SLICE_MS) <= 0)
-        return false;
-    for (int frame = 0; more; frame++) {
-        int n = zmq_recv(s->sub, line, cap - 1, ZMQ_DONTWAIT);
-        if (n < 0)
-            return false;
-        len = frame == 1 ? n : len;
-        if (zmq_getsockopt(s->sub, ZMQ_RCVMORE, &more, &more_size) != 0)
-            return false;
+    const struct orri_cli *cli = s->cli;
+    for (unsigned i = 0; i < cli->n_endpoints; i++) {
+        const char *text = cli->endpoints[(cli->at + i) % cli->n_endpoints].text;
+        size_t len = strlen(s->endpoints);
+        snprintf(s->endpoints + len,
+                 sizeof s->endpoints - len,
+                 "%s%s",
+                 len ? "," : "",
+                 text);
     }
-    if (len < 0 || (size_t)len >= cap)
-        return false;
-    line[len] = '\0';
-    return true;
 }
 
-/* Print it when it is the next one; otherwise let a replay put things in order. */
-static enum orr_err take_live(struct stream *s, const char *line, struct orr_error *err)
+static enum orr_err open_stream(struct stream *s, struct orr_error *err)
 {
-    char type[64];
-    uint64_t seq, epoch;
-    if (!orri_json_u64(line, "seq", &seq) || !orri_json_u64(line, "epoch", &epoch))
-        return ORR_OK; /* not an event: nothing that we could have missed */
-    orri_json_text(line, "type", type, sizeof type);
-    bool is_heartbeat = strcmp(type, "heartbeat") == 0;
-    if (epoch == 0 || (epoch == s->epoch && seq <= s->seq))
-        return ORR_OK;
-    if (epoch == s->epoch && seq == s->seq + 1 && !is_heartbeat) {
-        print_line(s, line);
-        fflush(stdout);
-        s->seq = seq;
+    struct orri_cli *cli = s->cli;
+    struct orr_follow_config config = {.endpoints = s->endpoints,
+                                       .topic = s->topic,
+                                       .lost_ms =
+                                           cli->value[OPT_FOLLOW] ? LOST_MS : ASK_MS};
+    enum orr_err rc = parse_after(cli, &config.after, err);
+    if (rc == ORR_OK && cli->n_args)
+        snprintf(s->topic, sizeof s->topic, "job/%.*s/", ORR_JOB_ID_MAX, cli->args[0]);
+    if (rc == ORR_OK)
+        rc = orri_cli_locate(cli, err);
+    if (rc == ORR_OK) /* also says at once when there is nobody to follow */
+        rc = find_end(s, &config, err);
+    if (rc == ORR_OK && cli->value[OPT_JOBS])
+        rc = print_jobs(s, err);
+    if (rc == ORR_OK)
+        list_endpoints(s);
+    return rc == ORR_OK ? orr_follower_new(&config, &s->follower, err) : rc;
+}
+
+static enum orr_err
+take_item(struct stream *s, const struct orr_follow_item *item, struct orr_error *err)
+{
+    if (item->kind == ORR_FOLLOW_EVENT) {
+        char *line = strndup(item->line.ptr, item->line.len);
+        if (!line)
+            return orr_fail(err, ORR_ENOMEM, "events: out of memory");
+        print_event(s, line);
+        free(line);
         return ORR_OK;
     }
-    return replay(s, err);
+    print_notice(s, item);
+    return s->cli->value[OPT_JOBS] ? print_jobs(s, err) : ORR_OK;
 }
 
 static enum orr_err follow(struct stream *s, struct orr_error *err)
 {
-    char *line = malloc(LINE_BYTES_MAX);
-    uint64_t heard_ms = orri_cli_now_ms(), asked_ms = heard_ms;
-    enum orr_err rc =
-        line ? ORR_OK : orr_fail(err, ORR_ENOMEM, "events: out of memory");
+    bool is_endless = s->cli->value[OPT_FOLLOW] != NULL;
+    enum orr_err rc = ORR_OK;
     while (rc == ORR_OK && !orri_cli_interrupts()) {
-        uint64_t now_ms = orri_cli_now_ms();
-        orri_cli_check_reader();
-        if (receive_line(s, line, LINE_BYTES_MAX)) {
-            heard_ms = asked_ms = now_ms;
-            rc = take_live(s, line, err);
-        } else if (now_ms - asked_ms > SILENCE_MS) {
-            asked_ms = now_ms;
-            rc = look_again(s, err);
-            if (rc == ORR_OK)
-                heard_ms = now_ms;
+        struct orr_follow_item item;
+        rc = orr_follower_next(s->follower, 0, &item, err);
+        if (rc ==
+            ORR_ETIMEOUT) { /* nothing to read: let the reader see what there is */
+            fflush(stdout);
+            orri_cli_check_reader();
+            if (!is_endless && orr_follower_is_current(s->follower))
+                return ORR_OK;
+            rc = orr_follower_next(s->follower, SLICE_MS, &item, err);
         }
-        /* A region that is away for a moment comes back. */
-        if ((rc == ORR_EUNREACH || rc == ORR_ETIMEOUT || rc == ORR_EGONE ||
-             rc == ORR_EBUSY) &&
-            now_ms - heard_ms < LOST_MS)
+        if (rc == ORR_OK)
+            rc = take_item(s, &item, err);
+        if (rc == ORR_ETIMEOUT || rc == ORR_EPROTO) /* another host is asked */
             rc = ORR_OK;
     }
-    free(line);
     return rc;
 }
 
@@ -248,22 +253,13 @@ int orri_verb_events(struct orri_cli *cli)
 {
     struct orr_error err;
     struct stream s = {.cli = cli};
-    enum orr_err rc = orri_cli_locate(cli, &err);
+    enum orr_err rc = open_stream(&s, &err);
     if (rc == ORR_OK)
-        rc = find_stream(&s, s.endpoint, &err);
-    if (rc == ORR_OK && cli->value[OPT_FOLLOW])
-        rc = subscribe(&s, &err);
-    if (rc == ORR_OK)
-        rc = replay(&s, &err);
-    if (rc == ORR_OK && cli->value[OPT_FOLLOW])
         rc = follow(&s, &err);
-    if (rc == ORR_OK)
-        orri_json_end(cli->format, s.count);
-    if (s.sub)
-        zmq_close(s.sub);
-    if (s.context)
-        zmq_ctx_term(s.context);
+    orr_follower_free(s.follower);
+    fflush(stdout);
     if (rc != ORR_OK)
         return orri_cli_fail(cli, &err);
+    orri_json_end(cli->format, s.count);
     return orri_cli_interrupts() ? EXIT_INTERRUPTED : EXIT_OK;
 }

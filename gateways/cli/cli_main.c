@@ -22,7 +22,7 @@ static const struct orri_verb verbs[] = {
     {"ps", orri_verb_ps, "", "list jobs that have not ended; -a: all", OPT(ALL), 0, 0, false},
     {"show", orri_verb_show, "JOB", "everything about one job", 0, 1, 1, false},
     {"logs", orri_verb_logs, "JOB", "what a rank wrote; -f: go on until it ends", OPT(FOLLOW) | OPT(RANK) | OPT(STDERR), 1, 1, false},
-    {"events", orri_verb_events, "", "every change of state; -f: as they happen", OPT(FOLLOW), 0, 0, false},
+    {"events", orri_verb_events, "[JOB]", "every change of state, or those of a job; -f: as they happen", OPT(FOLLOW) | OPT(AFTER) | OPT(JOBS), 0, 1, false},
     {"cancel", orri_verb_cancel, "JOB...", "end jobs", OPT(WHY), 1, 10000, false},
     {"wait", orri_verb_wait, "JOB...", "wait until jobs have ended, exit as the first that failed", 0, 1, 10000, false},
     {"tree", orri_verb_tree, "", "the region with its clusters and nodes", 0, 0, 0, false},

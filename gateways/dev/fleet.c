@@ -96,7 +96,7 @@ enum orr_err fleet_check(const struct fleet *f, struct orr_error *err)
             f->heartbeat_ms,
             f->suspect_ms,
             f->lease_ms);
-    if (strlen(f->dir) + sizeof "/r16-5/events" > FLEET_SOCKET_PATH_MAX)
+    if (strlen(f->dir) + sizeof "/r16-5/sock" > FLEET_SOCKET_PATH_MAX)
         return orr_fail(
             err,
             ORR_EINVAL,
@@ -214,9 +214,7 @@ static void append_region(const struct fleet *f,
     unsigned first = first_of(f, h->region);
     append(text,
            cap,
-           "events: \"ipc://%s/%s/events\"\nroles:\n  region:%s\n",
-           f->dir,
-           h->name,
+           "roles:\n  region:%s\n",
            f->replicas > 1 ? "\n    ledger:\n      voters:" : " {}");
     for (unsigned i = first; f->replicas > 1 && i < first + f->replicas; i++) {
         struct fleet_host voter = fleet_host_at(f, i);

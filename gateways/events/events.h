@@ -1,53 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0
- * events.h - the event stream of a region: publish, keep, replay.
+ * events.h - the event stream of a region: keep the newest events, give them to whoever
+ * asks, and let those who have seen all wait for the next.
  *
- * The region actor numbers its events (contiguous per epoch) and sends each as `event`
- * to this edge's actor.  The edge publishes it on a PUB socket as two frames, topic and
- * one line of JSON (a CloudEvent), and keeps the newest lines for replay by
- * `events_get`.  Every heartbeat_ms it publishes a `heartbeat` that repeats the last
- * seq, so that a subscriber notices what it missed.  A slow subscriber loses messages
- * at its high-water mark and sees the gap in seq. Memory: at most kept_max lines and
- * kept_bytes_max bytes; the oldest go first. Source: docs/protocol.md, "Event stream";
- * CloudEvents 1.0.
+ * START      the region actor of this host sends each event as `event`: contiguous per
+ *            epoch; after a restart first those that it retained, so what is known
+ *            already is dropped
+ * OPERATION  a subscriber asks `events_get` for what follows a seq.  An answer is its
+ *            credit: there is at most one page on its way to each, so a slow subscriber
+ *            costs one page and delays nobody.  When there is nothing yet, the request
+ *            waits until there is, at most wait_ms; the empty answer then is the
+ *            heartbeat
+ * STOP       none: whoever waits learns from its link
+ * FAILURES   whoever asks for less than is kept gets first_seq and knows exactly what it
+ *            missed: nothing is lost in silence (docs/adr/0013-event-stream.md)
+ *
+ * Memory: at most kept_max lines and kept_bytes_max bytes; the oldest go first.
+ * Source: docs/protocol.md, "Events"; CloudEvents 1.0.
  */
 #ifndef ORR_EVENTS_H
 #define ORR_EVENTS_H
 
 #include "orrery/actor.h"
 
-struct orr_events; /* the publisher: socket and ring */
+enum {
+    ORR_EVENTS_TOPIC_MAX = 192,      /* bytes of SUBJECT/TYPE/ */
+    ORR_EVENTS_PAGE_MAX = 512 << 10, /* bytes of lines in one answer */
+    ORR_EVENTS_WAIT_MAX_MS = 10000,
+    ORR_EVENTS_WAITERS_MAX = 256, /* requests that wait, one for each asker */
+};
 
-/* Bind the stream.  endpoint: ipc://PATH or loopback tcp://.
- * Errors: ORR_EINVAL endpoint, ORR_EIO with the reason in err. */
-ORR_NODISCARD enum orr_err orr_events_new(const char *endpoint,
-                                          uint32_t kept_max,
+struct orr_events; /* the lines that are kept */
+
+/* Errors: ORR_ENOMEM. */
+ORR_NODISCARD enum orr_err orr_events_new(uint32_t kept_max,
                                           size_t kept_bytes_max,
                                           struct orr_events **ret_events,
                                           struct orr_error *err);
 void orr_events_free(struct orr_events *events);
 
-/* Publish one event and keep its line.  Not thread-safe; never blocks. */
-void orr_events_publish(struct orr_events *events, const struct orr_msg_event *event);
+/* Keep the line of one event.  False: it was known already, or could not be kept, and
+ * then those who follow see the hole.  A new epoch, and a hole, start over.
+ * Not thread-safe; never blocks. */
+bool orr_events_publish(struct orr_events *events, const struct orr_msg_event *event);
 
-/* Copy whole lines after seq `after` into buf; answers as the fields of `events` say.
- */
 struct orr_events_page {
-    uint64_t epoch;
+    uint64_t epoch;     /* 0: no event yet */
     uint64_t first_seq; /* oldest kept; last_seq + 1 when nothing is */
     uint64_t last_seq;
-    size_t len; /* bytes of buf used */
+    uint64_t through; /* the page accounts for all that is kept up to here */
+    size_t len;       /* bytes of buf used */
 };
+
+/* Copy whole lines after seq `after`, at most `limit`, whose topic SUBJECT/TYPE/ begins
+ * with `topic`, into buf. */
 struct orr_events_page orr_events_replay(const struct orr_events *events,
                                          uint64_t after,
                                          uint32_t limit,
+                                         struct orr_str topic,
                                          char *buf,
                                          size_t cap);
 
 /* The actor at /edge/events. */
 struct orr_events_args {
     struct orr_events *events; /* borrowed: outlives the actor */
-    const char *source;        /* of heartbeats, such as /eu1; borrowed */
-    uint64_t heartbeat_ms;
 };
 extern const struct orr_actor_type orr_events_actor;
 

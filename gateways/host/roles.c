@@ -6,6 +6,7 @@
 #include "cluster/cluster.h"
 #include "events/events.h"
 #include "job/job.h"
+#include "links.h"
 #include "node/node.h"
 #include "process/process_linux.h"
 #include "process/process_port.h"
@@ -19,7 +20,6 @@
 enum {
     EVENTS_KEPT_MAX = 1 << 16,
     EVENTS_KEPT_BYTES = 32 << 20,
-    EVENTS_HEARTBEAT_MS = 1000,
     DEVICE_PERIOD_MS = 10000
 };
 
@@ -72,15 +72,13 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
                                    .finished_max = c->region_role.finished_max,
                                    .suspect_ms = (uint32_t)c->suspect_ms};
     snprintf(h->region_path, sizeof h->region_path, "/%s", c->region.ptr);
-    enum orr_err code = orr_events_new(
-        c->events.ptr, EVENTS_KEPT_MAX, EVENTS_KEPT_BYTES, &h->events, err);
+    enum orr_err code =
+        orr_events_new(EVENTS_KEPT_MAX, EVENTS_KEPT_BYTES, &h->events, err);
     if (code)
         return code;
-    const struct orr_events_args events = {
-        h->events, h->region_path, EVENTS_HEARTBEAT_MS};
+    const struct orr_events_args events = {h->events};
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.host, sizeof args.host, c->host);
-    orr_str_copy(args.events, sizeof args.events, c->events);
     for (uint32_t i = 0; !code && i < c->peers.n;
          i++) /* linked; jobs do not move between regions yet */
         code = orr_zmq_dial(
@@ -156,7 +154,19 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     orr_str_copy(args.cluster, sizeof args.cluster, c->node.cluster);
     orr_str_copy(args.node, sizeof args.node, c->node.name);
     orr_str_copy(args.cluster_host, sizeof args.cluster_host, c->node.parent.host);
+    orr_str_copy(args.host, sizeof args.host, c->host);
+    orr_str_copy(
+        args.endpoint, sizeof args.endpoint, orr_str(orr_zmq_endpoint(h->zmq)));
+    if (!args.endpoint[0])
+        fprintf(stderr,
+                "orrery: node %s listens nowhere: when its cluster's host is down, no "
+                "peer can vouch for it, and its ranks "
+                "freeze after three quarters of a lease; give it a `listen:`\n",
+                args.node);
     code = dial(h, &c->node.parent, err);
+    if (!code)
+        code = spawn(
+            h, &host_links_type, &(struct host_links_args){h->zmq}, "/edge/links", err);
     if (!code)
         code = spawn(h, &orr_node_type, &args, path.text, err);
     if (!code)

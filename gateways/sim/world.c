@@ -5,10 +5,29 @@
 
 enum { SIGNAL_KILL = 9, SIGNAL_TERM = 15, SIGNAL_CONT = 18, SIGNAL_STOP = 19 };
 
+/* What a machine's keepers have done by now. */
+static void keep_lease(struct machine *machine, uint64_t now)
+{
+    uint64_t end = machine->freeze_at_ms;
+    if (!end || now < end)
+        return;
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
+        struct proc *proc = &machine->procs[i];
+        if (!proc->is_used || proc->is_frozen || proc->ends_ms <= end)
+            continue;
+        proc->is_frozen = true;
+        proc->left_ms =
+            proc->ends_ms - (proc->started_ms > end ? proc->started_ms : end);
+        proc->ends_ms = UINT64_MAX;
+    }
+}
+
 uint64_t world_now(struct world *world)
 {
     if (world->true_ms)
         world->now_ms = world->true_ms(world->arg);
+    for (uint32_t i = 0; i < world->n_machines; i++)
+        keep_lease(&world->machines[i], world->now_ms);
     return world->now_ms;
 }
 

@@ -51,7 +51,6 @@ static const struct orr_yaml_field fields[] = {
     ROW("region", NAME, region, 1, 63, NULL, "the region that it belongs to"),
     ROW("state", TEXT, state, 1, 4000, NULL, "directory of its state, absolute"),
     ROW("listen", TEXTS, listen, 0, 16, "", "ipc://PATH and tcp://127.0.0.1:PORT where others reach it"),
-    ROW("events", TEXT, events, 1, ENDPOINT_MAX, "", "of the region role: endpoint of the event stream; default: events.sock in state"),
 
     SECTION("roles.region", region_role.is_on, "run the region actor"),
     ROW("roles.region.jobs_max", U32, region_role.jobs_max, 1, 100000000, "1000000", "live jobs; more are refused"),
@@ -171,7 +170,7 @@ static enum orr_err check_listens(const struct orr_host_config *c,
     if (c->region_role.is_on && c->listen.n == 0)
         return orr_yaml_fail(
             c->yaml, "listen", err, "a region needs an endpoint that clients reach");
-    return c->events.len ? check_listen(c, "events", c->events.ptr, err) : ORR_OK;
+    return ORR_OK;
 }
 
 /* The actor above runs here, or its host and endpoint must be known. */
@@ -232,7 +231,6 @@ static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
 
 static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
 {
-    char events[4096];
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (c->state.ptr[0] != '/')
         return orr_yaml_fail(c->yaml, "state", err, "write an absolute path");
@@ -246,13 +244,6 @@ static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
         c->workers = cores > 0 ? (uint32_t)cores : 1;
     if (c->node.slots == 0)
         c->node.slots = cores > 0 ? (uint32_t)cores : 1;
-    if (c->region_role.is_on && c->events.len == 0) {
-        int len = snprintf(events, sizeof events, "ipc://%s/events.sock", c->state.ptr);
-        const char *copy = orr_yaml_text(c->yaml, events, (size_t)len);
-        if (!copy)
-            return orr_fail(err, ORR_ENOMEM, "events: out of memory");
-        c->events = orr_str(copy);
-    }
     for (uint32_t i = 0; i < c->peers.n; i++) {
         enum orr_err rc =
             orri_config_endpoint(c, "peers", c->peers.at[i].endpoint.ptr, err);

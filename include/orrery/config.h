@@ -79,7 +79,6 @@ struct orr_host_config {
     struct orr_str host;
     struct orr_str region; /* the region that it belongs to */
     struct orr_str state;  /* directory, absolute */
-    struct orr_str events; /* endpoint of the event stream; of the region role */
     struct orr_list_text listen;
     struct orr_config_region region_role;
     struct orr_config_cluster cluster;

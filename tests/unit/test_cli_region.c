@@ -189,7 +189,8 @@ static void answer_tree(uint64_t corr)
     put(corr, orr_msg_desc_tree(), &tree);
 }
 
-int region_event(char *buf, size_t cap, uint64_t seq, const char *type)
+/* One line of the event stream, without its newline; its length. */
+static int region_event(char *buf, size_t cap, uint64_t seq, const char *type)
 {
     return snprintf(
         buf,
@@ -201,31 +202,36 @@ int region_event(char *buf, size_t cap, uint64_t seq, const char *type)
         type);
 }
 
+/* Each request finds grow_by more events than the one before. */
 static void answer_events(uint64_t corr, const struct orr_msg_events_get *m)
 {
     char text[4096] = "";
     size_t len = 0;
-    uint64_t last = region.last_seq;
-    if (region.interrupt_after && m->after >= region.interrupt_after)
+    orr_str_copy(region.topic, sizeof region.topic, m->topic);
+    if (region.interrupt_after && m->after >= region.interrupt_after &&
+        m->after != UINT64_MAX)
         raise(SIGINT);
-    uint64_t seq = m->after + 1 > region.first_seq ? m->after + 1 : region.first_seq;
-    for (; seq <= last; seq++) {
+    if (m->wait_ms && region.last_seq < m->after + region.grow_by)
+        region.last_seq = m->after + region.grow_by;
+    uint64_t seq = m->after < region.last_seq ? m->after + 1 : region.last_seq + 1;
+    if (seq < region.first_seq)
+        seq = region.first_seq;
+    for (; seq <= region.last_seq; seq++) {
         len += (size_t)region_event(text + len, sizeof text - len, seq, "job.state");
         text[len++] = '\n';
     }
-    struct orr_msg_events events = {.epoch = 4,
-                                    .first_seq = region.first_seq,
-                                    .last_seq = last,
-                                    .jsonl = {(const uint8_t *)text, (uint32_t)len}};
+    struct orr_msg_events events = {
+        .epoch = 4,
+        .first_seq = region.first_seq,
+        .last_seq = region.last_seq,
+        .jsonl = {(const uint8_t *)text, (uint32_t)len},
+        .through = m->after < region.last_seq ? region.last_seq : m->after};
     put(corr, orr_msg_desc_events(), &events);
 }
 
 static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *msg)
 {
-    struct orr_msg_region_info info = {.region = ORR_LIT("r1"),
-                                       .events = orr_str(region.stream),
-                                       .epoch = 4,
-                                       .seq = 3};
+    struct orr_msg_region_info info = {.region = ORR_LIT("r1"), .epoch = 4, .seq = 3};
     switch (desc->id) {
     case ORR_MSG_job_submit:
         answer_submit(corr, msg);
@@ -235,7 +241,7 @@ static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *m
         break;
     case ORR_MSG_job_show:
         answer_detail(corr, ((const struct orr_msg_job_show *)msg)->job);
-        break;
+        break; /* r1-1 runs, whoever asks */
     case ORR_MSG_job_wait:
         region.waits++;
         wait_corr = corr;
@@ -339,7 +345,7 @@ static void answer_of_host(uint64_t corr,
         answer_ledger(corr, host, desc, msg);
     } else {
         region.asked[host]++;
-        if (host == region.leader)
+        if (host == region.leader || desc->id == ORR_MSG_region_info_get)
             answer(corr, desc, msg);
         else
             put_failed(corr, ORR_ENOTLEADER, "another host leads this region");
@@ -419,8 +425,7 @@ enum orr_err orr_client_ask(struct orr_client *client,
 
 void region_start(void)
 {
-    region = (struct region){
-        .log_generation = 1, .first_seq = 1, .last_seq = 3, .stream = "ipc:///none"};
+    region = (struct region){.log_generation = 1, .first_seq = 1, .last_seq = 3};
 }
 
 void region_stop(void)

@@ -8,8 +8,6 @@
 
 #include "orrery/msg.h"
 
-#include <stdatomic.h>
-
 enum { FAKE_HOSTS_MAX = 4 };
 
 /* What happens to the leader after fate_in receives without an answer; the next host leads then. */
@@ -34,18 +32,16 @@ extern struct region {
     char path[64]; /* of the last request */
     unsigned n_requests;
     unsigned log_generation;
-    atomic_uint first_seq; /* oldest event kept */
-    atomic_uint last_seq;  /* newest event */
+    uint64_t first_seq; /* oldest event kept */
+    uint64_t last_seq;  /* newest event */
+    unsigned grow_by;   /* new events that a request that waits finds */
+    char topic[200];    /* of the last events_get */
     uint64_t
         interrupt_after; /* Ctrl-C when events after this one are asked for; 0: never */
-    const char *stream;  /* endpoint of the event stream; borrowed: the test's */
     struct orr_msg_job_spec spec; /* of the last submit; its texts are gone */
 } region;
 
 void region_start(void);
 void region_stop(void);
-
-/* One line of the event stream, without its newline; its length. */
-int region_event(char *buf, size_t cap, uint64_t seq, const char *type);
 
 #endif

@@ -40,7 +40,6 @@ static void config_region_file_is_read(void **state)
     assert_false(c.node.is_on);
     assert_string_equal(c.host.ptr, "r1");
     assert_int_equal(c.listen.n, 2);
-    assert_string_equal(c.events.ptr, "tcp://127.0.0.1:7401");
     assert_int_equal(c.region_role.jobs_max, 1000000);
     assert_int_equal(c.suspect_ms, 2000);
     assert_int_equal(c.log_level, 1);
@@ -57,7 +56,6 @@ static void config_cluster_file_is_read(void **state)
     assert_int_equal(c.cluster.regions.n, 1);
     assert_string_equal(c.cluster.regions.at[0].host.ptr, "r1");
     assert_string_equal(c.cluster.regions.at[0].endpoint.ptr, "tcp://127.0.0.1:7400");
-    assert_int_equal(c.events.len, 0);
     orr_config_free(&c);
 }
 
@@ -216,7 +214,6 @@ static void config_small_fleet_needs_few_lines(void **state)
         fail_msg("%s", error.text);
     assert_string_equal(c.cluster.name.ptr, "h");
     assert_string_equal(c.node.cluster.ptr, "h");
-    assert_string_equal(c.events.ptr, "ipc:///s/events.sock");
     assert_int_equal(c.node.device_count, 2);
     assert_int_equal(c.node.device_memory_bytes, 1 << 30);
     assert_int_equal(c.peers.n, 1);
@@ -263,8 +260,6 @@ static void config_open_listener_without_keys_is_refused(void **state)
     refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://0.0.0.0:7000\"]", remedy);
     refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://*:7000\"]", remedy);
     refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://10.1.2.3:7000\"]", remedy);
-    refuse(HEAD "roles: {region: {}}\nlisten: [\"ipc:///a\"]\nevents: tcp://1.2.3.4:7",
-           remedy);
     refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://127.0.0.1:0\"]",
            "expected ipc:///PATH or");
     refuse(HEAD "roles: {region: {}}\nlisten: [\"tcp://127.0.0.1\"]",
