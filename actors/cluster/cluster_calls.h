@@ -50,6 +50,9 @@ void cluster_forgotten(struct orr_ctx *ctx,
                        uint32_t hold_index,
                        uint32_t seq);
 
+/* cluster_soft.c */
+void cluster_soft_publish(struct orr_ctx *ctx, struct cluster *self);
+
 /* cluster.c */
 void cluster_changed(struct orr_ctx *ctx,
                      struct cluster *self); /* the summary is due */

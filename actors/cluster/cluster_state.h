@@ -77,6 +77,7 @@ struct cluster {
     bool is_registered;
     bool is_registering;
     bool is_summary_due;
+    uint64_t soft_ms;           /* when it was last published for readers */
     uint64_t members;           /* version of the list of nodes and their addresses */
     uint64_t majority_since_ms; /* 0: this cluster hears less than half of its nodes */
     uint32_t n_awaited;         /* nothing new is placed before they are here */

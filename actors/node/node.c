@@ -193,6 +193,7 @@ static void heartbeat(struct orr_ctx *ctx, struct node *self)
                 .ranks = live_ranks(self),
                 .members = self->members);
     node_lease_check(ctx, self);
+    node_soft_publish(ctx, self);
     uint64_t delay = self->args.heartbeat_ms;
     if (!self->is_registered && self->register_backoff_ms)
         delay = self->register_backoff_ms + orr_random(ctx) % self->register_backoff_ms;

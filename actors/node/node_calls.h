@@ -62,6 +62,9 @@ bool node_is_cut_off(const struct orr_ctx *ctx, const struct node *self);
 void node_peers_set(struct node *self, const struct orr_msg_node_registered *msg);
 void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
+/* node_soft.c */
+void node_soft_publish(struct orr_ctx *ctx, struct node *self);
+
 /* node_launch.c */
 enum orr_err node_launch(struct orr_ctx *ctx,
                          struct node *self,

@@ -117,6 +117,7 @@ struct node {
     uint64_t
         contact_ms; /* when the newest heartbeat was sent that the cluster answered */
     uint64_t lease_ms;
+    uint64_t soft_ms; /* when progress was last published for readers */
     uint64_t members;
     uint32_t n_peers;
     uint32_t register_backoff_ms;

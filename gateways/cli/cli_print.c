@@ -140,6 +140,7 @@ int orri_exit_of(enum orr_err code)
     case ORR_EPERM:
     case ORR_ESTALE:
     case ORR_ENODEV:
+    case ORR_ENOTLEADER:
         return EXIT_REFUSED;
     case ORR_ETIMEOUT:
         return EXIT_TIMEOUT;
@@ -147,6 +148,7 @@ int orri_exit_of(enum orr_err code)
     case ORR_ENOMEM:
     case ORR_EIO:
     case ORR_ECRASH:
+    case ORR_EDISK:
     case ORR_ERR_MAX_:
         break;
     }

@@ -11,6 +11,7 @@
 #include "process/process_port.h"
 #include "region/region.h"
 #include "role_devices.h"
+#include "role_softstate.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -94,7 +95,8 @@ static enum orr_err start_cluster(struct host *h, struct orr_error *err)
     struct orr_cluster_args args = {.job_type = &orr_job_type,
                                     .heartbeat_ms = (uint32_t)c->heartbeat_ms,
                                     .suspect_ms = (uint32_t)c->suspect_ms,
-                                    .lease_ms = (uint32_t)c->lease_ms};
+                                    .lease_ms = (uint32_t)c->lease_ms,
+                                    .has_softstate = true};
     struct path path = path_of(c->region.ptr, c->cluster.name.ptr, NULL);
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.cluster, sizeof args.cluster, c->cluster.name);
@@ -126,7 +128,8 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     struct orr_node_args args = {.memory_bytes = (uint64_t)pages * (uint64_t)page_bytes,
                                  .slots = c->node.slots,
                                  .ranks_max = c->node.ranks_max,
-                                 .heartbeat_ms = (uint32_t)c->heartbeat_ms};
+                                 .heartbeat_ms = (uint32_t)c->heartbeat_ms,
+                                 .has_softstate = true};
     struct path path = path_of(c->region.ptr, c->node.cluster.ptr, c->node.name.ptr);
     const struct orr_addr node = orr_addr_named(c->host, orr_str(path.text));
     enum orr_err code = open_process(h, err);
@@ -159,8 +162,8 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
 
 enum orr_err roles_start(struct host *h, struct orr_error *err)
 {
-    enum orr_err code = ORR_OK;
-    if (h->config.region_role.is_on)
+    enum orr_err code = role_softstate_start(h, err);
+    if (!code && h->config.region_role.is_on)
         code = start_region(h, err);
     if (!code && h->config.cluster.is_on)
         code = start_cluster(h, err);
@@ -177,6 +180,7 @@ void roles_close(struct host *h)
     if (h->device)
         h->device->ops->close(h->device);
     orr_events_free(h->events);
+    role_softstate_close(h);
     h->watch = NULL;
     h->process = NULL;
     h->device = NULL;
