@@ -3,6 +3,8 @@
  */
 #include "fleet.h"
 
+#include "dev_redis.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -190,7 +192,7 @@ append_region(const struct fleet *f, const struct fleet_host *h, char *text, siz
 static enum orr_err
 write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *err)
 {
-    char name[64], text[3 * FLEET_PATH_MAX] = "";
+    char name[64], text[4 * FLEET_PATH_MAX] = "";
     path_of(f, h->name, text);
     if (mkdir(text, 0755) != 0 && errno != EEXIST)
         return orr_fail(err, ORR_EIO, "cannot make %s: %s", text, strerror(errno));
@@ -236,6 +238,7 @@ write_host(const struct fleet *f, const struct fleet_host *h, struct orr_error *
            f->heartbeat_ms,
            f->suspect_ms,
            f->lease_ms);
+    dev_redis_host_yaml(f, text + strlen(text), sizeof text - strlen(text));
     snprintf(name, sizeof name, "%s/host.yaml", h->name);
     return write_file(f, name, text, err);
 }
