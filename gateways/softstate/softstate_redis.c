@@ -329,6 +329,8 @@ on_reply(void *arg, const struct redis_call *call, const struct redisReply *repl
 {
     struct redis *r = arg;
     bool is_error = reply->type == REDIS_REPLY_ERROR;
+    if (r->failed.code)
+        return; /* the first error says why; the rest follows from it */
     switch ((enum call_kind)call->kind) {
     case CALL_AUTH:
         if (is_error)
