@@ -3,7 +3,7 @@
 # Why each of them: docs/dependencies.md.  As root directly, else through sudo.
 set -eu
 
-packages="build-essential cmake ninja-build pkg-config libzmq3-dev libyaml-dev libcmocka-dev
+packages="build-essential cmake ninja-build pkg-config libzmq3-dev libyaml-dev libcmocka-dev libhiredis-dev redis-server
           clang-format python3 python3-zmq python3-msgpack procps"
 
 missing=""

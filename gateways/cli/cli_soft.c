@@ -178,6 +178,7 @@ static enum orr_err read_all(struct orri_cli *cli,
             ORR_SOFT_REGION, region, (struct orr_str){0}, (struct orr_str){0});
         rc = orr_soft_reader_get(
             reader, region, &key, READ_MS, take, taking, &soft->count, err);
+        kinds &= ~(1u << ORR_SOFT_REGION);
     }
     const struct orri_soft_row *row = orri_soft_first(soft, ORR_SOFT_REGION);
     const struct orr_msg_soft_region *msg = row ? row->msg : NULL;
