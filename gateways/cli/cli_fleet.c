@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli_fleet.c - tree and node ls: the clusters and nodes as the region sees them.
  */
-#include "cli.h"
+#include "cli_soft.h"
 
 #include <inttypes.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli_jobs.c - ps, show, cancel, wait.
  */
-#include "cli.h"
+#include "cli_soft.h"
 
 #include <inttypes.h>
 #include <time.h>

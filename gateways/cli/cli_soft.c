@@ -4,7 +4,7 @@
  *
  * Neither is the truth: a command that must know asks the region.
  */
-#include "cli.h"
+#include "cli_soft.h"
 
 #include <inttypes.h>
 

@@ -5,7 +5,7 @@
  * region's host.  Only what is in neither is asked of the region itself, and then the
  * first page of jobs only.
  */
-#include "cli.h"
+#include "cli_soft.h"
 
 #include <inttypes.h>
 #include <unistd.h>
