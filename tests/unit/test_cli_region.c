@@ -268,7 +268,8 @@ enum orr_err orr_client_send(struct orr_client *client,
     (void)client;
     (void)timeout_ms;
     (void)err;
-    snprintf(region.path, sizeof region.path, "%s", path);
+    if (strcmp(path, "/edge/softstate") != 0)
+        snprintf(region.path, sizeof region.path, "%s", path);
     *ret_corr = ++region.n_requests;
     answer(*ret_corr, desc, msg);
     return ORR_OK;
