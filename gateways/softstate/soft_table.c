@@ -175,7 +175,7 @@ static bool is_owned(const struct soft_entry *e, uint64_t owner)
 
 static bool has_lapsed(const struct soft_entry *e, uint64_t now_ms)
 {
-    return now_ms - e->put_ms > ORR_SOFT_LAPSE_TTLS * e->ttl_ms;
+    return now_ms > e->put_ms + ORR_SOFT_LAPSE_TTLS * e->ttl_ms;
 }
 
 void soft_table_drop(struct soft_table *t, uint64_t owner)
@@ -201,7 +201,7 @@ void soft_table_tick(struct soft_table *t, uint64_t now_ms)
 {
     forget_all(t, has_lapsed, now_ms);
     for (struct soft_entry *e = NULL; (e = orr_pool_next(&t->entries, e)) != NULL;)
-        if (now_ms - e->written_ms >= e->ttl_ms / 4)
+        if (now_ms >= e->written_ms + e->ttl_ms / 4)
             list(t, e);
 }
 

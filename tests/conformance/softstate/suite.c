@@ -8,9 +8,10 @@
 #define WITHIN(ms, cond)                                                               \
     do {                                                                               \
         uint64_t end_ = test_now_ms() + (ms);                                          \
-        while (!(cond) && test_now_ms() < end_)                                        \
+        bool is_so_ = (cond);                                                          \
+        for (; !is_so_ && test_now_ms() < end_; is_so_ = (cond))                       \
             test_pause();                                                              \
-        assert_true(cond);                                                             \
+        assert_true(is_so_);                                                           \
     } while (0)
 
 enum { KEYS = 64, TTL_MS = 2000 };
