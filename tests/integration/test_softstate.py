@@ -26,6 +26,12 @@ class Redis:
                                "--no-auth-warning", *args], capture_output=True, text=True, timeout=30)
         return done.stdout.strip() if done.returncode == 0 else None
 
+    def put(self, key, value):
+        """Any bytes."""
+        password = (self.dir / "admin-password").read_text().strip()
+        subprocess.run(["redis-cli", "-x", "-s", str(self.dir / "sock"), "--user", "admin", "--pass", password,
+                        "--no-auth-warning", "SET", key], input=value, capture_output=True, timeout=30, check=True)
+
     def pid(self):
         return next(r["pid"] for r in status(self.fleet) if r["host"] == "redis")
 
@@ -157,6 +163,42 @@ def lies_about_jobs_are_not_believed():
         jobs.check("lies")
 
 
+def pack(value):
+    """msgpack, as docs/protocol.md has it: what a host would write."""
+    if isinstance(value, list):
+        return b"\xdc" + len(value).to_bytes(2, "big") + b"".join(map(pack, value))
+    if isinstance(value, str):
+        return b"\xd9" + bytes([len(value.encode())]) + value.encode()
+    return b"\xcf" + value.to_bytes(8, "big")
+
+
+def ps_reads_soft_state_when_it_is_complete_and_fresh():
+    """Of a region that nobody runs: what is listed can only be from Redis."""
+    with Fleet(nodes=1, gpus=1) as f:
+        redis = Redis(f)
+        wait_ok(f)
+
+        def publish(jobs, age_ms=0):
+            now = int(time.time() * 1000) - age_ms
+            redis.put("orrery:eu9:region", pack([now, "eu9", "h9", jobs, 0, jobs, 1, 8, 4, 1, 1]))
+            for i in range(3):
+                redis.put(f"orrery:eu9:job:eu9-{i}", pack([now, [f"eu9-{i}", "train", "nlp", 1, 3, 1, 8, 8, "a", now - i * 1000,
+                                                                 now, 0, ""]]))
+
+        def ps(*options):
+            return f.cli("ps", "--region-name", "eu9", "-o", "json", *options)
+
+        publish(3)
+        redis.put("orrery:eu9:job:eu9-4", b"garbage")
+        rows = ps().json()
+        check([r["job"] for r in rows] == ["eu9-2", "eu9-1", "eu9-0"], f"oldest first: {rows}")
+        check(all(r["phase"] == "running" and 0 <= r["age_ms"] < 10000 for r in rows), f"with their age: {rows}")
+        for what, options in ((lambda: publish(4), ()), (lambda: publish(3, age_ms=60000), ()), (lambda: publish(3), ("--fresh",)),
+                              (lambda: publish(3), ("-a",))):
+            what()
+            check(ps(*options).code != 0, "then the region is asked, and there is none of that name")
+
+
 def fleet_without_redis_keeps_soft_state_in_memory():
     with Fleet(nodes=1, gpus=1, softstate="memory") as f:
         check(soft(f) == "memory", soft(f))
@@ -184,4 +226,4 @@ def users_of_redis_can_do_no_more_than_they_need():
 
 if __name__ == "__main__":
     main(whatever_happens_to_redis_no_job_notices, lies_about_jobs_are_not_believed,
-         fleet_without_redis_keeps_soft_state_in_memory, users_of_redis_can_do_no_more_than_they_need)
+         ps_reads_soft_state_when_it_is_complete_and_fresh, fleet_without_redis_keeps_soft_state_in_memory, users_of_redis_can_do_no_more_than_they_need)
