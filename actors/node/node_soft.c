@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * node_soft.c - what readers that only look may know of the node: how its ranks get on,
- * at most once a second (include/orrery/soft.h).
+ * with each heartbeat (include/orrery/soft.h).
  */
 #include "node_calls.h"
 #include "orrery/soft.h"
 
-enum { PERIOD_MS = 1000 };
+enum { PERIOD_MS = 200 }; /* however short the heartbeat is */
 
 void node_soft_publish(struct orr_ctx *ctx, struct node *self)
 {
