@@ -368,7 +368,7 @@ static void any_history_keeps_one_generation(void **state)
     const char *only = getenv("ORR_SIM_SEED");
     const char *count = getenv("ORR_SIM_SEEDS");
     uint64_t first = only ? strtoull(only, NULL, 10) : 1;
-    uint64_t n = count ? strtoull(count, NULL, 10) : only ? 1 : 100;
+    uint64_t n = count ? strtoull(count, NULL, 10) : only ? 1 : 40;
     for (uint64_t seed = first; seed < first + n; seed++) {
         set_up(seed, 2 + (uint32_t)(seed % 5), 4, 1, 100000);
         for (uint64_t ms = 3000; ms < 200000; ms += 500 + fleet_pick(&fleet, 8000))
