@@ -30,6 +30,7 @@ struct bed {
     struct bed_host hosts[BED_MAX];
     unsigned n;         /* voters at the start */
     bool has_addresses; /* also when it is one */
+    uint32_t election_ms, heartbeat_ms;
     uint64_t snapshot_log_bytes;
     pthread_mutex_t lock; /* guards news */
     pthread_cond_t told;
@@ -45,6 +46,8 @@ void bed_close_host(struct bed *bed, unsigned i);
 
 /* The index of the host that leads, once there is one. */
 unsigned bed_leader(struct bed *bed);
+unsigned bed_leader_above(struct bed *bed,
+                          uint64_t term); /* in a later term than that */
 struct orr_ledger_news bed_news(struct bed *bed, unsigned i);
 /* Wait until the newest news of a host are so. */
 typedef bool (*bed_is_f)(const struct orr_ledger_news *news, uint64_t arg);
