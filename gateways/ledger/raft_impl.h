@@ -113,6 +113,7 @@ struct ledger_raft {
     struct raft_uv_transport transport;
     struct raft_fsm fsm;
     bool is_transport_tcp;
+    bool has_io;                              /* libraft's files are to be freed */
     struct raft_configuration bootstrap;      /* owned */
     char snapshot_name[128];                  /* the newest at the start; "" none */
     bool is_snapshot_bad;                     /* it could not be restored */

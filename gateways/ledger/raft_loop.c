@@ -12,6 +12,8 @@
 
 #include <unistd.h>
 
+enum { OWN_HANDLES = 4 /* wake, turn, tick, restart */, QUIET_MS = 10 };
+
 /* ---- an instance ------------------------------------------------------------------------------ */
 
 static void close_handles(struct ledger_raft *l)
@@ -48,6 +50,9 @@ static void instance_gone(struct ledger_raft *l)
 
 static void free_io(struct ledger_raft *l)
 {
+    if (!l->has_io)
+        return;
+    l->has_io = false;
     raft_uv_close(&l->io);
     if (l->is_transport_tcp)
         raft_uv_tcp_close(&l->transport);
@@ -55,9 +60,22 @@ static void free_io(struct ledger_raft *l)
 
 static void raft_is_closed(struct raft *raft)
 {
-    struct ledger_raft *l = raft->data;
-    free_io(l);
-    instance_gone(l);
+    instance_gone(raft->data);
+}
+
+static void count_handle(uv_handle_t *handle, void *n)
+{
+    (void)handle;
+    ++*(unsigned *)n;
+}
+
+/* libraft says that it is closed while writers of its segments are not, and they will look at
+ * its memory once more. */
+static bool is_quiet(struct ledger_raft *l)
+{
+    unsigned n = 0;
+    uv_walk(&l->loop, count_handle, &n);
+    return n == OWN_HANDLES;
 }
 
 static void close_instance(struct ledger_raft *l)
@@ -91,6 +109,7 @@ static int init_instance(struct ledger_raft *l)
     raft_uv_set_auto_recovery(&l->io, false); /* it drops what it cannot read */
     (void)raft_uv_set_snapshot_compression(&l->io, false);
     raft_uv_set_connect_retry_delay(&l->io, 200);
+    l->has_io = true;
     orri_raft_io_wrap(l);
     orri_raft_fsm_init(l);
     rv = raft_init(&l->raft,
@@ -188,8 +207,14 @@ static void restart_due(uv_timer_t *timer)
 {
     struct ledger_raft *l = timer->data;
     struct orr_error err;
-    if (l->instance == INSTANCE_DOWN && !is_closing(l) &&
-        start_instance(l, &err) != ORR_OK)
+    if (is_closing(l))
+        return;
+    if (!is_quiet(l)) {
+        uv_timer_start(timer, restart_due, QUIET_MS, 0);
+        return;
+    }
+    free_io(l);
+    if (start_instance(l, &err) != ORR_OK)
         l->trouble = err;
 }
 
@@ -494,6 +519,7 @@ void *orri_raft_thread(void *ledger)
     pthread_cond_signal(&l->started);
     pthread_mutex_unlock(&l->lock);
     uv_run(&l->loop, UV_RUN_DEFAULT);
+    free_io(l);
     uv_loop_close(&l->loop);
     free_appends(l->appends);
     return NULL;

@@ -90,6 +90,8 @@ static void on_news(void *arg, const struct orr_ledger_news *news)
     const struct sink_arg *a = arg;
     pthread_mutex_lock(&a->bed->lock);
     a->host->news = *news;
+    if (news->ticket > a->host->told)
+        a->host->told = news->ticket;
     pthread_cond_broadcast(&a->bed->told);
     pthread_mutex_unlock(&a->bed->lock);
 }
@@ -121,7 +123,7 @@ bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *er
     if (code != ORR_OK)
         return code;
     memset(&h->news, 0, sizeof h->news);
-    h->term = h->ticket = 0;
+    h->term = h->ticket = h->told = 0;
     sink_args[i] = (struct sink_arg){bed, h};
     h->ledger->ops->attach(
         h->ledger, &(struct orr_ledger_sink){.news = on_news, .arg = &sink_args[i]});

@@ -20,6 +20,7 @@ struct bed_host {
     char name[16], address[32], endpoint[48], dir[256];
     struct orr_ledger *ledger; /* NULL: down */
     struct orr_ledger_news news;
+    uint64_t told;   /* the highest ticket that was ever reported */
     uint64_t ticket; /* of the newest entry that the test appended in news.term */
     uint64_t term;   /* of those */
 };
