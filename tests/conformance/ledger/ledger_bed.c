@@ -208,6 +208,17 @@ bool bed_wait(struct bed *bed, unsigned i, bed_is_f is, uint64_t arg)
     return in_time;
 }
 
+bool bed_wait_all(struct bed *bed, bool (*is)(const struct bed *bed))
+{
+    const uint64_t deadline = bed_now_ms() + WAIT_MS;
+    bool in_time = true;
+    pthread_mutex_lock(&bed->lock);
+    while (in_time && !is(bed))
+        in_time = wait_told(bed, deadline);
+    pthread_mutex_unlock(&bed->lock);
+    return in_time;
+}
+
 static bool has_ticket(const struct orr_ledger_news *news, uint64_t ticket)
 {
     return news->ticket >= ticket;

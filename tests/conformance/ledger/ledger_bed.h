@@ -53,6 +53,8 @@ struct orr_ledger_news bed_news(struct bed *bed, unsigned i);
 /* Wait until the newest news of a host are so. */
 typedef bool (*bed_is_f)(const struct orr_ledger_news *news, uint64_t arg);
 bool bed_wait(struct bed *bed, unsigned i, bed_is_f is, uint64_t arg);
+/* Wait until the newest news of all together are so.  Called under the lock. */
+bool bed_wait_all(struct bed *bed, bool (*is)(const struct bed *bed));
 
 /* Append one entry of one record to a host that leads; returns its ticket. */
 uint64_t bed_put(struct bed *bed, unsigned i, const char *key, const char *value);
