@@ -47,6 +47,21 @@ def jobs_go_on_while_their_cluster_host_is_killed_again_and_again():
         wait_free(f)
 
 
+def region_that_restarts_goes_on_with_its_jobs():
+    with Fleet(nodes=1, gpus=1) as f:
+        job = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done", "gpus: 1\n"))
+        f.wait_phase(job, "running")
+        pid, waiter = f.rank_pid(job, 0), f.start_cli("wait", job)
+        for _ in range(2):
+            f.kill_host("r1")
+            f.restart()
+            f.wait_phase(f.submit(shell("true", "gpus: 0\n")), "done")
+        check(f.rank_pid(job, 0) == pid and f.show(job)["row"]["generation"] == 1, "the job was touched")
+        (f.top / "go").write_text("")
+        check(waiter.wait(60) == 0, f"wait: {waiter.returncode}")
+        wait_free(f)
+
+
 def forgotten_ranks_are_stopped_and_a_new_region_takes_jobs():
     with Fleet(nodes=2, gpus=2) as f:
         for _ in range(2):
@@ -55,6 +70,7 @@ def forgotten_ranks_are_stopped_and_a_new_region_takes_jobs():
                 f.wait_phase(job, "running")
             waiter = f.start_cli("wait", old[0])
             f.kill_host("r1")
+            shutil.rmtree(f.state / "r1" / "ledger")
             f.restart()
             f.wait_phase(f.submit(shell("echo new", "gpus: 0\n")), "done")
             check(waiter.wait(60) == 4, "wait: no such job")
@@ -177,6 +193,7 @@ def killed_spawners_cost_no_job():
 
 
 main(jobs_go_on_while_their_cluster_host_is_killed_again_and_again,
+     region_that_restarts_goes_on_with_its_jobs,
      forgotten_ranks_are_stopped_and_a_new_region_takes_jobs,
      fleet_started_by_many_at_once_is_one_fleet,
      fleets_side_by_side_do_not_touch_each_other,
