@@ -62,22 +62,6 @@ def region_that_restarts_goes_on_with_its_jobs():
         wait_free(f)
 
 
-def forgotten_ranks_are_stopped_and_a_new_region_takes_jobs():
-    with Fleet(nodes=2, gpus=2) as f:
-        for _ in range(2):
-            old = [f.submit(shell("trap '' TERM; while :; do sleep 1; done", "world: 2\ngpus: 2\n")) for _ in range(2)]
-            for job in old:
-                f.wait_phase(job, "running")
-            waiter = f.start_cli("wait", old[0])
-            f.kill_host("r1")
-            shutil.rmtree(f.state / "r1" / "ledger")
-            f.restart()
-            f.wait_phase(f.submit(shell("echo new", "gpus: 0\n")), "done")
-            check(waiter.wait(60) == 4, "wait: no such job")
-            wait_for("the old ranks are stopped", lambda: not f.ranks("n1") and not f.ranks("n2"), 60)
-            wait_free(f)
-
-
 def fleet_started_by_many_at_once_is_one_fleet():
     with Fleet(nodes=2, gpus=1) as f:
         for host in ("r1", "c1", "n1", "n2"):
@@ -194,7 +178,6 @@ def killed_spawners_cost_no_job():
 
 main(jobs_go_on_while_their_cluster_host_is_killed_again_and_again,
      region_that_restarts_goes_on_with_its_jobs,
-     forgotten_ranks_are_stopped_and_a_new_region_takes_jobs,
      fleet_started_by_many_at_once_is_one_fleet,
      fleets_side_by_side_do_not_touch_each_other,
      followers_end_when_their_reader_has_gone,
