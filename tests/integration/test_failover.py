@@ -10,7 +10,7 @@ import threading
 import time
 
 from cut import Cut
-from fleet import Fleet, check, main, shell, wait_for
+from fleet import SLOW, Fleet, check, main, shell, wait_for
 
 FAILOVER_S = 5.0  # DESIGN 11
 
@@ -143,7 +143,7 @@ def fail_over(fault, mend):
         followers.finish(last)
         print(json.dumps({"test": fault.__name__, "first_submit_s": round(took, 3), "from": old, "to": new,
                           "acknowledged": len(load.acked)}), flush=True)
-        check(took <= FAILOVER_S, f"{took:.1f} s until a submit was acknowledged, at most {FAILOVER_S:.0f}")
+        check(took <= FAILOVER_S * SLOW, f"{took:.1f} s until a submit was acknowledged, at most {FAILOVER_S:.0f}")
 
 
 def killed_leader_costs_nothing():
