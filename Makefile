@@ -1,6 +1,6 @@
 # Orrery: two commands matter, `make demo` and `make test`.  Both install what is missing and build first.
 .POSIX:
-.PHONY: all deps build demo test soak bench fuzz format clean
+.PHONY: all deps build demo test soak bench fuzz model format clean
 
 all: build
 
@@ -40,6 +40,10 @@ bench: build
 
 fuzz: deps
 	@sh tests/fuzz/run.sh
+
+# The fencing rules under spin, with more faults in one history than `make test` has time for.
+model: deps
+	@CHANGES=6 sh tests/model/fencing.sh
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

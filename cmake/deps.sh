@@ -4,7 +4,7 @@
 set -eu
 
 packages="build-essential cmake ninja-build pkg-config libzmq3-dev libyaml-dev libraft-dev libuv1-dev libcmocka-dev
-          clang-format python3 python3-zmq python3-msgpack procps"
+          clang-format python3 python3-zmq python3-msgpack procps spin"
 
 missing=""
 for p in $packages; do

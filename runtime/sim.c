@@ -14,10 +14,7 @@ static uint64_t sim_now(void *arg)
 
 uint64_t orr_sim_random(struct orr_sim *sim)
 {
-    uint64_t z = (sim->random += UINT64_C(0x9e3779b97f4a7c15)); /* splitmix64 */
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
+    return orri_sim_next(&sim->random);
 }
 
 static void hash_bytes(struct orr_sim *sim, const void *data, size_t len)
@@ -143,8 +140,12 @@ bool orr_sim_step(struct orr_sim *sim)
         orri_sim_set_ready(sim, index, true);
         orri_sim_set_due(sim, index, UINT64_MAX); /* known again after its step */
     }
+    if (sim->turn_ms != sim->now_ms) {
+        sim->turn_ms = sim->now_ms;
+        sim->turn = sim->config.seed + orri_sim_mix(sim->now_ms);
+    }
     if (sim->n_ready)
-        step_host(sim, sim->ready[orr_sim_random(sim) % sim->n_ready]);
+        step_host(sim, sim->ready[orri_sim_next(&sim->turn) % sim->n_ready]);
     return true;
 }
 

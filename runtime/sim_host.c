@@ -136,7 +136,7 @@ enum orr_err orr_sim_restart(struct orr_sim *sim, uint32_t index)
         .actors_max = sim->config.actors_max,
         .mailbox_max = sim->config.mailbox_max,
         .asks_max = sim->config.asks_max,
-        .seed = orr_sim_random(sim),
+        .seed = orri_sim_mix(sim->config.seed + host->id + host->incarnation),
         .clock = &host->clock,
         .log = sim->config.log,
         .log_arg = sim->config.log_arg,

@@ -36,12 +36,15 @@ struct orri_pair {
     struct orr_sim_faults faults;
     bool has_faults;
     uint64_t last_due_ms; /* keeps the order */
+    uint64_t n;           /* messages so far */
 };
 
 struct orr_sim {
     struct orr_sim_config config;
     uint64_t now_ms;
-    uint64_t random;
+    uint64_t random; /* of orr_sim_random */
+    uint64_t turn;   /* which host is next, within turn_ms */
+    uint64_t turn_ms;
     uint64_t hash;
     uint64_t handled;
     struct orr_loop *loop;
@@ -56,6 +59,19 @@ struct orr_sim {
     struct orri_pair *links; /* owned; open addressing */
     uint32_t n_links, cap_links;
 };
+
+/* A stream of randomness of its own for each thing that needs some, so that a run with one fault less is the same but for
+ * what follows from it; otherwise nothing could be learned from leaving faults out. */
+static inline uint64_t orri_sim_mix(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+static inline uint64_t orri_sim_next(uint64_t *stream) /* splitmix64 */
+{
+    return orri_sim_mix(*stream += UINT64_C(0x9e3779b97f4a7c15));
+}
 
 /* sim_host.c */
 uint32_t orri_sim_index_of(const struct orr_sim *sim,

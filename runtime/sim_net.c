@@ -37,9 +37,9 @@ static struct orri_pair *link_get(struct orr_sim *sim, uint64_t from, uint64_t t
     return link;
 }
 
-static bool chance(struct orr_sim *sim, uint32_t ppm)
+static bool chance(uint64_t *stream, uint32_t ppm)
 {
-    return ppm && orr_sim_random(sim) % 1000000 < ppm;
+    return orri_sim_next(stream) % 1000000 < ppm;
 }
 
 unsigned orri_sim_policy(void *arg,
@@ -51,18 +51,22 @@ unsigned orri_sim_policy(void *arg,
     struct orri_pair *link = link_get(sim, from, to);
     uint32_t i = orri_sim_index_of(sim, from);
     uint32_t j = orri_sim_index_of(sim, to);
+    if (link)
+        link->n++;
     if (!link || i == ORR_SIM_ALL || j == ORR_SIM_ALL ||
         sim->hosts[i]->side != sim->hosts[j]->side)
         return 0;
     const struct orr_sim_faults *f =
         link->has_faults ? &link->faults : &sim->config.faults;
-    if (chance(sim, f->loss_ppm))
+    uint64_t stream =
+        sim->config.seed + orri_sim_mix(from ^ orri_sim_mix(to) ^ link->n);
+    if (chance(&stream, f->loss_ppm))
         return 0;
-    unsigned copies = chance(sim, f->duplicate_ppm) ? 2 : 1;
+    unsigned copies = chance(&stream, f->duplicate_ppm) ? 2 : 1;
     for (unsigned n = 0; n < copies; n++) {
         uint64_t spread = f->delay_max_ms - f->delay_min_ms + 1;
-        uint64_t due = sim->now_ms + f->delay_min_ms + orr_sim_random(sim) % spread;
-        if (!chance(sim, f->reorder_ppm)) {
+        uint64_t due = sim->now_ms + f->delay_min_ms + orri_sim_next(&stream) % spread;
+        if (!chance(&stream, f->reorder_ppm)) {
             due = due < link->last_due_ms ? link->last_due_ms : due;
             link->last_due_ms = due;
         }

@@ -193,6 +193,16 @@ enum orr_err orr_zmq_listen(struct orr_zmq *z,
     return ORR_OK;
 }
 
+/* Under wake_lock.  host 0: an empty place. */
+static struct orri_dial *dial_of(struct orr_zmq *z, uint64_t host)
+{
+    for (size_t i = 0; i < z->n_dials; i++) {
+        if (z->dials[i].host == host)
+            return &z->dials[i];
+    }
+    return NULL;
+}
+
 enum orr_err orr_zmq_dial(struct orr_zmq *z,
                           const char *host,
                           const char *endpoint,
@@ -211,15 +221,20 @@ enum orr_err orr_zmq_dial(struct orr_zmq *z,
                         host,
                         endpoint);
     pthread_mutex_lock(&z->wake_lock);
-    for (size_t i = 0; i < z->n_dials; i++) {
-        if (z->dials[i].host == host_id)
-            rc = ORR_EEXIST;
-    }
-    if (rc == ORR_OK && z->n_dials == ORR_ZMQ_DIALS_MAX)
+    struct orri_dial *dial = dial_of(z, host_id);
+    if (dial && !dial->is_dropped)
+        rc = ORR_EEXIST;
+    if (rc == ORR_OK && !dial)
+        dial = dial_of(z, 0);
+    if (!dial && z->n_dials < ORR_ZMQ_DIALS_MAX)
+        dial = &z->dials[z->n_dials++];
+    if (!dial) {
         rc = ORR_ENOSPC;
-    if (rc == ORR_OK) {
-        struct orri_dial *dial = &z->dials[z->n_dials++];
-        *dial = (struct orri_dial){.host = host_id, .backoff_ms = ORRI_BACKOFF_MIN_MS};
+    } else if (dial->is_dropped) { /* and not let go yet: it stays */
+        dial->is_dropped = false;
+    } else if (rc == ORR_OK) {
+        dial->host = host_id;
+        dial->is_new = z->has_changes = true;
         orr_str_copy(dial->name, sizeof(dial->name), orr_str(host));
         orr_str_copy(dial->endpoint, sizeof(dial->endpoint), orr_str(endpoint));
     }
@@ -234,6 +249,22 @@ enum orr_err orr_zmq_dial(struct orr_zmq *z,
                         ORR_ZMQ_DIALS_MAX);
     wake(z);
     return ORR_OK;
+}
+
+void orr_zmq_undial(struct orr_zmq *z, const char *host)
+{
+    pthread_mutex_lock(&z->wake_lock);
+    struct orri_dial *dial = dial_of(z, orr_hash(orr_str(host)));
+    if (dial)
+        dial->is_dropped = z->has_changes = true;
+    pthread_mutex_unlock(&z->wake_lock);
+    if (dial)
+        wake(z);
+}
+
+const char *orr_zmq_endpoint(const struct orr_zmq *z)
+{
+    return z->endpoint;
 }
 
 enum orr_err orr_zmq_start(struct orr_zmq *z, struct orr_error *err)

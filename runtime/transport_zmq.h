@@ -2,7 +2,7 @@
  * transport_zmq.h - the transport between processes: one ROUTER that peers dial, one
  * DEALER for every peer we dial.
  *
- * START      new -> listen (zero or more) -> dial (any number, any time) -> start
+ * START      new -> listen (zero or more) -> dial (any number, any time; undial) -> start
  * OPERATION  a link comes up when both sides have said hello; either side may have dialled.  Both directions use the one
  *            link between two hosts, so a host without a listener is reached over the link that it dialled.
  * STOP       stop (what is queued is handed to libzmq within a short, fixed time) -> free.  No promise that it arrives:
@@ -66,6 +66,12 @@ ORR_NODISCARD enum orr_err orr_zmq_dial(struct orr_zmq *zmq,
                                         const char *host,
                                         const char *endpoint,
                                         struct orr_error *err);
+
+/* Let it go again, link and all; unknown: nothing.  Any thread. */
+void orr_zmq_undial(struct orr_zmq *zmq, const char *host);
+
+/* The first endpoint that was listened at, as in hello; "" when none.  Borrowed. */
+const char *orr_zmq_endpoint(const struct orr_zmq *zmq);
 
 ORR_NODISCARD enum orr_err orr_zmq_start(struct orr_zmq *zmq, struct orr_error *err);
 void orr_zmq_stop(struct orr_zmq *zmq);

@@ -3,6 +3,7 @@
  *
  * waiting --due--> hello --their hello--> up --disconnected--> waiting
  *                    `--deadline, refusal--> waiting
+ * undialled: closed, and its place is empty
  *
  * A DEALER lives for one link.  libzmq could reconnect it by itself, but what waited
  * inside would then go out before the new hello; so libzmq only repeats the first
@@ -38,6 +39,37 @@ void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial)
         dial->backoff_ms *= 2;
 }
 
+/* Under wake_lock, which is let go meanwhile: taking a link down takes it, too. */
+static void dial_drop(struct orr_zmq *z, struct orri_dial *dial)
+{
+    pthread_mutex_unlock(&z->wake_lock);
+    if (dial->link)
+        orri_link_down(z, dial->link, "not needed any more");
+    orri_dial_again(z, dial);
+    pthread_mutex_lock(&z->wake_lock);
+    if (dial->is_dropped) /* else it was dialled again */
+        *dial = (struct orri_dial){.state = ORRI_DIAL_EMPTY};
+}
+
+void orri_dials_change(struct orr_zmq *z)
+{
+    pthread_mutex_lock(&z->wake_lock);
+    bool has_changes = z->has_changes;
+    z->has_changes = false;
+    for (size_t i = 0; has_changes && i < z->n_dials; i++) {
+        struct orri_dial *dial = &z->dials[i];
+        if (dial->is_new) {
+            dial->is_new = false;
+            dial->state = ORRI_DIAL_WAITING;
+            dial->backoff_ms = ORRI_BACKOFF_MIN_MS;
+            dial->due_ms = z->now_ms;
+        }
+        if (dial->is_dropped)
+            dial_drop(z, dial);
+    }
+    pthread_mutex_unlock(&z->wake_lock);
+}
+
 static bool dial_connect(struct orr_zmq *z, struct orri_dial *dial)
 {
     if (!orri_port_open(&dial->dealer, zmq_socket(z->context, ZMQ_DEALER)))
@@ -68,7 +100,8 @@ static void dial_now(struct orr_zmq *z, struct orri_dial *dial)
 
 void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial)
 {
-    if (dial->state == ORRI_DIAL_UP || z->now_ms < dial->due_ms)
+    if (dial->state == ORRI_DIAL_EMPTY || dial->state == ORRI_DIAL_UP ||
+        z->now_ms < dial->due_ms)
         return;
     if (dial->state == ORRI_DIAL_HELLO)
         orri_dial_again(z, dial);

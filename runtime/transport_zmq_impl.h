@@ -93,7 +93,12 @@ struct orri_port {
     bool may_read; /* not known to be empty */
 };
 
-enum orri_dial_state { ORRI_DIAL_WAITING, ORRI_DIAL_HELLO, ORRI_DIAL_UP };
+enum orri_dial_state {
+    ORRI_DIAL_EMPTY,
+    ORRI_DIAL_WAITING,
+    ORRI_DIAL_HELLO,
+    ORRI_DIAL_UP
+};
 
 struct orri_dial {
     char name[ORR_NAME_MAX];
@@ -105,6 +110,10 @@ struct orri_dial {
     struct orri_port dealer;
     struct orri_port monitor; /* PAIR that says when it disconnects */
     struct orri_link *link;   /* borrowed: from the tables, while up */
+    /* Guarded by wake_lock, like host, name and endpoint while the place is empty: what the
+     * thread is to do next. */
+    bool is_new;
+    bool is_dropped;
 };
 
 struct orr_zmq {
@@ -127,8 +136,9 @@ struct orr_zmq {
     pthread_mutex_t wake_lock; /* guards the five below */
     struct orri_link *ready;
     struct orri_link **ready_end;
-    size_t n_dials;
-    bool is_asleep; /* the thread is, or is about to be, in poll with nothing ready */
+    size_t n_dials;   /* places, some of them may be empty */
+    bool has_changes; /* some dial is new or dropped */
+    bool is_asleep;   /* the thread is, or is about to be, in poll with nothing ready */
     bool is_stopping;
     int wake_fd;
 
@@ -209,5 +219,7 @@ void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial);
 /* Its link is down or never came up: close the socket, dial again after a while. */
 void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial);
 void orri_dial_close(struct orri_dial *dial, int linger_ms);
+/* Take up what was dialled since, let go of what was undialled. */
+void orri_dials_change(struct orr_zmq *z);
 
 #endif

@@ -73,7 +73,8 @@ static int poll_timeout(const struct orr_zmq *z, size_t n_dials)
     if (z->is_probing && z->probe_ms < due)
         due = z->probe_ms;
     for (size_t i = 0; i < n_dials; i++) {
-        if (z->dials[i].state != ORRI_DIAL_UP && z->dials[i].due_ms < due)
+        if (z->dials[i].state != ORRI_DIAL_EMPTY && z->dials[i].state != ORRI_DIAL_UP &&
+            z->dials[i].due_ms < due)
             due = z->dials[i].due_ms;
     }
     return due > z->now_ms ? (int)(due - z->now_ms) : 0;
@@ -224,6 +225,7 @@ void *orri_zmq_run(void *arg)
             return NULL;
         }
         z->now_ms = orri_zmq_now_ms();
+        orri_dials_change(z);
         for (size_t i = 0; i < n_dials; i++)
             orri_dial_step(z, &z->dials[i]);
         orri_links_probe(z);

@@ -97,7 +97,6 @@ static enum orr_err cluster_init(struct orr_ctx *ctx, void *state, const void *a
                           self->args.nodes_max,
                           self->args.jobs_max);
     }
-    self->members = (uint64_t)ctx->self.incarnation << 32;
     cluster_region_start(ctx, self);
     orr_timer_set(ctx, CLUSTER_T_TICK, self->args.heartbeat_ms, 0);
     return ORR_OK;

@@ -2,15 +2,24 @@
  * cluster_nodes.c - the nodes: registration, heartbeats, silence.
  *
  * UP -> UNKNOWN after suspect_ms of silence; nothing is concluded from that.  UNKNOWN
- * -> LOST only by the lease rule: the node was silent for lease_ms and this cluster
- * hears at least half of its nodes (docs/adr/0010-node-loss.md).  A node that registers
- * again is UP whatever it was, and what it lists is what lives there.
+ * -> LOST only by the lease rule (docs/fencing.md): the node was silent for lease_ms, and
+ * for half a lease this cluster has heard at least half of every list of nodes that the
+ * node may have.  A list is the nodes of the table up to some place, since they are never
+ * given back; which lists a node may have is known once it has confirmed one of this life.
+ * A node that registers again is UP whatever it was, and what it lists is what lives there.
  */
 #include "cluster_calls.h"
 
 struct cluster_node *cluster_node_find(const struct cluster *self, struct orr_str name)
 {
     return orr_map_find(&self->nodes_by_name, name);
+}
+
+/* Grows over all lives of the cluster: by the start of its host, and the time within. */
+static void next_members(const struct orr_ctx *ctx, struct cluster *self)
+{
+    uint64_t now = (uint64_t)ctx->self.incarnation << 40 | orr_now_ms(ctx);
+    self->members = self->members < now ? now : self->members + 1;
 }
 
 struct cluster_node *
@@ -26,6 +35,8 @@ cluster_node_get(struct orr_ctx *ctx, struct cluster *self, struct orr_str name)
     node->state = ORR_NODE_UNKNOWN;
     node->seen_ms = orr_now_ms(ctx);
     orr_map_add(&self->nodes_by_name, node);
+    next_members(ctx, self);
+    node->joined = self->members;
     return node;
 }
 
@@ -126,8 +137,11 @@ static void reply_members(struct orr_ctx *ctx, struct cluster *self)
     uint32_t n = 0;
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;)
-        list[n++] =
-            (struct orr_rec_job_node){orr_str(node->name), node->state, node->addr};
+        list[n++] = (struct orr_rec_job_node){.node = orr_str(node->name),
+                                              .state = node->state,
+                                              .addr = node->addr,
+                                              .host = orr_str(node->host),
+                                              .endpoint = orr_str(node->endpoint)};
     orr_reply(ctx,
               node_registered,
               .heartbeat_ms = self->args.heartbeat_ms,
@@ -163,13 +177,26 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     node->addr =
         ctx->from; /* this life of it: what was sent to an earlier one is void */
     node->register_seq = msg->seq;
-    node->seen_ms = orr_now_ms(ctx);
+    node->seen_ms = node->heard_ms = orr_now_ms(ctx);
+    node->n_told = 0; /* until it has confirmed the list of this answer */
     node->ranks = msg->ranks.n;
+    orr_str_copy(node->host, sizeof(node->host), msg->host);
+    orr_str_copy(node->endpoint, sizeof(node->endpoint), msg->endpoint);
     set_devices(node, msg);
     set_state(ctx, self, node, ORR_NODE_UP);
-    self->members++;
+    next_members(ctx, self);
     reply_members(ctx, self);
     return ORR_OK;
+}
+
+/* Of that version; 0 when it is an earlier life's. */
+static uint32_t list_length(const struct cluster *self, uint64_t members)
+{
+    uint32_t n = 0;
+    for (const struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL && node->joined <= members;)
+        n++;
+    return n;
 }
 
 enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
@@ -183,36 +210,64 @@ enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
         return orr_refuse(
             ctx, ORR_ESTALE, "node %.*s is not registered", ORR_STR_ARGS(msg->node));
     node->seen_ms = orr_now_ms(ctx);
+    if (!msg->is_unheard)
+        node->heard_ms = node->seen_ms;
     node->ranks = msg->ranks;
     if (node->state == ORR_NODE_UNKNOWN)
         set_state(ctx, self, node, ORR_NODE_UP);
+    node->n_told = list_length(self, msg->members);
     if (msg->members != self->members)
         reply_members(ctx, self);
     return ORR_OK;
 }
 
-void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
+/* Heard, and hearing us, so recently that it cannot be telling its peers that it is cut off. */
+static bool is_heard(const struct orr_ctx *ctx,
+                     const struct cluster *self,
+                     const struct cluster_node *node)
 {
-    uint32_t n_up = 0;
+    uint64_t fresh_ms = self->args.lease_ms / 8;
+    if (self->args.suspect_ms < fresh_ms)
+        fresh_ms = self->args.suspect_ms;
+    return node->heard_ms && node->state == ORR_NODE_UP &&
+           orr_now_ms(ctx) - node->heard_ms <= fresh_ms;
+}
+
+/* Returns the length from which on every list has had its majority for half a lease. */
+static uint32_t watch_majorities(struct orr_ctx *ctx, struct cluster *self)
+{
+    uint64_t now = orr_now_ms(ctx);
+    /* When it was this actor that was away, nodes may have been cut off meanwhile. */
+    bool was_away = now - self->watched_ms > self->args.lease_ms / 8;
+    uint32_t n = 0, n_heard = 0, first = 1;
+    self->watched_ms = now;
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;) {
-        uint64_t silent_ms = orr_now_ms(ctx) - node->seen_ms;
-        if (node->state == ORR_NODE_UP && silent_ms > self->args.suspect_ms)
-            set_state(ctx, self, node, ORR_NODE_UNKNOWN);
-        n_up += node->state == ORR_NODE_UP;
+        n++;
+        n_heard += is_heard(ctx, self, node);
+        if (n_heard * 2 < n || was_away)
+            node->majority_since_ms = 0; /* perhaps it is we who are cut off */
+        else if (!node->majority_since_ms)
+            node->majority_since_ms = now;
+        if (!node->majority_since_ms ||
+            now - node->majority_since_ms < self->args.lease_ms / 2)
+            first = n + 1;
     }
+    return first;
+}
+
+void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
+{
     uint64_t now = orr_now_ms(ctx);
-    if (n_up * 2 < self->nodes.n_used)
-        self->majority_since_ms = 0; /* perhaps it is we who are cut off */
-    else if (!self->majority_since_ms)
-        self->majority_since_ms = now;
-    if (!self->majority_since_ms ||
-        now - self->majority_since_ms < self->args.lease_ms / 4)
-        return; /* nodes that were cut off with us need a moment to see that they are alone */
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;)
-        if (node->state == ORR_NODE_UNKNOWN &&
-            orr_now_ms(ctx) - node->seen_ms > self->args.lease_ms)
+        if (node->state == ORR_NODE_UP && now - node->seen_ms > self->args.suspect_ms)
+            set_state(ctx, self, node, ORR_NODE_UNKNOWN);
+    uint32_t first = watch_majorities(ctx, self);
+    for (struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;)
+        if (node->state == ORR_NODE_UNKNOWN && node->n_told >= first &&
+            now - node->seen_ms > self->args.lease_ms)
             set_state(ctx, self, node, ORR_NODE_LOST);
 }
 

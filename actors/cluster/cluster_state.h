@@ -34,6 +34,15 @@ struct cluster_node {
     struct orr_addr addr; /* none: only heard of in a recovery */
     uint32_t state;       /* enum orr_node_state */
     uint64_t seen_ms;
+    uint64_t
+        heard_ms; /* of the last sign that it hears us, too: such nodes make the majority */
+    uint32_t
+        n_told; /* length of the newest list that it is known to have; 0: none of this life */
+    uint64_t joined; /* the first version of the list that has it */
+    uint64_t
+        majority_since_ms; /* of the list that ends with this node: at least half of it is heard; 0: it is not */
+    char host[ORR_NAME_MAX];
+    char endpoint[128];
     uint64_t register_seq;
     uint64_t used; /* devices in holds */
     uint32_t slots;
@@ -81,9 +90,9 @@ struct cluster {
     bool is_registered;
     bool is_registering;
     bool is_summary_due;
-    uint64_t members;           /* version of the list of nodes and their addresses */
-    uint64_t majority_since_ms; /* 0: this cluster hears less than half of its nodes */
-    uint32_t n_awaited;         /* nothing new is placed before they are here */
+    uint64_t members;    /* version of the list of nodes and their addresses */
+    uint64_t watched_ms; /* the last look at the nodes */
+    uint32_t n_awaited;  /* nothing new is placed before they are here */
     uint32_t next_seq;
     struct orr_pool nodes;
     struct orr_map nodes_by_name;

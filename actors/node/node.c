@@ -53,6 +53,7 @@ static void node_fini(void *state)
     orr_block_fini(&self->env);
     orr_block_fini(&self->text);
     orr_block_fini(&self->row_list);
+    orr_block_fini(&self->note);
 }
 
 static enum orr_err take_storage(struct node *self)
@@ -73,6 +74,8 @@ static enum orr_err take_storage(struct node *self)
         err = orr_block_init(&self->env, NODE_ENV_MAX * sizeof(struct orr_rec_env_var));
     if (err == ORR_OK)
         err = orr_block_init(&self->text, NODE_TEXT_BYTES);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->note, NODE_NOTE_BYTES);
     if (err == ORR_OK)
         err = orr_block_init(&self->row_list, ranks * sizeof(struct orr_rec_rank_row));
     return err;
@@ -102,7 +105,14 @@ static enum orr_err node_init(struct orr_ctx *ctx, void *state, const void *args
     self->cluster = orr_addr_named(orr_str(self->args.cluster_host), orr_str(path));
     self->process_edge = (struct orr_addr){.host = ctx->self.host,
                                            .slot = orr_hash(ORR_LIT("/edge/process"))};
+    self->links_edge = (struct orr_addr){.host = ctx->self.host,
+                                         .slot = orr_hash(ORR_LIT("/edge/links"))};
     node_lease_start(ctx, self);
+    orr_send(ctx, self->process_edge, edge_greet);
+    orr_send(ctx,
+             ((struct orr_addr){.host = ctx->self.host,
+                                .slot = orr_hash(ORR_LIT("/edge/device"))}),
+             edge_greet);
     orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
     return ORR_OK;
 }
@@ -167,7 +177,9 @@ static void send_register(struct orr_ctx *ctx, struct node *self)
             .memory_bytes = self->args.memory_bytes,
             .devices = {devices, self->n_devices},
             .ranks = {rows, n},
-            .seq = ++self->heartbeat_seq);
+            .seq = ++self->heartbeat_seq,
+            .host = orr_str(self->args.host),
+            .endpoint = orr_str(self->args.endpoint));
 }
 
 static uint32_t live_ranks(const struct node *self)
@@ -180,9 +192,10 @@ static uint32_t live_ranks(const struct node *self)
 
 static void heartbeat(struct orr_ctx *ctx, struct node *self)
 {
-    if (!self->is_registered)
-        send_register(ctx, self);
-    else
+    if (!self->is_registered) {
+        if (orr_now_ms(ctx) >= self->register_due_ms)
+            send_register(ctx, self);
+    } else {
         orr_ask(ctx,
                 self->cluster,
                 self->args.heartbeat_ms * 2,
@@ -191,12 +204,11 @@ static void heartbeat(struct orr_ctx *ctx, struct node *self)
                 .node = orr_str(self->args.node),
                 .seq = ++self->heartbeat_seq,
                 .ranks = live_ranks(self),
-                .members = self->members);
+                .members = self->members,
+                .is_unheard = node_is_unheard(ctx, self));
+    }
     node_lease_check(ctx, self);
-    uint64_t delay = self->args.heartbeat_ms;
-    if (!self->is_registered && self->register_backoff_ms)
-        delay = self->register_backoff_ms + orr_random(ctx) % self->register_backoff_ms;
-    orr_timer_set(ctx, NODE_T_HEARTBEAT, delay, 0);
+    orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
 }
 
 static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
@@ -205,20 +217,16 @@ static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
 {
     if (!self->is_registered)
         orr_log(ctx, ORR_LOG_INFO, "registered with %s", self->args.cluster);
+    node_members_told(ctx, self, msg);
     if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT) {
         node_lease_renewed(ctx, self, sent_ms(ctx));
     } else {
         self->is_registering = false;
         self->is_registered = !self->is_changed;
         self->register_backoff_ms = 0;
-        self->contact_ms = sent_ms(ctx);
-        for (struct node_group *group = NULL;
-             (group = orr_pool_next(&self->groups, group)) != NULL;)
-            group->is_in_doubt = group->is_frozen;
+        node_lease_begun(ctx, self, sent_ms(ctx));
+        orr_timer_set(ctx, NODE_T_HEARTBEAT, 1, 0); /* confirms the list */
     }
-    node_peers_set(self, msg);
-    if (msg->lease_ms > 0)
-        self->lease_ms = msg->lease_ms;
     if (msg->heartbeat_ms > 0 && msg->heartbeat_ms < 60000)
         self->args.heartbeat_ms = (uint32_t)msg->heartbeat_ms;
     return ORR_OK;
@@ -257,6 +265,7 @@ static enum orr_err node_on_processes_found(struct orr_ctx *ctx,
                                             const struct orr_msg_processes_found *msg)
 {
     node_processes_found(ctx, self, msg);
+    node_lease_check(ctx, self);
     become_ready(ctx, self);
     return ORR_OK;
 }
@@ -372,7 +381,9 @@ static enum orr_err node_on_node_probe(struct orr_ctx *ctx,
                                        struct node *self,
                                        const struct orr_msg_node_probe *msg)
 {
-    (void)msg;
+    if (!orr_str_eq(msg->cluster, orr_str(self->args.cluster)))
+        return orr_refuse(
+            ctx, ORR_EINVAL, "node %s is of another cluster", self->args.node);
     orr_reply(ctx, node_probed, .is_cut_off = node_is_cut_off(ctx, self));
     return ORR_OK;
 }
@@ -381,11 +392,7 @@ static enum orr_err node_on_node_probed(struct orr_ctx *ctx,
                                         struct node *self,
                                         const struct orr_msg_node_probed *msg)
 {
-    uint32_t index = (uint32_t)ctx->tag;
-    bool is_current =
-        (uint32_t)(ctx->tag >> 32 & 0xffffff) == (self->members & 0xffffff);
-    if (is_current && index < self->n_peers)
-        self->peers[index].cut_off_ms = msg->is_cut_off ? orr_now_ms(ctx) : 0;
+    node_probe_answered(ctx, self, msg);
     return ORR_OK;
 }
 
@@ -419,6 +426,8 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
                                         : REGISTER_BACKOFF_MIN_MS;
         if (self->register_backoff_ms > REGISTER_BACKOFF_MAX_MS)
             self->register_backoff_ms = REGISTER_BACKOFF_MAX_MS;
+        self->register_due_ms = orr_now_ms(ctx) + self->register_backoff_ms +
+                                orr_random(ctx) % self->register_backoff_ms;
         break;
     case NODE_TAG_HEARTBEAT:
         if (msg->code != ORR_ESTALE || !self->is_registered)

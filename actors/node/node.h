@@ -4,7 +4,8 @@
  *
  * Spawn it permanent at "/<region>/<cluster>/<node>".  On the same host it needs the
  * process edge at /edge/process and the device edge at /edge/device, which introduce
- * themselves with processes_found and devices_found.  It registers with its cluster
+ * themselves with processes_found and devices_found, again when it greets them; it may
+ * have /edge/links, which dials its peers.  It registers with its cluster
  * when it has heard both.  A restarted host loses nothing: all it knows is found again.
  */
 #ifndef ORR_NODE_H
@@ -17,10 +18,12 @@ struct orr_node_args {
     char cluster[ORR_NAME_MAX];
     char node[ORR_NAME_MAX];
     char cluster_host[ORR_NAME_MAX]; /* whose host runs "/<region>/<cluster>" */
-    uint64_t memory_bytes;           /* of the machine, for display */
-    uint32_t slots;        /* ranks without a device at a time; 0: default 64 */
-    uint32_t ranks_max;    /* rank rows kept; 0: default 1024 */
-    uint32_t heartbeat_ms; /* 0: default 500 */
+    char host[ORR_NAME_MAX]; /* this host, and where peers may dial it; empty: */
+    char endpoint[128];      /* nowhere, then they cannot vouch for this node */
+    uint64_t memory_bytes;   /* of the machine, for display */
+    uint32_t slots;          /* ranks without a device at a time; 0: default 64 */
+    uint32_t ranks_max;      /* rank rows kept; 0: default 1024 */
+    uint32_t heartbeat_ms;   /* 0: default 500 */
 };
 
 extern const struct orr_actor_type orr_node_type;

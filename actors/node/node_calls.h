@@ -56,10 +56,22 @@ void node_processes_found(struct orr_ctx *ctx,
 
 /* node_lease.c */
 void node_lease_start(const struct orr_ctx *ctx, struct node *self);
+/* A heartbeat, or a registration, that was sent then was answered. */
 void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms);
+void node_lease_begun(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms);
+void node_lease_found(struct orr_ctx *ctx,
+                      struct node *self,
+                      const struct orr_msg_processes_found *msg);
 void node_lease_check(struct orr_ctx *ctx, struct node *self);
+bool node_is_unheard(const struct orr_ctx *ctx, const struct node *self);
 bool node_is_cut_off(const struct orr_ctx *ctx, const struct node *self);
-void node_peers_set(struct node *self, const struct orr_msg_node_registered *msg);
+void node_members_told(struct orr_ctx *ctx,
+                       struct node *self,
+                       const struct orr_msg_node_registered *msg);
+void node_probe_answered(struct orr_ctx *ctx,
+                         struct node *self,
+                         const struct orr_msg_node_probed *msg);
+void node_links_drop(struct orr_ctx *ctx, struct node *self);
 void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
 /* node_launch.c */

@@ -118,5 +118,6 @@ void node_processes_found(struct orr_ctx *ctx,
         else
             adopt(ctx, self, &msg->ranks.at[i]);
     }
+    node_lease_found(ctx, self, msg);
     self->has_processes = true;
 }

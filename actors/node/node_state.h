@@ -20,6 +20,8 @@ enum {
     NODE_RANK_ENV_MAX = 16,
     NODE_PEERS_MAX = 1024,
     NODE_LEASE_MS = 30000, /* until the cluster says otherwise */
+    NODE_NOTE_BYTES = 512 << 10,
+    NODE_ENDPOINT_MAX = 128,
 };
 
 enum node_state { NODE_WAITING, NODE_READY };
@@ -79,7 +81,9 @@ struct node_group {
     bool is_stopping;
     bool is_frozen;   /* for want of a lease; or perhaps, by an earlier life */
     bool is_in_doubt; /* and perhaps given up: only its job actor's word thaws it */
-    uint64_t kill_ms; /* when TERM has had its time; 0: not stopping */
+    uint64_t
+        thaw_until_ms; /* a keeper may still freeze it by the lease that was over: CONT is repeated */
+    uint64_t kill_ms;           /* when TERM has had its time; 0: not stopping */
     struct orr_request request; /* rank_launch to answer; corr 0: none */
     uint32_t master_port;
     char master_addr[64];
@@ -88,7 +92,9 @@ struct node_group {
 struct node_peer {
     struct orr_addr addr;
     uint64_t
-        cut_off_ms; /* when it last said that it does not hear the cluster either */
+        cut_off_ms; /* when it was asked, and then said that it is cut off, too; 0: it did not */
+    char host[ORR_NAME_MAX];
+    char endpoint[NODE_ENDPOINT_MAX]; /* empty: not for this node to dial */
 };
 
 struct node_fence {
@@ -106,20 +112,28 @@ struct node {
     char path[3 * ORR_NAME_MAX + 4];
     struct orr_addr cluster;
     struct orr_addr process_edge;
+    struct orr_addr links_edge;
     enum node_state state;
     bool has_devices;
     bool has_processes;
     bool is_registered;
     bool is_registering;
-    bool is_changed;  /* since the registration was sent */
-    bool is_retrying; /* NODE_T_RETRY runs */
+    bool is_changed;     /* since the registration was sent */
+    bool is_retrying;    /* NODE_T_RETRY runs */
+    bool may_have_ended; /* the lease of an earlier life */
+    bool is_linking;     /* peers are dialled */
     uint64_t heartbeat_seq;
     uint64_t
         contact_ms; /* when the newest heartbeat was sent that the cluster answered */
     uint64_t lease_ms;
-    uint64_t members;
+    uint64_t
+        frozen_at_ms; /* when keepers freeze the ranks; 0: never, or an earlier life knows */
+    uint64_t members; /* version of the list of nodes, as last told; 0: never */
+    uint32_t
+        n_members; /* in that list, this node included; may be more than there is room for */
     uint32_t n_peers;
     uint32_t register_backoff_ms;
+    uint64_t register_due_ms; /* not before */
     uint32_t next_seq;
     uint32_t n_devices;
     uint32_t n_rank_env;
@@ -136,6 +150,7 @@ struct node {
     struct orr_block spec_body; /* encoded */
     struct orr_block env;       /* struct orr_rec_env_var[NODE_ENV_MAX] */
     struct orr_block text;      /* what env points to */
+    struct orr_block note;      /* struct orr_msg_node_registered, encoded or decoded */
     struct orr_block row_list;  /* struct orr_rec_rank_row[ranks_max], for messages */
 };
 

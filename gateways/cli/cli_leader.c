@@ -7,8 +7,8 @@
  *            one that cannot be reached, or has hung, is passed over
  * FAILURES   A round of hosts of which none leads: they may be electing one, so after a
  *            pause the next round, until the time of the question is over; the error
- *            says what was tried.  A round in which nobody was there at all ends the
- *            search at once, as it does where the region has one host.
+ *            says what was tried.  A round in which nobody was there at all, or no
+ *            host knew the region, ends the search at once.
  */
 #include "cli.h"
 
@@ -72,7 +72,8 @@ struct search {
     uint64_t end_ms;
     uint64_t connect_ms;
     unsigned tried;  /* in this round: a bit for each endpoint */
-    unsigned absent; /* of them: nobody there, or no such actor */
+    unsigned absent; /* of them: nobody there */
+    unsigned gone;   /* of them: a host without this region's actor */
 };
 
 /* An actor that is gone in a region of one host is a region of another name. */
@@ -136,6 +137,8 @@ static enum orr_err search_next(struct orri_cli *cli,
     s->tried |= 1u << cli->at;
     if (rc == ORR_ENOTLEADER)
         next = look_up(cli); /* which may still be the one that was lost */
+    else if (rc == ORR_EGONE)
+        s->gone |= 1u << cli->at;
     else
         s->absent |= 1u << cli->at;
     if (cli->n_endpoints == 1 && rc != ORR_ENOTLEADER)
@@ -146,7 +149,7 @@ static enum orr_err search_next(struct orri_cli *cli,
     cli->at = next;
     if (!(s->tried >> next & 1))
         return ORR_OK;
-    if (s->absent == s->tried)
+    if (s->absent == s->tried || s->gone == s->tried)
         return say_what_was_tried(cli, rc, err);
     uint64_t pause_ms = PAUSE_MS / 2 + (uint64_t)rand() % PAUSE_MS;
     if (orri_cli_now_ms() + pause_ms >= s->end_ms)
@@ -154,6 +157,7 @@ static enum orr_err search_next(struct orri_cli *cli,
     orri_cli_sleep(pause_ms);
     s->tried = 0;
     s->absent = 0;
+    s->gone = 0;
     s->connect_ms *= 2;
     return ORR_OK;
 }
@@ -174,8 +178,10 @@ enum orr_err orri_cli_ask(struct orri_cli *cli,
     for (;;) {
         uint64_t now_ms = orri_cli_now_ms();
         uint64_t left_ms = now_ms < s.end_ms ? s.end_ms - now_ms : 1;
+        /* In too little time a host that is there would look as if it were not. */
         uint64_t connect_ms = s.connect_ms < left_ms ? s.connect_ms : left_ms;
-        enum orr_err rc = orri_link_open(cli, connect_ms, err);
+        enum orr_err rc = orri_link_open(
+            cli, connect_ms > CONNECT_MIN_MS ? connect_ms : CONNECT_MIN_MS, err);
         if (rc == ORR_OK)
             rc = orri_link_ask(cli, path, desc, msg, left_ms, ret_answer, err);
         if (!orri_leader_is_lost(cli, rc) || orri_cli_interrupts() != interrupts_before)

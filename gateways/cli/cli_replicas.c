@@ -156,7 +156,8 @@ static int list(struct orri_cli *cli)
         show_head(info);
     for (uint32_t i = 0; i < info->voters.n && !orri_cli_interrupts(); i++)
         ask_host(&l, info, &info->voters.at[i]);
-    orri_table_flush(&l.table, stdout);
+    if (cli->format == FORMAT_TABLE)
+        orri_table_flush(&l.table, stdout);
     orri_table_fini(&l.table);
     orri_json_end(cli->format, l.count);
     free(info);

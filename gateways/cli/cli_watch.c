@@ -4,7 +4,13 @@
  */
 #include "cli.h"
 
-enum { REASK_MS = 30000, LOST_MS = 60000, RETRY_MS = 200 };
+enum {
+    FIND_MS = 2000,
+    REASK_MS = 30000,
+    REASK_SOON_MS = 3000,
+    LOST_MS = 60000,
+    RETRY_MS = 200
+};
 
 void orri_watch_start(struct orri_cli *cli, const char *job)
 {
@@ -15,6 +21,14 @@ void orri_watch_stop(struct orri_cli *cli)
 {
     free(cli->watch.detail);
     cli->watch = (struct orri_watch){0};
+}
+
+static void take_detail(struct orri_watch *w, const struct orr_answer *answer)
+{
+    const struct orr_msg_job_detail *d = answer->msg;
+    if (orr_job_phase_is_final(d->row.phase) &&
+        (w->detail = malloc(orr_msg_size(answer->desc, d))))
+        orr_msg_copy(answer->desc, d, w->detail);
 }
 
 bool orri_watch_take(struct orri_cli *cli, const struct orr_answer *answer)
@@ -30,40 +44,58 @@ bool orri_watch_take(struct orri_cli *cli, const struct orr_answer *answer)
             (void)orr_fail(
                 &w->error, (enum orr_err)f->code, "%.*s", ORR_STR_ARGS(f->text));
     } else if (answer->desc->id == ORR_MSG_job_detail) {
-        const struct orr_msg_job_detail *d = answer->msg;
-        if (orr_job_phase_is_final(d->row.phase) &&
-            (w->detail = malloc(orr_msg_size(answer->desc, d))))
-            orr_msg_copy(answer->desc, d, w->detail);
+        take_detail(w, answer);
     }
     return true;
+}
+
+/* Makes the link, to whoever leads now, and knows whether the job is there.  Another
+ * host would answer what is not only the leader's to say. */
+static enum orr_err find_job(struct orri_cli *cli, struct orr_error *err)
+{
+    struct orri_watch *w = &cli->watch;
+    struct orr_answer answer;
+    enum orr_err rc = orri_cli_ask(cli,
+                                   NULL,
+                                   orr_msg_desc_job_show(),
+                                   &(struct orr_msg_job_show){.job = orr_str(w->job)},
+                                   FIND_MS,
+                                   &answer,
+                                   err);
+    if (rc == ORR_OK)
+        take_detail(w, &answer);
+    else if (rc == ORR_ENOENT)
+        w->error = *err;
+    return rc;
+}
+
+/* A leader that steps down takes the question with it and does not say so. */
+static uint64_t reask_ms(const struct orri_cli *cli)
+{
+    return cli->n_endpoints > 1 ? REASK_SOON_MS : REASK_MS;
 }
 
 /* A region that is away for a moment is no failure; one that stays away is. */
 static enum orr_err ask_again(struct orri_cli *cli, struct orr_error *err)
 {
     struct orri_watch *w = &cli->watch;
-    struct orr_answer info;
     enum orr_err rc = ORR_OK;
-    if (!cli->client || w->is_lost) /* makes the link, to whoever leads now */
-        rc = orri_cli_ask(cli,
-                          NULL,
-                          orr_msg_desc_region_info_get(),
-                          &(struct orr_msg_region_info_get){0},
-                          2000,
-                          &info,
-                          err);
+    if (!cli->client || w->is_lost)
+        rc = find_job(cli, err);
+    if (w->detail || w->error.code != ORR_OK)
+        return ORR_OK;
     if (rc == ORR_OK && cli->client)
         rc = orr_client_send(cli->client,
                              cli->region_path,
                              orr_msg_desc_job_wait(),
                              &(struct orr_msg_job_wait){.job = orr_str(w->job)},
-                             REASK_MS,
+                             reask_ms(cli),
                              &w->corr,
                              err);
     if (rc == ORR_OK) {
         w->is_lost = false;
         w->lost_ms = 0;
-        w->due_ms = orri_cli_now_ms() + REASK_MS + 1000;
+        w->due_ms = orri_cli_now_ms() + reask_ms(cli) + 1000;
         return ORR_OK;
     }
     orri_cli_close(cli);

@@ -6,6 +6,7 @@
 #include "cluster/cluster.h"
 #include "events/events.h"
 #include "job/job.h"
+#include "links.h"
 #include "node/node.h"
 #include "process/process_linux.h"
 #include "process/process_port.h"
@@ -153,7 +154,19 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     orr_str_copy(args.cluster, sizeof args.cluster, c->node.cluster);
     orr_str_copy(args.node, sizeof args.node, c->node.name);
     orr_str_copy(args.cluster_host, sizeof args.cluster_host, c->node.parent.host);
+    orr_str_copy(args.host, sizeof args.host, c->host);
+    orr_str_copy(
+        args.endpoint, sizeof args.endpoint, orr_str(orr_zmq_endpoint(h->zmq)));
+    if (!args.endpoint[0])
+        fprintf(stderr,
+                "orrery: node %s listens nowhere: when its cluster's host is down, no "
+                "peer can vouch for it, and its ranks "
+                "freeze after three quarters of a lease; give it a `listen:`\n",
+                args.node);
     code = dial(h, &c->node.parent, err);
+    if (!code)
+        code = spawn(
+            h, &host_links_type, &(struct host_links_args){h->zmq}, "/edge/links", err);
     if (!code)
         code = spawn(h, &orr_node_type, &args, path.text, err);
     if (!code)

@@ -119,11 +119,12 @@ struct ledger_raft {
     struct file_op *file_ops, **file_ops_end; /* owned */
     bool is_writing; /* the first of them is with libraft's files */
     raft_io_close_cb raft_closed;
-    struct orr_error broken;      /* what failed; the instance must be restarted */
-    struct orr_error trouble;     /* until something has become durable again */
-    bool has_term;                /* this leadership has a term of its own */
-    uint64_t barrier_term;        /* a barrier of this term is on its way or done */
-    uint64_t leading_term;        /* it is done */
+    struct orr_error broken;  /* what failed; the instance must be restarted */
+    struct orr_error trouble; /* until something has become durable again */
+    bool is_moving;        /* the only voter gets another address at the next start */
+    bool has_term;         /* this leadership has a term of its own */
+    uint64_t barrier_term; /* a barrier of this term is on its way or done */
+    uint64_t leading_term; /* it is done */
     uint64_t ticket_term, ticket; /* of the newest entry applied */
     uint64_t log_bytes;           /* applied since the newest snapshot */
     uint64_t log_entries;

@@ -110,6 +110,26 @@ static int init_instance(struct ledger_raft *l)
     return 0;
 }
 
+/* The only voter was given another address, or its first: nobody else knows the old one, so
+ * its configuration may be replaced.  libraft can do that while it is not started. */
+static bool has_moved(const struct ledger_raft *l)
+{
+    const struct raft_configuration *c = &l->raft.configuration;
+    return c->n == 1 && c->servers[0].id == l->raft.id &&
+           strcmp(c->servers[0].address, l->raft.address) != 0;
+}
+
+static int move_voter(struct ledger_raft *l)
+{
+    struct raft_configuration c;
+    raft_configuration_init(&c);
+    int rv = raft_configuration_add(&c, l->raft.id, l->raft.address, RAFT_VOTER);
+    if (rv == 0)
+        rv = raft_recover(&l->raft, &c);
+    raft_configuration_close(&c);
+    return rv;
+}
+
 /* ORR_OK, or *err why not; then the instance is down or on its way there. */
 static enum orr_err start_instance(struct ledger_raft *l, struct orr_error *err)
 {
@@ -132,10 +152,17 @@ static enum orr_err start_instance(struct ledger_raft *l, struct orr_error *err)
     l->instance = INSTANCE_RUNNING;
     if (!l->is_joining)
         rv = raft_bootstrap(&l->raft, &l->bootstrap);
-    if (rv == 0 || rv == RAFT_CANTBOOTSTRAP)
-        rv = raft_start(&l->raft);
+    if (rv == RAFT_CANTBOOTSTRAP)
+        rv = l->is_moving ? move_voter(l) : 0;
+    l->is_moving = false;
     if (rv == 0)
+        rv = raft_start(&l->raft);
+    if (rv == 0) {
+        l->is_moving = has_moved(l);
+        if (l->is_moving)
+            close_instance(l); /* the next one begins with the new address */
         return ORR_OK;
+    }
     const char *why = l->raft.errmsg[0] ? l->raft.errmsg : l->io.errmsg;
     if (l->is_snapshot_bad)
         code = orr_fail(
@@ -321,6 +348,8 @@ bool orri_raft_append_own(struct ledger_raft *l,
         return false;
     }
     len = orri_pad8(len);
+    memset(bytes + len, 0, 8);
+    len = (len + 7) & ~(size_t)7;
     *a = (struct append){.term = msg->term, .bytes = bytes, .len = len};
     pthread_mutex_lock(&l->lock);
     *l->appends_end = a;

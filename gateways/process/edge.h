@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "lease.h"
 #include "process_linux.h"
 #include "rank_table.h"
 
@@ -32,6 +33,7 @@ struct orri_edge {
     char *ranks_path;                       /* owned */
     int state_dir, ranks_dir, logs_dir;
     char boot[ORRI_BOOT_MAX];
+    struct orri_lease *lease; /* owned */
     pthread_t thread;
     bool has_thread;
 

@@ -3,7 +3,8 @@
  *
  * START      lock the rank's directory, open its logs, vfork and exec the rank in a
  * process group of its own, write meta, report to the host OPERATION  wait; processes
- * that the rank left orphaned come to the keeper and are reaped STOP       the rank
+ * that the rank left orphaned come to the keeper and are reaped; when the machine's lease is over, freeze the rank (lease.h)
+ * STOP       the rank
  * ended: kill what is left of its group and of its orphans, write the status, exit. The
  * status is written last: who reads it knows that nothing of the rank runs any more
  * FAILURES   the keeper dies: the rank gets SIGKILL from the kernel (PDEATHSIG), and no
@@ -18,11 +19,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lease.h"
 #include "spawner.h"
 
 /* How long orphans are killed and waited for before the rank counts as ended all the
  * same. */
 enum { SWEEP_MS_MAX = 10000, SWEEP_PAUSE_US = 300 };
+/* How often a lease is looked at that is over, or was never given: it may be given, and end again. */
+enum { LEASE_LOOK_MS = 500 };
 
 enum start_step { STEP_LIMITS, STEP_OUTPUT, STEP_WORKDIR, STEP_EXEC };
 
@@ -130,13 +134,42 @@ static pid_t start_rank(struct start *s)
  * ------------------------------------------------------------------------------------------------------------
  */
 
-/* Wait until the rank ended, and leave it a zombie: its pid, and so its group's, cannot
- * be taken by anybody else yet. */
-static void wait_rank(pid_t rank, siginfo_t *ret_end)
+/* Until a child ends or the lease needs a look.  Freezes the rank once for each end of a lease. */
+static void wait_child(pid_t rank, const struct orri_lease *lease, uint64_t *frozen_for)
 {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    if (!lease) {
+        sigwaitinfo(&child, NULL);
+        return;
+    }
+    uint64_t end = orri_lease_end(lease);
+    uint64_t left = orri_lease_left_ms(lease);
+    if (left == 0 && *frozen_for != end) {
+        *frozen_for = end;
+        kill(-rank, SIGSTOP);
+    }
+    if (left == 0 || left == UINT64_MAX)
+        left = LEASE_LOOK_MS;
+    const struct timespec wait = {.tv_sec = (time_t)(left / 1000),
+                                  .tv_nsec = (long)(left % 1000) * 1000000};
+    sigtimedwait(&child, NULL, &wait);
+}
+
+/* Wait until the rank ended, and leave it a zombie: its pid, and so its group's, cannot
+ * be taken by anybody else yet.  SIGCHLD is blocked, so none is missed in between. */
+static void wait_rank(pid_t rank, const struct orri_lease *lease, siginfo_t *ret_end)
+{
+    uint64_t frozen_for = 0;
     for (;;) {
-        if (waitid(P_ALL, 0, ret_end, WEXITED | WNOWAIT) != 0) {
+        ret_end->si_pid = 0;
+        if (waitid(P_ALL, 0, ret_end, WEXITED | WNOWAIT | WNOHANG) != 0) {
             ORR_ASSERT(errno == EINTR);
+            continue;
+        }
+        if (ret_end->si_pid == 0) {
+            wait_child(rank, lease, &frozen_for);
             continue;
         }
         if (ret_end->si_pid == rank)
@@ -179,10 +212,10 @@ void orri_exit_text(int64_t exit_code, uint32_t signal, char *buf, size_t cap)
         snprintf(buf, cap, "exit code %lld", (long long)exit_code);
 }
 
-static void await_end(int dir, pid_t rank)
+static void await_end(int dir, pid_t rank, const struct orri_lease *lease)
 {
     siginfo_t end;
-    wait_rank(rank, &end);
+    wait_rank(rank, lease, &end);
     kill(-rank, SIGKILL);
     uint64_t deadline_ms = orri_mono_ms() + SWEEP_MS_MAX;
     while (sweep_orphans(rank) > 0 && orri_mono_ms() < deadline_ms)
@@ -240,6 +273,7 @@ static void become_keeper(void)
     sigaddset(&ours, SIGINT);
     sigaddset(&ours, SIGQUIT);
     sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGCHLD); /* waited for, with a timeout */
     sigprocmask(SIG_BLOCK, &ours, NULL);
     dup2(0, 1); /* /dev/null, since the spawner */
     dup2(0, 2);
@@ -287,6 +321,7 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
     become_keeper();
     if (!parse_launch(packet, &s))
         _exit(1);
+    const struct orri_lease *lease = orri_lease_watch(ranks_dir);
     s.dir = openat(ranks_dir, s.key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     /* Locked or ended already: another host has decided about this launch. */
     if (s.dir < 0 || !orri_dir_lock(s.dir) ||
@@ -305,6 +340,6 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
     close(self);
     close(sock);
     if (report.is_started)
-        await_end(s.dir, rank);
+        await_end(s.dir, rank, lease);
     _exit(0);
 }

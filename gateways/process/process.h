@@ -99,6 +99,21 @@ struct orr_process_ops {
         uint32_t *ret_port,
         struct orr_error *err);
 
+    /* Freeze all ranks left_ms from now (UINT64_MAX: never), whether this host lives then or not; silent_ms is kept for
+     * lease_get. */
+    void (*lease_set)(struct orr_process *process,
+                      uint64_t left_ms,
+                      uint64_t silent_ms);
+    /* false: not set since the machine started.  Else silent_ms, grown by the time since. */
+    bool (*lease_get)(struct orr_process *process, uint64_t *ret_silent_ms);
+
+    /* A few bytes that the next host finds again.  Errors: ORR_ENOSPC, ORR_EIO. */
+    enum orr_err (*note_put)(struct orr_process *process,
+                             struct orr_bytes note,
+                             struct orr_error *err);
+    /* In buf, how many; 0: none. */
+    size_t (*note_get)(struct orr_process *process, void *buf, size_t cap);
+
     void (*close)(struct orr_process *process);
 };
 

@@ -104,6 +104,31 @@ static void edge_attach(struct orr_process *process,
     orri_edge_wake(edge);
 }
 
+/* ---- lease and note
+ * -------------------------------------------------------------------------- */
+
+static void
+edge_lease_set(struct orr_process *process, uint64_t left_ms, uint64_t silent_ms)
+{
+    orri_lease_set(edge_of(process)->lease, left_ms, silent_ms);
+}
+
+static bool edge_lease_get(struct orr_process *process, uint64_t *ret_silent_ms)
+{
+    return orri_lease_silent_ms(edge_of(process)->lease, ret_silent_ms);
+}
+
+static enum orr_err
+edge_note_put(struct orr_process *process, struct orr_bytes note, struct orr_error *err)
+{
+    return orri_note_write(edge_of(process)->state_dir, note.ptr, note.len, err);
+}
+
+static size_t edge_note_get(struct orr_process *process, void *buf, size_t cap)
+{
+    return orri_note_read(edge_of(process)->state_dir, buf, cap);
+}
+
 /* ---- open and close
  * --------------------------------------------------------------------------- */
 
@@ -130,6 +155,7 @@ static void edge_close(struct orr_process *process)
         if (fds[i] >= 0)
             close(fds[i]);
     }
+    orri_lease_close(edge->lease);
     pthread_mutex_destroy(&edge->lock);
     pthread_mutex_destroy(&edge->sink_lock);
     free(edge->ports.held_until_ms);
@@ -144,6 +170,10 @@ static const struct orr_process_ops edge_ops = {
     .forget = edge_forget,
     .log_read = orri_edge_log_read,
     .port_reserve = orri_edge_port_reserve,
+    .lease_set = edge_lease_set,
+    .lease_get = edge_lease_get,
+    .note_put = edge_note_put,
+    .note_get = edge_note_get,
     .close = edge_close,
 };
 
@@ -211,6 +241,9 @@ open_state(struct orri_edge *edge, const char *path, struct orr_error *err)
     if (rc != ORR_OK)
         return rc;
     spread_children(edge->ranks_dir);
+    edge->lease = orri_lease_open(edge->state_dir, edge->boot, err);
+    if (!edge->lease)
+        return ORR_EIO;
     return open_dir(edge->state_dir, "logs", &edge->logs_dir, err);
 }
 

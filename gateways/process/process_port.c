@@ -6,7 +6,7 @@
  */
 #include "process_port.h"
 
-enum { LOG_CHUNK_MAX = 64 << 10 };
+enum { LOG_CHUNK_MAX = 64 << 10, NOTE_MAX = 512 << 10 };
 
 struct process_port {
     struct orr_process_port_args args;
@@ -18,6 +18,9 @@ ORR_HANDLER(process_port, process_signal)
 ORR_HANDLER(process_port, process_forget)
 ORR_HANDLER(process_port, port_reserve)
 ORR_HANDLER(process_port, log_read)
+ORR_HANDLER(process_port, process_lease)
+ORR_HANDLER(process_port, node_note)
+ORR_HANDLER(process_port, edge_greet)
 
 static enum orr_err
 answer(struct orr_ctx *ctx, enum orr_err rc, const struct orr_error *err)
@@ -103,18 +106,51 @@ static enum orr_err process_port_on_log_read(struct orr_ctx *ctx,
     return answer(ctx, rc, &err);
 }
 
+static enum orr_err
+process_port_on_process_lease(struct orr_ctx *ctx,
+                              struct process_port *self,
+                              const struct orr_msg_process_lease *msg)
+{
+    uint64_t now = orr_now_ms(ctx);
+    uint64_t left = msg->until_ms > now ? msg->until_ms - now : 0;
+    self->args.process->ops->lease_set(self->args.process,
+                                       msg->until_ms ? left : UINT64_MAX,
+                                       now > msg->heard_ms ? now - msg->heard_ms : 0);
+    return ORR_OK;
+}
+
+static enum orr_err process_port_on_node_note(struct orr_ctx *ctx,
+                                              struct process_port *self,
+                                              const struct orr_msg_node_note *msg)
+{
+    struct orr_error err;
+    return answer(
+        ctx,
+        self->args.process->ops->note_put(self->args.process, msg->note, &err),
+        &err);
+}
+
 /* ---- from the edge's thread
  * ----------------------------------------------------------------- */
 
 static enum orr_err tell_found(void *arg, struct orr_list_rank_row ranks)
 {
     const struct process_port *self = arg;
-    const struct orr_msg_processes_found msg = {.ranks = ranks};
-    return self->args.post(self->args.system,
-                           self->self,
-                           self->args.node,
-                           orr_msg_desc_processes_found(),
-                           &msg);
+    struct orr_process *process = self->args.process;
+    struct orr_msg_processes_found msg = {.ranks = ranks};
+    uint8_t *note = malloc(NOTE_MAX);
+    if (!note)
+        return ORR_ENOMEM;
+    msg.has_lease = process->ops->lease_get(process, &msg.silent_ms);
+    msg.note = (struct orr_bytes){
+        note, (uint32_t)process->ops->note_get(process, note, NOTE_MAX)};
+    enum orr_err rc = self->args.post(self->args.system,
+                                      self->self,
+                                      self->args.node,
+                                      orr_msg_desc_processes_found(),
+                                      &msg);
+    free(note);
+    return rc;
 }
 
 static enum orr_err tell_event(void *arg, const struct orr_rec_rank_row *rank)
@@ -131,16 +167,32 @@ static enum orr_err tell_event(void *arg, const struct orr_rec_rank_row *rank)
 /* ---- the actor
  * ------------------------------------------------------------------------------ */
 
+static void attach(struct process_port *self)
+{
+    self->args.process->ops->attach(self->args.process,
+                                    &(struct orr_process_sink){.found = tell_found,
+                                                               .event = tell_event,
+                                                               .arg = self});
+}
+
 static enum orr_err
 process_port_init(struct orr_ctx *ctx, void *state, const void *args)
 {
     struct process_port *self = state;
     self->args = *(const struct orr_process_port_args *)args;
     self->self = ctx->self;
-    self->args.process->ops->attach(self->args.process,
-                                    &(struct orr_process_sink){.found = tell_found,
-                                                               .event = tell_event,
-                                                               .arg = self});
+    attach(self);
+    return ORR_OK;
+}
+
+/* The node actor was started anew: to it, nothing was told yet. */
+static enum orr_err process_port_on_edge_greet(struct orr_ctx *ctx,
+                                               struct process_port *self,
+                                               const struct orr_msg_edge_greet *msg)
+{
+    (void)ctx;
+    (void)msg;
+    attach(self);
     return ORR_OK;
 }
 
@@ -155,6 +207,9 @@ static const struct orr_handler handlers[] = {
     ORR_ON(process_port, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+    ORR_ON(process_port, node_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(process_port, log_read, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
 };
 

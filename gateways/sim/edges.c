@@ -17,6 +17,9 @@ ORR_HANDLER(process_edge, process_signal)
 ORR_HANDLER(process_edge, process_forget)
 ORR_HANDLER(process_edge, port_reserve)
 ORR_HANDLER(process_edge, log_read)
+ORR_HANDLER(process_edge, process_lease)
+ORR_HANDLER(process_edge, node_note)
+ORR_HANDLER(process_edge, edge_greet)
 ORR_HANDLER(process_edge, timer)
 
 static struct orr_rec_rank_row row_of(const struct world *world,
@@ -65,14 +68,9 @@ static void look_again(struct orr_ctx *ctx, const struct machine *machine)
         orr_timer_set(ctx, T_LOOK, due > world->now_ms ? due - world->now_ms : 1, 0);
 }
 
-static enum orr_err
-process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
+static void introduce(struct orr_ctx *ctx, struct process_edge *self)
 {
-    struct process_edge *self = state;
-    self->args = *(const struct edge_args *)args;
     struct machine *machine = machine_now(self);
-    self->node = (struct orr_addr){.host = ctx->self.host,
-                                   .slot = orr_hash(orr_str(machine->node_path))};
     struct orr_rec_rank_row rows[WORLD_PROCS];
     uint32_t n = 0;
     for (uint32_t i = 0; i < machine->n_procs; i++) {
@@ -82,8 +80,61 @@ process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
         rows[n++] = row_of(machine->world, proc);
         proc->is_ended = machine->world->now_ms >= proc_reaped_ms(machine->world, proc);
     }
-    orr_send(ctx, self->node, processes_found, .ranks = {rows, n});
+    orr_send(ctx,
+             self->node,
+             processes_found,
+             .ranks = {rows, n},
+             .has_lease = machine->heard_ms != 0,
+             .silent_ms = machine->world->now_ms - machine->heard_ms,
+             .note = {machine->note, machine->note_len});
     look_again(ctx, machine);
+}
+
+static enum orr_err
+process_edge_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct process_edge *self = state;
+    self->args = *(const struct edge_args *)args;
+    self->node =
+        (struct orr_addr){.host = ctx->self.host,
+                          .slot = orr_hash(orr_str(self->args.machine->node_path))};
+    introduce(ctx, self);
+    return ORR_OK;
+}
+
+static enum orr_err process_edge_on_edge_greet(struct orr_ctx *ctx,
+                                               struct process_edge *self,
+                                               const struct orr_msg_edge_greet *msg)
+{
+    (void)msg;
+    introduce(ctx, self);
+    return ORR_OK;
+}
+
+/* From the host's clock, which may drift, to true time. */
+static enum orr_err
+process_edge_on_process_lease(struct orr_ctx *ctx,
+                              struct process_edge *self,
+                              const struct orr_msg_process_lease *msg)
+{
+    struct machine *machine = machine_now(self);
+    uint64_t host_now = orr_now_ms(ctx), now = machine->world->now_ms;
+    uint64_t left = msg->until_ms > host_now ? msg->until_ms - host_now : 0;
+    uint64_t ago = host_now > msg->heard_ms ? host_now - msg->heard_ms : 0;
+    machine->freeze_at_ms = msg->until_ms ? now + left : 0;
+    machine->heard_ms = now > ago ? now - ago : 1;
+    return ORR_OK;
+}
+
+static enum orr_err process_edge_on_node_note(struct orr_ctx *ctx,
+                                              struct process_edge *self,
+                                              const struct orr_msg_node_note *msg)
+{
+    struct machine *machine = self->args.machine;
+    if (msg->note.len > sizeof(machine->note))
+        return orr_refuse(ctx, ORR_ENOSPC, "the note is too long");
+    memcpy(machine->note, msg->note.ptr, msg->note.len);
+    machine->note_len = msg->note.len;
     return ORR_OK;
 }
 
@@ -126,7 +177,8 @@ static bool plan_of(const struct orr_msg_process_launch *msg,
         .ends_ms = world->now_ms + (is_bad ? run_ms / 2 : run_ms) + 1,
         .exit_code = is_bad ? strtoll(argv[3].value.ptr, NULL, 10) : 0,
         .signal = is_bad ? (uint32_t)strtoul(argv[4].value.ptr, NULL, 10) : 0,
-        .ignores_term = world_random(world) % 8 == 0,
+        .ignores_term =
+            world_chance(world, msg->job, msg->generation, msg->rank) % 8 == 0,
     };
     orr_str_copy(ret_plan->job, sizeof(ret_plan->job), msg->job);
     return true;
@@ -209,6 +261,9 @@ static const struct orr_handler process_handlers[] = {
     ORR_ON(process_edge, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+    ORR_ON(process_edge, node_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(process_edge, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(process_edge, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
 };
@@ -224,10 +279,18 @@ const struct orr_actor_type sim_process_type = {
 
 /* ---- device edge ---- */
 
-static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *args)
+struct device_edge {
+    struct edge_args args;
+};
+
+ORR_HANDLER(device_edge, edge_greet)
+
+static enum orr_err device_edge_on_edge_greet(struct orr_ctx *ctx,
+                                              struct device_edge *self,
+                                              const struct orr_msg_edge_greet *msg)
 {
-    (void)state;
-    const struct machine *machine = ((const struct edge_args *)args)->machine;
+    (void)msg;
+    const struct machine *machine = self->args.machine;
     struct orr_addr node = {.host = ctx->self.host,
                             .slot = orr_hash(orr_str(machine->node_path))};
     struct orr_rec_device_row rows[DEVICES_MAX];
@@ -245,11 +308,24 @@ static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *ar
     return ORR_OK;
 }
 
+static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    struct device_edge *self = state;
+    self->args = *(const struct edge_args *)args;
+    return device_edge_on_edge_greet(ctx, self, NULL);
+}
+
+static const struct orr_handler device_handlers[] = {
+    ORR_ON(device_edge, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+};
+
 const struct orr_actor_type sim_device_type = {
     .name = "sim_device",
-    .state_size = sizeof(struct edge_args),
+    .state_size = sizeof(struct device_edge),
     .args_size = sizeof(struct edge_args),
     .init = device_init,
+    .handlers = device_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(device_handlers),
 };
 
 /* ---- events edge: a follower of the stream that this host publishes ---- */

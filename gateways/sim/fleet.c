@@ -233,7 +233,7 @@ static enum orr_err take_storage(struct fleet *fleet)
         return ORR_ENOMEM;
     fleet->world = (struct world){.true_ms = true_ms,
                                   .arg = fleet,
-                                  .random = plan->seed,
+                                  .seed = plan->seed,
                                   .n_machines = plan->nodes,
                                   .machines = fleet->machines};
     fleet->client = (struct client){.invariants = &fleet->world.invariants,

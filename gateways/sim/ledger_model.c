@@ -61,6 +61,7 @@ struct ledger {
     uint64_t n_digests, cap_digests;
 };
 
+/* A stream for each moment: a run in which one fault is left out is the same but for what follows from it. */
 static uint64_t pick(struct ledger *ledger, uint64_t n)
 {
     uint64_t x = ledger->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
@@ -365,6 +366,7 @@ static void step_replica(struct ledger *ledger, uint32_t self, uint64_t now)
 
 void ledger_step(struct ledger *ledger, uint64_t now)
 {
+    ledger->random = ledger->config.seed + now * 0xd1342543de82ef95u;
     for (uint32_t i = 0; i < ledger->config.n_replicas; i++)
         if (ledger->replicas[i].is_up)
             step_replica(ledger, i, now);

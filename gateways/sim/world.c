@@ -5,16 +5,38 @@
 
 enum { SIGNAL_KILL = 9, SIGNAL_TERM = 15, SIGNAL_CONT = 18, SIGNAL_STOP = 19 };
 
+/* What a machine's keepers have done by now. */
+static void keep_lease(struct machine *machine, uint64_t now)
+{
+    uint64_t end = machine->freeze_at_ms;
+    if (!end || now < end)
+        return;
+    for (uint32_t i = 0; i < machine->n_procs; i++) {
+        struct proc *proc = &machine->procs[i];
+        if (!proc->is_used || proc->is_frozen || proc->ends_ms <= end)
+            continue;
+        proc->is_frozen = true;
+        proc->left_ms =
+            proc->ends_ms - (proc->started_ms > end ? proc->started_ms : end);
+        proc->ends_ms = UINT64_MAX;
+    }
+}
+
 uint64_t world_now(struct world *world)
 {
     if (world->true_ms)
         world->now_ms = world->true_ms(world->arg);
+    for (uint32_t i = 0; i < world->n_machines; i++)
+        keep_lease(&world->machines[i], world->now_ms);
     return world->now_ms;
 }
 
-uint64_t world_random(struct world *world)
+uint64_t world_chance(const struct world *world,
+                      struct orr_str job,
+                      uint64_t generation,
+                      uint32_t rank)
 {
-    uint64_t x = world->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
+    uint64_t x = world->seed + orr_hash(job) + generation * 0x9e3779b97f4a7c15u + rank;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
@@ -92,7 +114,10 @@ void machine_end_peers(struct world *world, const struct proc *dead)
                 proc->generation != dead->generation ||
                 strcmp(proc->job, dead->job) != 0)
                 continue;
-            uint64_t left = 100 + world_random(world) % 100;
+            uint64_t left =
+                100 +
+                world_chance(world, orr_str(proc->job), proc->generation, proc->rank) %
+                    100;
             uint64_t now_left =
                 proc->is_frozen ? proc->left_ms : proc->ends_ms - world->now_ms;
             if (left >= now_left)

@@ -36,6 +36,11 @@ struct machine {
     uint32_t gpus;
     bool has_bad_disk; /* nothing can be launched */
     uint32_t n_procs;  /* of procs, ever used */
+    uint64_t
+        freeze_at_ms; /* true time at which keepers freeze all, host or no host; 0: never */
+    uint64_t heard_ms;  /* of process_lease; 0: none yet */
+    uint8_t note[4096]; /* of node_note */
+    uint32_t note_len;
     struct proc procs[WORLD_PROCS];
     struct world *world; /* borrowed: whoever made it */
 };
@@ -44,7 +49,7 @@ struct world {
     uint64_t (*true_ms)(void *arg); /* NULL: now_ms is set by the test */
     void *arg;
     uint64_t now_ms;
-    uint64_t random;
+    uint64_t seed;
     uint32_t n_machines;
     struct machine *machines; /* borrowed: whoever made it */
     uint64_t n_launched;
@@ -55,7 +60,11 @@ struct world {
 
 /* Bring now_ms up to date. */
 uint64_t world_now(struct world *world);
-uint64_t world_random(struct world *world);
+/* A number that is the same for the same rank in every run of the seed. */
+uint64_t world_chance(const struct world *world,
+                      struct orr_str job,
+                      uint64_t generation,
+                      uint32_t rank);
 
 static inline bool proc_is_live(const struct proc *proc, uint64_t now_ms)
 {

@@ -189,9 +189,18 @@ class Fleet:
         return self._environ_pids(f"ORRERY_NODE={host}")
 
     def rank_pid(self, job, rank):
+        """The rank's own process, whatever it has started since: numbers wrap, so not the least."""
         pids = self._environ_pids(f"ORRERY_JOB={job}", f"RANK={rank}")
-        check(pids, f"no process of {job} rank {rank}")
-        return pids[0]
+        first = [pid for pid in pids if self._parent(pid) not in pids]
+        check(len(first) == 1, f"processes of {job} rank {rank}: {first} of {pids}")
+        return first[0]
+
+    @staticmethod
+    def _parent(pid):
+        try:
+            return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            return -1
 
     def kill_node(self, host):
         """The whole machine at once: host process, its helper processes, and every rank."""

@@ -178,9 +178,9 @@ def leader_that_is_cut_off_costs_nothing():
 
 def lead_is_handed_over_before_an_upgrade():
     with Fleet(replicas=3, nodes=1, gpus=2) as f:
-        running_f = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done", "gpus: 1\n"))
-        f.wait_phase(running_f, "running")
-        pid = f.rank_pid(running_f, 0)
+        job = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done", "gpus: 1\n"))
+        f.wait_phase(job, "running")
+        pid = f.rank_pid(job, 0)
         with Submitters(f, 2) as load:
             for _ in range(3):
                 old = f.leader()
@@ -194,9 +194,10 @@ def lead_is_handed_over_before_an_upgrade():
                 f.restart()
                 f.wait_alike(60)
         check_kept(f, load.acked)
-        check(f.rank_pid(running_f, 0) == pid and f.show(running_f)["row"]["generation"] == 1, "the job was touched")
+        row = f.show(job)["row"]
+        check(f.rank_pid(job, 0) == pid and row["generation"] == 1, f"{pid} is now {f.rank_pid(job, 0)}: {row}")
         (f.top / "go").write_text("")
-        f.wait_phase(running_f, "done")
+        f.wait_phase(job, "done")
         print(json.dumps({"test": "move", "move_s": round(took, 3), "acknowledged": len(load.acked)}), flush=True)
 
 
@@ -216,8 +217,40 @@ def region_without_a_majority_promises_nothing():
         check(len(f.cli("ps", "-a", "-o", "json", expect=0).json()) == 1, "one key, one job")
 
 
+def lost_host_is_replaced_by_another():
+    with Fleet(replicas=3, nodes=1, gpus=1) as f:
+        (f.top / "true.yaml").write_text(shell("true", "gpus: 0\n"))
+        job = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done", "gpus: 1\n"))
+        f.wait_phase(job, "running")
+        lost = f.leader()
+        f.kill_host(lost)
+        f.leader(other_than=lost)
+        address = f"127.{os.getpid() % 250 + 1}.{time.monotonic_ns() % 250}.4:{20000 + os.getpid() % 9999}"
+        endpoint = f"ipc://{f.state}/r1-4/sock"
+        (f.state / "r1-4").mkdir()
+        (f.state / "r1-4" / "host.yaml").write_text(
+            f"host: r1-4\nregion: r1\nstate: {f.state}/r1-4\nlisten: [\"{endpoint}\"]\n"
+            f"roles: {{region: {{ledger: {{join: true, address: \"{address}\", endpoint: \"{endpoint}\"}}}}}}\n")
+        host = f.start_cli("host", "--config", f.state / "r1-4" / "host.yaml")
+        f.cli("region", "add", "r1-4", "--address", address, "--endpoint", endpoint, expect=0)
+        f.cli("region", "remove", lost, expect=0)
+        infos = f.wait_alike()
+        check(set(f.replicas()) == {"r1-1", "r1-2", "r1-3", "r1-4"} - {lost}, f"{infos}")
+        f.cli("region", "move", "r1-4", expect=0)
+        check(f.replicas()["r1-4"]["is_leading"], "the new host leads")
+        kept = f.cli("submit", "true.yaml", "--key", "new", "-o", "json", expect=0).json()["job"]
+        other = sorted(set(f.replicas()) - {"r1-4"})[0]
+        f.cli("region", "move", other, expect=0)
+        (f.top / "go").write_text("")
+        f.wait_phase(job, "done")
+        f.wait_phase(kept, "done")
+        host.terminate()
+        check(host.wait(20) == 0, f"the new host ends with {host.returncode}")
+
+
 main(killed_leader_costs_nothing,
      leader_that_hangs_costs_nothing,
      leader_that_is_cut_off_costs_nothing,
      lead_is_handed_over_before_an_upgrade,
-     region_without_a_majority_promises_nothing)
+     region_without_a_majority_promises_nothing,
+     lost_host_is_replaced_by_another)

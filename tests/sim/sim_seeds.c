@@ -3,8 +3,10 @@
  *
  *   sim_seeds hold FIRST COUNT     every invariant holds in each of them; else the seed and the command that shows it
  *   sim_seeds caught FIRST COUNT   this build has a bug on purpose (tests/sim/mutants): some seed must break an invariant
+ *   sim_seeds sim ...              `orrery sim` of this build
  */
 #include "fleet.h"
+#include "sim_main.h"
 
 #include <stdlib.h>
 
@@ -55,8 +57,10 @@ static void print_broken(uint64_t seed, const struct fleet_result *result)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "sim") == 0)
+        return orr_sim_main(argc - 1, argv + 1);
     if (argc != 4 || (strcmp(argv[1], "hold") != 0 && strcmp(argv[1], "caught") != 0)) {
-        fprintf(stderr, "usage: sim_seeds hold|caught FIRST COUNT\n");
+        fprintf(stderr, "usage: sim_seeds hold|caught FIRST COUNT | sim ...\n");
         return 2;
     }
     bool must_hold = strcmp(argv[1], "hold") == 0;

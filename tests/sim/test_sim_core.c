@@ -12,6 +12,7 @@ struct ring_node {
     uint32_t n;
     uint64_t seq;
     uint64_t last_seen;
+    uint32_t asker_life; /* whose that was */
     bool is_waiting;
 };
 
@@ -54,8 +55,10 @@ static enum orr_err ring_node_on_ping(struct orr_ctx *ctx,
                                       struct ring_node *self,
                                       const struct orr_msg_ping *msg)
 {
-    count.twice += msg->nonce == self->last_seen;
-    count.out_of_order += msg->nonce < self->last_seen && msg->nonce != 1;
+    bool is_same_life = ctx->from.incarnation == self->asker_life;
+    count.twice += is_same_life && msg->nonce == self->last_seen;
+    count.out_of_order += is_same_life && msg->nonce < self->last_seen;
+    self->asker_life = ctx->from.incarnation;
     self->last_seen = msg->nonce;
     orr_reply(ctx, pong, .nonce = msg->nonce);
     return ORR_OK;

@@ -147,6 +147,7 @@ static void region_ls_asks_each_host(void **state)
     expect(out, "\"host\":\"h2\",\"term\":7,\"is_leading\":true");
     expect(out, "\"host\":\"h3\"");
     expect(out, "\"committed\":40");
+    assert_null(strstr(out, "HOST"));
 }
 
 static void region_changes_go_to_the_leader(void **state)

@@ -241,7 +241,7 @@ static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *m
         break;
     case ORR_MSG_job_show:
         answer_detail(corr, ((const struct orr_msg_job_show *)msg)->job);
-        break;
+        break; /* r1-1 runs, whoever asks */
     case ORR_MSG_job_wait:
         region.waits++;
         wait_corr = corr;
@@ -345,7 +345,7 @@ static void answer_of_host(uint64_t corr,
         answer_ledger(corr, host, desc, msg);
     } else {
         region.asked[host]++;
-        if (host == region.leader)
+        if (host == region.leader || desc->id == ORR_MSG_region_info_get)
             answer(corr, desc, msg);
         else
             put_failed(corr, ORR_ENOTLEADER, "another host leads this region");

@@ -19,6 +19,9 @@ static struct {
     uint64_t generation, offset;
     uint32_t rank, device, signal, stream;
     size_t cap;
+    uint64_t left_ms, silent_ms;
+    uint8_t note[16];
+    size_t note_len;
 } edge;
 
 static enum orr_err
@@ -100,7 +103,44 @@ static enum orr_err fake_port_reserve(struct orr_process *process,
     return called("port_reserve", &(struct orr_process_id){ORR_LIT(""), 0, 0}, err);
 }
 
+static void
+fake_lease_set(struct orr_process *process, uint64_t left_ms, uint64_t silent_ms)
+{
+    (void)process;
+    edge.left_ms = left_ms;
+    edge.silent_ms = silent_ms;
+}
+
+static bool fake_lease_get(struct orr_process *process, uint64_t *ret_silent_ms)
+{
+    (void)process;
+    *ret_silent_ms = 70;
+    return true;
+}
+
+static enum orr_err
+fake_note_put(struct orr_process *process, struct orr_bytes note, struct orr_error *err)
+{
+    (void)process;
+    (void)err;
+    edge.note_len = note.len < sizeof edge.note ? note.len : sizeof edge.note;
+    memcpy(edge.note, note.ptr, edge.note_len);
+    return ORR_OK;
+}
+
+static size_t fake_note_get(struct orr_process *process, void *buf, size_t cap)
+{
+    (void)process;
+    assert_true(cap >= edge.note_len);
+    memcpy(buf, edge.note, edge.note_len);
+    return edge.note_len;
+}
+
 static const struct orr_process_ops fake_ops = {
+    .lease_set = fake_lease_set,
+    .lease_get = fake_lease_get,
+    .note_put = fake_note_put,
+    .note_get = fake_note_get,
     .attach = fake_attach,
     .launch = fake_launch,
     .signal = fake_signal,

@@ -100,7 +100,7 @@ bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *er
     for (unsigned v = 0; v < BED_MAX; v++)
         voters[v] = (struct orr_ledger_raft_voter){
             bed->hosts[v].name, bed->hosts[v].address, bed->hosts[v].endpoint};
-    if (bed->n == 1 && !is_joining)
+    if (bed->n == 1 && !is_joining && !bed->has_addresses)
         voters[0].address = "";
     const struct orr_ledger_raft_config config = {.dir = h->dir,
                                                   .self = voters[i],

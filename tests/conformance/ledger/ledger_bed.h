@@ -28,7 +28,8 @@ struct bed {
     enum bed_kind kind;
     char root[128];
     struct bed_host hosts[BED_MAX];
-    unsigned n; /* voters at the start */
+    unsigned n;         /* voters at the start */
+    bool has_addresses; /* also when it is one */
     uint64_t snapshot_log_bytes;
     pthread_mutex_t lock; /* guards news */
     pthread_cond_t told;

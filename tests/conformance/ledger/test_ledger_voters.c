@@ -238,6 +238,34 @@ static void late_voter_gets_a_snapshot(void **state)
     bed_expect_equal(&bed, bed_leader(&bed), late);
 }
 
+static void only_voter_gets_an_address_and_company(void **state)
+{
+    (void)state;
+    struct orr_error err;
+    bed.n = 1;
+    bed_open(&bed);
+    put_many(0, 100, "k");
+    err = bed_add(&bed, 0, 3);
+    assert_int_equal(err.code, ORR_EINVAL);
+    assert_non_null(strstr(err.text, "region.address"));
+    assert_int_equal(bed_remove(&bed, 0, "h1").code,
+                     ORR_EINVAL); /* the last one stays */
+    bed_close_host(&bed, 0);
+    bed.has_addresses = true;
+    bed_open(&bed);
+    assert_int_equal(bed_open_host(&bed, 3, true, &err), ORR_OK);
+    err = bed_add(&bed, 0, 3);
+    if (err.code != ORR_OK)
+        fail_msg("%s", err.text);
+    bed_expect_equal(&bed, 0, 3);
+    err = bed_move(&bed, 0, "h4"); /* it knows the new address of the first */
+    if (err.code != ORR_OK)
+        fail_msg("%s", err.text);
+    put_many(bed_leader(&bed), 100, "l");
+    bed_expect_equal(&bed, bed_leader(&bed), 0);
+    assert_string_equal(bed_get(&bed, 0, "l99"), "l99");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +279,7 @@ int main(void)
         T(leader_can_remove_itself),
         T(host_that_cannot_be_reached_is_refused),
         T(late_voter_gets_a_snapshot),
+        T(only_voter_gets_an_address_and_company),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
