@@ -166,6 +166,8 @@ enum orr_err orri_raft_instance_start(struct ledger_raft *l, struct orr_error *e
     l->instance = INSTANCE_RUNNING;
     if (!l->is_joining)
         rv = raft_bootstrap(&l->raft, &l->bootstrap);
+    else if (l->is_moving)
+        rv = RAFT_CANTBOOTSTRAP;
     if (rv == RAFT_CANTBOOTSTRAP)
         rv = l->is_moving ? move_voter(l) : 0;
     l->is_moving = false;
