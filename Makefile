@@ -29,9 +29,9 @@ test: deps
 # Then a real fleet whose processes are killed and stopped at random.
 soak: deps
 	@cmake --preset asan --log-level=WARNING
-	@cmake --build --preset asan --target orrery chaos_rank emu-device
+	@cmake --build --preset asan --target orrery chaos_rank emu_cuda emu_nccl
 	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
-	@ORRERY_BIN=build/asan/bin /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
+	@ORRERY_BIN="$$(pwd)/build/asan/bin" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
 
 # Numbers as JSON lines: see bench/README.md.
