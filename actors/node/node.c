@@ -329,8 +329,10 @@ static enum orr_err node_on_ranks_get(struct orr_ctx *ctx,
     struct orr_rec_rank_row *rows = self->row_list.at;
     uint32_t n = 0;
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
-    if (group)
+    if (group) {
+        group->asked_ms = orr_now_ms(ctx);
         node_thaw(ctx, self, group); /* its job actor has not given it up */
+    }
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         node_row_rec(self, row, true, &rows[n++]);

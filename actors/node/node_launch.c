@@ -220,6 +220,7 @@ enum orr_err node_launch(struct orr_ctx *ctx,
             ctx, ORR_EBUSY, "node %s launches too many jobs at once", self->args.node);
     group = node_group_make(self, msg->job, msg->generation);
     group->spec = spec;
+    group->asked_ms = orr_now_ms(ctx);
     group->node_rank = msg->node_rank;
     for (uint32_t i = 0; i < msg->ranks.n; i++) {
         struct node_row *row = node_row_add(self, group, msg->ranks.at[i].rank);

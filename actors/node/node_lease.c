@@ -188,7 +188,7 @@ void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms
             node_thaw(ctx, self, group);
 }
 
-/* What is frozen may have been given up: only a job actor knows. */
+/* What is frozen may have been given up: only a job actor knows.  It may have asked before the cluster's answer came. */
 void node_lease_begun(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms)
 {
     note_end(ctx, self);
@@ -198,6 +198,10 @@ void node_lease_begun(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms)
     if (sent_ms > self->contact_ms)
         self->contact_ms = sent_ms;
     run_until(ctx, self, self->contact_ms + self->lease_ms / 4 * 3);
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;)
+        if (group->asked_ms >= sent_ms)
+            node_thaw(ctx, self, group);
 }
 
 /* What an earlier life of this actor knew.  When ranks freeze, the keepers know. */

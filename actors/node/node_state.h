@@ -79,8 +79,9 @@ struct node_group {
     uint32_t seq;  /* of the port_reserve */
     bool is_waiting_port;
     bool is_stopping;
-    bool is_frozen;   /* for want of a lease; or perhaps, by an earlier life */
-    bool is_in_doubt; /* and perhaps given up: only its job actor's word thaws it */
+    bool is_frozen;    /* for want of a lease; or perhaps, by an earlier life */
+    bool is_in_doubt;  /* and perhaps given up: only its job actor's word thaws it */
+    uint64_t asked_ms; /* when it last said that */
     uint64_t
         thaw_until_ms; /* a keeper may still freeze it by the lease that was over: CONT is repeated */
     uint64_t kill_ms;           /* when TERM has had its time; 0: not stopping */

@@ -28,6 +28,7 @@ static const struct {
     [FAULT_CRASH] = {"crash", 3000, 50, 12000},
     [FAULT_CLOCK] = {"clock", 6000, 2000, 20000},
     [FAULT_DISK] = {"disk", 8000, 200, 6000},
+    [FAULT_SOFT] = {"soft", 10000, 1, 8000},
 };
 
 static uint64_t mix(uint64_t x)
@@ -86,6 +87,7 @@ static int32_t pick_value(uint64_t *random, enum fault_kind kind)
     case FAULT_CLOCK:
         return (int32_t)pick(random, 2 * DRIFT_MAX + 1) - DRIFT_MAX;
     case FAULT_DISK:
+    case FAULT_SOFT:
     case FAULT_KIND_MAX_:
         break;
     }

@@ -18,7 +18,8 @@
       "crash",                                                                         \
       "a host dies, or a machine with all its processes, and comes back")              \
     X(CLOCK, "clock", "a host's clock runs fast or slow")                              \
-    X(DISK, "disk", "a disk takes nothing")
+    X(DISK, "disk", "a disk takes nothing")                                            \
+    X(SOFT, "soft", "the shared soft state is away, and comes back empty")
 
 enum fault_kind {
 #define X(NAME, name, what) FAULT_##NAME,

@@ -9,7 +9,13 @@
 #include "region/region.h"
 
 #define REGION "eu1"
-enum { SLOTS = 4, RANKS_MAX = WORLD_PROCS, RUN_MAX_MS = 5000, LOOK_MS = 200 };
+enum {
+    SLOTS = 4,
+    RANKS_MAX = WORLD_PROCS,
+    RUN_MAX_MS = 5000,
+    LOOK_MS = 200,
+    SOFT_SETTLE_MS = 15000, /* hosts that were down for long are back and registered */
+};
 
 uint32_t fleet_pick(struct fleet *fleet, uint64_t n)
 {
@@ -55,6 +61,7 @@ static void boot_region(struct fleet *fleet, uint32_t host)
     const struct edge_args edge = {NULL, &fleet->world};
     const struct ledger_edge_args ledger = {&fleet->edges, host};
     struct orr_region_args args = {.region = REGION,
+                                   .has_softstate = true,
                                    .jobs_max = 2 * fleet->plan.jobs + 64,
                                    .nodes_max = fleet->plan.nodes + 8};
     snprintf(args.host, sizeof(args.host), "r%u", host + 1);
@@ -70,6 +77,7 @@ static void boot_cluster(struct fleet *fleet, uint32_t host)
     char path[32];
     struct orr_cluster_args args = {
         .region = REGION,
+        .has_softstate = true,
         .job_type = &orr_job_type,
         .nodes_max = fleet->plan.nodes + 8,
         .jobs_max = 4 * fleet->plan.jobs + 64,
@@ -87,8 +95,10 @@ static void boot_node(struct fleet *fleet, uint32_t host)
 {
     struct machine *machine = &fleet->machines[host - fleet->first_node];
     const struct edge_args edge = {machine, &fleet->world};
-    struct orr_node_args args = {
-        .region = REGION, .ranks_max = RANKS_MAX, .slots = SLOTS};
+    struct orr_node_args args = {.region = REGION,
+                                 .has_softstate = true,
+                                 .ranks_max = RANKS_MAX,
+                                 .slots = SLOTS};
     memcpy(args.node, machine->name, sizeof(args.node));
     snprintf(args.cluster, sizeof(args.cluster), "c%u", machine->cluster + 1);
     memcpy(args.cluster_host, args.cluster, sizeof(args.cluster_host));
@@ -102,6 +112,9 @@ static void boot(void *arg, struct orr_sim *sim, uint32_t host)
     struct fleet *fleet = arg;
     fleet->sim = sim;
     const struct client *user = &fleet->client;
+    const struct soft_store *soft = &fleet->soft;
+    if (host < fleet->user)
+        spawn(fleet, host, &sim_soft_type, &soft, "/edge/softstate");
     if (host < fleet->first_cluster)
         boot_region(fleet, host);
     else if (host < fleet->first_node)
@@ -252,7 +265,8 @@ static enum orr_err take_storage(struct fleet *fleet)
         init_machine(fleet, i);
     for (uint32_t i = 0; i < plan->jobs; i++)
         plan_job(fleet, &fleet->jobs[i]);
-    return invariants_init(&fleet->world.invariants);
+    enum orr_err err = soft_store_init(&fleet->soft);
+    return err == ORR_OK ? invariants_init(&fleet->world.invariants) : err;
 }
 
 static enum orr_err make_faults(struct fleet *fleet)
@@ -326,6 +340,7 @@ void fleet_fini(struct fleet *fleet)
     if (fleet->edges.ledger)
         ledger_edges_fini(&fleet->edges);
     invariants_fini(&fleet->world.invariants);
+    soft_store_fini(&fleet->soft);
     faults_fini(&fleet->faults);
     free(fleet->machines);
     free(fleet->jobs);
@@ -354,6 +369,25 @@ static void check_ends(struct fleet *fleet)
     ends_are_told_once(inv, fleet->client.n_ended);
 }
 
+/* All that is there is told again and again, so also after a loss. */
+static void check_soft(struct fleet *fleet)
+{
+    struct invariants *inv = &fleet->world.invariants;
+    const struct soft_store *soft = &fleet->soft;
+    soft_state_converges(
+        inv, soft_store_has(soft, ORR_SOFT_REGION, REGION, "", ""), REGION);
+    for (uint32_t i = 0; i < fleet->plan.nodes; i++) {
+        char cluster[16];
+        const char *node = fleet->machines[i].name;
+        fleet_host_name(
+            fleet, fleet->first_cluster + fleet->machines[i].cluster, cluster);
+        bool is_told = soft_store_has(soft, ORR_SOFT_CLUSTER, REGION, cluster, "") &&
+                       soft_store_has(soft, ORR_SOFT_NODE, REGION, cluster, node) &&
+                       soft_store_has(soft, ORR_SOFT_PROGRESS, REGION, cluster, node);
+        soft_state_converges(inv, is_told, node);
+    }
+}
+
 void fleet_run(struct fleet *fleet, struct fleet_result *ret_result)
 {
     struct orr_error err = {0};
@@ -361,6 +395,14 @@ void fleet_run(struct fleet *fleet, struct fleet_result *ret_result)
     uint64_t end_ms = fleet->plan.faults_ms + fleet->plan.settle_ms;
     fleet_schedule(fleet);
     enum orr_err code = orr_sim_run_until(fleet->sim, end_ms, all_ended, fleet, &err);
+    uint64_t told_ms = orr_sim_now_ms(fleet->sim);
+    told_ms = (told_ms > fleet->plan.faults_ms ? told_ms : fleet->plan.faults_ms) +
+              SOFT_SETTLE_MS;
+    bool is_soft = fleet->plan.kinds & FAULT_BIT(FAULT_SOFT);
+    if (code == ORR_OK && is_soft)
+        code = orr_sim_run_until(fleet->sim, told_ms, NULL, NULL, &err);
+    if (code == ORR_OK && is_soft)
+        check_soft(fleet);
     if (code != ORR_ESTATE)
         check_ends(fleet);
     *ret_result = (struct fleet_result){

@@ -12,6 +12,7 @@
 #include "client.h"
 #include "faults.h"
 #include "ledger_edges.h"
+#include "soft.h"
 
 struct fleet_plan {
     uint64_t seed;
@@ -48,6 +49,7 @@ struct fleet {
     struct world world;
     struct client client;
     struct ledger_edges edges;
+    struct soft_store soft;
     struct faults faults; /* owned */
     uint32_t first_cluster, first_node, user, n_hosts;
     struct machine *machines; /* owned; of nodes */

@@ -93,6 +93,16 @@ static void set_disk(struct fleet *fleet, uint32_t host)
         fleet->machines[host - fleet->first_node].has_bad_disk = is_bad;
 }
 
+static void set_soft(struct fleet *fleet)
+{
+    bool is_away = false;
+    for (uint32_t i = 0; i < fleet->faults.n; i++) {
+        const struct fault *fault = &fleet->faults.at[i];
+        is_away |= fault->is_active && fault->kind == FAULT_SOFT;
+    }
+    soft_store_set_away(&fleet->soft, is_away);
+}
+
 static void crash_as_told(struct fleet *fleet, const struct fault *fault)
 {
     if (!fault->is_active) {
@@ -129,6 +139,9 @@ static void toggle(void *arg, struct orr_sim *sim, uint64_t number)
         break;
     case FAULT_DISK:
         set_disk(fleet, fault->host);
+        break;
+    case FAULT_SOFT:
+        set_soft(fleet);
         break;
     case FAULT_KIND_MAX_:
         break;

@@ -409,6 +409,16 @@ void feasible_job_ends(struct invariants *inv,
                      reason);
 }
 
+void soft_state_converges(struct invariants *inv, bool is_told, const char *what)
+{
+    if (!is_told)
+        invariant_broken(inv,
+                         "state converges after FLUSHALL",
+                         orr_str(what),
+                         "nobody tells readers of %s any more",
+                         what);
+}
+
 void ends_are_told_once(struct invariants *inv, uint64_t n_ended)
 {
     if (inv->n_terminal != n_ended)

@@ -95,6 +95,9 @@ void feasible_job_ends(struct invariants *invariants,
                        const char *id,
                        uint32_t phase,
                        const char *reason);
+void soft_state_converges(struct invariants *invariants,
+                          bool is_told,
+                          const char *what);
 void ends_are_told_once(struct invariants *invariants, uint64_t n_ended);
 
 #endif

@@ -18,7 +18,7 @@ const char sim_usage[] =
     "same "
     "seed is the same history.\n"
     "LIST of faults: all (default), none, or some of loss, delay, duplicate, reorder, "
-    "partition, crash, clock, disk.\n"
+    "partition, crash, clock, disk, soft.\n"
     "A seed that breaks an invariant is run again to find the faults that it takes, "
     "and "
     "ends the command with code 1.\n";

@@ -148,6 +148,9 @@ void trace_fault_text(const struct fleet *fleet,
     case FAULT_CLOCK:
         snprintf(text, cap, "%s of %s by %+.1f %%", name, host, fault->value / 10000.0);
         break;
+    case FAULT_SOFT:
+        snprintf(text, cap, "%s state away", name);
+        break;
     case FAULT_DISK:
     case FAULT_KIND_MAX_:
         snprintf(text, cap, "%s of %s", name, host);

@@ -335,6 +335,34 @@ static void job_moves_to_a_cluster_whose_clock_is_behind(void **state)
     }
 }
 
+static void shuffle(void *arg, struct orr_sim *sim, uint64_t number)
+{
+    const struct orr_sim_faults faults = {
+        .delay_min_ms = 1, .delay_max_ms = 200, .reorder_ppm = 1000000};
+    (void)arg;
+    (void)number;
+    assert_int_equal(orr_sim_faults_set(sim, ORR_SIM_ALL, ORR_SIM_ALL, &faults),
+                     ORR_OK);
+}
+
+/* The cluster's answer and the question of the job actor come from two actors: either may be first. */
+static void frozen_ranks_go_on_whoever_is_heard_first(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 30; seed < 50; seed++) {
+        set_up(seed, 0);
+        plan_one_job(20000);
+        at(5000, cut_off_its_node, 0);
+        at(12000, crash_clusters, 0); /* they are frozen, and not given up */
+        at(12300, shuffle, 0);
+        at(12400, calm, 0);
+        run();
+        assert_int_equal(fleet.jobs[0].phase, ORR_JOB_DONE);
+        assert_int_equal(fleet.jobs[0].generation, 1);
+        fleet_fini(&fleet);
+    }
+}
+
 static uint64_t hash_of(uint64_t seed)
 {
     set_up(seed, FAULTS_ALL);
@@ -363,6 +391,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(machine_that_dies_costs_no_user_retry),
         cmocka_unit_test(node_lost_before_its_launch_costs_a_generation),
         cmocka_unit_test(job_moves_to_a_cluster_whose_clock_is_behind),
+        cmocka_unit_test(frozen_ranks_go_on_whoever_is_heard_first),
         cmocka_unit_test(same_seed_gives_same_history),
     };
     if (argc > 1)
