@@ -63,6 +63,9 @@ spec patient "$((${DEMO_STEPS:-2000} / 10))" 50 "placement: {exclude: [$others]}
 second=$("$orrery" submit "$dir/second.yaml" -o json | field job)
 "$orrery" ps
 
+say "what a reader sees who troubles nobody: soft state"
+"$orrery" top --once
+
 "$orrery" logs -f "$first" | sed -u 's/^/digits /'
 "$orrery" wait "$first"
 "$orrery" logs -f "$second" | sed -u 's/^/second /'

@@ -50,6 +50,9 @@ void cluster_forgotten(struct orr_ctx *ctx,
                        uint32_t hold_index,
                        uint32_t seq);
 
+/* cluster_soft.c */
+void cluster_soft_publish(struct orr_ctx *ctx, struct cluster *self);
+
 /* cluster_region.c */
 void cluster_region_start(struct orr_ctx *ctx, struct cluster *self);
 /* Where the region's leader is, or was when last heard of. */

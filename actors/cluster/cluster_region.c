@@ -62,6 +62,7 @@ void cluster_send_register(struct orr_ctx *ctx, struct cluster *self)
 void cluster_send_summary(struct orr_ctx *ctx, struct cluster *self)
 {
     self->is_summary_due = false;
+    cluster_soft_publish(ctx, self);
     if (self->is_registered)
         orr_ask(ctx,
                 cluster_leader(self),

@@ -90,6 +90,7 @@ struct cluster {
     bool is_registered;
     bool is_registering;
     bool is_summary_due;
+    uint64_t soft_ms;    /* when it was last published for readers */
     uint64_t members;    /* version of the list of nodes and their addresses */
     uint64_t watched_ms; /* the last look at the nodes */
     uint32_t n_awaited;  /* nothing new is placed before they are here */

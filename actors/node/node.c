@@ -208,6 +208,7 @@ static void heartbeat(struct orr_ctx *ctx, struct node *self)
                 .is_unheard = node_is_unheard(ctx, self));
     }
     node_lease_check(ctx, self);
+    node_soft_publish(ctx, self);
     orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
 }
 

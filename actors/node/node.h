@@ -24,6 +24,7 @@ struct orr_node_args {
     uint32_t slots;          /* ranks without a device at a time; 0: default 64 */
     uint32_t ranks_max;      /* rank rows kept; 0: default 1024 */
     uint32_t heartbeat_ms;   /* 0: default 500 */
+    bool has_softstate;      /* /edge/softstate is on this host: publish there */
 };
 
 extern const struct orr_actor_type orr_node_type;

@@ -74,6 +74,9 @@ void node_probe_answered(struct orr_ctx *ctx,
 void node_links_drop(struct orr_ctx *ctx, struct node *self);
 void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
+/* node_soft.c */
+void node_soft_publish(struct orr_ctx *ctx, struct node *self);
+
 /* node_launch.c */
 enum orr_err node_launch(struct orr_ctx *ctx,
                          struct node *self,

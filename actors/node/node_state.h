@@ -131,6 +131,7 @@ struct node {
     uint64_t members; /* version of the list of nodes, as last told; 0: never */
     uint32_t
         n_members; /* in that list, this node included; may be more than there is room for */
+    uint64_t soft_ms; /* when progress was last published for readers */
     uint32_t n_peers;
     uint32_t register_backoff_ms;
     uint64_t register_due_ms; /* not before */

@@ -92,6 +92,7 @@ static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *ar
     self->events = (struct orr_addr){.host = ctx->self.host,
                                      .slot = orr_hash(ORR_LIT("/edge/events"))};
     self->resume_at = ORR_NONE;
+    region_soft_init(ctx, self);
     orr_timer_set(ctx, REGION_T_TICK, TICK_MS, 0);
     return ORR_OK;
 }
@@ -174,6 +175,7 @@ static enum orr_err region_on_job_submit(struct orr_ctx *ctx,
                                 .to = orr_str(orr_job_phase_name(ORR_JOB_QUEUED)),
                                 .cause = ORR_LIT("submitted"),
                                 .principal = orr_str(job->owner)});
+    region_soft_job(ctx, self, job);
     region_schedule(ctx, self);
     orr_reply(ctx, job_submitted, .job = orr_str(job->id));
     return ORR_OK;
@@ -503,6 +505,7 @@ static enum orr_err region_on_timer(struct orr_ctx *ctx,
     if (!self->ledger.is_leading)
         return ORR_OK;
     drop_old_waits(ctx, self);
+    region_soft_tick(ctx, self);
     return region_clusters_watch(ctx, self);
 }
 

@@ -22,6 +22,7 @@ struct orr_region_args {
     uint32_t waits_max;       /* job_wait and log_read under way; 0: default 4096 */
     uint32_t world_max;       /* ranks of one job; 0: default 4096 */
     uint32_t events_max;      /* kept in the ledger for replay; 0: default 65536 */
+    bool has_softstate;       /* /edge/softstate is on this host: publish there */
     uint32_t suspect_ms; /* silence after which a cluster is UNKNOWN; 0: default 2000 */
 };
 

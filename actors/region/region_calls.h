@@ -135,6 +135,11 @@ enum orr_err region_job_ended(struct orr_ctx *ctx,
                               const struct orr_msg_job_ended *msg);
 enum orr_err region_clusters_watch(struct orr_ctx *ctx, struct region *self);
 
+/* region_soft.c */
+void region_soft_init(struct orr_ctx *ctx, const struct region *self);
+void region_soft_job(struct orr_ctx *ctx, struct region *self, struct region_job *job);
+void region_soft_tick(struct orr_ctx *ctx, struct region *self);
+
 /* region_show.c: answers to those who look, and the events. */
 void region_event(struct orr_ctx *ctx,
                   struct region *self,

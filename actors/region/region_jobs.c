@@ -188,7 +188,10 @@ enum orr_err region_phase(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     job->changed_unix_ms = ctx->wall_ms;
+    self->n_running += phase == ORR_JOB_RUNNING;
+    self->n_running -= from == ORR_JOB_RUNNING;
     region_save(self, job, 0);
+    region_soft_job(ctx, self, job);
     char subject[ORR_JOB_ID_MAX + 4];
     snprintf(subject, sizeof(subject), "job/%s", job->id);
     region_event(ctx,

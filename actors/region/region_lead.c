@@ -73,6 +73,7 @@ static void
 put_in_place(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
     region_list_append_all(self, job);
+    self->n_running += job->phase == ORR_JOB_RUNNING;
     if (orr_job_phase_is_final(job->phase)) {
         job->where = REGION_ENDED;
         region_list_append_finished(self, job);

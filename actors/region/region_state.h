@@ -179,6 +179,9 @@ struct region {
     uint64_t epoch;
     uint64_t seq;       /* of the last event */
     uint64_t seq_first; /* oldest in the ledger */
+    uint32_t n_running; /* jobs in phase RUNNING */
+    uint64_t soft_ms;   /* when the region's own row was last published */
+    uint32_t soft_next; /* job to go on with */
     uint64_t next_counter;
     uint64_t counter_min; /* as recorded */
     uint32_t next_seq;

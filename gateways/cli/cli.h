@@ -33,6 +33,7 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
     X(AFTER, "after", 0, "SEQ", "only events after this one")                          \
     X(ALL, "all", 'a', NULL, "also jobs that have ended")                              \
     X(ENDPOINT, "endpoint", 0, "ENDPOINT", "where clients and clusters dial the host") \
+    X(FRESH, "fresh", 0, NULL, "ask the region itself, not soft state")                \
     X(FOLLOW, "follow", 'f', NULL, "go on until the end, or Ctrl-C")                   \
     X(GPUS, "gpus", 'g', "N", "devices: N, or N..M")                                   \
     X(HELP, "help", 'h', NULL, "explain this verb")                                    \
@@ -41,6 +42,7 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
     X(KEY, "key", 0, "TEXT", "idempotency key: the same key is the same job")          \
     X(MARKDOWN, "markdown", 0, NULL, "as a markdown table")                            \
     X(NAME, "name", 'n', "NAME", "name of the job")                                    \
+    X(ONCE, "once", 0, NULL, "print once and end")                                     \
     X(OUTPUT, "output", 'o', "FORMAT", "table, json or jsonl")                         \
     X(PROJECT, "project", 'p', "NAME", "project of the job")                           \
     X(RANK, "rank", 'r', "R", "a rank, or all")                                        \
@@ -54,6 +56,7 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
     X(STDERR, "stderr", 'e', NULL, "standard error instead of standard output")        \
     X(TIER, "tier", 0, "TIER", "premium, standard or basic")                           \
     X(TIMEOUT, "timeout", 't', "DURATION", "give up after this time, e.g. 30s")        \
+    X(VERBOSE, "verbose", 'v', NULL, "say on stderr where the answer comes from")      \
     X(WHY, "why", 0, "TEXT", "reason, kept with the job")                              \
     X(WORKDIR, "workdir", 0, "DIR", "directory in which ranks start")                  \
     X(WORLD, "world", 'w', "N", "logical ranks")
@@ -261,6 +264,7 @@ int orri_verb_region(struct orri_cli *cli);
 int orri_verb_run(struct orri_cli *cli);
 int orri_verb_show(struct orri_cli *cli);
 int orri_verb_submit(struct orri_cli *cli);
+int orri_verb_top(struct orri_cli *cli);
 int orri_verb_tree(struct orri_cli *cli);
 int orri_verb_wait(struct orri_cli *cli);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli_fleet.c - tree and node ls: the clusters and nodes as the region sees them.
  */
-#include "cli.h"
+#include "cli_soft.h"
 
 #include <inttypes.h>
 
@@ -22,13 +22,16 @@ get_tree(struct orri_cli *cli, struct orr_answer *ret_answer, struct orr_error *
                         err);
 }
 
+const char *const orri_tree_heads[ORRI_TREE_COLUMNS] = {
+    "NAME", "STATE", "GPUS FREE", "TYPE", "MEMORY", "SLOTS FREE", "RANKS", "SEEN"};
+
 static const char *of_two(uint32_t free_now, uint32_t all, char buf[CELL])
 {
     snprintf(buf, CELL, "%" PRIu32 "/%" PRIu32, free_now, all);
     return buf;
 }
 
-static void add_node(struct orri_table *table, const struct orr_rec_node_row *n)
+void orri_tree_add_node(struct orri_table *table, const struct orr_rec_node_row *n)
 {
     char name[CELL], gpus[CELL], slots[CELL], ranks[CELL], memory[CELL], seen[CELL];
     snprintf(name, sizeof name, "    %.40s", n->node.ptr);
@@ -44,7 +47,8 @@ static void add_node(struct orri_table *table, const struct orr_rec_node_row *n)
     orri_table_add(table, cells);
 }
 
-static void add_cluster(struct orri_table *table, const struct orr_rec_cluster_row *c)
+void orri_tree_add_cluster(struct orri_table *table,
+                           const struct orr_rec_cluster_row *c)
 {
     char name[CELL], gpus[CELL], jobs[CELL], seen[CELL];
     snprintf(name, sizeof name, "  %.40s", c->cluster.ptr);
@@ -62,18 +66,16 @@ static void add_cluster(struct orri_table *table, const struct orr_rec_cluster_r
 
 static void print_tree(const struct orr_msg_tree *tree)
 {
-    static const char *const heads[] = {
-        "NAME", "STATE", "GPUS FREE", "TYPE", "MEMORY", "SLOTS FREE", "RANKS", "SEEN"};
     struct orri_table table;
-    orri_table_init(&table, heads, ORR_ARRAY_SIZE(heads));
+    orri_table_init(&table, orri_tree_heads, ORRI_TREE_COLUMNS);
     const char *region[] = {tree->region.ptr, "up", "", "", "", "", "", ""};
     orri_table_add(&table, region);
     for (uint32_t c = 0; c < tree->clusters.n; c++) {
-        add_cluster(&table, &tree->clusters.at[c]);
+        orri_tree_add_cluster(&table, &tree->clusters.at[c]);
         for (uint32_t i = 0; i < tree->nodes.n; i++) {
             const struct orr_rec_node_row *n = &tree->nodes.at[i];
             if (orr_str_eq(n->cluster, tree->clusters.at[c].cluster))
-                add_node(&table, n);
+                orri_tree_add_node(&table, n);
         }
     }
     orri_table_flush(&table, stdout);
@@ -86,11 +88,18 @@ int orri_verb_tree(struct orri_cli *cli)
     struct orr_answer answer;
     if (get_tree(cli, &answer, &err) != ORR_OK)
         return orri_cli_fail(cli, &err);
-    if (cli->format == FORMAT_TABLE) {
+    char *json = NULL, state[300];
+    if (cli->format == FORMAT_TABLE)
         print_tree(answer.msg);
+    else
+        json = orri_json(&answer.desc->body, answer.msg);
+    orri_soft_state(cli, state, sizeof state); /* the answer is void now */
+    if (cli->format == FORMAT_TABLE) {
+        if (strncmp(state, "degraded", 8) == 0)
+            printf("soft state is %s\n", state);
         return EXIT_OK;
     }
-    char *json = orri_json(&answer.desc->body, answer.msg);
+    json = orri_json_with(json, "softstate", state);
     printf("%s\n", json ? json : "null");
     free(json);
     return EXIT_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * cli_jobs.c - ps, show, cancel, wait.
  */
-#include "cli.h"
+#include "cli_soft.h"
 
 #include <inttypes.h>
 #include <time.h>
@@ -10,18 +10,18 @@ enum { ASK_MS = 10000, PAGE_ROWS = 500, WAIT_SLICE_MS = 250 };
 
 /* ---- ps ---- */
 
-static const char *const ps_heads[] = {"JOB",
-                                       "NAME",
-                                       "PROJECT",
-                                       "TIER",
-                                       "PHASE",
-                                       "RANKS",
-                                       "GPUS",
-                                       "CLUSTER",
-                                       "AGE",
-                                       "REASON"};
+const char *const orri_job_heads[ORRI_JOB_COLUMNS] = {"JOB",
+                                                      "NAME",
+                                                      "PROJECT",
+                                                      "TIER",
+                                                      "PHASE",
+                                                      "RANKS",
+                                                      "GPUS",
+                                                      "CLUSTER",
+                                                      "AGE",
+                                                      "REASON"};
 
-static void add_job(struct orri_table *table, const struct orr_rec_job_row *row)
+void orri_job_add(struct orri_table *table, const struct orr_rec_job_row *row)
 {
     char world[16], gpus[16], age[32];
     uint64_t now_ms = orri_wall_ms();
@@ -69,10 +69,11 @@ static enum orr_err list_jobs(struct orri_cli *cli,
         const struct orr_rec_desc *desc = answer.desc->body.fields[0].record();
         for (uint32_t i = 0; i < rows->jobs.n; i++) {
             if (cli->format == FORMAT_TABLE) {
-                add_job(table, &rows->jobs.at[i]);
+                orri_job_add(table, &rows->jobs.at[i]);
                 continue;
             }
-            char *json = orri_json(desc, &rows->jobs.at[i]);
+            char *json =
+                orri_json_with(orri_json(desc, &rows->jobs.at[i]), "age_ms", "0");
             orri_json_item(cli->format, ret_count, json);
             free(json);
         }
@@ -83,20 +84,78 @@ static enum orr_err list_jobs(struct orri_cli *cli,
     return ORR_OK;
 }
 
+/* A listing of a larger region is paged from the region's own table. */
+enum { SOFT_JOBS_MAX = 10000, SOFT_FRESH_MS = 10000 };
+
+/* All live jobs from soft state; false: the region must be asked, and why. */
+static bool read_soft_jobs(struct orri_cli *cli, struct orri_soft *soft)
+{
+    struct orr_error err;
+    if (cli->value[OPT_ALL] || cli->value[OPT_FRESH])
+        return false;
+    enum orr_err rc = orri_soft_read(
+        cli, 1u << ORR_SOFT_REGION | 1u << ORR_SOFT_JOB, SOFT_JOBS_MAX + 1, soft, &err);
+    const struct orri_soft_row *row = orri_soft_first(soft, ORR_SOFT_REGION);
+    const struct orr_msg_soft_region *region = row ? row->msg : NULL;
+    if (rc != ORR_OK)
+        snprintf(soft->why, sizeof soft->why, "%s", err.text);
+    else if (!region || orri_soft_age_ms(region) > SOFT_FRESH_MS)
+        snprintf(soft->why, sizeof soft->why, "Redis has nothing new of the region");
+    else if (orri_soft_count(soft, ORR_SOFT_JOB) < region->jobs)
+        snprintf(soft->why,
+                 sizeof soft->why,
+                 "Redis has %zu of %" PRIu64 " jobs",
+                 orri_soft_count(soft, ORR_SOFT_JOB),
+                 region->jobs);
+    else
+        return true;
+    return false;
+}
+
+static void print_soft_jobs(const struct orri_cli *cli,
+                            const struct orri_soft *soft,
+                            struct orri_table *table,
+                            size_t *ret_count)
+{
+    for (size_t i = 0; i < soft->n_rows; i++) {
+        const struct orr_msg_soft_job *job = soft->rows[i].msg;
+        char age[24];
+        if (soft->rows[i].kind != ORR_SOFT_JOB ||
+            orr_job_phase_is_final(job->row.phase))
+            continue;
+        if (cli->format == FORMAT_TABLE) {
+            orri_job_add(table, &job->row);
+            continue;
+        }
+        snprintf(age, sizeof age, "%" PRIu64, orri_soft_age_ms(job));
+        char *json =
+            orri_json_with(orri_json(orr_rec_desc_job_row(), &job->row), "age_ms", age);
+        orri_json_item(cli->format, ret_count, json);
+        free(json);
+    }
+}
+
 int orri_verb_ps(struct orri_cli *cli)
 {
     struct orr_error err;
     struct orri_table table;
+    struct orri_soft soft = {.source = "region"};
     size_t count = 0;
     enum orr_err rc = orri_cli_locate(cli, &err);
-    orri_table_init(&table, ps_heads, ORR_ARRAY_SIZE(ps_heads));
-    if (rc == ORR_OK)
+    orri_table_init(&table, orri_job_heads, ORRI_JOB_COLUMNS);
+    bool is_soft = rc == ORR_OK && read_soft_jobs(cli, &soft);
+    if (is_soft)
+        print_soft_jobs(cli, &soft, &table, &count);
+    else if (rc == ORR_OK)
         rc = list_jobs(cli, &table, &count, &err);
+    if (cli->value[OPT_VERBOSE] && soft.why[0])
+        fprintf(stderr, "orrery ps: asked the region: %s\n", soft.why);
     if (rc == ORR_OK && cli->format == FORMAT_TABLE)
         orri_table_flush(&table, stdout);
     if (rc == ORR_OK)
         orri_json_end(cli->format, count);
     orri_table_fini(&table);
+    orri_soft_fini(&soft);
     return rc == ORR_OK ? EXIT_OK : orri_cli_fail(cli, &err);
 }
 

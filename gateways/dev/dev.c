@@ -7,6 +7,7 @@
  */
 #include "dev.h"
 
+#include "dev_redis.h"
 #include "fleet.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@ enum {
     EXIT_UNREACHABLE = 3,
     UP_TIMEOUT_MS = 60000,
     STOP_GRACE_MS = 5000,
+    SOFTSTATE_LINE_MAX = 300,
 };
 
 static const char usage[] =
@@ -29,6 +31,7 @@ static const char usage[] =
     "[--clusters C] [--nodes N]\n"
     "                         [--gpus G] [--memory SIZE] [--slots S] [--heartbeat MS] "
     "[--suspect MS] [--lease MS]\n"
+    "                         [--softstate auto|memory]\n"
     "       orrery dev status --state DIR [-o table|json]\n"
     "       orrery dev down   --state DIR\n"
     "A whole fleet on this machine: R regions (1) of C clusters (1) of N nodes (1) "
@@ -41,6 +44,7 @@ struct options {
     struct fleet fleet;
     bool has_shape; /* a shape option was given */
     bool is_json;
+    bool is_memory; /* --softstate memory */
 };
 
 static uint64_t now_ms(void)
@@ -105,6 +109,7 @@ parse(int argc, char **argv, struct options *o, struct orr_error *err)
                                           {"memory", 1, NULL, 'm'},
                                           {"state", 1, NULL, 's'},
                                           {"output", 1, NULL, 'o'},
+                                          {"softstate", 1, NULL, 'r'},
                                           {NULL, 0, NULL, 0}};
     int c;
     optind = 1;
@@ -125,6 +130,12 @@ parse(int argc, char **argv, struct options *o, struct orr_error *err)
             return orr_fail(err, ORR_EINVAL, "-o: %s: give table or json", optarg);
         else if (c == 'o')
             o->is_json = strcmp(optarg, "json") == 0;
+        else if (c == 'r' && strcmp(optarg, "auto") != 0 &&
+                 strcmp(optarg, "memory") != 0)
+            return orr_fail(
+                err, ORR_EINVAL, "--softstate: %s: give auto or memory", optarg);
+        else if (c == 'r')
+            o->is_memory = strcmp(optarg, "memory") == 0;
         else if (!parse_number(optarg, numbers[c]))
             return orr_fail(err,
                             ORR_EINVAL,
@@ -149,6 +160,17 @@ static bool is_same_shape(const struct fleet *a, const struct fleet *b)
            strcmp(a->memory, b->memory) == 0;
 }
 
+static enum orr_err make_fleet(const struct options *o, struct orr_error *err)
+{
+    bool has_redis = false;
+    enum orr_err code =
+        o->is_memory ? ORR_OK : dev_redis_write(&o->fleet, &has_redis, err);
+    if (!code && !has_redis)
+        printf("soft state is kept in memory%s\n",
+               o->is_memory ? "" : ": redis-server is not installed");
+    return code ? code : fleet_write(&o->fleet, err);
+}
+
 static enum orr_err prepare(struct options *o, struct orr_error *err)
 {
     struct fleet found;
@@ -162,7 +184,7 @@ static enum orr_err prepare(struct options *o, struct orr_error *err)
                         o->fleet.dir);
     if (code == ORR_OK)
         o->fleet = found;
-    return code == ORR_ENOENT ? fleet_write(&o->fleet, err) : code;
+    return code == ORR_ENOENT ? make_fleet(o, err) : code;
 }
 
 static enum orr_err start_missing(const struct fleet *f, struct orr_error *err)
@@ -189,6 +211,8 @@ static enum orr_err up(struct options *o, struct orr_error *err)
         return code;
     code = prepare(o, err);
     if (!code)
+        code = dev_redis_start(&o->fleet, err);
+    if (!code)
         code = start_missing(&o->fleet, err);
     close(lock);
     for (unsigned r = 0; !code && r < o->fleet.regions; r++) {
@@ -202,6 +226,42 @@ static enum orr_err up(struct options *o, struct orr_error *err)
 }
 
 /* ---- status, down ---- */
+
+/* A text of ours or of Redis's, as a JSON string. */
+static void print_quoted(const char *text)
+{
+    putchar('"');
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20)
+            putchar(' ');
+        else
+            printf("%s%c", *text == '"' || *text == '\\' ? "\\" : "", *text);
+    putchar('"');
+}
+
+/* Redis, if the fleet has one, and what each region's host says of its soft state. */
+static void status_softstate(const struct options *o)
+{
+    bool has_redis = dev_redis_is_there(&o->fleet);
+    int pid = has_redis ? dev_redis_pid(&o->fleet) : 0;
+    if (o->is_json && has_redis)
+        printf(",{\"host\":\"redis\",\"role\":\"redis\",\"parent\":\"\",\"pid\":%d}",
+               pid);
+    else if (has_redis && pid)
+        printf("%-8s %-8s %-8s %d\n", "redis", "redis", "", pid);
+    else if (has_redis)
+        printf("%-8s %-8s %-8s stopped\n", "redis", "redis", "");
+    for (unsigned r = 0; !o->is_json && r < o->fleet.regions; r++) {
+        struct fleet_host h = fleet_host_at(&o->fleet, r);
+        char line[SOFTSTATE_LINE_MAX];
+        if (!fleet_host_pid(&o->fleet, &h))
+            continue;
+        dev_softstate_line(&o->fleet, &h, line, sizeof line);
+        printf("soft state of %s: %s\n", h.region, line);
+    }
+    if (o->is_json)
+        printf("]\n");
+}
 
 static enum orr_err status(struct options *o, struct orr_error *err)
 {
@@ -218,19 +278,26 @@ static enum orr_err status(struct options *o, struct orr_error *err)
         char state[32] = "stopped";
         if (pid)
             snprintf(state, sizeof state, "%d%s", pid, leads ? "  leads" : "");
-        if (o->is_json)
+        if (o->is_json) {
+            char line[SOFTSTATE_LINE_MAX];
             printf("%s{\"host\":\"%s\",\"role\":\"%s\",\"parent\":\"%s\",\"pid\":%d,"
-                   "\"leads\":%s}%s",
+                   "\"leads\":%s",
                    i ? "," : "[",
                    h.name,
                    roles[h.role],
                    h.parent,
                    pid,
-                   leads ? "true" : "false",
-                   i + 1 == fleet_size(&o->fleet) ? "]\n" : "");
-        else
+                   leads ? "true" : "false");
+            if (h.role == FLEET_REGION && pid) {
+                dev_softstate_line(&o->fleet, &h, line, sizeof line);
+                printf(",\"softstate\":");
+                print_quoted(line);
+            }
+            putchar('}');
+        } else
             printf("%-8s %-8s %-8s %s\n", h.name, roles[h.role], h.parent, state);
     }
+    status_softstate(o);
     return ORR_OK;
 }
 
@@ -252,6 +319,7 @@ static enum orr_err down(struct options *o, struct orr_error *err)
         code = fleet_host_wipe(&o->fleet, &h, detail);
         first = first ? first : code;
     }
+    dev_redis_stop(&o->fleet, STOP_GRACE_MS);
     close(lock);
     if (!first)
         printf("%u hosts are down in %s\n", fleet_size(&o->fleet), o->fleet.dir);

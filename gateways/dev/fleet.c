@@ -3,6 +3,8 @@
  */
 #include "fleet.h"
 
+#include "dev_redis.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -255,7 +257,7 @@ static enum orr_err write_host(const struct fleet *f,
                                const struct ledgers *ledgers,
                                struct orr_error *err)
 {
-    char name[64], text[3 * FLEET_PATH_MAX] = "";
+    char name[64], text[4 * FLEET_PATH_MAX] = "";
     path_of(f, h->name, text);
     if (mkdir(text, 0755) != 0 && errno != EEXIST)
         return orr_fail(err, ORR_EIO, "cannot make %s: %s", text, strerror(errno));
@@ -294,6 +296,7 @@ static enum orr_err write_host(const struct fleet *f,
            f->heartbeat_ms,
            f->suspect_ms,
            f->lease_ms);
+    dev_redis_host_yaml(f, text + strlen(text), sizeof text - strlen(text));
     snprintf(name, sizeof name, "%s/host.yaml", h->name);
     return write_file(f, name, text, err);
 }

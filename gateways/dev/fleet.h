@@ -103,6 +103,14 @@ ORR_NODISCARD enum orr_err fleet_host_start(const struct fleet *fleet,
                                             const struct fleet_host *host,
                                             struct orr_error *err);
 
+/* Start any program of the fleet, known by DIR/<host>/pid from then on; its output goes to
+ * DIR/<host>/host.log.  Errors: ORR_EIO. */
+ORR_NODISCARD enum orr_err fleet_process_start(const struct fleet *fleet,
+                                               const struct fleet_host *host,
+                                               const char *program,
+                                               char *const args[],
+                                               struct orr_error *err);
+
 /* The last lines of its log, for an error report. */
 void fleet_host_log_tail(const struct fleet *fleet,
                          const struct fleet_host *host,

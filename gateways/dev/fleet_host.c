@@ -81,13 +81,14 @@ int fleet_host_pid(const struct fleet *f, const struct fleet_host *h)
     return pid;
 }
 
-/* Run this program again with args; its output is appended to the host's log. */
-static int spawn_self(const struct fleet *f,
-                      const struct fleet_host *h,
-                      char *const args[],
-                      pid_t *ret_pid)
+/* Its output is appended to the host's log. */
+static int spawn(const struct fleet *f,
+                 const struct fleet_host *h,
+                 const char *program,
+                 char *const args[],
+                 pid_t *ret_pid)
 {
-    char log[FLEET_PATH_MAX], self[FLEET_PATH_MAX];
+    char log[FLEET_PATH_MAX];
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     file_of(f, h, "host.log", log);
@@ -99,26 +100,41 @@ static int spawn_self(const struct fleet *f,
     posix_spawn_file_actions_addclosefrom_np(&actions, 3);
     posix_spawnattr_init(&attr);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID);
-    /* By its own path, so that `ps` shows its name and not "exe". */
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = '\0';
-    int why =
-        n > 0 ? posix_spawn(ret_pid, self, &actions, &attr, args, environ) : errno;
+    int why = posix_spawn(ret_pid, program, &actions, &attr, args, environ);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     return why;
+}
+
+/* This program, by its own path, so that `ps` shows its name and not "exe"; "" when it
+ * cannot be told. */
+static const char *self_path(char path[FLEET_PATH_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", path, FLEET_PATH_MAX - 1);
+    path[n > 0 ? n : 0] = '\0';
+    return path;
 }
 
 enum orr_err fleet_host_start(const struct fleet *f,
                               const struct fleet_host *h,
                               struct orr_error *err)
 {
-    char config[FLEET_PATH_MAX], path[FLEET_PATH_MAX];
+    char config[FLEET_PATH_MAX], self[FLEET_PATH_MAX];
     file_of(f, h, "host.yaml", config);
-    file_of(f, h, "pid", path);
     char *args[] = {"orrery", "host", "--config", config, NULL};
+    return fleet_process_start(f, h, self_path(self), args, err);
+}
+
+enum orr_err fleet_process_start(const struct fleet *f,
+                                 const struct fleet_host *h,
+                                 const char *program,
+                                 char *const args[],
+                                 struct orr_error *err)
+{
+    char path[FLEET_PATH_MAX];
+    file_of(f, h, "pid", path);
     pid_t pid;
-    int why = spawn_self(f, h, args, &pid);
+    int why = spawn(f, h, program, args, &pid);
     if (why)
         return orr_fail(err, ORR_EIO, "%s: cannot start: %s", h->name, strerror(why));
     FILE *out = fopen(path, "we");
@@ -180,11 +196,11 @@ enum orr_err fleet_host_wipe(const struct fleet *f,
                              const struct fleet_host *h,
                              struct orr_error *err)
 {
-    char config[FLEET_PATH_MAX];
+    char config[FLEET_PATH_MAX], self[FLEET_PATH_MAX];
     file_of(f, h, "host.yaml", config);
     char *args[] = {"orrery", "host", "--config", config, "--wipe", NULL};
     pid_t pid;
-    int status = 0, why = spawn_self(f, h, args, &pid);
+    int status = 0, why = spawn(f, h, self_path(self), args, &pid);
     if (why)
         return orr_fail(
             err, ORR_EIO, "%s: cannot clean up: %s", h->name, strerror(why));

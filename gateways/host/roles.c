@@ -13,6 +13,7 @@
 #include "region/region.h"
 #include "role_devices.h"
 #include "role_ledger.h"
+#include "role_softstate.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -68,6 +69,7 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
 {
     const struct orr_host_config *c = &h->config;
     struct orr_region_args args = {.build = ORR_VERSION,
+                                   .has_softstate = true,
                                    .jobs_max = c->region_role.jobs_max,
                                    .finished_max = c->region_role.finished_max,
                                    .suspect_ms = (uint32_t)c->suspect_ms};
@@ -96,7 +98,8 @@ static enum orr_err start_cluster(struct host *h, struct orr_error *err)
     struct orr_cluster_args args = {.job_type = &orr_job_type,
                                     .heartbeat_ms = (uint32_t)c->heartbeat_ms,
                                     .suspect_ms = (uint32_t)c->suspect_ms,
-                                    .lease_ms = (uint32_t)c->lease_ms};
+                                    .lease_ms = (uint32_t)c->lease_ms,
+                                    .has_softstate = true};
     struct path path = path_of(c->region.ptr, c->cluster.name.ptr, NULL);
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.cluster, sizeof args.cluster, c->cluster.name);
@@ -133,7 +136,8 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     struct orr_node_args args = {.memory_bytes = (uint64_t)pages * (uint64_t)page_bytes,
                                  .slots = c->node.slots,
                                  .ranks_max = c->node.ranks_max,
-                                 .heartbeat_ms = (uint32_t)c->heartbeat_ms};
+                                 .heartbeat_ms = (uint32_t)c->heartbeat_ms,
+                                 .has_softstate = true};
     struct path path = path_of(c->region.ptr, c->node.cluster.ptr, c->node.name.ptr);
     const struct orr_addr node = orr_addr_named(c->host, orr_str(path.text));
     enum orr_err code = open_process(h, err);
@@ -178,8 +182,8 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
 
 enum orr_err roles_start(struct host *h, struct orr_error *err)
 {
-    enum orr_err code = ORR_OK;
-    if (h->config.region_role.is_on)
+    enum orr_err code = role_softstate_start(h, err);
+    if (!code && h->config.region_role.is_on)
         code = start_region(h, err);
     if (!code && h->config.cluster.is_on)
         code = start_cluster(h, err);
@@ -197,6 +201,7 @@ void roles_close(struct host *h)
         h->device->ops->close(h->device);
     role_ledger_close(h->ledger);
     orr_events_free(h->events);
+    role_softstate_close(h);
     h->watch = NULL;
     h->process = NULL;
     h->device = NULL;

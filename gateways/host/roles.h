@@ -17,6 +17,7 @@ struct orr_device_watch;
 struct orr_events;
 struct orr_ledger;
 struct orr_process;
+struct orr_softstate;
 
 struct host {
     struct orr_host_config config; /* owned */
@@ -31,6 +32,7 @@ struct host {
     struct orr_process *process;        /* owned; of the node role */
     struct orr_device *device;          /* owned; of the node role */
     struct orr_device_watch *watch;     /* owned; of device */
+    struct orr_softstate *softstate;    /* owned */
 };
 
 /* Open the edges of each configured role and spawn its actors.  Errors: as the edges';

@@ -76,6 +76,11 @@ static const struct orr_yaml_field fields[] = {
     ROW("roles.node.ranks_max", U32, node.ranks_max, 1, ORR_WORLD_MAX, "1024", "rank processes that it keeps account of"),
     {"roles.node.ports", ORR_YAML_U32, AT(node.port_min), AT(node.port_max), 1024, 65535, "20000..29999", NULL, NULL, "ports for MASTER_PORT"},
 
+    ROW("softstate.redis", TEXT, softstate.redis, 1, ENDPOINT_MAX, "", "where Redis is: unix:///PATH or tcp://127.0.0.1:PORT; default: memory of this host"),
+    ROW("softstate.user", NAME, softstate.user, 1, 63, "", "user of Redis's ACL"),
+    ROW("softstate.password_file", TEXT, softstate.password_file, 1, 4000, "", "file with that user's password, absolute"),
+    ROW("softstate.ttl", DURATION, softstate.ttl_ms, 2000, HOUR_MS, "15s", "after which Redis forgets what is not written again"),
+
     ROW("timing.heartbeat", DURATION, heartbeat_ms, 10, 60000, "500ms", "between signs of life"),
     ROW("timing.suspect", DURATION, suspect_ms, 20, HOUR_MS, "2s", "silence after which a node is `unknown`"),
     ROW("timing.lease", DURATION, lease_ms, 40, 24 * HOUR_MS, "30s", "silence after which its jobs may start elsewhere"),
@@ -229,6 +234,40 @@ static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
     return fill_parent(c, &c->node.parent, is_here, "roles.node.cluster", err);
 }
 
+/* Redis has no TLS here: a socket of this machine, and a user with a password. */
+static enum orr_err check_softstate(const struct orr_host_config *c,
+                                    struct orr_error *err)
+{
+    const struct orr_config_softstate *s = &c->softstate;
+    const char *redis = s->redis.ptr;
+    if (s->redis.len == 0)
+        return ORR_OK;
+    bool is_unix = strncmp(redis, "unix:///", 8) == 0;
+    bool is_tcp = strncmp(redis, "tcp://", 6) == 0 && is_loopback(redis + 6) &&
+                  has_port(redis + 6);
+    if (!is_tcp && (!is_unix || s->redis.len - 7 > UNIX_PATH_MAX))
+        return orr_yaml_fail(c->yaml,
+                             "softstate.redis",
+                             err,
+                             "%.150s: expected unix:///PATH (at most %d bytes) or "
+                             "tcp://127.0.0.1:PORT",
+                             redis,
+                             (int)UNIX_PATH_MAX);
+    if ((s->user.len == 0) != (s->password_file.len == 0))
+        return orr_yaml_fail(
+            c->yaml, "softstate.user", err, "user and password_file go together");
+    if (is_tcp && s->user.len == 0)
+        return orr_yaml_fail(c->yaml,
+                             "softstate.user",
+                             err,
+                             "missing; anybody on this machine reaches a TCP port, so "
+                             "give a user of Redis's ACL and its password_file");
+    if (s->password_file.len && s->password_file.ptr[0] != '/')
+        return orr_yaml_fail(
+            c->yaml, "softstate.password_file", err, "write an absolute path");
+    return ORR_OK;
+}
+
 static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -250,7 +289,8 @@ static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
         if (rc != ORR_OK)
             return rc;
     }
-    return check_listens(c, err);
+    enum orr_err rc = check_softstate(c, err);
+    return rc == ORR_OK ? check_listens(c, err) : rc;
 }
 
 enum orr_err orr_config_parse(const char *file,

@@ -69,6 +69,13 @@ struct orr_config_node {
     uint32_t port_min, port_max; /* for MASTER_PORT */
 };
 
+struct orr_config_softstate { /* what readers that only look see */
+    struct orr_str redis; /* unix:///PATH or tcp://127.0.0.1:PORT; empty: in memory */
+    struct orr_str user;  /* of Redis's ACL; empty: none */
+    struct orr_str password_file;
+    uint64_t ttl_ms;
+};
+
 struct orr_config_peer { /* another region */
     struct orr_str name;
     struct orr_str endpoint;
@@ -83,6 +90,7 @@ struct orr_host_config {
     struct orr_config_region region_role;
     struct orr_config_cluster cluster;
     struct orr_config_node node;
+    struct orr_config_softstate softstate;
     uint64_t heartbeat_ms;
     uint64_t suspect_ms;
     uint64_t lease_ms;

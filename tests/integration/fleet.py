@@ -159,7 +159,7 @@ class Fleet:
         """The host that leads the first region by its own word."""
         def leads():
             rows = self.cli("dev", "status", "--state", self.state, "-o", "json", expect=0).json()
-            found = [r["host"] for r in rows if r["leads"] and r["host"].startswith("r1") and r["host"] != other_than]
+            found = [r["host"] for r in rows if r.get("leads") and r["host"].startswith("r1") and r["host"] != other_than]
             return found[0] if found else None
         return wait_for("a host leads the region", leads, seconds)
 

@@ -77,6 +77,7 @@ def garbage_at_every_port_disturbs_nobody():
         job = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done; echo finished", f"gpus: 2\nworkdir: {f.top}\n"))
         f.wait_phase(job, "running")
         sockets = sorted(f.state.glob("*/sock"))
+        sockets = [s for s in sockets if s.parent.name != "redis"]  # a program of its own
         check(len(sockets) == 4, f"r1 c1 n1 n2: {sockets}")
         pids = {h: f.host_pid(h) for h in ("r1", "c1", "n1", "n2")}
         for path in sockets:

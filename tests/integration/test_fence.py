@@ -54,11 +54,12 @@ def runs_on(f, jobs, what, seconds):
             wait_for(f"{job} goes on {what}", lambda: lines(f, job) > before, 4)
 
 
-def jobs_run_on_while_their_cluster_host_is_down():
+def jobs_run_on_while_the_control_plane_is_down():
     with Fleet(nodes=3, gpus=1, **TIMING) as f:
         jobs, pids = start_one_on_each(f, 3)
+        f.kill_host("r1")
         f.kill_host("c1")
-        runs_on(f, jobs, "without its cluster", OUTAGE_S)
+        runs_on(f, jobs, "without region and cluster", OUTAGE_S)
         f.restart()
         finish(f, jobs, pids)
 
@@ -112,7 +113,7 @@ def node_that_is_cut_off_beyond_its_lease_never_doubles_its_job():
         f.wait_phase(job, "done")
 
 
-main(jobs_run_on_while_their_cluster_host_is_down,
+main(jobs_run_on_while_the_control_plane_is_down,
      jobs_survive_all_hosts_of_nodes_while_their_cluster_host_is_down,
      node_that_is_cut_off_freezes_and_goes_on,
      node_that_is_cut_off_beyond_its_lease_never_doubles_its_job)

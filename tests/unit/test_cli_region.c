@@ -376,7 +376,7 @@ enum orr_err orr_client_send(struct orr_client *client,
     if (region.is_gone[client->host])
         return orr_fail(err, ORR_EUNREACH, "the host went away");
     *ret_corr = ++last_corr;
-    if (strcmp(path, "/edge/ledger") != 0) {
+    if (strcmp(path, "/edge/ledger") != 0 && strcmp(path, "/edge/softstate") != 0) {
         snprintf(region.path, sizeof region.path, "%s", path);
         region.n_requests++;
     }

@@ -129,6 +129,8 @@ spawn(const struct orr_actor_type *type, const void *args, const char *path)
     return addr;
 }
 
+static bool is_node_late;
+
 static int setup(void **state)
 {
     (void)state;
@@ -149,12 +151,16 @@ static int setup(void **state)
     const struct orr_system_config config = {
         .host = "h", .incarnation = 1, .clock = &the_clock};
     assert_int_equal(orr_system_new(&config, &sys, NULL), ORR_OK);
-    node = spawn(&orr_node_type, &args, "/eu1/c1/n1");
+    if (!is_node_late)
+        node = spawn(&orr_node_type, &args, "/eu1/c1/n1");
     asker = spawn(&asker_type, NULL, "/asker");
     spawn(&sim_process_type, &edge, "/edge/process");
     spawn(&sim_device_type, &edge, "/edge/device");
     assert_int_equal(orr_system_start(sys, NULL), ORR_OK);
     run_to(10);
+    if (is_node_late)
+        node = spawn(&orr_node_type, &args, "/eu1/c1/n1");
+    run_to(20);
     return 0;
 }
 
@@ -299,6 +305,41 @@ static void stop_kills_what_ignores_it(void **state)
     assert_int_equal(answer_row.signal, 9);
 }
 
+static void stop_next(struct orr_ctx *ctx)
+{
+    orr_ask(ctx, node, 5000, 1, rank_stop, .job = ORR_LIT("eu1-1"), .generation = 2);
+}
+
+/* Whatever is late of generation 1 changes nothing of generation 2. */
+static void messages_of_an_older_generation_change_nothing(void **state)
+{
+    (void)state;
+    const struct proc *proc = &world.machines[0].procs[0];
+    assert_int_equal(ask(launch_next), ORR_MSG_rank_launched);
+    assert_int_equal(ask(stop), ORR_MSG_ack);
+    assert_int_equal(ask(forget), ORR_MSG_ack);
+    assert_int_equal(ask(get), ORR_MSG_ranks);
+    assert_int_equal(answer_rows, 0);
+    assert_int_equal(ask(launch), ORR_MSG_failed);
+    run_to(world.now_ms + 300);
+    assert_true(proc->is_used && proc_is_live(proc, world.now_ms));
+    assert_int_equal(world.n_launched, 1);
+    assert_int_equal(ask(stop_next), ORR_MSG_ack); /* its own does */
+    run_to(world.now_ms + 12000);
+    assert_false(proc_is_live(proc, world.now_ms));
+}
+
+/* As when the actor alone is started again: the edges introduced themselves before it was there. */
+static void node_that_starts_after_its_edges_greets_them(void **state)
+{
+    (void)state;
+    teardown(NULL);
+    is_node_late = true;
+    setup(NULL);
+    is_node_late = false;
+    assert_int_equal(ask(launch), ORR_MSG_rank_launched);
+}
+
 #define ON_A_NODE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -307,6 +348,8 @@ int main(void)
         ON_A_NODE(launch_that_cannot_be_is_refused_whole),
         ON_A_NODE(launch_after_its_stop_is_stale),
         ON_A_NODE(launch_of_an_older_generation_is_stale),
+        ON_A_NODE(messages_of_an_older_generation_change_nothing),
+        ON_A_NODE(node_that_starts_after_its_edges_greets_them),
         ON_A_NODE(forget_waits_for_the_end),
         ON_A_NODE(stop_kills_what_ignores_it),
     };

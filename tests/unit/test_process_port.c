@@ -157,7 +157,8 @@ struct node {
 
 static struct {
     uint32_t acks, failures, code, found, events, port, state;
-    char text[64], addr[32], data[16], reason[32];
+    char text[64], addr[32], data[16], reason[32], note[16];
+    uint64_t silent_ms;
     bool is_final;
 } told;
 
@@ -177,6 +178,9 @@ NODE_PASSES_ON(process_signal)
 NODE_PASSES_ON(process_forget)
 NODE_PASSES_ON(port_reserve)
 NODE_PASSES_ON(log_read)
+NODE_PASSES_ON(process_lease)
+NODE_PASSES_ON(node_note)
+NODE_PASSES_ON(edge_greet)
 
 #define NODE_TAKES(message, action)                                                    \
     ORR_HANDLER(node, message)                                                         \
@@ -196,7 +200,10 @@ NODE_TAKES(log_chunk, told.is_final = msg->is_final;
            orr_str_copy(told.data,
                         sizeof told.data,
                         (struct orr_str){(const char *)msg->data.ptr, msg->data.len}))
-NODE_TAKES(processes_found, told.found = msg->ranks.n)
+NODE_TAKES(processes_found, told.found = msg->ranks.n; told.silent_ms = msg->silent_ms;
+           orr_str_copy(told.note,
+                        sizeof told.note,
+                        (struct orr_str){(const char *)msg->note.ptr, msg->note.len}))
 NODE_TAKES(process_event, told.events++; told.state = msg->rank.state;
            orr_str_copy(told.reason, sizeof told.reason, msg->rank.reason))
 
@@ -207,6 +214,9 @@ static const struct orr_handler node_handlers[] = {
     NODE_ON(process_forget),
     NODE_ON(port_reserve),
     NODE_ON(log_read),
+    NODE_ON(process_lease),
+    NODE_ON(node_note),
+    NODE_ON(edge_greet),
     NODE_ON(ack),
     NODE_ON(failed),
     NODE_ON(port_reserved),
@@ -366,6 +376,33 @@ static void changes_reach_the_node(void **state)
     assert_string_equal(told.reason, "exit code 1");
 }
 
+static void node_that_greets_is_told_all_again_with_what_it_left(void **state)
+{
+    (void)state;
+    POST(node_note, .note = {(const uint8_t *)"members", 7});
+    edge.has_sink = false;
+    POST(edge_greet, 0);
+    assert_true(edge.has_sink); /* attached anew: `found` comes first */
+    assert_int_equal(
+        edge.sink.found(edge.sink.arg, (struct orr_list_rank_row){NULL, 0}), ORR_OK);
+    run();
+    assert_true(told.silent_ms == 70);
+    assert_string_equal(told.note, "members");
+}
+
+static void lease_reaches_the_edge_as_the_time_that_is_left(void **state)
+{
+    (void)state;
+    POST(process_lease, .until_ms = UINT64_MAX / 2, .heard_ms = UINT64_MAX / 2);
+    assert_true(edge.left_ms > UINT64_MAX / 4 && edge.left_ms < UINT64_MAX / 2);
+    assert_int_equal(edge.silent_ms, 0);
+    POST(process_lease, .until_ms = 1, .heard_ms = 0); /* over */
+    assert_int_equal(edge.left_ms, 0);
+    assert_true(edge.silent_ms > 0);
+    POST(process_lease, .until_ms = 0);
+    assert_true(edge.left_ms == UINT64_MAX);
+}
+
 #define PORT_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -376,6 +413,8 @@ int main(void)
         PORT_TEST(refusal_of_the_edge_is_the_answer),
         PORT_TEST(port_and_log_are_answered_with_their_own_messages),
         PORT_TEST(changes_reach_the_node),
+        PORT_TEST(node_that_greets_is_told_all_again_with_what_it_left),
+        PORT_TEST(lease_reaches_the_edge_as_the_time_that_is_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -375,6 +375,51 @@ static void hosts_that_dial_each_other_keep_one_link(void **state)
     remove_dir(dir);
 }
 
+static void wait_links(struct host *h, uint64_t links)
+{
+    for (int left_ms = FAKE_WAIT_MS; stats(h).links != links; left_ms -= 5) {
+        assert_true(left_ms > 0);
+        usleep(5000);
+    }
+}
+
+static void peer_that_is_undialled_is_let_go_and_can_be_dialled_again(void **state)
+{
+    (void)state;
+    char dir[64];
+    char at[128];
+    struct host a;
+    struct host b;
+    temp_dir(dir, sizeof(dir));
+    snprintf(at, sizeof(at), "ipc://%s/a.sock", dir);
+    host_start(&a, "a", 1, at, NULL, NULL);
+    host_start(&b, "b", 1, NULL, NULL, NULL);
+    orr_zmq_undial(b.zmq, "a"); /* nothing to let go */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(orr_zmq_dial(b.zmq, "a", at, &error), ORR_OK);
+        wait_links(&a, 1);
+        orr_zmq_undial(b.zmq, "a");
+        wait_links(&b, 0);
+        wait_links(&a, 0);
+    }
+    for (int i = 0; i < 2 * ORR_ZMQ_DIALS_MAX; i++) { /* places are taken again */
+        char name[16];
+        snprintf(name, sizeof(name), "x%d", i);
+        enum orr_err rc = ORR_ENOSPC;
+        for (int left_ms = FAKE_WAIT_MS; rc == ORR_ENOSPC; left_ms -= 5) {
+            rc = orr_zmq_dial(b.zmq, name, at, &error);
+            assert_true(left_ms > 0);
+            if (rc == ORR_ENOSPC)
+                usleep(5000);
+        }
+        assert_int_equal(rc, ORR_OK);
+        orr_zmq_undial(b.zmq, name);
+    }
+    host_stop(&a);
+    host_stop(&b);
+    remove_dir(dir);
+}
+
 static void listen_where_it_cannot_says_why(void **state)
 {
     (void)state;
@@ -479,6 +524,7 @@ int main(void)
         cmocka_unit_test(peer_with_lower_incarnation_is_refused),
         cmocka_unit_test(restarted_listener_is_dialled_again),
         cmocka_unit_test(hosts_that_dial_each_other_keep_one_link),
+        cmocka_unit_test(peer_that_is_undialled_is_let_go_and_can_be_dialled_again),
         cmocka_unit_test(listen_where_it_cannot_says_why),
         cmocka_unit_test(listen_at_a_live_path_is_refused_and_at_a_dead_one_works),
         cmocka_unit_test(dial_twice_or_to_itself_is_refused),

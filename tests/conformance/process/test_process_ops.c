@@ -289,6 +289,67 @@ static void killed_rank_is_told_with_its_signal(void **state)
     assert_string_equal(t.reason, "killed by signal 9 (SIGKILL)");
 }
 
+static void wait_state(uint32_t pid, char want)
+{
+    char path[64], text[512];
+    char state = 0;
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    for (int i = 0; i < 20000 && state != want; i++) {
+        FILE *in = fopen(path, "re");
+        size_t n = in ? fread(text, 1, sizeof text - 1, in) : 0;
+        if (in)
+            fclose(in);
+        text[n] = '\0';
+        const char *end = strrchr(text, ')');
+        state = end ? end[2] : 0;
+        if (state != want)
+            usleep(1000);
+    }
+    assert_int_equal(state, want);
+}
+
+/* By the keeper alone: the host does nothing, and may be gone. */
+static void rank_is_frozen_when_the_lease_ends_and_thawed_by_cont(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t silent_ms = 0;
+    assert_false(f->process->ops->lease_get(f->process, &silent_ms));
+    f->process->ops->lease_set(f->process, 400, 1000);
+    assert_int_equal(fixture_sh(f, "r1-a", "while :; do sleep 0.01; done"), ORR_OK);
+    struct told t = fixture_wait(f, "r1-a", ORR_RANK_RUNNING);
+    wait_state(t.pid, 'T');
+    fixture_close(f);
+    fixture_open(f);
+    fixture_attach(f);
+    fixture_wait(f, "r1-a", ORR_RANK_RUNNING);
+    assert_true(f->process->ops->lease_get(f->process, &silent_ms));
+    assert_true(silent_ms >= 1400 && silent_ms < 60000);
+    wait_state(t.pid, 'T');
+    f->process->ops->lease_set(f->process, UINT64_MAX, 0);
+    assert_int_equal(send_signal(f, "r1-a", SIGCONT), ORR_OK);
+    wait_state(t.pid, 'S');
+    f->process->ops->lease_set(f->process, 100, 0); /* and once more */
+    wait_state(t.pid, 'T');
+    assert_int_equal(send_signal(f, "r1-a", SIGKILL), ORR_OK);
+    fixture_wait(f, "r1-a", ORR_RANK_EXITED);
+}
+
+static void note_is_found_by_the_next_host(void **state)
+{
+    struct fixture *f = *state;
+    struct orr_error err;
+    char text[16] = "";
+    assert_int_equal(f->process->ops->note_get(f->process, text, sizeof text), 0);
+    const struct orr_bytes note = {(const uint8_t *)"n1 n2", 5};
+    assert_int_equal(f->process->ops->note_put(f->process, note, &err), ORR_OK);
+    fixture_close(f);
+    fixture_open(f);
+    assert_int_equal(f->process->ops->note_get(f->process, text, sizeof text), 5);
+    assert_memory_equal(text, "n1 n2", 5);
+    const struct orr_bytes large = {note.ptr, 1 << 30};
+    assert_int_equal(f->process->ops->note_put(f->process, large, &err), ORR_ENOSPC);
+}
+
 /* ---- forget and logs
  * ------------------------------------------------------------------------------- */
 
@@ -484,6 +545,8 @@ int main(int argc, char **argv)
         FIXTURE_TEST(end_of_rank_ends_its_stragglers),
         FIXTURE_TEST(signal_reaches_the_whole_group),
         FIXTURE_TEST(signal_before_the_start_is_not_lost),
+        FIXTURE_TEST(rank_is_frozen_when_the_lease_ends_and_thawed_by_cont),
+        FIXTURE_TEST(note_is_found_by_the_next_host),
         FIXTURE_TEST(killed_rank_is_told_with_its_signal),
         FIXTURE_TEST(forget_running_rank_is_refused),
         FIXTURE_TEST(log_read_pages_and_tells_the_end),
