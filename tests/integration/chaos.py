@@ -42,8 +42,9 @@ RANK = str(BIN / "chaos_rank")
 
 # ---- the schedule ----
 
-def make_schedule(rng, hosts, seconds, spare):
-    """[(at, blow, target, seconds)], all from the seed."""
+def make_schedule(rng, hosts, seconds, spare, lease_s):
+    """[(at, blow, target, seconds)], all from the seed. A keeper stops for half a lease at most: it is the last who can
+    freeze its rank when the node's host is dead, so one that stands still beyond the lease is outside of what is promised."""
     nodes = [h for h in hosts if h[0] == "n"]
     blows = ["kill_host"] * 4 + ["stop_host"] * 3 + ["kill_machine", "kill_rank", "kill_rank", "stop_rank", "kill_keeper",
                                                     "stop_keeper", "kill_spawner", "stop_spawner"]
@@ -53,7 +54,10 @@ def make_schedule(rng, hosts, seconds, spare):
     while at < seconds:
         blow = rng.choice(blows)
         target = rng.choice(victims if blow.endswith("_host") else nodes)
-        schedule.append((round(at, 2), blow, target, round(rng.uniform(0.3, 5.0), 2)))
+        duration = rng.uniform(0.3, 5.0)
+        if blow == "stop_keeper":
+            duration = min(duration, lease_s / 2)
+        schedule.append((round(at, 2), blow, target, round(duration, 2)))
         at += rng.expovariate(1 / GAP_S)
     return [s for s in schedule if s[1] not in spare]
 
@@ -340,7 +344,7 @@ def run_chaos(f, options, rng):
     hosts = sorted(p.parent.name for p in f.state.glob("*/host.yaml"))
     endpoints = {h: f"ipc://{f.state}/{h}/sock" for h in hosts if h[0] == "r"}
     seconds = options.minutes * 60
-    schedule = make_schedule(rng, hosts, seconds, options.spare)
+    schedule = make_schedule(rng, hosts, seconds, options.spare, (options.lease or 30000) / 1000)
     for at, blow, target, duration in schedule:
         print(f"  {at:7.2f} s  {blow:12} {target:5}  {duration} s")
     (f.top / "runs").mkdir()
