@@ -98,8 +98,12 @@ void region_lead(struct orr_ctx *ctx, struct region *self)
             self->next_counter = job->counter + 1;
         put_in_place(ctx, self, job);
     }
-    if (self->epoch == 0) { /* a new ledger: later than any before it */
+    if (self->epoch ==
+        0) { /* a new ledger: later than any before it, and with numbers that none before gave away on
+                               this host, whose ranks may still run */
         self->epoch = ctx->wall_ms / 1000 + 1;
+        self->next_counter = (uint64_t)(ctx->self.incarnation - 1) << 20 | 1;
+        self->counter_min = self->next_counter;
         self->ledger.is_region_dirty = true;
     }
     char subject[ORR_NAME_MAX + 8];

@@ -126,7 +126,9 @@ enum orr_err region_must_lead(struct orr_ctx *ctx, const struct region *self)
                           ORR_EBUSY,
                           "region %s: its ledger is behind; try again",
                           self->args.region);
-    if (ledger->trouble)
+    bool is_elsewhere =
+        ledger->leader[0] && strcmp(ledger->leader, self->args.host) != 0;
+    if (ledger->trouble && !is_elsewhere)
         return orr_refuse(
             ctx, (enum orr_err)ledger->trouble, "%s", ledger->trouble_text);
     if (ledger->is_elected)
@@ -254,8 +256,21 @@ void region_ledger_failed(struct orr_ctx *ctx, struct region *self)
 
 /* ---- news ---- */
 
+/* Those who wait ask the next leader. */
+static void refuse_waits(struct orr_ctx *ctx, struct region *self)
+{
+    static const char text[] = "this host leads its region no more; ask again";
+    for (struct region_wait *wait = NULL;
+         (wait = orr_pool_next(&self->waits, wait)) != NULL;) {
+        const struct orr_msg_failed failed = {
+            .code = ORR_ENOTLEADER, .msg = wait->request.msg_id, .text = ORR_LIT(text)};
+        ctx->ops->reply(ctx, &wait->request, orr_msg_desc_failed(), &failed);
+    }
+}
+
 static void depose(struct orr_ctx *ctx, struct region *self, const char *why)
 {
+    refuse_waits(ctx, self);
     orr_log(ctx,
             ORR_LOG_WARN,
             "leads region %s no more: %s; %" PRIu64 " changes were not confirmed",

@@ -135,6 +135,9 @@ static enum orr_err offer(struct orr_ctx *ctx,
     job->cluster = orr_pool_index(&self->clusters, cluster);
     job->units = units;
     job->generation++;
+    job->update_incarnation =
+        0; /* steps count within a generation: it may be on another host */
+    job->update_step = 0;
     region_save(self, job, 0);
     job->reason[0] = '\0';
     region_debit(self, job, 1);

@@ -200,13 +200,10 @@ static enum orr_err start_missing(const struct fleet *f, struct orr_error *err)
     return ORR_OK;
 }
 
-static enum orr_err up(struct options *o, struct orr_error *err)
+static enum orr_err start_all(struct options *o, struct orr_error *err)
 {
-    uint64_t deadline_ms = now_ms() + UP_TIMEOUT_MS;
     int lock = -1;
-    enum orr_err code = fleet_check(&o->fleet, err);
-    if (!code)
-        code = fleet_lock(&o->fleet, UP_TIMEOUT_MS, &lock, err);
+    enum orr_err code = fleet_lock(&o->fleet, UP_TIMEOUT_MS, &lock, err);
     if (code)
         return code;
     code = prepare(o, err);
@@ -215,10 +212,33 @@ static enum orr_err up(struct options *o, struct orr_error *err)
     if (!code)
         code = start_missing(&o->fleet, err);
     close(lock);
+    return code;
+}
+
+static enum orr_err
+wait_ready(const struct options *o, uint64_t deadline_ms, struct orr_error *err)
+{
+    enum orr_err code = ORR_OK;
     for (unsigned r = 0; !code && r < o->fleet.regions; r++) {
         uint64_t now = now_ms();
         code = fleet_region_wait(
             &o->fleet, r, deadline_ms > now ? deadline_ms - now : 0, err);
+    }
+    return code;
+}
+
+/* A host that was killed just now may still have looked alive, and is started the second
+ * time; one that ends by itself does so again. */
+static enum orr_err up(struct options *o, struct orr_error *err)
+{
+    uint64_t deadline_ms = now_ms() + UP_TIMEOUT_MS;
+    enum orr_err code = fleet_check(&o->fleet, err);
+    for (int i = 0; i < 2 && (!code || code == ORR_EGONE); i++) {
+        code = start_all(o, err);
+        if (!code)
+            code = wait_ready(o, deadline_ms, err);
+        if (!code)
+            break;
     }
     if (!code)
         printf("%u hosts are up in %s\n", fleet_size(&o->fleet), o->fleet.dir);

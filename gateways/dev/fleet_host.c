@@ -41,12 +41,19 @@ static unsigned long long start_time(int pid)
     fclose(in);
     stat[n] = '\0';
     char *at = strrchr(stat, ')'); /* the name may hold anything but ends here */
-    if (!at || at[1] == '\0' || at[2] == 'Z')
+    if (!at || at[1] == '\0')
         return 0;
     at += 2;
     for (int field = 3; at && field < 22; field++)
         at = strchr(at + 1, ' ');
     return at ? strtoull(at, NULL, 10) : 0;
+}
+
+/* Not before its last thread is gone: until then its locks are held. */
+static bool has_ended(int pidfd)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
 }
 
 /* A pidfd of the running host, -1 if it does not run. */
@@ -64,7 +71,7 @@ static int open_host(const struct fleet *f, const struct fleet_host *h, int *ret
     if (n != 2 || pid <= 0)
         return -1;
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd >= 0 && start_time(pid) != started) {
+    if (fd >= 0 && (start_time(pid) != started || has_ended(fd))) {
         close(fd);
         return -1;
     }

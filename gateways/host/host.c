@@ -25,12 +25,18 @@ static const char usage[] =
     "do\n"
     "       orrery host --config FILE --wipe    end all ranks of this node and remove "
     "its emulated devices\n"
+    "       orrery host --config FILE --recover-alone   run, and be the only voter of "
+    "the "
+    "region from now on:\n"
+    "                                           only when the others are gone for good "
+    "(docs/operations.md)\n"
     "configs/ has a commented file for each role.\n";
 
 struct options {
     const char *config;
     bool is_check;
     bool is_wipe;
+    bool is_alone;
 };
 
 static bool parse(int argc, char **argv, struct options *o)
@@ -38,6 +44,7 @@ static bool parse(int argc, char **argv, struct options *o)
     static const struct option longs[] = {{"config", 1, NULL, 'c'},
                                           {"check", 0, NULL, 'k'},
                                           {"wipe", 0, NULL, 'w'},
+                                          {"recover-alone", 0, NULL, 'a'},
                                           {NULL, 0, NULL, 0}};
     int c;
     optind = 1;
@@ -49,6 +56,8 @@ static bool parse(int argc, char **argv, struct options *o)
             o->is_check = true;
         else if (c == 'w')
             o->is_wipe = true;
+        else if (c == 'a')
+            o->is_alone = true;
         else {
             fprintf(stderr,
                     "orrery: host: %s: %s\n",
@@ -143,6 +152,7 @@ start(struct host *h, const struct options *o, struct orr_error *err)
     enum orr_err code = state_dir_open(h->config.state.ptr, &h->lock_fd, err);
     if (code || o->is_wipe)
         return code ? code : roles_wipe(h, err);
+    h->is_alone = o->is_alone;
     code = state_dir_next_incarnation(h->config.state.ptr, &h->incarnation, err);
     return code ? code : run(h, err);
 }

@@ -7,6 +7,7 @@
 #include "ledger/ledger_raft.h"
 
 #include <limits.h>
+#include <unistd.h>
 
 static const char *text(struct orr_str s)
 {
@@ -38,7 +39,17 @@ static enum orr_err open_ledger(struct host *h, struct orr_error *err)
         .voters = voters,
         .n_voters = r->voters.n,
         .is_joining = r->is_joining,
+        .is_alone = h->is_alone,
     };
+    if (h->is_alone) {
+        char file[PATH_MAX + 16];
+        snprintf(file, sizeof file, "%s/metadata1", dir);
+        if (access(file, F_OK) != 0)
+            return orr_fail(err,
+                            ORR_ENOENT,
+                            "--recover-alone: %s has no ledger to go on with",
+                            dir);
+    }
     return orr_ledger_raft_open(&config, &h->ledger, err);
 }
 

@@ -24,6 +24,7 @@ struct host {
     struct orr_log log;            /* where actors and transport write */
     int lock_fd;                   /* owned: the state directory's lock; -1 none */
     uint32_t incarnation;
+    bool is_alone; /* the region's other voters are gone for good */
     char region_path[ORR_NAME_MAX + 1]; /* of the region role: /<region> */
     struct orr_system *system;          /* owned */
     struct orr_zmq *zmq;                /* owned */

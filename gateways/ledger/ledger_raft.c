@@ -271,6 +271,7 @@ static enum orr_err copy_config(struct ledger_raft *l,
                         "host %s is not among the voters of its region",
                         c->self.host);
     l->is_joining = c->is_joining;
+    l->is_moving = c->is_alone;
     l->election_ms = c->election_ms ? c->election_ms : 600;
     l->heartbeat_ms = c->heartbeat_ms ? c->heartbeat_ms : 100;
     l->snapshot_log_bytes = c->snapshot_log_bytes ? c->snapshot_log_bytes : 64u << 20;

@@ -22,8 +22,10 @@ struct orr_ledger_raft_config {
      * directory has a ledger.  n_voters 0: self alone. */
     const struct orr_ledger_raft_voter *voters;
     uint32_t n_voters;
-    bool is_joining;       /* start no ledger: wait to be added to one */
-    uint32_t election_ms;  /* 0: 600 */
+    bool is_joining;      /* start no ledger: wait to be added to one */
+    bool is_alone;        /* the other voters are gone for good: this one, as it stands,
+                              becomes the only one.  Errors: ORR_ENOENT no ledger here */
+    uint32_t election_ms; /* 0: 600 */
     uint32_t heartbeat_ms; /* 0: 100 */
     uint64_t
         snapshot_log_bytes; /* log since the newest snapshot that is worth a snapshot,

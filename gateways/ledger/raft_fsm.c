@@ -13,6 +13,8 @@ enum {
     TRAILING_MIN = 64,
     TRAILING_MAX = 1 << 16,
     LOG_ENTRIES_MAX = 1 << 20, /* then a snapshot, however small they are */
+    IMAGE_BYTES_MAX =
+        1 << 30, /* libraft writes a snapshot in one call, of less than 2 GiB */
 };
 static const char voter_prefix[] = "voter/";
 
@@ -91,7 +93,15 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
             orr_err_text(code));
         return code == ORR_ENOMEM ? RAFT_NOMEM : RAFT_MALFORMED;
     }
-    if (l->trouble.code != ORR_EDISK)
+    if (orr_image_stats(l->image).bytes > IMAGE_BYTES_MAX)
+        (void)orr_fail(
+            &l->trouble,
+            ORR_ENOSPC,
+            "the ledger in %s has more than %d MiB, near what a snapshot can "
+            "hold: keep fewer finished jobs",
+            l->dir,
+            IMAGE_BYTES_MAX >> 20);
+    else if (l->trouble.code != ORR_EDISK)
         l->trouble.code = ORR_OK;
     if (ticket) {
         l->ticket_term = term;

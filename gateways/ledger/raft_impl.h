@@ -2,7 +2,8 @@
  * raft_impl.h - what the files of the raft backend share (ledger_raft.h).
  *
  *   ledger_raft.c   the op table: calls of any thread, the queues between them and ours
- *   raft_loop.c     our thread: libraft's life, its turns, news
+ *   raft_loop.c     our thread: its turns, news
+ *   raft_instance.c libraft's life: started, closed, started again
  *   raft_fsm.c      committed entries into the image, snapshots
  *   raft_io.c       what stands between libraft and its files: order, failures; no sockets
  *   raft_members.c  voters and leadership
@@ -113,6 +114,7 @@ struct ledger_raft {
     struct raft_uv_transport transport;
     struct raft_fsm fsm;
     bool is_transport_tcp;
+    bool has_io;                              /* libraft's files are to be freed */
     struct raft_configuration bootstrap;      /* owned */
     char snapshot_name[128];                  /* the newest at the start; "" none */
     bool is_snapshot_bad;                     /* it could not be restored */
@@ -159,6 +161,15 @@ const char *orri_raft_host_of(const struct ledger_raft *l, raft_id id);
 /* Queue an entry of the ledger's own.  False: no memory. */
 bool orri_raft_append_own(struct ledger_raft *l,
                           const struct orr_msg_ledger_append *msg);
+
+/* ---- raft_instance.c ---- */
+/* ORR_OK, or *err why not; then the instance is down or on its way there. */
+ORR_NODISCARD enum orr_err orri_raft_instance_start(struct ledger_raft *l,
+                                                    struct orr_error *err);
+void orri_raft_instance_close(struct ledger_raft *l); /* another one follows */
+void orri_raft_instance_free(struct ledger_raft *l);  /* when the loop is quiet */
+void orri_raft_close_handles(struct ledger_raft *l);
+bool orri_raft_is_closing(struct ledger_raft *l);
 
 /* ---- raft_fsm.c ---- */
 void orri_raft_fsm_init(struct ledger_raft *l);

@@ -211,6 +211,10 @@ static int io_set_vote(struct raft_io *io, raft_id id)
 static void io_closed(struct raft_io *io)
 {
     struct ledger_raft *l = ledger_of(io);
+    const raft_io_close_cb closed = l->raft_closed;
+    l->raft_closed = NULL;
+    if (!closed) /* libraft may say it twice */
+        return;
     while (l->file_ops) {
         struct file_op *op = op_pop(l);
         if (op->kind == FILE_APPEND)
@@ -220,7 +224,7 @@ static void io_closed(struct raft_io *io)
         free(op);
     }
     l->is_writing = false;
-    l->raft_closed(io);
+    closed(io);
 }
 
 static void io_close(struct raft_io *io, raft_io_close_cb cb)

@@ -148,6 +148,9 @@ void orri_raft_members_record(struct ledger_raft *l)
             (!record || (is_self && !is_same(record, &l->self))))
             write_record(l, is_self ? &l->self : v, false);
     }
+    for (uint32_t i = 0; i < l->voters.n; i++) /* of voters that a lone one outlived */
+        if (!server_of(l, l->voters.at[i].host))
+            write_record(l, &l->voters.at[i], true);
 }
 
 /* ---- steps ------------------------------------------------------------------------------------ */

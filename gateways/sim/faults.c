@@ -24,7 +24,7 @@ static const struct {
     [FAULT_DELAY] = {"delay", 10000, 500, 10000},
     [FAULT_DUPLICATE] = {"duplicate", 10000, 1000, 15000},
     [FAULT_REORDER] = {"reorder", 10000, 1000, 15000},
-    [FAULT_PARTITION] = {"partition", 8000, 200, 15000},
+    [FAULT_PARTITION] = {"partition", 6000, 200, 20000},
     [FAULT_CRASH] = {"crash", 3000, 50, 12000},
     [FAULT_CLOCK] = {"clock", 6000, 2000, 20000},
     [FAULT_DISK] = {"disk", 8000, 200, 6000},

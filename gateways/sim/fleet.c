@@ -120,8 +120,10 @@ static void plan_job(struct fleet *fleet, struct client_job *job)
     uint32_t nodes = fleet->plan.nodes / fleet->plan.clusters;
     uint32_t slots = nodes * SLOTS;
     uint32_t gpus = nodes * fleet->plan.gpus;
+    /* Some run for longer than it takes to give up the node that they are on. */
+    uint32_t run_max_ms = fleet_pick(fleet, 3) ? RUN_MAX_MS : 3 * fleet->plan.lease_ms;
     *job = (struct client_job){.submit_at_ms = fleet_pick(fleet, fleet->plan.faults_ms),
-                               .run_ms = 1 + fleet_pick(fleet, RUN_MAX_MS),
+                               .run_ms = 1 + fleet_pick(fleet, run_max_ms),
                                .bad_rank = -1,
                                .retries_user = fleet_pick(fleet, 2)};
     job->world = 1u << fleet_pick(fleet, 4);

@@ -68,6 +68,12 @@ static struct job_seen *seen(struct invariants *inv, struct orr_str id)
     return job;
 }
 
+static bool is_end(const char *phase)
+{
+    return strcmp(phase, "done") == 0 || strcmp(phase, "failed") == 0 ||
+           strcmp(phase, "cancelled") == 0;
+}
+
 /* ---- processes ---- */
 
 void one_owner_per_device_share(const struct machine *machine, const struct proc *proc)
@@ -157,6 +163,18 @@ void older_generation_launches_nothing(struct world *world,
                          (unsigned)generation,
                          (unsigned)known->launched);
     known->launched = generation;
+    bool is_over = generation <= known->told &&
+                   (is_end(known->phase) || strcmp(known->phase, "queued") == 0);
+    bool is_early = strcmp(known->phase, "placing") == 0;
+    if (is_over || is_early)
+        invariant_broken(&world->invariants,
+                         is_over ? "nothing of an older generation changes anything"
+                                 : "ranks exist only where the region knows of",
+                         job,
+                         "generation %u of %s was launched, and it is %s",
+                         (unsigned)generation,
+                         known->id,
+                         known->phase);
 }
 
 void live_rank_is_not_forgotten(struct world *world, const struct proc *proc)
@@ -190,12 +208,6 @@ static void ended_job_has_no_live_rank(struct world *world, const struct job_see
                     (unsigned)proc->generation,
                     world->machines[m].name);
         }
-}
-
-static bool is_end(const char *phase)
-{
-    return strcmp(phase, "done") == 0 || strcmp(phase, "failed") == 0 ||
-           strcmp(phase, "cancelled") == 0;
 }
 
 /* What the region says of a job follows from what it said before. */

@@ -10,7 +10,7 @@ import threading
 import time
 
 from cut import Cut
-from fleet import Fleet, check, main, shell, wait_for
+from fleet import SLOW, Fleet, check, main, shell, wait_for
 
 FAILOVER_S = 5.0  # DESIGN 11
 
@@ -143,7 +143,7 @@ def fail_over(fault, mend):
         followers.finish(last)
         print(json.dumps({"test": fault.__name__, "first_submit_s": round(took, 3), "from": old, "to": new,
                           "acknowledged": len(load.acked)}), flush=True)
-        check(took <= FAILOVER_S, f"{took:.1f} s until a submit was acknowledged, at most {FAILOVER_S:.0f}")
+        check(took <= FAILOVER_S * SLOW, f"{took:.1f} s until a submit was acknowledged, at most {FAILOVER_S:.0f}")
 
 
 def killed_leader_costs_nothing():
@@ -248,9 +248,34 @@ def lost_host_is_replaced_by_another():
         check(host.wait(20) == 0, f"the new host ends with {host.returncode}")
 
 
+def one_host_goes_on_alone_when_the_others_are_gone_for_good():
+    with Fleet(replicas=3, nodes=1, gpus=1) as f:
+        job = f.submit(shell("while [ ! -e go ]; do sleep 0.1; done", "gpus: 1\n"))
+        f.wait_phase(job, "running")
+        f.wait_alike()
+        for host in ("r1-1", "r1-2", "r1-3"):
+            f.kill_host(host)
+        config = f.state / "r1-2" / "host.yaml"
+        empty = f.top / "empty.yaml"
+        empty.write_text(config.read_text().replace(f"{f.state}/r1-2", f"{f.top}/empty"))
+        refused = f.cli("host", "--config", empty, "--recover-alone", expect=1)
+        check("has no ledger" in refused.err, refused.err)
+        host = f.start_cli("host", "--config", config, "--recover-alone")
+        wait_for("r1-2 leads alone", lambda: [h for h, i in f.replicas().items() if i["is_leading"]] == ["r1-2"])
+        check(set(f.replicas()) == {"r1-2"}, "the lost voters are forgotten")
+        check("fail" not in f.cli("doctor", expect=0).out, "it is well")
+        (f.top / "go").write_text("")
+        detail = f.wait_phase(job, "done")
+        check(detail["row"]["generation"] == 1, "the job was not touched")
+        f.wait_phase(f.submit(shell("true", "gpus: 0\n")), "done")
+        host.terminate()
+        check(host.wait(20) == 0, f"the host ends with {host.returncode}")
+
+
 main(killed_leader_costs_nothing,
      leader_that_hangs_costs_nothing,
      leader_that_is_cut_off_costs_nothing,
      lead_is_handed_over_before_an_upgrade,
      region_without_a_majority_promises_nothing,
-     lost_host_is_replaced_by_another)
+     lost_host_is_replaced_by_another,
+     one_host_goes_on_alone_when_the_others_are_gone_for_good)

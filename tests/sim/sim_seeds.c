@@ -18,7 +18,7 @@ static struct fleet_plan plan_of(uint64_t seed)
                                .clusters = 1 + (uint32_t)(seed / 4 % 3),
                                .nodes = 6,
                                .jobs = 16,
-                               .faults_ms = 20000,
+                               .faults_ms = 30000,
                                .kinds = FAULTS_ALL};
 }
 

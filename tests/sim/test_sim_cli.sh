@@ -29,7 +29,7 @@ has "$dir/a" '^3 seeds hold'
 python3 -c 'import json, sys; [json.loads(line)["msg"] for line in open(sys.argv[1])]' "$dir/trace" || bad=1
 
 # A bug: the seed, the sentence, the faults that it takes, the messages, and how to see it again.
-"$broken" sim --seed 1 --quiet --replicas 1 --seeds 100 --jobs 16 --time 20s >"$dir/a"
+"$broken" sim --seed 1 --quiet --replicas 1 --seeds 100 --jobs 8 --time 8s --nodes 4 >"$dir/a"
 is "a seed that breaks" 1 $?
 has "$dir/a" '^seed [0-9]+: BROKEN, '
 has "$dir/a" '^it takes [0-9]+ of [0-9]+ faults \(found in [0-9]+ runs\):'

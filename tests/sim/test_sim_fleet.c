@@ -288,6 +288,53 @@ static void node_lost_before_its_launch_costs_a_generation(void **state)
     }
 }
 
+static void slow_down(void *arg, struct orr_sim *sim, uint64_t cluster)
+{
+    (void)arg;
+    assert_int_equal(
+        orr_sim_drift_set(sim, fleet.first_cluster + (uint32_t)cluster, -400000),
+        ORR_OK);
+}
+
+/* When the first try has ended, its cluster is cut off: the next one goes to the other. */
+static void move_on(void *arg, struct orr_sim *sim, uint64_t number)
+{
+    (void)arg;
+    (void)sim;
+    (void)number;
+    world_now(&fleet.world);
+    uint32_t at_node = NODES;
+    for (uint32_t m = 0; m < NODES; m++)
+        if (fleet.machines[m].n_procs > 0)
+            at_node = m;
+    if (at_node < NODES && busy_node() == NODES && fleet.world.n_launched == 1)
+        fleet_side_set(
+            &fleet, fleet.first_cluster + fleet_cluster_of(&fleet, at_node), 1);
+}
+
+/* Clocks of hosts have nothing to do with each other: what the one cluster said last is not newer than what the other says
+ * first. */
+static void job_moves_to_a_cluster_whose_clock_is_behind(void **state)
+{
+    (void)state;
+    for (uint64_t slow = 0; slow < CLUSTERS; slow++) {
+        set_up(15, 0);
+        plan_one_job(2000);
+        fleet.jobs[0].submit_at_ms = 20000;
+        fleet.jobs[0].bad_rank = 0;
+        fleet.jobs[0].exit_code = 1;
+        fleet.jobs[0].retries_user = 1;
+        at(1, slow_down, slow);
+        for (uint64_t ms = 21000; ms < 21200; ms += 10)
+            at(ms, move_on, 0);
+        at(40000, calm, 0);
+        run();
+        assert_int_equal(fleet.jobs[0].phase, ORR_JOB_FAILED);
+        assert_int_equal(fleet.world.n_launched, 2);
+        fleet_fini(&fleet);
+    }
+}
+
 static uint64_t hash_of(uint64_t seed)
 {
     set_up(seed, FAULTS_ALL);
@@ -315,6 +362,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(cluster_that_restarts_adopts_its_jobs),
         cmocka_unit_test(machine_that_dies_costs_no_user_retry),
         cmocka_unit_test(node_lost_before_its_launch_costs_a_generation),
+        cmocka_unit_test(job_moves_to_a_cluster_whose_clock_is_behind),
         cmocka_unit_test(same_seed_gives_same_history),
     };
     if (argc > 1)

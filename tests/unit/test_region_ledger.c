@@ -35,6 +35,7 @@ struct asker {
 };
 ORR_HANDLER(asker, job_submit)
 ORR_HANDLER(asker, job_list)
+ORR_HANDLER(asker, job_wait)
 ORR_HANDLER(asker, region_check_get)
 ORR_HANDLER(asker, job_submitted)
 ORR_HANDLER(asker, region_check)
@@ -55,6 +56,14 @@ static enum orr_err asker_on_job_list(struct orr_ctx *ctx,
 {
     (void)self;
     ctx->ops->ask(ctx, target, ASK_MS, tag, orr_msg_desc_job_list(), msg);
+    return ORR_OK;
+}
+static enum orr_err asker_on_job_wait(struct orr_ctx *ctx,
+                                      struct asker *self,
+                                      const struct orr_msg_job_wait *msg)
+{
+    (void)self;
+    ctx->ops->ask(ctx, target, 60000, tag, orr_msg_desc_job_wait(), msg);
     return ORR_OK;
 }
 static enum orr_err asker_on_region_check_get(
@@ -105,6 +114,7 @@ static enum orr_err asker_on_failed(struct orr_ctx *ctx,
 static const struct orr_handler asker_handlers[] = {
     ORR_ON(asker, job_submit, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, job_list, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(asker, job_wait, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, region_check_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, region_check, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(asker, job_submitted, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
@@ -367,6 +377,7 @@ static void full_disk_is_refused_with_its_own_words(void **state)
     struct answer *answer = submit(A, "k1");
     assert_int_equal(answer->msg, ORR_MSG_failed);
     assert_int_equal(answer->code, ORR_EDISK);
+    assert_int_equal(submit(B, "k1")->code, ORR_ENOTLEADER); /* another's to say */
     ledger.trouble = ORR_OK;
     run_for(1000);
     assert_int_equal(submit(A, "k1")->msg, ORR_MSG_job_submitted);
@@ -382,6 +393,36 @@ static void silent_ledger_deposes_the_leader(void **state)
     assert_int_equal(answer->msg, 0);
     run_for(10000);
     assert_int_equal(answer->msg, ORR_MSG_failed);
+}
+
+static void who_waits_is_sent_to_the_next_leader(void **state)
+{
+    (void)state;
+    run_for(100);
+    submit(A, "k1");
+    struct answer *answer = ask(A,
+                                orr_msg_desc_job_wait(),
+                                &(struct orr_msg_job_wait){.job = ORR_LIT("eu1-1")});
+    assert_int_equal(answer->msg, 0);
+    hand_ledger_lead(&ledger, names[B]);
+    run_for(200);
+    assert_int_equal(answer->msg, ORR_MSG_failed);
+    assert_int_equal(answer->code, ORR_ENOTLEADER);
+}
+
+static void numbers_of_a_lost_ledger_do_not_come_again(void **state)
+{
+    (void)state;
+    run_for(100);
+    assert_string_equal(submit(A, "k1")->job, "eu1-1");
+    orr_sim_crash(sim, A);
+    hand_ledger_free(&ledger);
+    memset(&ledger, 0, sizeof(ledger));
+    ledger.is_committing = true;
+    hand_ledger_lead(&ledger, names[A]);
+    assert_int_equal(orr_sim_restart(sim, A), ORR_OK);
+    run_for(200);
+    assert_string_equal(submit(A, "k1")->job, "eu1-mh35"); /* 2^20 + 1 */
 }
 
 int main(void)
@@ -404,6 +445,10 @@ int main(void)
             full_disk_is_refused_with_its_own_words, setup, teardown),
         cmocka_unit_test_setup_teardown(
             silent_ledger_deposes_the_leader, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            who_waits_is_sent_to_the_next_leader, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            numbers_of_a_lost_ledger_do_not_come_again, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

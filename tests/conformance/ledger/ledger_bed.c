@@ -49,7 +49,10 @@ void bed_init(struct bed *bed, enum bed_kind kind)
 {
     pthread_condattr_t attr;
     const char *tmp = getenv("TMPDIR");
-    *bed = (struct bed){.kind = kind, .n = kind == BED_RAFT3 ? 3 : 1};
+    *bed = (struct bed){.kind = kind,
+                        .n = kind == BED_RAFT3 ? 3 : 1,
+                        .election_ms = 250,
+                        .heartbeat_ms = 40};
     pthread_mutex_init(&bed->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -87,6 +90,8 @@ static void on_news(void *arg, const struct orr_ledger_news *news)
     const struct sink_arg *a = arg;
     pthread_mutex_lock(&a->bed->lock);
     a->host->news = *news;
+    if (news->ticket > a->host->told)
+        a->host->told = news->ticket;
     pthread_cond_broadcast(&a->bed->told);
     pthread_mutex_unlock(&a->bed->lock);
 }
@@ -107,6 +112,8 @@ bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *er
                                                   .voters = voters,
                                                   .n_voters = is_joining ? 0 : bed->n,
                                                   .is_joining = is_joining,
+                                                  .election_ms = bed->election_ms,
+                                                  .heartbeat_ms = bed->heartbeat_ms,
                                                   .snapshot_log_bytes =
                                                       bed->snapshot_log_bytes};
     if (bed->kind == BED_MEM)
@@ -116,7 +123,7 @@ bed_open_host(struct bed *bed, unsigned i, bool is_joining, struct orr_error *er
     if (code != ORR_OK)
         return code;
     memset(&h->news, 0, sizeof h->news);
-    h->term = h->ticket = 0;
+    h->term = h->ticket = h->told = 0;
     sink_args[i] = (struct sink_arg){bed, h};
     h->ledger->ops->attach(
         h->ledger, &(struct orr_ledger_sink){.news = on_news, .arg = &sink_args[i]});
@@ -153,7 +160,7 @@ static bool wait_told(struct bed *bed, uint64_t deadline_ms)
     return pthread_cond_timedwait(&bed->told, &bed->lock, &t) != ETIMEDOUT;
 }
 
-unsigned bed_leader(struct bed *bed)
+unsigned bed_leader_above(struct bed *bed, uint64_t term)
 {
     const uint64_t deadline = bed_now_ms() + WAIT_MS;
     bool in_time = true;
@@ -162,6 +169,7 @@ unsigned bed_leader(struct bed *bed)
         unsigned best = BED_MAX;
         for (unsigned i = 0; i < BED_MAX; i++)
             if (bed->hosts[i].ledger && bed->hosts[i].news.is_leading &&
+                bed->hosts[i].news.term > term &&
                 (best == BED_MAX ||
                  bed->hosts[i].news.term > bed->hosts[best].news.term))
                 best = i;
@@ -174,6 +182,11 @@ unsigned bed_leader(struct bed *bed)
     pthread_mutex_unlock(&bed->lock);
     fail_msg("nobody leads after %d ms", WAIT_MS);
     return 0;
+}
+
+unsigned bed_leader(struct bed *bed)
+{
+    return bed_leader_above(bed, 0);
 }
 
 struct orr_ledger_news bed_news(struct bed *bed, unsigned i)
@@ -190,6 +203,17 @@ bool bed_wait(struct bed *bed, unsigned i, bed_is_f is, uint64_t arg)
     bool in_time = true;
     pthread_mutex_lock(&bed->lock);
     while (in_time && !is(&bed->hosts[i].news, arg))
+        in_time = wait_told(bed, deadline);
+    pthread_mutex_unlock(&bed->lock);
+    return in_time;
+}
+
+bool bed_wait_all(struct bed *bed, bool (*is)(const struct bed *bed))
+{
+    const uint64_t deadline = bed_now_ms() + WAIT_MS;
+    bool in_time = true;
+    pthread_mutex_lock(&bed->lock);
+    while (in_time && !is(bed))
         in_time = wait_told(bed, deadline);
     pthread_mutex_unlock(&bed->lock);
     return in_time;

@@ -20,6 +20,7 @@ struct bed_host {
     char name[16], address[32], endpoint[48], dir[256];
     struct orr_ledger *ledger; /* NULL: down */
     struct orr_ledger_news news;
+    uint64_t told;   /* the highest ticket that was ever reported */
     uint64_t ticket; /* of the newest entry that the test appended in news.term */
     uint64_t term;   /* of those */
 };
@@ -30,6 +31,7 @@ struct bed {
     struct bed_host hosts[BED_MAX];
     unsigned n;         /* voters at the start */
     bool has_addresses; /* also when it is one */
+    uint32_t election_ms, heartbeat_ms;
     uint64_t snapshot_log_bytes;
     pthread_mutex_t lock; /* guards news */
     pthread_cond_t told;
@@ -45,10 +47,14 @@ void bed_close_host(struct bed *bed, unsigned i);
 
 /* The index of the host that leads, once there is one. */
 unsigned bed_leader(struct bed *bed);
+unsigned bed_leader_above(struct bed *bed,
+                          uint64_t term); /* in a later term than that */
 struct orr_ledger_news bed_news(struct bed *bed, unsigned i);
 /* Wait until the newest news of a host are so. */
 typedef bool (*bed_is_f)(const struct orr_ledger_news *news, uint64_t arg);
 bool bed_wait(struct bed *bed, unsigned i, bed_is_f is, uint64_t arg);
+/* Wait until the newest news of all together are so.  Called under the lock. */
+bool bed_wait_all(struct bed *bed, bool (*is)(const struct bed *bed));
 
 /* Append one entry of one record to a host that leads; returns its ticket. */
 uint64_t bed_put(struct bed *bed, unsigned i, const char *key, const char *value);
