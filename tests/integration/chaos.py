@@ -6,7 +6,7 @@
              [--spare KIND,...] [--record FILE]
 
 The schedule follows from the seed and is printed first; who is hit by a blow at a node's ranks depends on what runs there.
-Blows: kill and stop a host (region, cluster, node), kill a machine (node host and all that it runs), kill and stop a rank,
+Blows: kill and stop a host (region, cluster, node, Redis), kill a machine (node host and all that it runs), kill and stop a rank,
 a keeper, the spawner of a node. Only processes of the fleet that it started itself are ever signalled. After the last blow everything is
 brought back, and every acknowledged job must end. ORRERY_BIN: folder of the programs. Exit 77: pyzmq or msgpack is missing.
 """
@@ -49,7 +49,7 @@ def make_schedule(rng, hosts, seconds, spare, lease_s):
     blows = ["kill_host"] * 4 + ["stop_host"] * 3 + ["kill_machine", "kill_rank", "kill_rank", "stop_rank", "kill_keeper",
                                                     "stop_keeper", "kill_spawner", "stop_spawner"]
     kinds = {"r": "region", "c": "cluster", "n": "node"}
-    victims = [h for h in hosts if kinds[h[0]] not in spare]
+    victims = [h for h in hosts if h not in spare and kinds[h[0]] not in spare]
     schedule, at = [], 2.0
     while at < seconds:
         blow = rng.choice(blows)
@@ -154,9 +154,12 @@ class Chaos:
         if self.pid_of(host):
             return
         folder = self.fleet.state / host
+        command = [ORRERY, "host", "--config", str(folder / "host.yaml")]
+        if host == "redis":
+            command = ["redis-server", str(folder / "redis.conf")]
         with open(folder / "host.log", "ab") as log:
-            child = subprocess.Popen([ORRERY, "host", "--config", str(folder / "host.yaml")], stdin=subprocess.DEVNULL,
-                                     stdout=log, stderr=log, env=self.fleet.env, start_new_session=True)
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.fleet.env,
+                                     start_new_session=True)
         fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
         (folder / "pid").write_text(f"{child.pid} {fields[19]}\n")
         self.hosts[host] = child
@@ -343,6 +346,8 @@ def run_chaos(f, options, rng):
     region = (f.state / "region").read_text().strip()
     hosts = sorted(p.parent.name for p in f.state.glob("*/host.yaml"))
     endpoints = {h: f"ipc://{f.state}/{h}/sock" for h in hosts if h[0] == "r"}
+    if (f.state / "redis" / "redis.conf").exists():
+        hosts.append("redis")
     seconds = options.minutes * 60
     schedule = make_schedule(rng, hosts, seconds, options.spare, (options.lease or 30000) / 1000)
     for at, blow, target, duration in schedule:
