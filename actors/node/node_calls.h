@@ -65,6 +65,8 @@ void node_lease_found(struct orr_ctx *ctx,
 void node_lease_check(struct orr_ctx *ctx, struct node *self);
 bool node_is_unheard(const struct orr_ctx *ctx, const struct node *self);
 bool node_is_cut_off(const struct orr_ctx *ctx, const struct node *self);
+/* Ranks are to be frozen: nothing may start now. */
+bool node_lease_is_over(const struct orr_ctx *ctx, const struct node *self);
 void node_members_told(struct orr_ctx *ctx,
                        struct node *self,
                        const struct orr_msg_node_registered *msg);

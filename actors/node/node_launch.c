@@ -170,6 +170,12 @@ static enum orr_err check(struct orr_ctx *ctx,
                           ORR_STR_ARGS(msg->job),
                           (unsigned long long)msg->generation,
                           self->args.node);
+    if (node_lease_is_over(
+            ctx, self)) /* it may have waited here while the host was stopped */
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "node %s has not heard its cluster for too long; ask again",
+                          self->args.node);
     if (msg->ranks.n == 0 || msg->job.len >= ORR_JOB_ID_MAX)
         return orr_refuse(
             ctx, ORR_EINVAL, "rank_launch names no rank, or too long a job");

@@ -41,6 +41,11 @@ bool node_is_cut_off(const struct orr_ctx *ctx, const struct node *self)
     return silent_ms(ctx, self) > self->lease_ms / 2;
 }
 
+bool node_lease_is_over(const struct orr_ctx *ctx, const struct node *self)
+{
+    return self->frozen_at_ms && orr_now_ms(ctx) >= self->frozen_at_ms;
+}
+
 /* ---- freezing ---- */
 
 static void freeze(struct orr_ctx *ctx, struct node *self)
@@ -83,7 +88,7 @@ static void thaw_again(struct orr_ctx *ctx, struct node *self)
  * life had set may have come without this one's knowing, also to ranks that were launched since. */
 static void note_end(struct orr_ctx *ctx, struct node *self)
 {
-    if (self->frozen_at_ms && orr_now_ms(ctx) >= self->frozen_at_ms)
+    if (node_lease_is_over(ctx, self))
         freeze(ctx, self);
     for (struct node_group *group = NULL;
          self->may_have_ended && (group = orr_pool_next(&self->groups, group)) != NULL;)

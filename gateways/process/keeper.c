@@ -28,7 +28,7 @@ enum { SWEEP_MS_MAX = 10000, SWEEP_PAUSE_US = 300 };
 /* How often a lease is looked at that is over, or was never given: it may be given, and end again. */
 enum { LEASE_LOOK_MS = 500 };
 
-enum start_step { STEP_LIMITS, STEP_OUTPUT, STEP_WORKDIR, STEP_EXEC };
+enum start_step { STEP_LIMITS, STEP_OUTPUT, STEP_WORKDIR, STEP_LEASE, STEP_EXEC };
 
 struct start {
     const struct orri_launch *launch;
@@ -36,6 +36,7 @@ struct start {
     const char *workdir;
     char **args;
     char **env;
+    const struct orri_lease *lease; /* NULL: none is kept */
     int dir;
     pid_t keeper;
     volatile enum start_step
@@ -83,6 +84,11 @@ _Noreturn static void rank_exec(struct start *s)
     s->step = STEP_WORKDIR;
     if (chdir(s->workdir) != 0)
         goto fail;
+    /* A launch that waited while this machine stood still must not run beside the next generation, not even for a moment. */
+    s->step = STEP_LEASE;
+    errno = ETIMEDOUT;
+    if (s->lease && orri_lease_left_ms(s->lease) == 0)
+        goto fail;
     s->step = STEP_EXEC;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -106,6 +112,9 @@ static void explain(const struct start *s, char *buf, size_t cap)
         return;
     case STEP_WORKDIR:
         snprintf(buf, cap, "cannot enter workdir %.160s: %s", s->workdir, why);
+        return;
+    case STEP_LEASE:
+        snprintf(buf, cap, "the lease of this node was over before the rank started");
         return;
     case STEP_EXEC:
         snprintf(buf, cap, "cannot execute %.160s: %s", s->args[0], why);
@@ -279,11 +288,11 @@ static void become_keeper(void)
     dup2(0, 2);
 }
 
-/* That its files cannot be written is the machine's fault and not the program's. */
+/* That its files cannot be written, or that it came too late, is the machine's fault and not the program's. */
 static void record_failed_start(const struct start *s)
 {
-    struct orri_status status = {.state = s->step == STEP_OUTPUT ? ORR_RANK_LOST
-                                                                 : ORR_RANK_FAILED,
+    bool is_machine = s->step == STEP_OUTPUT || s->step == STEP_LEASE;
+    struct orri_status status = {.state = is_machine ? ORR_RANK_LOST : ORR_RANK_FAILED,
                                  .ended_unix_ms = orri_unix_ms()};
     explain(s, status.reason, sizeof status.reason);
     orri_status_write(s->dir, &status);
@@ -321,7 +330,7 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
     become_keeper();
     if (!parse_launch(packet, &s))
         _exit(1);
-    const struct orri_lease *lease = orri_lease_watch(ranks_dir);
+    s.lease = orri_lease_watch(ranks_dir);
     s.dir = openat(ranks_dir, s.key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     /* Locked or ended already: another host has decided about this launch. */
     if (s.dir < 0 || !orri_dir_lock(s.dir) ||
@@ -340,6 +349,6 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
     close(self);
     close(sock);
     if (report.is_started)
-        await_end(s.dir, rank, lease);
+        await_end(s.dir, rank, s.lease);
     _exit(0);
 }

@@ -6,7 +6,7 @@
              [--spare KIND,...] [--record FILE]
 
 The schedule follows from the seed and is printed first; who is hit by a blow at a node's ranks depends on what runs there.
-Blows: kill and stop a host (region, cluster, node), kill a machine (node host and all that it runs), kill and stop a rank,
+Blows: kill and stop a host (region, cluster, node, Redis), kill a machine (node host and all that it runs), kill and stop a rank,
 a keeper, the spawner of a node. Only processes of the fleet that it started itself are ever signalled. After the last blow everything is
 brought back, and every acknowledged job must end. ORRERY_BIN: folder of the programs. Exit 77: pyzmq or msgpack is missing.
 """
@@ -42,18 +42,22 @@ RANK = str(BIN / "chaos_rank")
 
 # ---- the schedule ----
 
-def make_schedule(rng, hosts, seconds, spare):
-    """[(at, blow, target, seconds)], all from the seed."""
+def make_schedule(rng, hosts, seconds, spare, lease_s):
+    """[(at, blow, target, seconds)], all from the seed. A keeper stops for half a lease at most: it is the last who can
+    freeze its rank when the node's host is dead, so one that stands still beyond the lease is outside of what is promised."""
     nodes = [h for h in hosts if h[0] == "n"]
     blows = ["kill_host"] * 4 + ["stop_host"] * 3 + ["kill_machine", "kill_rank", "kill_rank", "stop_rank", "kill_keeper",
                                                     "stop_keeper", "kill_spawner", "stop_spawner"]
     kinds = {"r": "region", "c": "cluster", "n": "node"}
-    victims = [h for h in hosts if kinds[h[0]] not in spare]
+    victims = [h for h in hosts if h not in spare and kinds[h[0]] not in spare]
     schedule, at = [], 2.0
     while at < seconds:
         blow = rng.choice(blows)
         target = rng.choice(victims if blow.endswith("_host") else nodes)
-        schedule.append((round(at, 2), blow, target, round(rng.uniform(0.3, 5.0), 2)))
+        duration = rng.uniform(0.3, 5.0)
+        if blow == "stop_keeper":
+            duration = min(duration, lease_s / 2)
+        schedule.append((round(at, 2), blow, target, round(duration, 2)))
         at += rng.expovariate(1 / GAP_S)
     return [s for s in schedule if s[1] not in spare]
 
@@ -150,9 +154,12 @@ class Chaos:
         if self.pid_of(host):
             return
         folder = self.fleet.state / host
+        command = [ORRERY, "host", "--config", str(folder / "host.yaml")]
+        if host == "redis":
+            command = ["redis-server", str(folder / "redis.conf")]
         with open(folder / "host.log", "ab") as log:
-            child = subprocess.Popen([ORRERY, "host", "--config", str(folder / "host.yaml")], stdin=subprocess.DEVNULL,
-                                     stdout=log, stderr=log, env=self.fleet.env, start_new_session=True)
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.fleet.env,
+                                     start_new_session=True)
         fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
         (folder / "pid").write_text(f"{child.pid} {fields[19]}\n")
         self.hosts[host] = child
@@ -339,8 +346,10 @@ def run_chaos(f, options, rng):
     region = (f.state / "region").read_text().strip()
     hosts = sorted(p.parent.name for p in f.state.glob("*/host.yaml"))
     endpoints = {h: f"ipc://{f.state}/{h}/sock" for h in hosts if h[0] == "r"}
+    if (f.state / "redis" / "redis.conf").exists():
+        hosts.append("redis")
     seconds = options.minutes * 60
-    schedule = make_schedule(rng, hosts, seconds, options.spare)
+    schedule = make_schedule(rng, hosts, seconds, options.spare, (options.lease or 30000) / 1000)
     for at, blow, target, duration in schedule:
         print(f"  {at:7.2f} s  {blow:12} {target:5}  {duration} s")
     (f.top / "runs").mkdir()

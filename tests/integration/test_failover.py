@@ -261,7 +261,11 @@ def one_host_goes_on_alone_when_the_others_are_gone_for_good():
         refused = f.cli("host", "--config", empty, "--recover-alone", expect=1)
         check("has no ledger" in refused.err, refused.err)
         host = f.start_cli("host", "--config", config, "--recover-alone")
-        wait_for("r1-2 leads alone", lambda: [h for h, i in f.replicas().items() if i["is_leading"]] == ["r1-2"])
+
+        def leads_alone():
+            listed = f.cli("region", "ls", "-o", "json")
+            return listed.code == 0 and [i["host"] for i in listed.json() if i["is_leading"]] == ["r1-2"]
+        wait_for("r1-2 leads alone", leads_alone)
         check(set(f.replicas()) == {"r1-2"}, "the lost voters are forgotten")
         check("fail" not in f.cli("doctor", expect=0).out, "it is well")
         (f.top / "go").write_text("")

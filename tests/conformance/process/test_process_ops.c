@@ -334,6 +334,18 @@ static void rank_is_frozen_when_the_lease_ends_and_thawed_by_cont(void **state)
     fixture_wait(f, "r1-a", ORR_RANK_EXITED);
 }
 
+static void rank_does_not_start_when_the_lease_is_over(void **state)
+{
+    struct fixture *f = *state;
+    f->process->ops->lease_set(f->process, 0, 1000);
+    assert_int_equal(fixture_sh(f, "r1-a", "echo ran"), ORR_OK);
+    struct told t = fixture_wait(f, "r1-a", ORR_RANK_LOST);
+    assert_non_null(strstr(t.reason, "lease"));
+    f->process->ops->lease_set(f->process, UINT64_MAX, 0);
+    assert_int_equal(fixture_sh(f, "r1-b", "echo ran"), ORR_OK);
+    fixture_wait(f, "r1-b", ORR_RANK_EXITED);
+}
+
 static void note_is_found_by_the_next_host(void **state)
 {
     struct fixture *f = *state;
@@ -546,6 +558,7 @@ int main(int argc, char **argv)
         FIXTURE_TEST(signal_reaches_the_whole_group),
         FIXTURE_TEST(signal_before_the_start_is_not_lost),
         FIXTURE_TEST(rank_is_frozen_when_the_lease_ends_and_thawed_by_cont),
+        FIXTURE_TEST(rank_does_not_start_when_the_lease_is_over),
         FIXTURE_TEST(note_is_found_by_the_next_host),
         FIXTURE_TEST(killed_rank_is_told_with_its_signal),
         FIXTURE_TEST(forget_running_rank_is_refused),
