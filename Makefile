@@ -26,13 +26,15 @@ test: deps
 	@ctest --preset asan --no-tests=error -j2
 
 # Simulated fleets with faults, ever new seeds, under ASan+UBSan; SOAK_MINUTES=60 make soak.  Prints the seed that fails.
-# Then a real fleet whose processes are killed and stopped at random.
+# Then a real fleet whose processes are killed and stopped at random; at last long outages: a minute without Redis, two without the control plane.
 soak: deps
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan --target orrery chaos_rank emu_cuda emu_nccl
 	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
 	@ORRERY_BIN="$$(pwd)/build/asan/bin" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
+	@for t in fence softstate; do \
+	    SOAK=1 ORRERY_BIN="$$(pwd)/build/asan/bin" /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
 
 # Numbers as JSON lines: see bench/README.md.
 bench: build

@@ -398,6 +398,8 @@ def parse():
     p.add_argument("--spare", type=lambda text: text.split(","), default=[])
     p.add_argument("--record", type=pathlib.Path)
     options = p.parse_args()
+    if not os.path.exists(RANK):
+        sys.exit(f"{RANK} is missing: ORRERY_BIN must name a build with tests")
     options.has_ledger = "ledger" not in options.spare
     return options
 
