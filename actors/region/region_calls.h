@@ -13,6 +13,7 @@ void region_storage_fini(struct region *self);
 /* region_ledger.c: what every handler passes on its way in and out, and the ledger's own messages. */
 enum orr_err region_must_lead(struct orr_ctx *ctx, const struct region *self);
 enum orr_err region_finish(struct orr_ctx *ctx, struct region *self, enum orr_err err);
+void region_confirm(struct region *self);
 void region_save(struct region *self, struct region_job *job, unsigned what);
 void region_save_event(struct orr_ctx *ctx,
                        struct region *self,

@@ -111,6 +111,7 @@ enum orr_err region_cluster_register(struct orr_ctx *ctx,
     if (is_new)
         region_save_cluster(ctx, self, cluster);
     cluster->is_registered = true;
+    region_confirm(self); /* what is not in the answer, the cluster stops */
     cluster->is_given_up = false;
     cluster->seen_ms = orr_now_ms(ctx);
     uint32_t index = orr_pool_index(&self->clusters, cluster);

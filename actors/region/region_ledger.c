@@ -146,6 +146,25 @@ enum orr_err region_must_lead(struct orr_ctx *ctx, const struct region *self)
                       ledger->leader);
 }
 
+/* What this handler says is said only by a leader that still leads: an entry of its own makes it wait for the commit. */
+void region_confirm(struct region *self)
+{
+    self->ledger.is_region_dirty = true;
+}
+
+/* "There is no such job", "its generation is another": on these words ranks are stopped and clients give up.  A leader that
+ * was cut off may not say them. */
+static enum orr_err
+refuse_confirmed(struct orr_ctx *ctx, struct region *self, enum orr_err err)
+{
+    const struct orr_msg_failed failed = {
+        .code = err, .msg = ctx->request.msg_id, .text = orr_str(ctx->error.text)};
+    ctx->ops->reply(ctx, &ctx->request, orr_msg_desc_failed(), &failed);
+    region_confirm(self);
+    commit(ctx, self);
+    return ORR_OK;
+}
+
 /* A handler that fails must have changed nothing: then there is nothing to append, and its effects are discarded. */
 enum orr_err region_finish(struct orr_ctx *ctx, struct region *self, enum orr_err err)
 {
@@ -155,8 +174,11 @@ enum orr_err region_finish(struct orr_ctx *ctx, struct region *self, enum orr_er
             commit(ctx, self);
         return ORR_OK;
     }
-    if (err == ORR_ECRASH || (ledger->first_dirty == ORR_NONE && ledger->entry.n == 0 &&
-                              !ledger->is_region_dirty))
+    bool is_clean = ledger->first_dirty == ORR_NONE && ledger->entry.n == 0 &&
+                    !ledger->is_region_dirty;
+    if (is_clean && ledger->is_leading && (err == ORR_ENOENT || err == ORR_ESTALE))
+        return refuse_confirmed(ctx, self, err);
+    if (err == ORR_ECRASH || is_clean)
         return err;
     orr_log(ctx,
             ORR_LOG_ERROR,

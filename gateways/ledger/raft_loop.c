@@ -158,9 +158,7 @@ bool orri_raft_append_own(struct ledger_raft *l,
         raft_free(bytes);
         return false;
     }
-    len = orri_pad8(len);
-    memset(bytes + len, 0, 8);
-    len = (len + 7) & ~(size_t)7;
+    len = orri_pad8(len); /* cap is padded, too, and zeroed */
     *a = (struct append){.term = msg->term, .bytes = bytes, .len = len};
     pthread_mutex_lock(&l->lock);
     *l->appends_end = a;

@@ -5,8 +5,7 @@
  */
 #include "client.h"
 
-/* OLD_MS: a leader that was cut off may answer from old tables until it steps down. */
-enum { LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000, OLD_MS = 3000 };
+enum { LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000 };
 enum { TAG_SUBMIT = 1, TAG_SHOW, TAG_CANCEL, TAG_LOG, TAG_TREE };
 
 struct sim_client {
@@ -177,7 +176,6 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
                                              const struct orr_msg_job_detail *msg)
 {
     struct client_job *job = asked(ctx, self);
-    job->unknown_ms = 0;
     job->phase = msg->row.phase;
     job->generation = msg->row.generation;
     orr_str_copy(job->reason, sizeof(job->reason), msg->row.reason);
@@ -249,14 +247,9 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
     if (ctx->tag >> 56 >= TAG_LOG)
         return ORR_OK;
     struct client_job *job = asked(ctx, self);
-    if (msg->code != ORR_ENOENT)
-        job->unknown_ms = 0;
-    else if (!job->unknown_ms)
-        job->unknown_ms = orr_now_ms(ctx);
-    else if (job->goal == CLIENT_LIVE)
-        acknowledged_submit_is_kept(self->client->invariants,
-                                    job->id,
-                                    orr_now_ms(ctx) - job->unknown_ms > OLD_MS);
+    if (job->goal == CLIENT_LIVE)
+        acknowledged_submit_is_kept(
+            self->client->invariants, job->id, msg->code == ORR_ENOENT);
     if (is_elsewhere(msg->code) && job->asked_at == self->client->at)
         self->client->at = (self->client->at + 1) % self->client->n_regions;
     if (msg->code == ORR_EINVAL || msg->code == ORR_ESTATE)

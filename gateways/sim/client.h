@@ -29,7 +29,6 @@ struct client_job {
     uint32_t asked;    /* number of that request */
     uint32_t asked_at; /* and whom */
     uint64_t asked_ms;
-    uint64_t unknown_ms; /* since when the region says that it does not know it */
     uint64_t look_at_ms; /* not before */
     uint32_t phase;
     uint64_t generation;

@@ -410,6 +410,25 @@ static void who_waits_is_sent_to_the_next_leader(void **state)
     assert_int_equal(answer->code, ORR_ENOTLEADER);
 }
 
+/* A leader that was cut off does not know what the next one has taken: "no such job" must not come from it. */
+static void no_such_job_is_said_by_a_leader_that_can_still_commit(void **state)
+{
+    (void)state;
+    const struct orr_msg_job_wait unknown = {.job = ORR_LIT("eu1-zz")};
+    run_for(100);
+    struct answer *answer = ask(A, orr_msg_desc_job_wait(), &unknown);
+    assert_int_equal(answer->msg, ORR_MSG_failed);
+    assert_int_equal(answer->code, ORR_ENOENT);
+    ledger.is_committing = false;
+    answer = ask(A, orr_msg_desc_job_wait(), &unknown);
+    run_for(500);
+    assert_int_equal(answer->msg, 0);
+    hand_ledger_lead(&ledger, names[B]);
+    run_for(200);
+    assert_int_equal(answer->msg, ORR_MSG_failed);
+    assert_int_equal(answer->code, ORR_EGONE);
+}
+
 static void numbers_of_a_lost_ledger_do_not_come_again(void **state)
 {
     (void)state;
@@ -447,6 +466,8 @@ int main(void)
             silent_ledger_deposes_the_leader, setup, teardown),
         cmocka_unit_test_setup_teardown(
             who_waits_is_sent_to_the_next_leader, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            no_such_job_is_said_by_a_leader_that_can_still_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(
             numbers_of_a_lost_ledger_do_not_come_again, setup, teardown),
     };
