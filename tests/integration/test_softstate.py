@@ -226,10 +226,16 @@ def fleet_without_redis_keeps_soft_state_in_memory():
 
 
 def users_of_redis_can_do_no_more_than_they_need():
-    with Fleet(nodes=1, gpus=1) as f:
+    fleet = Fleet(nodes=1, gpus=1)
+    (fleet.state / "redis").mkdir(parents=True)  # of an earlier `dev up`, or of somebody who waits for passwords
+    (fleet.state / "redis").chmod(0o755)
+    (fleet.state / "redis" / "password").touch(0o644)
+    with fleet as f:
         redis = Redis(f)
         wait_ok(f)
         check(redis.ask("SET", "other", "1") == "OK", "the admin may")
+        for path in (redis.dir, redis.dir / "sock", redis.dir / "users.acl", redis.dir / "admin-password"):
+            check(path.stat().st_mode & 0o077 == 0, f"{path} is nobody else's")
         for user, file in (("orrery", "password"), ("reader", "reader-password")):
             check((redis.dir / file).stat().st_mode & 0o077 == 0, f"{file} is nobody else's")
             password = (redis.dir / file).read_text().strip()
