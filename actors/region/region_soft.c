@@ -2,7 +2,8 @@
  * region_soft.c - what readers that only look may know of the region and its live jobs (include/orrery/soft.h).
  *
  * Only the leader publishes.  A job's row is put when its phase changes, and again in a round over all of them, since rows
- * lapse; a region with more live jobs than ROWS_MAX publishes no rows, and readers page through the region itself.
+ * lapse.  That a job has ended is repeated for a while, too: it may have been lost on its way, and a former leader's row may
+ * have outlived the job.  A region with more live jobs than ROWS_MAX publishes no rows, and readers page through the region itself.
  */
 #include "orrery/soft.h"
 #include "region_calls.h"
@@ -11,7 +12,8 @@ enum {
     ROWS_MAX = 10000,
     ROUND_TICKS = 50, /* a round takes about 25 s */
     SLOTS_MIN = 64,
-    PUTS_MAX = 512, /* in one handler */
+    PUTS_MAX = 512,  /* in one handler */
+    GONE_MS = 60000, /* so long that two rounds say it again */
     REGION_MS = 1000,
     WHY_BYTES = 256,
 };
@@ -87,9 +89,10 @@ void region_soft_tick(struct orr_ctx *ctx, struct region *self)
             return;
         }
         struct region_job *job = region_job_at(self, self->soft_next++);
-        if (!job || job->where == REGION_ENDED)
+        if (!job || (job->where == REGION_ENDED &&
+                     ctx->wall_ms > job->changed_unix_ms + GONE_MS))
             continue;
-        put_job(ctx, self, job);
+        region_soft_job(ctx, self, job);
         puts++;
     }
 }

@@ -85,7 +85,7 @@ static enum orr_err list_jobs(struct orri_cli *cli,
 }
 
 /* A listing of a larger region is paged from the region's own table. */
-enum { SOFT_JOBS_MAX = 10000, SOFT_FRESH_MS = 10000 };
+enum { SOFT_JOBS_MAX = 10000, SOFT_FRESH_MS = 5000 };
 
 /* All live jobs from soft state; false: the region must be asked, and why. */
 static bool read_soft_jobs(struct orri_cli *cli, struct orri_soft *soft)

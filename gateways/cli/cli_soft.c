@@ -10,14 +10,16 @@
 
 enum { CONNECT_MS = 500, READ_MS = 2000, ASK_MS = 2000, PAGE_ROWS = 512 };
 
-enum orr_err orri_soft_locate(struct orr_soft_source *ret_source, struct orr_error *err)
+enum orr_err orri_soft_locate(const struct orri_cli *cli,
+                              struct orr_soft_source *ret_source,
+                              struct orr_error *err)
 {
     const char *file = getenv("ORRERY_SOFTSTATE"), *dir = getenv("ORRERY_STATE");
     char path[4096];
     if (file && *file)
         return orr_soft_source_read(file, ret_source, err);
     const char *region = getenv("ORRERY_REGION");
-    if (!dir || !*dir || (region && *region))
+    if (!dir || !*dir || cli->value[OPT_REGION] || (region && *region))
         return orr_fail(
             err, ORR_ENOENT, "no Redis is configured; set ORRERY_SOFTSTATE");
     snprintf(path, sizeof path, "%s/softstate", dir);
@@ -199,7 +201,7 @@ enum orr_err orri_soft_read(struct orri_cli *cli,
     struct orr_soft_source source;
     struct orr_soft_reader *reader = NULL;
     struct taking taking = {soft, rows_max};
-    enum orr_err rc = orri_soft_locate(&source, err);
+    enum orr_err rc = orri_soft_locate(cli, &source, err);
     if (rc == ORR_OK)
         rc = orr_soft_reader_new(&source, CONNECT_MS, &reader, err);
     if (rc != ORR_OK)

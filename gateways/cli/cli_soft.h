@@ -21,9 +21,10 @@ struct orri_soft {
     struct orri_soft_row *rows; /* owned; sorted by kind, then by name or age */
     size_t n_rows, cap_rows;
 };
-/* Where Redis is: ORRERY_SOFTSTATE=FILE, or softstate in ORRERY_STATE.  Errors:
- * ORR_ENOENT none is configured, ORR_EINVAL. */
-ORR_NODISCARD enum orr_err orri_soft_locate(struct orr_soft_source *ret_source,
+/* Where Redis is: ORRERY_SOFTSTATE=FILE, or softstate in ORRERY_STATE, unless another
+ * region's endpoints were given.  Errors: ORR_ENOENT none is configured, ORR_EINVAL. */
+ORR_NODISCARD enum orr_err orri_soft_locate(const struct orri_cli *cli,
+                                            struct orr_soft_source *ret_source,
                                             struct orr_error *err);
 /* Rows of these kinds (bits) from Redis.  Errors: ORR_ENOENT Redis does not know the
  * region, and as orr_soft_reader_scan. */

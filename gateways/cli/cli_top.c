@@ -40,7 +40,9 @@ ask_tree(struct orri_cli *cli, struct orri_soft *soft, struct orr_error *err)
     for (uint32_t i = 0; i < tree->clusters.n; i++) {
         struct orr_msg_soft_cluster c = {.at_unix_ms = now,
                                          .row = tree->clusters.at[i]};
-        (void)orri_soft_add(soft, ORR_SOFT_CLUSTER, c.row.cluster, &c, ROWS_MAX);
+        struct orr_soft_key key = orr_soft_key(
+            ORR_SOFT_CLUSTER, tree->region, c.row.cluster, (struct orr_str){0});
+        (void)orri_soft_add(soft, ORR_SOFT_CLUSTER, orr_str(key.text), &c, ROWS_MAX);
     }
     for (uint32_t i = 0; i < tree->nodes.n; i++) {
         struct orr_msg_soft_node n = {.at_unix_ms = now, .row = tree->nodes.at[i]};
@@ -63,9 +65,12 @@ ask_jobs(struct orri_cli *cli, struct orri_soft *soft, struct orr_error *err)
     if (rc != ORR_OK)
         return rc;
     const struct orr_msg_job_rows *rows = answer.msg;
+    struct orr_str region = orr_str(cli->region_path + 1);
     for (uint32_t i = 0; i < rows->jobs.n; i++) {
         struct orr_msg_soft_job job = {orri_wall_ms(), rows->jobs.at[i], 0};
-        (void)orri_soft_add(soft, ORR_SOFT_JOB, job.row.job, &job, ROWS_MAX);
+        struct orr_soft_key key =
+            orr_soft_key(ORR_SOFT_JOB, region, job.row.job, (struct orr_str){0});
+        (void)orri_soft_add(soft, ORR_SOFT_JOB, orr_str(key.text), &job, ROWS_MAX);
     }
     return ORR_OK;
 }
@@ -93,7 +98,7 @@ gather(struct orri_cli *cli, struct orri_soft *soft, struct orr_error *err)
 {
     struct orr_soft_source source;
     struct orr_error why = {.code = ORR_OK};
-    bool has_redis = orri_soft_locate(&source, &why) != ORR_ENOENT;
+    bool has_redis = orri_soft_locate(cli, &source, &why) != ORR_ENOENT;
     enum orr_err rc =
         has_redis ? orri_soft_read(cli, all_kinds, ROWS_MAX, soft, &why) : ORR_ENOENT;
     if (rc != ORR_OK) {

@@ -37,7 +37,7 @@ static bool find_server(char path[FLEET_PATH_MAX])
     return false;
 }
 
-/* Only the owner of the fleet may read it. */
+/* Only the owner of the fleet may read it, whatever was there before. */
 static enum orr_err write_secret(const struct fleet *f,
                                  const char *name,
                                  const char *text,
@@ -45,7 +45,8 @@ static enum orr_err write_secret(const struct fleet *f,
 {
     char path[FLEET_PATH_MAX];
     path_of(f, name, path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    unlink(path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     ssize_t len = (ssize_t)strlen(text);
     bool is_written = fd >= 0 && write(fd, text, (size_t)len) == len;
     if (fd >= 0 && close(fd) != 0)
@@ -110,7 +111,7 @@ dev_redis_write(const struct fleet *f, bool *ret_is_there, struct orr_error *err
         return ORR_OK;
     }
     path_of(f, "redis", path);
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+    if ((mkdir(path, 0700) != 0 && errno != EEXIST) || chmod(path, 0700) != 0)
         return orr_fail(err, ORR_EIO, "cannot make %s: %s", path, strerror(errno));
     enum orr_err code = write_users(f, err);
     snprintf(text,

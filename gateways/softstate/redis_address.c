@@ -3,7 +3,21 @@
  */
 #include "redis_address.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+
+/* Only this machine: there is no TLS.  A number in any case, so that nobody waits for a
+ * name server. */
+static bool to_loopback(struct redis_address *a)
+{
+    struct in_addr in;
+    if (strcmp(a->host, "localhost") == 0)
+        snprintf(a->host, sizeof a->host, "127.0.0.1");
+    if (strcmp(a->host, "[::1]") == 0)
+        snprintf(a->host, sizeof a->host, "::1");
+    return strcmp(a->host, "::1") == 0 ||
+           (inet_pton(AF_INET, a->host, &in) == 1 && ntohl(in.s_addr) >> 24 == 127);
+}
 
 enum orr_err redis_address_parse(const char *text,
                                  struct redis_address *ret_address,
@@ -24,7 +38,8 @@ enum orr_err redis_address_parse(const char *text,
                      (struct orr_str){text + 6, (uint32_t)(colon - text) - 6});
         a.port = (int)strtol(colon + 1, &end, 10);
     }
-    if (!end || end == colon + 1 || *end || a.port < 1 || a.port > 65535)
+    if (!end || end == colon + 1 || *end || a.port < 1 || a.port > 65535 ||
+        !to_loopback(&a))
         return orr_fail(err,
                         ORR_EINVAL,
                         "%.150s: not the address of a Redis; write unix:///PATH (at "

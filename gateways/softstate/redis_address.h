@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * redis_address.h - where a Redis is, as it is written: unix:///PATH or tcp://HOST:PORT.
+ * redis_address.h - where a Redis is, as it is written: unix:///PATH or tcp://HOST:PORT,
+ * HOST of the loopback.
  */
 #ifndef ORR_REDIS_ADDRESS_H
 #define ORR_REDIS_ADDRESS_H

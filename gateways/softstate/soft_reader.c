@@ -16,7 +16,12 @@
 #include <signal.h>
 #include <time.h>
 
-enum { SCAN_COUNT = 512, BATCH_MAX = 4096, STEPS_MAX = 100000 };
+enum {
+    SCAN_COUNT = 512,
+    BATCH_MAX = 4096,
+    STEPS_MAX = 100000,
+    REPLY_BYTES_MAX = 4 << 20
+};
 
 struct orr_soft_reader {
     redisContext *c; /* owned */
@@ -95,21 +100,31 @@ enum orr_err orr_soft_source_read(const char *file,
     return ORR_OK;
 }
 
-/* The next reply before end_ms; the caller frees it. */
+/* The next reply before end_ms; the caller frees it.  Not by redisGetReply: a timeout of
+ * hiredis is one of each read, and a reply may come in many. */
 static enum orr_err take_reply(struct orr_soft_reader *r,
                                uint64_t end_ms,
                                redisReply **ret_reply,
                                struct orr_error *err)
 {
-    void *reply = NULL;
-    uint64_t now = now_ms();
-    if (now >= end_ms)
-        return orr_fail(err, ORR_ETIMEOUT, "Redis: no answer in time");
-    if (redisSetTimeout(r->c, timeval_of(end_ms - now)) != REDIS_OK ||
-        redisGetReply(r->c, &reply) != REDIS_OK)
-        return lost(r->c, err);
-    *ret_reply = reply;
-    return ORR_OK;
+    for (;;) {
+        void *reply = NULL;
+        int is_written = 0;
+        if (redisGetReplyFromReader(r->c, &reply) != REDIS_OK)
+            return lost(r->c, err);
+        *ret_reply = reply;
+        if (reply)
+            return ORR_OK;
+        uint64_t now = now_ms();
+        if (now >= end_ms)
+            return orr_fail(err, ORR_ETIMEOUT, "Redis: no answer in time");
+        if (redisSetTimeout(r->c, timeval_of(end_ms - now)) != REDIS_OK ||
+            redisBufferWrite(r->c, &is_written) != REDIS_OK ||
+            (is_written && redisBufferRead(r->c) != REDIS_OK))
+            return lost(r->c, err);
+        if (r->c->reader->len > REPLY_BYTES_MAX)
+            return orr_fail(err, ORR_EPROTO, "Redis: its answer is too long");
+    }
 }
 
 static enum orr_err authenticate(struct orr_soft_reader *r,

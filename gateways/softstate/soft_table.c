@@ -83,6 +83,11 @@ static struct soft_entry *entry_make(struct soft_table *t, struct orr_str key)
     return e;
 }
 
+static bool is_key(struct orr_str key)
+{
+    return key.len > 0 && key.len < ORR_SOFT_KEY_MAX && !memchr(key.ptr, '\0', key.len);
+}
+
 enum orr_err soft_table_put(struct soft_table *t,
                             struct orr_str key,
                             struct orr_bytes value,
@@ -90,8 +95,7 @@ enum orr_err soft_table_put(struct soft_table *t,
                             uint64_t owner,
                             uint64_t now_ms)
 {
-    if (key.len == 0 || key.len >= ORR_SOFT_KEY_MAX || memchr(key.ptr, '\0', key.len) ||
-        value.len > ORR_SOFT_VALUE_MAX)
+    if (!is_key(key) || value.len > ORR_SOFT_VALUE_MAX)
         return refuse(t, ORR_EINVAL);
     uint8_t *copy = malloc(value.len ? value.len : 1);
     if (!copy)
@@ -126,9 +130,13 @@ static void entry_remove(struct soft_table *t, struct soft_entry *e)
     list(t, e);
 }
 
-void soft_table_remove(struct soft_table *t, struct orr_str key)
+void soft_table_remove(struct soft_table *t, struct orr_str key, uint64_t now_ms)
 {
     struct soft_entry *e = orr_map_find(&t->by_key, key);
+    if (!e && t->has_backend && is_key(key) && (e = entry_make(t, key)) != NULL) {
+        e->ttl_ms = t->ttl_ms;
+        e->put_ms = now_ms;
+    }
     if (e && !e->is_gone)
         entry_remove(t, e);
 }

@@ -49,7 +49,8 @@ enum orr_err soft_table_put(struct soft_table *table,
                             uint64_t ttl_ms,
                             uint64_t owner,
                             uint64_t now_ms);
-void soft_table_remove(struct soft_table *table, struct orr_str key);
+/* Also from a backend that has it from somebody else. */
+void soft_table_remove(struct soft_table *table, struct orr_str key, uint64_t now_ms);
 void soft_table_drop(struct soft_table *table, uint64_t owner);
 uint64_t soft_table_scan(const struct soft_table *table,
                          uint64_t cursor,

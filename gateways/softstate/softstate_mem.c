@@ -50,7 +50,7 @@ static void mem_remove(struct orr_softstate *base, struct orr_str key)
 {
     struct mem *m = (struct mem *)base;
     pthread_mutex_lock(&m->lock);
-    soft_table_remove(&m->table, key);
+    soft_table_remove(&m->table, key, clock_ms(CLOCK_MONOTONIC));
     pthread_mutex_unlock(&m->lock);
 }
 

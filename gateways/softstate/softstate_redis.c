@@ -112,7 +112,7 @@ static void redis_remove(struct orr_softstate *base, struct orr_str key)
 {
     struct redis *r = (struct redis *)base;
     pthread_mutex_lock(&r->lock);
-    soft_table_remove(&r->table, key);
+    soft_table_remove(&r->table, key, now_ms());
     wake(r);
     pthread_mutex_unlock(&r->lock);
 }

@@ -160,6 +160,9 @@ def lies_about_jobs_are_not_believed():
         redis.ask("SET", "orrery:r1:region", "lie")
         check(top(f)["garbage"] >= 45, "garbage is counted")
         check(len(f.cli("ps", "-o", "json", expect=0).json()) == 2, "ps asks the region then")
+        redis.ask("SET", "orrery:r1:region", "lie")
+        listed = [j["row"]["job"] for j in top(f)["jobs"]]
+        check(sorted(listed) == sorted(jobs.jobs), f"top lists each job once: {listed}")
         jobs.check("lies")
 
 
@@ -193,10 +196,25 @@ def ps_reads_soft_state_when_it_is_complete_and_fresh():
         rows = ps().json()
         check([r["job"] for r in rows] == ["eu9-2", "eu9-1", "eu9-0"], f"oldest first: {rows}")
         check(all(r["phase"] == "running" and 0 <= r["age_ms"] < 10000 for r in rows), f"with their age: {rows}")
-        for what, options in ((lambda: publish(4), ()), (lambda: publish(3, age_ms=60000), ()), (lambda: publish(3), ("--fresh",)),
-                              (lambda: publish(3), ("-a",))):
+        for what, options in ((lambda: publish(4), ()), (lambda: publish(3, age_ms=6000), ()), (lambda: publish(3), ("--fresh",)),
+                              (lambda: publish(3), ("-a",)), (lambda: publish(3), ("--region", f"ipc://{f.top}/none"))):
             what()
             check(ps(*options).code != 0, "then the region is asked, and there is none of that name")
+
+
+def row_of_an_ended_job_does_not_stay():
+    """Its removal was lost, or another host's edge wrote it: `ps` must not show it as running for long."""
+    with Fleet(nodes=1, gpus=1) as f:
+        redis = Redis(f)
+        wait_ok(f)
+        job = f.submit(shell("true", "gpus: 0\n"))
+        f.wait_phase(job, "done")
+        key = f"orrery:r1:job:{job}"
+        wait_for("its row is gone", lambda: key not in redis.keys())
+        now = int(time.time() * 1000)
+        redis.put(key, pack([now, [job, "train", "nlp", 1, 3, 1, 8, 8, "a", now, now, 0, ""]]))
+        wait_for("it is gone again", lambda: key not in redis.keys(), 10)
+        check(f.cli("ps", "-o", "json", expect=0).json() == [], "and ps lists nothing")
 
 
 def fleet_without_redis_keeps_soft_state_in_memory():
@@ -208,10 +226,16 @@ def fleet_without_redis_keeps_soft_state_in_memory():
 
 
 def users_of_redis_can_do_no_more_than_they_need():
-    with Fleet(nodes=1, gpus=1) as f:
+    fleet = Fleet(nodes=1, gpus=1)
+    (fleet.state / "redis").mkdir(parents=True)  # of an earlier `dev up`, or of somebody who waits for passwords
+    (fleet.state / "redis").chmod(0o755)
+    (fleet.state / "redis" / "password").touch(0o644)
+    with fleet as f:
         redis = Redis(f)
         wait_ok(f)
         check(redis.ask("SET", "other", "1") == "OK", "the admin may")
+        for path in (redis.dir, redis.dir / "sock", redis.dir / "users.acl", redis.dir / "admin-password"):
+            check(path.stat().st_mode & 0o077 == 0, f"{path} is nobody else's")
         for user, file in (("orrery", "password"), ("reader", "reader-password")):
             check((redis.dir / file).stat().st_mode & 0o077 == 0, f"{file} is nobody else's")
             password = (redis.dir / file).read_text().strip()
@@ -226,4 +250,4 @@ def users_of_redis_can_do_no_more_than_they_need():
 
 if __name__ == "__main__":
     main(whatever_happens_to_redis_no_job_notices, lies_about_jobs_are_not_believed,
-         ps_reads_soft_state_when_it_is_complete_and_fresh, fleet_without_redis_keeps_soft_state_in_memory, users_of_redis_can_do_no_more_than_they_need)
+         ps_reads_soft_state_when_it_is_complete_and_fresh, row_of_an_ended_job_does_not_stay, fleet_without_redis_keeps_soft_state_in_memory, users_of_redis_can_do_no_more_than_they_need)

@@ -157,6 +157,30 @@ static void redis_is_a_socket_of_this_machine(void **state)
     }
 }
 
+/* Whatever ORRERY_SOFTSTATE names: the password would go there in clear. */
+static void reader_goes_to_no_other_machine(void **state)
+{
+    static const char *const bad[] = {"tcp://192.0.2.1:6379",
+                                      "tcp://redis.invalid:6379",
+                                      "tcp://127.0.0.1.invalid:6379"};
+    static const char *const good[] = {
+        "tcp://127.0.0.1:1", "tcp://localhost:1", "tcp://[::1]:1"};
+    struct orr_soft_source source = {.user = ""};
+    struct orr_soft_reader *reader;
+    struct orr_error err;
+    (void)state;
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(bad); i++) {
+        snprintf(source.redis, sizeof source.redis, "%s", bad[i]);
+        assert_int_equal(orr_soft_reader_new(&source, 200, &reader, &err), ORR_EINVAL);
+    }
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(good); i++) { /* nobody is there */
+        snprintf(source.redis, sizeof source.redis, "%s", good[i]);
+        assert_int_equal(orr_soft_reader_new(&source, 5000, &reader, &err),
+                         ORR_EUNREACH);
+        assert_null(strstr(err.text, "resolve"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +189,7 @@ int main(void)
         cmocka_unit_test(value_that_says_something_else_than_its_key_is_garbage),
         cmocka_unit_test(damaged_values_are_garbage),
         cmocka_unit_test(softstate_defaults_to_memory),
-        cmocka_unit_test(redis_is_a_socket_of_this_machine)};
+        cmocka_unit_test(redis_is_a_socket_of_this_machine),
+        cmocka_unit_test(reader_goes_to_no_other_machine)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,12 +66,39 @@ static void answer_to_an_older_write_leaves_the_newer_one_listed(void **state)
     uint32_t i = soft_table_take_dirty(&t);
     const struct soft_entry *e = orr_pool_at(&t.entries, i);
     uint64_t life = e->life, version = e->version;
-    soft_table_remove(&t, ORR_LIT("k0"));
+    soft_table_remove(&t, ORR_LIT("k0"), 5000);
     soft_table_written(&t, i, life, version, 5000);
     assert_int_equal(t.entries.n_used, 1); /* its removal is still to be written */
     assert_int_equal(write_all(&t, 5000), 1);
     assert_int_equal(t.entries.n_used, 0);
     soft_table_written(&t, i, life, version, 5000); /* late: nobody is there */
+    soft_table_fini(&t);
+}
+
+/* Another host's edge may have written it. */
+static void removed_key_that_was_never_put_is_removed_from_the_backend(void **state)
+{
+    struct soft_table t;
+    (void)state;
+    table_with(&t, KEYS - 1);
+    assert_int_equal(write_all(&t, 5000), KEYS - 1);
+    soft_table_remove(&t, ORR_LIT("stale"), 5000);
+    soft_table_remove(&t, ORR_LIT("stale"), 5000);
+    soft_table_remove(&t, ORR_LIT("no room"), 5000);
+    soft_table_remove(&t, ORR_LIT(""), 5000);
+    soft_table_tick(&t, 5100);
+    uint32_t i = soft_table_take_dirty(&t);
+    assert_int_not_equal(i, ORR_NONE);
+    const struct soft_entry *e = orr_pool_at(&t.entries, i);
+    assert_string_equal(e->key, "stale");
+    assert_true(e->is_gone);
+    assert_int_equal(soft_table_scan(&t, KEYS - 1, NULL, NULL), 0);
+    soft_table_written(&t, i, e->life, e->version, 5100);
+    assert_int_equal(t.entries.n_used, KEYS - 1);
+    assert_int_equal(soft_table_take_dirty(&t), ORR_NONE);
+    t.has_backend = false;
+    soft_table_remove(&t, ORR_LIT("stale"), 5000);
+    assert_int_equal(t.entries.n_used, KEYS - 1);
     soft_table_fini(&t);
 }
 
@@ -100,6 +127,7 @@ int main(void)
         cmocka_unit_test(put_after_the_tick_was_timed_does_not_lapse),
         cmocka_unit_test(written_key_is_due_again_before_its_ttl_ends),
         cmocka_unit_test(answer_to_an_older_write_leaves_the_newer_one_listed),
+        cmocka_unit_test(removed_key_that_was_never_put_is_removed_from_the_backend),
         cmocka_unit_test(what_was_to_be_written_anew_is_counted_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

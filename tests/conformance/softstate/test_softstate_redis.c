@@ -228,9 +228,10 @@ static void wrong_password_is_named_and_mended(void **state)
 
 struct liar {
     char dir[32], socket[64], address[96];
-    int fd, stop[2];
+    int fd;
     const char *text;
     size_t len;
+    bool is_slow;
     unsigned n_seen; /* connections, atomically */
     pthread_t thread;
 };
@@ -245,27 +246,43 @@ static void *lie(void *arg)
             return NULL;
         __atomic_add_fetch(&l->n_seen, 1, __ATOMIC_RELAXED);
         for (int i = 0; i < 1000 && send(fd, l->text, l->len, MSG_NOSIGNAL) > 0; i++)
-            ;
+            if (l->is_slow)
+                test_pause();
         close(fd);
     }
 }
 
+static void liar_start(struct liar *l, const char *text, size_t len, bool is_slow)
+{
+    *l = (struct liar){.text = text, .len = len, .is_slow = is_slow};
+    snprintf(l->dir, sizeof l->dir, "/tmp/orr-liar-XXXXXX");
+    assert_non_null(mkdtemp(l->dir));
+    snprintf(l->socket, sizeof l->socket, "%s/sock", l->dir);
+    snprintf(l->address, sizeof l->address, "unix://%s", l->socket);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", l->socket);
+    l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(l->fd, (const struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(l->fd, 16), 0);
+    assert_int_equal(pthread_create(&l->thread, NULL, lie, l), 0);
+}
+
+static void liar_stop(struct liar *l)
+{
+    shutdown(l->fd, SHUT_RDWR);
+    pthread_join(l->thread, NULL);
+    close(l->fd);
+    unlink(l->socket);
+    assert_int_equal(rmdir(l->dir), 0);
+}
+
 static void lie_once(const char *text, size_t len)
 {
-    struct liar l = {.text = text, .len = len};
+    struct liar l;
     struct orr_softstate *s;
     struct orr_softstate_status st;
     struct orr_error err;
-    snprintf(l.dir, sizeof l.dir, "/tmp/orr-liar-XXXXXX");
-    assert_non_null(mkdtemp(l.dir));
-    snprintf(l.socket, sizeof l.socket, "%s/sock", l.dir);
-    snprintf(l.address, sizeof l.address, "unix://%s", l.socket);
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    snprintf(at.sun_path, sizeof at.sun_path, "%s", l.socket);
-    l.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(l.fd, (const struct sockaddr *)&at, sizeof at), 0);
-    assert_int_equal(listen(l.fd, 16), 0);
-    assert_int_equal(pthread_create(&l.thread, NULL, lie, &l), 0);
+    liar_start(&l, text, len, false);
     const struct orr_softstate_config config = {.region = "eu1",
                                                 .host = "h1",
                                                 .keys_max = 8,
@@ -278,11 +295,7 @@ static void lie_once(const char *text, size_t len)
     s->ops->status(s, &st);
     assert_true(st.is_degraded);
     s->ops->close(s);
-    shutdown(l.fd, SHUT_RDWR);
-    pthread_join(l.thread, NULL);
-    close(l.fd);
-    unlink(l.socket);
-    assert_int_equal(rmdir(l.dir), 0);
+    liar_stop(&l);
 }
 
 static void lies_end_the_link_and_nothing_else(void **state)
@@ -383,6 +396,40 @@ static void reader_takes_what_is_right_and_counts_the_rest(void **state)
     teardown(&f);
 }
 
+static enum orr_err read_from_liar(const char *text, size_t len, bool is_slow)
+{
+    struct liar l;
+    struct found found = {.jobs = 0};
+    struct orr_soft_reader *reader;
+    struct orr_soft_source source = {.user = ""};
+    struct orr_error err;
+    liar_start(&l, text, len, is_slow);
+    snprintf(source.redis, sizeof source.redis, "%s", l.address);
+    assert_int_equal(orr_soft_reader_new(&source, 5000, &reader, &err), ORR_OK);
+    enum orr_err rc = orr_soft_reader_scan(reader,
+                                           ORR_LIT("eu1"),
+                                           1u << ORR_SOFT_JOB,
+                                           300,
+                                           count_jobs,
+                                           &found,
+                                           &found.count,
+                                           &err);
+    orr_soft_reader_free(reader);
+    liar_stop(&l);
+    return rc;
+}
+
+static void reader_is_held_up_by_no_reply_however_long(void **state)
+{
+    static char huge[64 << 10];
+    const int head = snprintf(huge, sizeof huge, "$536870912\r\n");
+    (void)state;
+    assert_int_equal(read_from_liar("$900000\r\n", 9, true), ORR_ETIMEOUT);
+    memset(huge + head, 'x', sizeof huge - (size_t)head);
+    enum orr_err rc = read_from_liar(huge, sizeof huge, false);
+    assert_true(rc == ORR_EPROTO || rc == ORR_ETIMEOUT); /* a busy machine */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,7 +442,8 @@ int main(void)
         cmocka_unit_test(removed_key_is_gone_from_redis),
         cmocka_unit_test(wrong_password_is_named_and_mended),
         cmocka_unit_test(lies_end_the_link_and_nothing_else),
-        cmocka_unit_test(reader_takes_what_is_right_and_counts_the_rest)};
+        cmocka_unit_test(reader_takes_what_is_right_and_counts_the_rest),
+        cmocka_unit_test(reader_is_held_up_by_no_reply_however_long)};
     signal(SIGPIPE, SIG_IGN); /* as a host does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
