@@ -395,6 +395,25 @@ static void silent_ledger_deposes_the_leader(void **state)
     assert_int_equal(answer->msg, ORR_MSG_failed);
 }
 
+/* The news of a term count the tickets of whoever led in it.  A region that stopped itself and leads again must not take the
+ * ticket of its former life for the commit of its own first entry. */
+static void tickets_of_a_former_life_confirm_nothing(void **state)
+{
+    (void)state;
+    run_for(100);
+    const uint64_t term = ledger.term;
+    const uint64_t told = worlds[A].invariants.last_seq;
+    ledger.is_committing = false;
+    submit(A, "k1");
+    run_for(15000); /* deposed by itself, and back: the ledger led all the time */
+    assert_int_equal(worlds[A].invariants.last_seq, told);
+    assert_true(ledger.term > term);
+    ledger.is_committing = true;
+    assert_int_equal(submit(A, "k1")->msg, ORR_MSG_job_submitted);
+    tables_match(A);
+    assert_null(worlds[A].invariants.broken);
+}
+
 static void who_waits_is_sent_to_the_next_leader(void **state)
 {
     (void)state;
@@ -464,6 +483,8 @@ int main(void)
             full_disk_is_refused_with_its_own_words, setup, teardown),
         cmocka_unit_test_setup_teardown(
             silent_ledger_deposes_the_leader, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            tickets_of_a_former_life_confirm_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(
             who_waits_is_sent_to_the_next_leader, setup, teardown),
         cmocka_unit_test_setup_teardown(
