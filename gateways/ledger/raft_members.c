@@ -39,10 +39,15 @@ enum orr_err orri_raft_check_address(const char *address, struct orr_error *err)
 
 /* ---- answers ---------------------------------------------------------------------------------- */
 
-static void finish(struct request *r, const struct orr_error *result)
+static void
+finish(struct ledger_raft *l, struct request *r, const struct orr_error *result)
 {
-    if (r)
-        r->done(r->arg, result);
+    if (!r)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->n_requests--;
+    pthread_mutex_unlock(&l->lock);
+    r->done(r->arg, result);
     free(r);
 }
 
@@ -50,7 +55,7 @@ static void finish_changing(struct ledger_raft *l, const struct orr_error *resul
 {
     struct request *r = l->changing;
     l->changing = NULL;
-    finish(r, result);
+    finish(l, r, result);
 }
 
 static void fail_not_leader(struct ledger_raft *l)
@@ -325,7 +330,6 @@ static void take_requests(struct ledger_raft *l)
     pthread_mutex_lock(&l->lock);
     newest = l->requests;
     l->requests = NULL;
-    l->n_requests = 0;
     pthread_mutex_unlock(&l->lock);
     for (struct request *next; newest; newest = next) {
         next = newest->next;
@@ -338,9 +342,22 @@ static void take_requests(struct ledger_raft *l)
     *end = oldest;
 }
 
+/* Those behind a change that takes its time: the oldest comes first. */
+static void expire_waiting(struct ledger_raft *l)
+{
+    struct orr_error late;
+    (void)orr_fail(&late, ORR_EBUSY, "another change of the voters goes on: ask again");
+    while (l->waiting && uv_now(&l->loop) >= l->waiting->deadline_ms) {
+        struct request *r = l->waiting;
+        l->waiting = r->next;
+        finish(l, r, &late);
+    }
+}
+
 void orri_raft_members_turn(struct ledger_raft *l)
 {
     take_requests(l);
+    expire_waiting(l);
     if (l->changing && uv_now(&l->loop) >= l->changing->deadline_ms)
         fail_with(
             l, ORR_ETIMEOUT, "the change did not come to an end in time; it may yet");
@@ -364,7 +381,7 @@ void orri_raft_members_close(struct ledger_raft *l)
         finish_changing(l, &gone);
     for (struct request *r = l->waiting, *next; r; r = next) {
         next = r->next;
-        finish(r, &gone);
+        finish(l, r, &gone);
     }
     l->waiting = NULL;
 }
