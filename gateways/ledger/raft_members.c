@@ -171,7 +171,7 @@ static void change_done(struct raft_change *change, int status)
     else if (status == RAFT_NOCONNECTION)
         fail_with(l,
                   ORR_EUNREACH,
-                  "it did not catch up: is it started with region.joining, and "
+                  "it did not catch up: is it started with `join: true`, and "
                   "can it be reached at its address?");
     else if (status != 0)
         fail_with(l, ORR_ENOTLEADER, "leadership was lost meanwhile: ask again");
@@ -201,7 +201,7 @@ static void step_add(struct ledger_raft *l, struct request *r)
         fail_with(l,
                   ORR_EINVAL,
                   "the only voter of this region has no address: give its host "
-                  "region.address and restart it");
+                  "ledger.address and restart it");
         return;
     }
     for (unsigned i = 0; i < l->raft.configuration.n; i++) {
@@ -244,7 +244,7 @@ static void step_remove(struct ledger_raft *l, struct request *r)
         else
             fail_with(l,
                       ORR_ENOENT,
-                      "not a voter of this region; `orrery region` lists them");
+                      "not a voter of this region; `orrery region ls` lists them");
         return;
     }
     if (server && server->role == RAFT_VOTER && count_voting(l) == 1) {
@@ -293,7 +293,7 @@ static void step_move(struct ledger_raft *l, struct request *r)
         fail_with(l, ORR_ENOENT, "there is no other voter to lead");
     } else if (rv == RAFT_BADID) {
         fail_with(
-            l, ORR_EINVAL, "not a voter of this region; `orrery region` lists them");
+            l, ORR_EINVAL, "not a voter of this region; `orrery region ls` lists them");
     } else {
         fail_with(l, ORR_EIO, raft_strerror(rv));
     }

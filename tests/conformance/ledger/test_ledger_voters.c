@@ -258,7 +258,7 @@ static void only_voter_gets_an_address_and_company(void **state)
     put_many(0, 100, "k");
     err = bed_add(&bed, 0, 3);
     assert_int_equal(err.code, ORR_EINVAL);
-    assert_non_null(strstr(err.text, "region.address"));
+    assert_non_null(strstr(err.text, "ledger.address"));
     assert_int_equal(bed_remove(&bed, 0, "h1").code,
                      ORR_EINVAL); /* the last one stays */
     bed_close_host(&bed, 0);
