@@ -383,8 +383,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
     job->update_step = msg->step;
     region_save(self, job, 0);
     if (job->where == REGION_ASSIGNING) {
-        region_offered(self, job, -1);
-        job->where = REGION_HELD;
+        region_cluster_has(self, job);
         job->assign_seq = 0;
     }
     if (!job->is_cancelled)
