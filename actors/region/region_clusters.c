@@ -251,7 +251,9 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
             break;
         }
         node_read(node, &msg->nodes.at[i]);
-        node_state(ctx, self, node, msg->nodes.at[i].state);
+        uint32_t state = msg->nodes.at[i].state;
+        node_state(
+            ctx, self, node, state < ORR_NODE_STATE_MAX_ ? state : ORR_NODE_UNKNOWN);
     }
     add_up(ctx, self, cluster);
     self->capacity_seq++;

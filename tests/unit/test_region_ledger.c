@@ -133,7 +133,7 @@ static const struct orr_actor_type asker_type = {
 
 /* ---- a cluster that speaks only when the test has it speak ---- */
 
-enum { SPEAK_REGISTER = 1, SPEAK_SUMMARY, SPEAK_ACK };
+enum { SPEAK_REGISTER = 1, SPEAK_SUMMARY, SPEAK_ODD_SUMMARY, SPEAK_ACK };
 
 struct mute {
     bool is_asked;
@@ -149,10 +149,13 @@ mute_on_timer(struct orr_ctx *ctx, struct mute *self, const struct orr_msg_timer
 {
     const struct orr_addr region = orr_addr_named(orr_str(names[A]), ORR_LIT("/eu1"));
     const struct orr_rec_node_row node = {
-        .node = ORR_LIT("n1"), .state = ORR_NODE_UP, .slots = 4, .slots_free = 4};
+        .node = ORR_LIT("n1"),
+        .state = msg->id == SPEAK_ODD_SUMMARY ? ORR_NODE_STATE_MAX_ : ORR_NODE_UP,
+        .slots = 4,
+        .slots_free = 4};
     if (msg->id == SPEAK_REGISTER)
         orr_ask(ctx, region, ASK_MS, 0, cluster_register, .cluster = ORR_LIT("c1"));
-    else if (msg->id == SPEAK_SUMMARY)
+    else if (msg->id == SPEAK_SUMMARY || msg->id == SPEAK_ODD_SUMMARY)
         orr_ask(ctx,
                 region,
                 ASK_MS,
@@ -557,6 +560,17 @@ static void job_taken_by_a_cluster_that_was_given_up_goes_back(void **state)
     tables_match(A);
 }
 
+static void node_state_that_is_none_is_unknown(void **state)
+{
+    (void)state;
+    run_for(100);
+    speak(SPEAK_REGISTER);
+    run_for(100);
+    speak(SPEAK_ODD_SUMMARY);
+    tables_match(A);
+    tables_match(B);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -587,6 +601,8 @@ int main(void)
             numbers_of_a_lost_ledger_do_not_come_again, setup, teardown),
         cmocka_unit_test_setup_teardown(
             job_taken_by_a_cluster_that_was_given_up_goes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            node_state_that_is_none_is_unknown, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
