@@ -91,6 +91,7 @@ void region_job_retry(struct orr_ctx *ctx,
                       struct region *self,
                       struct region_job *job,
                       enum region_job_timer kind);
+void region_cluster_has(struct region *self, struct region_job *job);
 enum orr_err region_assign_answered(struct orr_ctx *ctx,
                                     struct region *self,
                                     struct region_job *job,

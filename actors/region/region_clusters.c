@@ -251,7 +251,9 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
             break;
         }
         node_read(node, &msg->nodes.at[i]);
-        node_state(ctx, self, node, msg->nodes.at[i].state);
+        uint32_t state = msg->nodes.at[i].state;
+        node_state(
+            ctx, self, node, state < ORR_NODE_STATE_MAX_ ? state : ORR_NODE_UNKNOWN);
     }
     add_up(ctx, self, cluster);
     self->capacity_seq++;
@@ -383,8 +385,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
     job->update_step = msg->step;
     region_save(self, job, 0);
     if (job->where == REGION_ASSIGNING) {
-        region_offered(self, job, -1);
-        job->where = REGION_HELD;
+        region_cluster_has(self, job);
         job->assign_seq = 0;
     }
     if (!job->is_cancelled)

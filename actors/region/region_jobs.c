@@ -342,6 +342,15 @@ void region_job_retry(struct orr_ctx *ctx,
                   0);
 }
 
+/* It took what it was offered; if it was silent and given up before, there is something to give up again. */
+void region_cluster_has(struct region *self, struct region_job *job)
+{
+    struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
+    region_offered(self, job, -1);
+    job->where = REGION_HELD;
+    cluster->is_given_up = false;
+}
+
 enum orr_err region_assign_answered(struct orr_ctx *ctx,
                                     struct region *self,
                                     struct region_job *job,
@@ -351,7 +360,7 @@ enum orr_err region_assign_answered(struct orr_ctx *ctx,
     if (code == ORR_OK) {
         job->backoff_ms = 0;
         if (job->where == REGION_ASSIGNING)
-            region_offered(self, job, -1);
+            region_cluster_has(self, job);
         job->where = REGION_HELD;
         if (job->is_cancelled)
             region_job_stop(ctx, self, job);

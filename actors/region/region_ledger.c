@@ -8,7 +8,8 @@
  * COMMIT      what a handler changed is appended as one entry when the handler is through, and all that it sends is held
  *             until the news say that the entry is committed (docs/adr/0008-ledger.md)
  * STOP        a leader that is deposed, or whose ledger stands still, stops itself: its tables may be ahead of the ledger and
- *             what it holds must never leave.  Its supervisor starts it again, as a standby
+ *             what it holds must never leave.  Its supervisor starts it again, as a standby.  It does not lead again in a term
+ *             in which it led before: the news cannot tell the tickets of two lives apart
  * FAILURES    of the disk: the ledger says so, leads no more, and every request is refused with its words
  */
 #include "region_calls.h"
@@ -224,6 +225,11 @@ static void try_to_lead(struct orr_ctx *ctx, struct region *self)
     if (ledger->is_leading || ledger->is_reading || !ledger->is_elected ||
         ledger->applied < ledger->committed)
         return;
+    if (ledger
+            ->is_used) { /* its tickets would be taken for ours: one that is out of order begins a new term */
+        orr_send(ctx, ledger->edge, ledger_append, .term = ledger->term, .ticket = 0);
+        return;
+    }
     ledger->is_leading = true;
     ledger->ticket = ledger->ticket_done = 0;
     ledger->progress_ms = orr_now_ms(ctx);
@@ -316,6 +322,7 @@ enum orr_err region_ledger_news(struct orr_ctx *ctx,
     ledger->term = msg->term;
     ledger->committed = msg->committed;
     ledger->is_elected = msg->is_leading;
+    ledger->is_used = !ledger->is_leading && msg->ticket > 0;
     ledger->trouble = msg->trouble;
     orr_str_copy(ledger->trouble_text, sizeof(ledger->trouble_text), msg->text);
     orr_str_copy(ledger->leader, sizeof(ledger->leader), msg->leader);

@@ -161,6 +161,7 @@ struct region_ledger {
     uint64_t committed; /* as last heard */
     uint64_t term;      /* leading: of this leadership; else as last heard */
     bool is_elected;    /* the ledger leads in that term */
+    bool is_used;       /* an earlier life of this actor led in that term */
     uint64_t ticket;    /* leading: of the last entry appended */
     uint64_t ticket_done;
     uint64_t progress_ms; /* when ticket_done last moved, or nothing was open */

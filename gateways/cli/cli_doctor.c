@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
-enum { ASK_MS = 10000, TRIES = 20, PAUSE_MS = 50, TEXT = 480 };
+enum { ASK_MS = 10000, VOTER_MS = 1000, TRIES = 20, PAUSE_MS = 50, TEXT = 480 };
 
 enum level { LEVEL_OK, LEVEL_WARN, LEVEL_FAIL };
 static const char *const level_names[] = {"ok", "warn", "fail"};
@@ -78,7 +78,7 @@ static enum orr_err ask(struct doctor *d,
 static enum orr_err ask_ledger(struct doctor *d, struct orr_answer *ret_answer)
 {
     return ask(d,
-               "/edge/ledger",
+               ORRI_LEDGER_PATH,
                orr_msg_desc_ledger_info_get(),
                &(struct orr_msg_ledger_info_get){0},
                ret_answer);
@@ -86,10 +86,44 @@ static enum orr_err ask_ledger(struct doctor *d, struct orr_answer *ret_answer)
 
 /* ---- the ledger and its voters ---- */
 
+/* Each voter's own host: is it there, and can it write?  What the host that we are linked to has in trouble is said already. */
+static void ask_voter(struct doctor *d,
+                      const struct orr_msg_ledger_info *linked,
+                      const struct orr_rec_voter *v)
+{
+    struct orr_client *client = NULL;
+    struct orr_answer answer;
+    struct orr_error err;
+    if (v->endpoint.len == 0 || orr_str_eq(v->host, linked->host))
+        return;
+    enum orr_err rc = orr_client_new(v->endpoint.ptr, VOTER_MS, &client, &err);
+    if (rc == ORR_OK)
+        rc = orr_client_ask(client,
+                            ORRI_LEDGER_PATH,
+                            orr_msg_desc_ledger_info_get(),
+                            &(struct orr_msg_ledger_info_get){0},
+                            VOTER_MS,
+                            &answer,
+                            &err);
+    if (rc != ORR_OK || answer.desc->id != ORR_MSG_ledger_info) {
+        say(d,
+            LEVEL_WARN,
+            "voters",
+            "%s is away, and its copy with it: start it, or replace it",
+            v->host.ptr);
+    } else {
+        const struct orr_msg_ledger_info *info = answer.msg;
+        if (info->trouble)
+            say(d, LEVEL_FAIL, "ledger", "%s: %s", info->host.ptr, info->text.ptr);
+    }
+    orr_client_free(client);
+}
+
 static void look_at_voters(struct doctor *d, const struct orr_msg_ledger_info *info)
 {
     uint32_t n_voting = 0;
     for (uint32_t i = 0; i < info->voters.n; i++) {
+        ask_voter(d, info, &info->voters.at[i]);
         n_voting += info->voters.at[i].is_voting;
         if (!info->voters.at[i].is_voting)
             say(d,
@@ -108,7 +142,7 @@ static void look_at_voters(struct doctor *d, const struct orr_msg_ledger_info *i
         say(d,
             LEVEL_OK,
             "voters",
-            "%u, so %u of them may be away",
+            "%u vote, so %u of them may be away",
             n_voting,
             n_voting ? (n_voting - 1) / 2 : 0);
 }

@@ -77,8 +77,8 @@ struct orr_ledger_ops {
     /* Tell the present state, then each change; NULL: no more calls once this returns. */
     void (*attach)(struct orr_ledger *ledger, const struct orr_ledger_sink *sink);
 
-    /* One entry, copied.  Tickets of a term are 1, 2, 3, ...; an entry of a term that is
-     * over is dropped. */
+    /* One entry, copied.  Tickets of a term are 1, 2, 3, ...; one that is out of order is
+     * dropped and begins a new term; an entry of a term that is over is dropped. */
     void (*append)(struct orr_ledger *ledger,
                    uint64_t term,
                    uint64_t ticket,

@@ -203,9 +203,9 @@ static void raft_close_ledger(struct orr_ledger *ledger)
     const bool is_closing =
         l->is_closing; /* the start failed: the loop ends by itself */
     l->is_closing = true;
-    pthread_mutex_unlock(&l->lock);
-    if (!is_closing)
+    if (!is_closing) /* under the lock: after it our thread may close `wake` any time */
         uv_async_send(&l->wake);
+    pthread_mutex_unlock(&l->lock);
     pthread_join(l->thread, NULL);
     free_ledger(l);
 }

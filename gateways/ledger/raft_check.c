@@ -116,7 +116,7 @@ damage(const struct file *f, const char *what, struct orr_error *err)
         err,
         ORR_EDISK,
         "%s is damaged: %s: restore that file from a copy; or, when other voters "
-        "live, remove this host from the region, empty the directory and add it again",
+        "live, replace this host (docs/operations.md): not under the same name",
         f->path,
         what);
 }

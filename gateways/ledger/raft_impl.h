@@ -91,7 +91,7 @@ struct ledger_raft {
     uint64_t append_term, append_ticket; /* of the newest that came */
     bool is_overrun;                     /* entries were lost on their way here */
     struct request *requests;            /* owned; newest first */
-    uint32_t n_requests;
+    uint32_t n_requests;     /* not answered yet: these, `changing` and `waiting` */
     struct orr_image *image; /* owned; changed by our thread only */
     struct voters voters;
     struct orr_ledger_info

@@ -185,8 +185,8 @@ enum orr_err orri_raft_instance_start(struct ledger_raft *l, struct orr_error *e
             err,
             ORR_EDISK,
             "%s/%s is damaged: restore that file from a copy; or, when other "
-            "voters live, remove this host from the region, empty the directory "
-            "and add it again",
+            "voters live, replace this host (docs/operations.md): not under the "
+            "same name",
             l->dir,
             l->snapshot_name);
     else

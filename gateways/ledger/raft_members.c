@@ -39,10 +39,15 @@ enum orr_err orri_raft_check_address(const char *address, struct orr_error *err)
 
 /* ---- answers ---------------------------------------------------------------------------------- */
 
-static void finish(struct request *r, const struct orr_error *result)
+static void
+finish(struct ledger_raft *l, struct request *r, const struct orr_error *result)
 {
-    if (r)
-        r->done(r->arg, result);
+    if (!r)
+        return;
+    pthread_mutex_lock(&l->lock);
+    l->n_requests--;
+    pthread_mutex_unlock(&l->lock);
+    r->done(r->arg, result);
     free(r);
 }
 
@@ -50,7 +55,7 @@ static void finish_changing(struct ledger_raft *l, const struct orr_error *resul
 {
     struct request *r = l->changing;
     l->changing = NULL;
-    finish(r, result);
+    finish(l, r, result);
 }
 
 static void fail_not_leader(struct ledger_raft *l)
@@ -166,7 +171,7 @@ static void change_done(struct raft_change *change, int status)
     else if (status == RAFT_NOCONNECTION)
         fail_with(l,
                   ORR_EUNREACH,
-                  "it did not catch up: is it started with region.joining, and "
+                  "it did not catch up: is it started with `join: true`, and "
                   "can it be reached at its address?");
     else if (status != 0)
         fail_with(l, ORR_ENOTLEADER, "leadership was lost meanwhile: ask again");
@@ -196,7 +201,7 @@ static void step_add(struct ledger_raft *l, struct request *r)
         fail_with(l,
                   ORR_EINVAL,
                   "the only voter of this region has no address: give its host "
-                  "region.address and restart it");
+                  "ledger.address and restart it");
         return;
     }
     for (unsigned i = 0; i < l->raft.configuration.n; i++) {
@@ -239,7 +244,7 @@ static void step_remove(struct ledger_raft *l, struct request *r)
         else
             fail_with(l,
                       ORR_ENOENT,
-                      "not a voter of this region; `orrery region` lists them");
+                      "not a voter of this region; `orrery region ls` lists them");
         return;
     }
     if (server && server->role == RAFT_VOTER && count_voting(l) == 1) {
@@ -288,7 +293,7 @@ static void step_move(struct ledger_raft *l, struct request *r)
         fail_with(l, ORR_ENOENT, "there is no other voter to lead");
     } else if (rv == RAFT_BADID) {
         fail_with(
-            l, ORR_EINVAL, "not a voter of this region; `orrery region` lists them");
+            l, ORR_EINVAL, "not a voter of this region; `orrery region ls` lists them");
     } else {
         fail_with(l, ORR_EIO, raft_strerror(rv));
     }
@@ -325,7 +330,6 @@ static void take_requests(struct ledger_raft *l)
     pthread_mutex_lock(&l->lock);
     newest = l->requests;
     l->requests = NULL;
-    l->n_requests = 0;
     pthread_mutex_unlock(&l->lock);
     for (struct request *next; newest; newest = next) {
         next = newest->next;
@@ -338,9 +342,22 @@ static void take_requests(struct ledger_raft *l)
     *end = oldest;
 }
 
+/* Those behind a change that takes its time: the oldest comes first. */
+static void expire_waiting(struct ledger_raft *l)
+{
+    struct orr_error late;
+    (void)orr_fail(&late, ORR_EBUSY, "another change of the voters goes on: ask again");
+    while (l->waiting && uv_now(&l->loop) >= l->waiting->deadline_ms) {
+        struct request *r = l->waiting;
+        l->waiting = r->next;
+        finish(l, r, &late);
+    }
+}
+
 void orri_raft_members_turn(struct ledger_raft *l)
 {
     take_requests(l);
+    expire_waiting(l);
     if (l->changing && uv_now(&l->loop) >= l->changing->deadline_ms)
         fail_with(
             l, ORR_ETIMEOUT, "the change did not come to an end in time; it may yet");
@@ -364,7 +381,7 @@ void orri_raft_members_close(struct ledger_raft *l)
         finish_changing(l, &gone);
     for (struct request *r = l->waiting, *next; r; r = next) {
         next = r->next;
-        finish(r, &gone);
+        finish(l, r, &gone);
     }
     l->waiting = NULL;
 }

@@ -324,9 +324,12 @@ void ledger_append(struct ledger *ledger,
                    uint64_t now)
 {
     struct replica *r = &ledger->replicas[replica];
-    if (!r->is_up || !r->is_leader || msg->term != r->term ||
-        msg->ticket != r->ticket + 1)
+    if (!r->is_up || !r->is_leader || msg->term != r->term)
         return;
+    if (msg->ticket != r->ticket + 1) { /* entries were lost on their way */
+        follow(ledger, r, now);
+        return;
+    }
     const struct orr_msg_desc *desc = orr_msg_desc_ledger_append();
     struct entry entry = {.term = r->term,
                           .ticket = msg->ticket,

@@ -121,6 +121,12 @@ static enum orr_err hand_on_ledger_append(struct orr_ctx *ctx,
         ledger->refused++;
         return ORR_OK;
     }
+    if (msg->ticket == 0) { /* out of order whatever came before */
+        char leader[sizeof(ledger->leader_name)];
+        memcpy(leader, ledger->leader_name, sizeof(leader));
+        hand_ledger_lead(ledger, leader);
+        return ORR_OK;
+    }
     ORR_ASSERT(ledger->n_open < HAND_OPEN);
     struct orr_msg_ledger_append *copy =
         malloc(orr_msg_size(orr_msg_desc_ledger_append(), msg));

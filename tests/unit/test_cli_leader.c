@@ -150,6 +150,17 @@ static void region_ls_asks_each_host(void **state)
     assert_null(strstr(out, "HOST"));
 }
 
+static void doctor_names_a_voter_that_is_away(void **state)
+{
+    (void)state;
+    region.leader = region.told = 1;
+    region.is_gone[2] = true;
+    (void)orrery("doctor");
+    expect(out, "h3 is away");
+    assert_null(strstr(out, "h1 is away"));
+    assert_null(strstr(out, "h2 is away"));
+}
+
 static void region_changes_go_to_the_leader(void **state)
 {
     (void)state;
@@ -196,6 +207,7 @@ int main(void)
         TEST(wait_survives_a_leader_that_steps_down),
         TEST(endpoints_that_are_none_are_refused),
         TEST(region_ls_asks_each_host),
+        TEST(doctor_names_a_voter_that_is_away),
         TEST(region_changes_go_to_the_leader),
         TEST(region_move_happens_once_and_names_who_leads),
     };

@@ -24,6 +24,7 @@ struct answer {
     bool existed;
     char job[ORR_JOB_ID_MAX];
     uint32_t n_jobs;
+    uint32_t phase; /* of the last job listed */
     struct orr_msg_region_check check;
 };
 static struct answer answers[ANSWERS]; /* by tag */
@@ -100,6 +101,8 @@ static enum orr_err asker_on_job_rows(struct orr_ctx *ctx,
     (void)self;
     answers[ctx->tag].msg = ORR_MSG_job_rows;
     answers[ctx->tag].n_jobs = msg->jobs.n;
+    if (msg->jobs.n > 0)
+        answers[ctx->tag].phase = msg->jobs.at[msg->jobs.n - 1].phase;
     return ORR_OK;
 }
 static enum orr_err asker_on_failed(struct orr_ctx *ctx,
@@ -128,6 +131,63 @@ static const struct orr_actor_type asker_type = {
     .n_handlers = ORR_ARRAY_SIZE(asker_handlers),
 };
 
+/* ---- a cluster that speaks only when the test has it speak ---- */
+
+enum { SPEAK_REGISTER = 1, SPEAK_SUMMARY, SPEAK_ODD_SUMMARY, SPEAK_ACK };
+
+struct mute {
+    struct orr_request assign;
+};
+static bool is_mute_asked;
+
+ORR_HANDLER(mute, timer)
+ORR_HANDLER(mute, job_assign)
+
+static enum orr_err
+mute_on_timer(struct orr_ctx *ctx, struct mute *self, const struct orr_msg_timer *msg)
+{
+    const struct orr_addr region = orr_addr_named(orr_str(names[A]), ORR_LIT("/eu1"));
+    const struct orr_rec_node_row node = {
+        .node = ORR_LIT("n1"),
+        .state = msg->id == SPEAK_ODD_SUMMARY ? ORR_NODE_STATE_MAX_ : ORR_NODE_UP,
+        .slots = 4,
+        .slots_free = 4};
+    if (msg->id == SPEAK_REGISTER)
+        orr_ask(ctx, region, ASK_MS, 0, cluster_register, .cluster = ORR_LIT("c1"));
+    else if (msg->id == SPEAK_SUMMARY || msg->id == SPEAK_ODD_SUMMARY)
+        orr_ask(ctx,
+                region,
+                ASK_MS,
+                0,
+                cluster_summary,
+                .cluster = ORR_LIT("c1"),
+                .nodes = {&node, 1});
+    else
+        orr_reply_to(ctx, &self->assign, ack);
+    return ORR_OK;
+}
+
+static enum orr_err mute_on_job_assign(struct orr_ctx *ctx,
+                                       struct mute *self,
+                                       const struct orr_msg_job_assign *msg)
+{
+    (void)msg;
+    self->assign = orr_defer(ctx);
+    is_mute_asked = true;
+    return ORR_OK;
+}
+
+static const struct orr_handler mute_handlers[] = {
+    ORR_ON(mute, timer, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(mute, job_assign, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+};
+static const struct orr_actor_type mute_type = {
+    .name = "mute",
+    .state_size = sizeof(struct mute),
+    .handlers = mute_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(mute_handlers),
+};
+
 /* ---- two hosts of the region and one of the client ---- */
 
 static void spawn(uint32_t host,
@@ -149,6 +209,7 @@ static void boot(void *arg, struct orr_sim *s, uint32_t host)
     sim = s;
     if (host > B) {
         spawn(host, &asker_type, NULL, "/asker");
+        spawn(host, &mute_type, NULL, "/eu1/c1");
         return;
     }
     invariants_fini(&worlds[host].invariants);
@@ -395,6 +456,25 @@ static void silent_ledger_deposes_the_leader(void **state)
     assert_int_equal(answer->msg, ORR_MSG_failed);
 }
 
+/* The news of a term count the tickets of whoever led in it.  A region that stopped itself and leads again must not take the
+ * ticket of its former life for the commit of its own first entry. */
+static void tickets_of_a_former_life_confirm_nothing(void **state)
+{
+    (void)state;
+    run_for(100);
+    const uint64_t term = ledger.term;
+    const uint64_t told = worlds[A].invariants.last_seq;
+    ledger.is_committing = false;
+    submit(A, "k1");
+    run_for(15000); /* deposed by itself, and back: the ledger led all the time */
+    assert_int_equal(worlds[A].invariants.last_seq, told);
+    assert_true(ledger.term > term);
+    ledger.is_committing = true;
+    assert_int_equal(submit(A, "k1")->msg, ORR_MSG_job_submitted);
+    tables_match(A);
+    assert_null(worlds[A].invariants.broken);
+}
+
 static void who_waits_is_sent_to_the_next_leader(void **state)
 {
     (void)state;
@@ -444,6 +524,44 @@ static void numbers_of_a_lost_ledger_do_not_come_again(void **state)
     assert_string_equal(submit(A, "k1")->job, "eu1-mh35"); /* 2^20 + 1 */
 }
 
+static void speak(uint32_t what)
+{
+    struct orr_addr mute = orr_addr_named(ORR_LIT("client"), ORR_LIT("/eu1/c1"));
+    const struct orr_msg_timer msg = {.id = what};
+    orr_sim_post(sim, 2, (struct orr_addr){0}, mute, orr_msg_desc_timer(), &msg);
+}
+
+/* It took the job after it had been given up, and says no more: the job is not its for ever. */
+static void job_taken_by_a_cluster_that_was_given_up_goes_back(void **state)
+{
+    (void)state;
+    run_for(100);
+    speak(SPEAK_REGISTER);
+    run_for(100);
+    speak(SPEAK_SUMMARY);
+    run_for(1500);
+    is_mute_asked = false;
+    assert_int_equal(submit(A, "k1")->msg, ORR_MSG_job_submitted);
+    assert_true(is_mute_asked);
+    run_for(1400); /* the cluster is silent for 3 s, its answer not yet late */
+    speak(SPEAK_ACK);
+    run_for(5000);
+    assert_int_equal(count_jobs(A), 1);
+    assert_int_equal(answers[tag].phase, ORR_JOB_QUEUED);
+    tables_match(A);
+}
+
+static void node_state_that_is_none_is_unknown(void **state)
+{
+    (void)state;
+    run_for(100);
+    speak(SPEAK_REGISTER);
+    run_for(100);
+    speak(SPEAK_ODD_SUMMARY);
+    tables_match(A);
+    tables_match(B);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -465,11 +583,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             silent_ledger_deposes_the_leader, setup, teardown),
         cmocka_unit_test_setup_teardown(
+            tickets_of_a_former_life_confirm_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(
             who_waits_is_sent_to_the_next_leader, setup, teardown),
         cmocka_unit_test_setup_teardown(
             no_such_job_is_said_by_a_leader_that_can_still_commit, setup, teardown),
         cmocka_unit_test_setup_teardown(
             numbers_of_a_lost_ledger_do_not_come_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            job_taken_by_a_cluster_that_was_given_up_goes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            node_state_that_is_none_is_unknown, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include "ledger_bed.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -257,7 +258,7 @@ static void only_voter_gets_an_address_and_company(void **state)
     put_many(0, 100, "k");
     err = bed_add(&bed, 0, 3);
     assert_int_equal(err.code, ORR_EINVAL);
-    assert_non_null(strstr(err.text, "region.address"));
+    assert_non_null(strstr(err.text, "ledger.address"));
     assert_int_equal(bed_remove(&bed, 0, "h1").code,
                      ORR_EINVAL); /* the last one stays */
     bed_close_host(&bed, 0);
@@ -278,6 +279,43 @@ static void only_voter_gets_an_address_and_company(void **state)
     assert_string_equal(bed_get(&bed, 0, "l99"), "l99");
 }
 
+static atomic_uint n_answered, n_busy;
+
+static void count_answer(void *arg, const struct orr_error *result)
+{
+    (void)arg;
+    n_answered++;
+    n_busy += result->code == ORR_EBUSY;
+}
+
+/* Behind a change that does not come to an end: the host that is added is not there. */
+static void requests_that_wait_are_bounded(void **state)
+{
+    (void)state;
+    enum { BATCHES = 6, EACH = 32 };
+    bed.n = 1;
+    bed.has_addresses = true;
+    bed_open(&bed);
+    put_many(0, 10, "k");
+    struct orr_ledger *ledger = bed.hosts[0].ledger;
+    const struct bed_host *away = &bed.hosts[3];
+    n_answered = n_busy = 0;
+    ledger->ops->voter_add(ledger,
+                           orr_str(away->name),
+                           orr_str(away->address),
+                           orr_str(away->endpoint),
+                           count_answer,
+                           NULL);
+    for (unsigned batch = 0; batch < BATCHES; batch++) {
+        for (unsigned i = 0; i < EACH; i++)
+            ledger->ops->voter_remove(ledger, ORR_LIT("nobody"), count_answer, NULL);
+        bed_put_wait(&bed, 0, "turn", "1"); /* the ledger has taken them up */
+    }
+    assert_true(n_busy >= (BATCHES - 2) * EACH);
+    bed_close_host(&bed, 0);
+    assert_int_equal(n_answered, 1 + BATCHES * EACH);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +330,7 @@ int main(void)
         T(address_off_loopback_is_refused),
         T(late_voter_gets_a_snapshot),
         T(only_voter_gets_an_address_and_company),
+        T(requests_that_wait_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
