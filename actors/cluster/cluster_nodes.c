@@ -177,7 +177,7 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     node->addr =
         ctx->from; /* this life of it: what was sent to an earlier one is void */
     node->register_seq = msg->seq;
-    node->seen_ms = node->heard_ms = orr_now_ms(ctx);
+    node->seen_ms = orr_now_ms(ctx); /* whether it hears us, its heartbeats say */
     node->n_told = 0; /* until it has confirmed the list of this answer */
     node->ranks = msg->ranks.n;
     orr_str_copy(node->host, sizeof(node->host), msg->host);
@@ -193,6 +193,8 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
 static uint32_t list_length(const struct cluster *self, uint64_t members)
 {
     uint32_t n = 0;
+    if (members > self->members) /* whose state was lost; ours will be told */
+        return 0;
     for (const struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL && node->joined <= members;)
         n++;
@@ -256,6 +258,23 @@ static uint32_t watch_majorities(struct orr_ctx *ctx, struct cluster *self)
     return first;
 }
 
+/* What stands still there is nobody's any more, once its job actors have ended. */
+static void
+give_up(struct orr_ctx *ctx, struct cluster *self, struct cluster_node *node)
+{
+    uint32_t index = orr_pool_index(&self->nodes, node);
+    for (struct cluster_hold *hold = NULL;
+         (hold = orr_pool_next(&self->holds, hold)) != NULL;)
+        hold->is_given_up = hold->is_given_up || hold->node == index;
+    set_state(ctx, self, node, ORR_NODE_LOST);
+}
+
+bool cluster_node_can_be_given_up(const struct cluster *self,
+                                  const struct cluster_node *node)
+{
+    return node->n_told > 1 || self->nodes.n_used == 1;
+}
+
 void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
 {
     uint64_t now = orr_now_ms(ctx);
@@ -268,7 +287,7 @@ void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
          (node = orr_pool_next(&self->nodes, node)) != NULL;)
         if (node->state == ORR_NODE_UNKNOWN && node->n_told >= first &&
             now - node->seen_ms > self->args.lease_ms)
-            set_state(ctx, self, node, ORR_NODE_LOST);
+            give_up(ctx, self, node);
 }
 
 static void node_row(const struct orr_ctx *ctx,
