@@ -201,6 +201,12 @@ static uint32_t list_length(const struct cluster *self, uint64_t members)
     return n;
 }
 
+bool cluster_node_can_be_given_up(const struct cluster *self,
+                                  const struct cluster_node *node)
+{
+    return node->n_told > 1 || self->nodes.n_used == 1;
+}
+
 enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
                                     struct cluster *self,
                                     const struct orr_msg_node_heartbeat *msg)
@@ -217,7 +223,10 @@ enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
     node->ranks = msg->ranks;
     if (node->state == ORR_NODE_UNKNOWN)
         set_state(ctx, self, node, ORR_NODE_UP);
+    bool had_room = cluster_node_can_be_given_up(self, node);
     node->n_told = list_length(self, msg->members);
+    if (cluster_node_can_be_given_up(self, node) != had_room)
+        cluster_changed(ctx, self);
     if (msg->members != self->members)
         reply_members(ctx, self);
     return ORR_OK;
@@ -269,12 +278,6 @@ give_up(struct orr_ctx *ctx, struct cluster *self, struct cluster_node *node)
     set_state(ctx, self, node, ORR_NODE_LOST);
 }
 
-bool cluster_node_can_be_given_up(const struct cluster *self,
-                                  const struct cluster_node *node)
-{
-    return node->n_told > 1 || self->nodes.n_used == 1;
-}
-
 void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
 {
     uint64_t now = orr_now_ms(ctx);
@@ -295,13 +298,16 @@ static void node_row(const struct orr_ctx *ctx,
                      const struct cluster_node *node,
                      struct orr_rec_node_row *ret_row)
 {
+    bool has_room =
+        cluster_node_can_be_given_up(self, node); /* what is free, is so for placing */
     *ret_row = (struct orr_rec_node_row){
         .cluster = orr_str(self->args.cluster),
         .node = orr_str(node->name),
         .state = node->state,
         .slots = node->slots,
-        .slots_free =
-            node->slots > node->slots_used ? node->slots - node->slots_used : 0,
+        .slots_free = has_room && node->slots > node->slots_used
+                          ? node->slots - node->slots_used
+                          : 0,
         .ranks = node->ranks,
         .seen_ms = orr_now_ms(ctx) - node->seen_ms,
     };
@@ -310,7 +316,7 @@ static void node_row(const struct orr_ctx *ctx,
         if (!device->is_there)
             continue;
         ret_row->gpus++;
-        ret_row->gpus_free += device->is_healthy && !(node->used >> i & 1);
+        ret_row->gpus_free += has_room && device->is_healthy && !(node->used >> i & 1);
         if (ret_row->gpus == 1 || device->memory_bytes < ret_row->gpu_memory_bytes)
             ret_row->gpu_memory_bytes = device->memory_bytes;
         ret_row->gpu_type = orr_str(device->type);
