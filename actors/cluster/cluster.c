@@ -184,7 +184,8 @@ static enum orr_err cluster_on_job_released(struct orr_ctx *ctx,
     struct cluster_hold *hold = job ? orr_pool_at(&self->holds, job->first_hold) : NULL;
     while (hold && orr_pool_at(&self->nodes, hold->node) != node)
         hold = orr_pool_at(&self->holds, hold->next);
-    if (hold)
+    /* Of a node that is back the actor knows nothing: when it has ended, they are an orphan's (cluster_jobs.c). */
+    if (hold && !(hold->is_given_up && node->state != ORR_NODE_LOST))
         cluster_hold_drop(self, hold);
     cluster_changed(ctx, self);
     return ORR_OK;

@@ -17,6 +17,9 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
 enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
                                     struct cluster *self,
                                     const struct orr_msg_node_heartbeat *msg);
+/* Were it silent from now on.  Not while its list may be itself alone and there are others: nobody could outvote it. */
+bool cluster_node_can_be_given_up(const struct cluster *self,
+                                  const struct cluster_node *node);
 void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self);
 struct orr_list_node_row cluster_node_rows(const struct orr_ctx *ctx,
                                            struct cluster *self);

@@ -161,7 +161,8 @@ static uint32_t make_view(struct cluster *self, const struct orr_msg_job_spec *s
         return 0;
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;) {
-        if (node->state != ORR_NODE_UP || is_listed(spec->exclude, node->name))
+        if (node->state != ORR_NODE_UP || is_listed(spec->exclude, node->name) ||
+            !cluster_node_can_be_given_up(self, node))
             continue;
         uint32_t free_slots =
             node->slots > node->slots_used ? node->slots - node->slots_used : 0;

@@ -177,7 +177,7 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     node->addr =
         ctx->from; /* this life of it: what was sent to an earlier one is void */
     node->register_seq = msg->seq;
-    node->seen_ms = node->heard_ms = orr_now_ms(ctx);
+    node->seen_ms = orr_now_ms(ctx); /* whether it hears us, its heartbeats say */
     node->n_told = 0; /* until it has confirmed the list of this answer */
     node->ranks = msg->ranks.n;
     orr_str_copy(node->host, sizeof(node->host), msg->host);
@@ -193,10 +193,18 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
 static uint32_t list_length(const struct cluster *self, uint64_t members)
 {
     uint32_t n = 0;
+    if (members > self->members) /* whose state was lost; ours will be told */
+        return 0;
     for (const struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL && node->joined <= members;)
         n++;
     return n;
+}
+
+bool cluster_node_can_be_given_up(const struct cluster *self,
+                                  const struct cluster_node *node)
+{
+    return node->n_told > 1 || self->nodes.n_used == 1;
 }
 
 enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
@@ -215,7 +223,10 @@ enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
     node->ranks = msg->ranks;
     if (node->state == ORR_NODE_UNKNOWN)
         set_state(ctx, self, node, ORR_NODE_UP);
+    bool had_room = cluster_node_can_be_given_up(self, node);
     node->n_told = list_length(self, msg->members);
+    if (cluster_node_can_be_given_up(self, node) != had_room)
+        cluster_changed(ctx, self);
     if (msg->members != self->members)
         reply_members(ctx, self);
     return ORR_OK;
@@ -256,6 +267,17 @@ static uint32_t watch_majorities(struct orr_ctx *ctx, struct cluster *self)
     return first;
 }
 
+/* What stands still there is nobody's any more, once its job actors have ended. */
+static void
+give_up(struct orr_ctx *ctx, struct cluster *self, struct cluster_node *node)
+{
+    uint32_t index = orr_pool_index(&self->nodes, node);
+    for (struct cluster_hold *hold = NULL;
+         (hold = orr_pool_next(&self->holds, hold)) != NULL;)
+        hold->is_given_up = hold->is_given_up || hold->node == index;
+    set_state(ctx, self, node, ORR_NODE_LOST);
+}
+
 void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
 {
     uint64_t now = orr_now_ms(ctx);
@@ -268,7 +290,7 @@ void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self)
          (node = orr_pool_next(&self->nodes, node)) != NULL;)
         if (node->state == ORR_NODE_UNKNOWN && node->n_told >= first &&
             now - node->seen_ms > self->args.lease_ms)
-            set_state(ctx, self, node, ORR_NODE_LOST);
+            give_up(ctx, self, node);
 }
 
 static void node_row(const struct orr_ctx *ctx,
@@ -276,13 +298,16 @@ static void node_row(const struct orr_ctx *ctx,
                      const struct cluster_node *node,
                      struct orr_rec_node_row *ret_row)
 {
+    bool has_room =
+        cluster_node_can_be_given_up(self, node); /* what is free, is so for placing */
     *ret_row = (struct orr_rec_node_row){
         .cluster = orr_str(self->args.cluster),
         .node = orr_str(node->name),
         .state = node->state,
         .slots = node->slots,
-        .slots_free =
-            node->slots > node->slots_used ? node->slots - node->slots_used : 0,
+        .slots_free = has_room && node->slots > node->slots_used
+                          ? node->slots - node->slots_used
+                          : 0,
         .ranks = node->ranks,
         .seen_ms = orr_now_ms(ctx) - node->seen_ms,
     };
@@ -291,7 +316,7 @@ static void node_row(const struct orr_ctx *ctx,
         if (!device->is_there)
             continue;
         ret_row->gpus++;
-        ret_row->gpus_free += device->is_healthy && !(node->used >> i & 1);
+        ret_row->gpus_free += has_room && device->is_healthy && !(node->used >> i & 1);
         if (ret_row->gpus == 1 || device->memory_bytes < ret_row->gpu_memory_bytes)
             ret_row->gpu_memory_bytes = device->memory_bytes;
         ret_row->gpu_type = orr_str(device->type);

@@ -75,8 +75,10 @@ struct cluster_hold {
     uint32_t node;
     uint32_t slots;
     uint64_t devices;
-    uint32_t seq;    /* of the last ranks_forget */
-    bool is_placed;  /* by a placement that an actor answers for */
+    uint32_t seq;   /* of the last ranks_forget */
+    bool is_placed; /* by a placement that an actor answers for */
+    bool
+        is_given_up; /* with its node, which may come back with these ranks standing still */
     bool is_present; /* listed by the registration that is being handled */
 };
 

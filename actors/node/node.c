@@ -204,7 +204,7 @@ static void heartbeat(struct orr_ctx *ctx, struct node *self)
                 .node = orr_str(self->args.node),
                 .seq = ++self->heartbeat_seq,
                 .ranks = live_ranks(self),
-                .members = self->members,
+                .members = self->noted,
                 .is_unheard = node_is_unheard(ctx, self));
     }
     node_lease_check(ctx, self);
@@ -218,6 +218,8 @@ static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
 {
     if (!self->is_registered)
         orr_log(ctx, ORR_LOG_INFO, "registered with %s", self->args.cluster);
+    if (ctx->tag >> 56 == NODE_TAG_REGISTER)
+        self->is_confirm_due = true;
     node_members_told(ctx, self, msg);
     if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT) {
         node_lease_renewed(ctx, self, sent_ms(ctx));
@@ -226,7 +228,6 @@ static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
         self->is_registered = !self->is_changed;
         self->register_backoff_ms = 0;
         node_lease_begun(ctx, self, sent_ms(ctx));
-        orr_timer_set(ctx, NODE_T_HEARTBEAT, 1, 0); /* confirms the list */
     }
     if (msg->heartbeat_ms > 0 && msg->heartbeat_ms < 60000)
         self->args.heartbeat_ms = (uint32_t)msg->heartbeat_ms;
@@ -331,7 +332,8 @@ static enum orr_err node_on_ranks_get(struct orr_ctx *ctx,
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
     if (group) {
         group->asked_ms = orr_now_ms(ctx);
-        node_thaw(ctx, self, group); /* its job actor has not given it up */
+        if (!node_lease_is_over(ctx, self)) /* else it may have waited, too */
+            node_thaw(ctx, self, group);    /* its job actor has not given it up */
     }
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
@@ -413,6 +415,8 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
         node_lease_renewed(ctx, self, sent_ms(ctx));
     else if (ctx->tag >> 56 == NODE_TAG_UPDATE)
         node_row_answered(ctx, self, index, seq, true);
+    else if (ctx->tag >> 56 == NODE_TAG_NOTE)
+        node_noted(ctx, self, seq, true);
     return ORR_OK;
 }
 
@@ -440,6 +444,9 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         break;
     case NODE_TAG_UPDATE:
         node_row_answered(ctx, self, index, seq, false);
+        break;
+    case NODE_TAG_NOTE:
+        node_noted(ctx, self, seq, false);
         break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:

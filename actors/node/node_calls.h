@@ -70,6 +70,7 @@ bool node_lease_is_over(const struct orr_ctx *ctx, const struct node *self);
 void node_members_told(struct orr_ctx *ctx,
                        struct node *self,
                        const struct orr_msg_node_registered *msg);
+void node_noted(struct orr_ctx *ctx, struct node *self, uint32_t seq, bool is_ok);
 void node_probe_answered(struct orr_ctx *ctx,
                          struct node *self,
                          const struct orr_msg_node_probed *msg);

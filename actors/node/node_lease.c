@@ -17,7 +17,13 @@
  */
 #include "node_calls.h"
 
-enum { SIGNAL_CONT = 18, SIGNAL_STOP = 19, THAW_AGAIN_MS = 1000, LINKS_MAX = 48 };
+enum {
+    SIGNAL_CONT = 18,
+    SIGNAL_STOP = 19,
+    THAW_AGAIN_MS = 1000,
+    LINKS_MAX = 48,
+    NOTE_TIMEOUT_MS = 5000
+};
 
 /* Until the process edge tells what an earlier life knew, it counts as just heard: nobody is told that it is cut off. */
 void node_lease_start(const struct orr_ctx *ctx, struct node *self)
@@ -84,12 +90,23 @@ static void thaw_again(struct orr_ctx *ctx, struct node *self)
             node_group_signal(ctx, self, group, SIGNAL_CONT);
 }
 
+/* They may see the end a moment before they hear of a later one, although this actor sees none. */
+static void doubt_keepers(const struct orr_ctx *ctx, struct node *self)
+{
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;)
+        group->thaw_until_ms = orr_now_ms(ctx) + THAW_AGAIN_MS;
+}
+
 /* Before a later end is set: what the keepers have stopped stays so until somebody who knows thaws it.  An end that an earlier
  * life had set may have come without this one's knowing, also to ranks that were launched since. */
 static void note_end(struct orr_ctx *ctx, struct node *self)
 {
     if (node_lease_is_over(ctx, self))
         freeze(ctx, self);
+    else if (self->frozen_at_ms &&
+             orr_now_ms(ctx) + THAW_AGAIN_MS >= self->frozen_at_ms)
+        doubt_keepers(ctx, self);
     for (struct node_group *group = NULL;
          self->may_have_ended && (group = orr_pool_next(&self->groups, group)) != NULL;)
         group->is_frozen = true;
@@ -158,6 +175,30 @@ static void peers_set(const struct orr_ctx *ctx,
     }
 }
 
+/* A restarted host finds it.  Only then may the cluster count on it. */
+static void
+note(struct orr_ctx *ctx, struct node *self, const struct orr_msg_node_registered *msg)
+{
+    size_t len = 0;
+    enum orr_err err = orr_msg_encode(
+        orr_msg_desc_node_registered(), msg, self->note.at, self->note.size, &len);
+    if (err != ORR_OK) {
+        orr_log(ctx,
+                ORR_LOG_ERROR,
+                "the list of %u nodes is too long to be kept; nothing is placed here",
+                msg->peers.n);
+        return;
+    }
+    self->noting = msg->members;
+    self->note_seq = ++self->next_seq & 0xffffff;
+    orr_ask(ctx,
+            self->process_edge,
+            NOTE_TIMEOUT_MS,
+            node_tag(NODE_TAG_NOTE, 0, self->note_seq),
+            node_note,
+            .note = {self->note.at, (uint32_t)len});
+}
+
 /* A reordered answer must not bring back an older list: the cluster believes that this node has the newer one. */
 void node_members_told(struct orr_ctx *ctx,
                        struct node *self,
@@ -171,14 +212,20 @@ void node_members_told(struct orr_ctx *ctx,
     if (is_new && self->is_linking)
         node_links_drop(ctx, self);
     peers_set(ctx, self, msg);
-    size_t len = 0;
-    if (is_new && orr_msg_encode(orr_msg_desc_node_registered(),
-                                 msg,
-                                 self->note.at,
-                                 self->note.size,
-                                 &len) == ORR_OK)
-        orr_send(
-            ctx, self->process_edge, node_note, .note = {self->note.at, (uint32_t)len});
+    if (self->noted != msg->members && self->noting != msg->members)
+        note(ctx, self, msg);
+}
+
+void node_noted(struct orr_ctx *ctx, struct node *self, uint32_t seq, bool is_ok)
+{
+    if (seq != self->note_seq)
+        return;
+    if (is_ok)
+        self->noted = self->noting;
+    self->noting = 0;
+    if (is_ok && self->is_confirm_due)
+        orr_timer_set(ctx, NODE_T_HEARTBEAT, 1, 0);
+    self->is_confirm_due = false;
 }
 
 void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms)
@@ -187,6 +234,8 @@ void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms
         return;
     self->contact_ms = sent_ms;
     run_until(ctx, self, sent_ms + self->lease_ms / 4 * 3);
+    if (node_lease_is_over(ctx, self)) /* the answer waited here, with our host */
+        return;
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;)
         if (!group->is_in_doubt)
@@ -203,6 +252,8 @@ void node_lease_begun(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms)
     if (sent_ms > self->contact_ms)
         self->contact_ms = sent_ms;
     run_until(ctx, self, self->contact_ms + self->lease_ms / 4 * 3);
+    if (node_lease_is_over(ctx, self))
+        return;
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;)
         if (group->asked_ms >= sent_ms)

@@ -32,7 +32,8 @@ enum node_tag {
     NODE_TAG_PORT,
     NODE_TAG_LAUNCH,
     NODE_TAG_UPDATE,
-    NODE_TAG_PROBE
+    NODE_TAG_PROBE,
+    NODE_TAG_NOTE
 };
 
 struct node_device {
@@ -123,6 +124,8 @@ struct node {
     bool is_retrying;    /* NODE_T_RETRY runs */
     bool may_have_ended; /* the lease of an earlier life */
     bool is_linking;     /* peers are dialled */
+    bool
+        is_confirm_due; /* registered: the list is confirmed as soon as it is on disk */
     uint64_t heartbeat_seq;
     uint64_t
         contact_ms; /* when the newest heartbeat was sent that the cluster answered */
@@ -130,6 +133,9 @@ struct node {
     uint64_t
         frozen_at_ms; /* when keepers freeze the ranks; 0: never, or an earlier life knows */
     uint64_t members; /* version of the list of nodes, as last told; 0: never */
+    uint64_t noted;   /* of the list on disk, which heartbeats confirm; 0: none */
+    uint64_t noting;  /* of the one being written; 0: none */
+    uint32_t note_seq;
     uint32_t
         n_members; /* in that list, this node included; may be more than there is room for */
     uint64_t soft_ms; /* when progress was last published for readers */

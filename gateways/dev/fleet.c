@@ -90,11 +90,13 @@ enum orr_err fleet_check(const struct fleet *f, struct orr_error *err)
                         "--nodes: %u hosts in all; at most %d fit one machine",
                         fleet_size(f),
                         FLEET_HOSTS_MAX);
-    if (f->heartbeat_ms * 2 > f->suspect_ms || f->suspect_ms >= f->lease_ms)
+    if (f->heartbeat_ms * 2 > f->suspect_ms || f->suspect_ms >= f->lease_ms ||
+        f->heartbeat_ms * 16 > f->lease_ms)
         return orr_fail(
             err,
             ORR_EINVAL,
-            "--lease: need 2 x heartbeat (%u ms) <= suspect (%u ms) < lease (%u ms)",
+            "--lease: need 2 x heartbeat (%u ms) <= suspect (%u ms) < lease (%u ms), "
+            "and 16 heartbeats in a lease",
             f->heartbeat_ms,
             f->suspect_ms,
             f->lease_ms);

@@ -36,7 +36,7 @@ struct start {
     const char *workdir;
     char **args;
     char **env;
-    const struct orri_lease *lease; /* NULL: none is kept */
+    const struct orri_lease *lease; /* NULL: cannot be read, and nothing starts */
     int dir;
     pid_t keeper;
     volatile enum start_step
@@ -87,7 +87,7 @@ _Noreturn static void rank_exec(struct start *s)
     /* A launch that waited while this machine stood still must not run beside the next generation, not even for a moment. */
     s->step = STEP_LEASE;
     errno = ETIMEDOUT;
-    if (s->lease && orri_lease_left_ms(s->lease) == 0)
+    if (orri_lease_left_ms(s->lease) == 0)
         goto fail;
     s->step = STEP_EXEC;
     sigemptyset(&none);
@@ -114,7 +114,12 @@ static void explain(const struct start *s, char *buf, size_t cap)
         snprintf(buf, cap, "cannot enter workdir %.160s: %s", s->workdir, why);
         return;
     case STEP_LEASE:
-        snprintf(buf, cap, "the lease of this node was over before the rank started");
+        if (s->lease)
+            snprintf(
+                buf, cap, "the lease of this node was over before the rank started");
+        else
+            snprintf(
+                buf, cap, "cannot read the lease file of the state directory: %s", why);
         return;
     case STEP_EXEC:
         snprintf(buf, cap, "cannot execute %.160s: %s", s->args[0], why);
@@ -149,10 +154,6 @@ static void wait_child(pid_t rank, const struct orri_lease *lease, uint64_t *fro
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
-    if (!lease) {
-        sigwaitinfo(&child, NULL);
-        return;
-    }
     uint64_t end = orri_lease_end(lease);
     uint64_t left = orri_lease_left_ms(lease);
     if (left == 0 && *frozen_for != end) {
@@ -331,6 +332,7 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
     if (!parse_launch(packet, &s))
         _exit(1);
     s.lease = orri_lease_watch(ranks_dir);
+    int why_no_lease = errno;
     s.dir = openat(ranks_dir, s.key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     /* Locked or ended already: another host has decided about this launch. */
     if (s.dir < 0 || !orri_dir_lock(s.dir) ||
@@ -340,6 +342,10 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
     alarm((s.launch->start_timeout_ms + 999) / 1000);
     s.step = STEP_OUTPUT;
     s.error = orri_status_reserve(s.dir);
+    if (!s.error && !s.lease) {
+        s.step = STEP_LEASE;
+        s.error = why_no_lease;
+    }
     pid_t rank = s.error ? -1 : start_rank(&s);
     alarm(0);
     if (rank < 0 || !record_start(&s, boot, rank, &report))

@@ -15,7 +15,7 @@ struct orri_lease; /* the mapped page */
 /* Host: map <state>/lease, made if absent.  NULL: err says why. */
 struct orri_lease *
 orri_lease_open(int state_dir, const char *boot, struct orr_error *err);
-/* Keeper: by the ranks directory beside it.  NULL: there is none; the rank runs without. */
+/* Keeper: by the ranks directory beside it.  NULL: errno says why. */
 const struct orri_lease *orri_lease_watch(int ranks_dir);
 void orri_lease_close(struct orri_lease *lease);
 

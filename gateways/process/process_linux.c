@@ -39,6 +39,10 @@ static enum orr_err edge_signal(struct orr_process *process,
         return rc;
     if (signal == 0 || signal > (uint32_t)SIGRTMAX)
         return orr_fail(err, ORR_EINVAL, "signal: %u; 1 to %d", signal, SIGRTMAX);
+    /* Sent in time, it may have waited while this host stood still. */
+    if (signal == SIGCONT && orri_lease_left_ms(edge->lease) == 0)
+        return orr_fail(
+            err, ORR_EBUSY, "rank %s: the lease is over; renew it first", key);
     pthread_mutex_lock(&edge->lock);
     struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
     bool is_known = rank && !rank->is_forgotten,

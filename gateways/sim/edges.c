@@ -131,6 +131,8 @@ static enum orr_err process_edge_on_node_note(struct orr_ctx *ctx,
                                               const struct orr_msg_node_note *msg)
 {
     struct machine *machine = self->args.machine;
+    if (machine->has_bad_disk)
+        return orr_refuse(ctx, ORR_EIO, "%s cannot write its note", machine->name);
     if (msg->note.len > sizeof(machine->note))
         return orr_refuse(ctx, ORR_ENOSPC, "the note is too long");
     memcpy(machine->note, msg->note.ptr, msg->note.len);

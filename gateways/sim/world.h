@@ -38,8 +38,8 @@ struct machine {
     uint32_t n_procs;  /* of procs, ever used */
     uint64_t
         freeze_at_ms; /* true time at which keepers freeze all, host or no host; 0: never */
-    uint64_t heard_ms;  /* of process_lease; 0: none yet */
-    uint8_t note[4096]; /* of node_note */
+    uint64_t heard_ms;      /* of process_lease; 0: none yet */
+    uint8_t note[32 << 10]; /* of node_note */
     uint32_t note_len;
     struct proc procs[WORLD_PROCS];
     struct world *world; /* borrowed: whoever made it */

@@ -279,6 +279,13 @@ static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
                              err,
                              "suspect must be at least two heartbeats, and lease no "
                              "shorter than suspect");
+    if (c->heartbeat_ms * 16 >
+        c->lease_ms) /* else no majority is heard (docs/fencing.md) */
+        return orr_yaml_fail(c->yaml,
+                             "timing",
+                             err,
+                             "lease must be at least 16 heartbeats, or no node could "
+                             "ever be given up");
     if (c->workers == 0)
         c->workers = cores > 0 ? (uint32_t)cores : 1;
     if (c->node.slots == 0)

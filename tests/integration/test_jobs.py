@@ -79,8 +79,11 @@ def tree_ps_and_nodes_show_the_fleet():
     with Fleet(clusters=2, nodes=2, gpus=2) as f:
         tree = f.cli("tree", expect=0).out
         check(all(n in tree for n in ("r1", "c1", "c2", "n1", "n4")), tree)
-        nodes = [json.loads(l) for l in f.cli("node", "ls", "-o", "jsonl", expect=0).out.splitlines()]
-        check(len(nodes) == 4 and all(n["gpus"] == 2 and n["gpus_free"] == 2 for n in nodes), f"{nodes}")
+
+        def are_free():  # once each has confirmed that it knows the others
+            nodes = [json.loads(l) for l in f.cli("node", "ls", "-o", "jsonl", expect=0).out.splitlines()]
+            return len(nodes) == 4 and all(n["gpus"] == 2 and n["gpus_free"] == 2 for n in nodes)
+        wait_for("four nodes with two free GPUs each", are_free)
         job = f.submit(shell("sleep 60", "gpus: 1\n"))
         f.wait_phase(job, "running")
         rows = [json.loads(l) for l in f.cli("ps", "-o", "jsonl", expect=0).out.splitlines()]

@@ -223,6 +223,58 @@ static void half_that_is_cut_off_is_given_up_and_stands_still(void **state)
     run(300000, 2, 2);
 }
 
+/* That host, wherever the job is. */
+static void on_first_crash(void *arg, struct orr_sim *the_sim, uint64_t number)
+{
+    (void)arg;
+    (void)the_sim;
+    (void)number;
+    crash(FIRST_NODE);
+}
+
+/* Its list is itself alone, which nobody can outvote: it gets no job before it knows the others. */
+static void node_that_dies_before_it_knows_the_others_had_no_job(void **state)
+{
+    (void)state;
+    set_up_small(3);
+    fleet.jobs[0].submit_at_ms = 3500;
+    at(1, on_crash, node(2));
+    at(1, on_crash, node(3));
+    at(3000, on_mute, nodes(1, 1));
+    at(3000, on_start, node(2));
+    at(3000, on_start, node(3));
+    at(4500, on_first_crash, 0);
+    run(100000, 1, 1);
+}
+
+static uint32_t count_live(void)
+{
+    uint32_t n = 0;
+    uint64_t now = world_now(&fleet.world);
+    for (uint32_t m = 0; m < n_nodes; m++)
+        for (uint32_t i = 0; i < WORLD_PROCS; i++)
+            n += proc_is_live(&fleet.machines[m].procs[i], now);
+    return n;
+}
+
+/* n1 is back while its job, which was given up with it, still waits for n2: what stands still on n1 is stopped all the same. */
+static void node_that_returns_while_its_job_ends_keeps_no_ranks(void **state)
+{
+    (void)state;
+    struct orr_error err = {0};
+    set_up(1, 6, 1, 12, 60000);
+    at(CUT_MS, on_crash, node(1));
+    at(CUT_MS + LEASE_MS / 2, on_crash, node(2));
+    at(CUT_MS + LEASE_MS + 1500, on_start, node(1));
+    at(120000, on_start, node(2));
+    run_all(300000);
+    assert_int_equal(fleet.jobs[0].generation, 2);
+    uint64_t later_ms = orr_sim_now_ms(fleet.sim) + 20000;
+    assert_int_equal(orr_sim_run_until(fleet.sim, later_ms, NULL, NULL, &err), ORR_OK);
+    assert_int_equal(count_live(), 0);
+    fleet_fini(&fleet);
+}
+
 /* ---- the cluster may not ---- */
 
 static void cluster_that_hears_less_than_half_gives_nobody_up(void **state)
@@ -385,6 +437,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(host_down_beyond_the_lease_leaves_its_ranks_frozen),
         cmocka_unit_test(host_back_within_the_lease_goes_on_with_its_ranks),
         cmocka_unit_test(half_that_is_cut_off_is_given_up_and_stands_still),
+        cmocka_unit_test(node_that_dies_before_it_knows_the_others_had_no_job),
+        cmocka_unit_test(node_that_returns_while_its_job_ends_keeps_no_ranks),
         cmocka_unit_test(cluster_that_hears_less_than_half_gives_nobody_up),
         cmocka_unit_test(cluster_that_restarts_among_few_gives_nobody_up),
         cmocka_unit_test(nodes_that_join_later_make_no_majority),

@@ -249,6 +249,8 @@ static void config_broken_is_refused_with_remedy(void **state)
         "h.yaml:4:44: roles.node.cluster.endpoint: x: expected ipc:///PATH or tcp://");
     refuse(HEAD "roles: {region: {}}\ntiming: {heartbeat: 5s}",
            "timing: suspect must be");
+    refuse(HEAD "roles: {region: {}}\ntiming: {heartbeat: 500ms, lease: 7s}",
+           "timing: lease must be at least 16 heartbeats");
     refuse(HEAD "roles: {region: {}, cluster: {}, node: {devices: {kind: emulated}}}",
            "how many emulated devices?");
 }

@@ -75,6 +75,9 @@ static void bad_shapes_name_the_option(void **state)
     f.lease_ms = 900;
     assert_int_equal(fleet_check(&f, &err), ORR_EINVAL);
     assert_non_null(strstr(err.text, "--lease"));
+    f.lease_ms = 3000;
+    assert_int_equal(fleet_check(&f, &err), ORR_EINVAL);
+    assert_non_null(strstr(err.text, "--lease"));
     f = small("/tmp/"
               "a-path-that-is-much-too-long-for-a-unix-socket-because-sun-path-has-"
               "only-one-hundred-and-eight-bytes");

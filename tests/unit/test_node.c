@@ -90,6 +90,74 @@ static const struct orr_actor_type asker_type = {
     .n_handlers = ORR_ARRAY_SIZE(handlers),
 };
 
+/* ---- and a cluster that answers, is silent, or has given the node up ---- */
+
+enum { MEMBERS = 7 };
+static enum {
+    CLUSTER_NONE,
+    CLUSTER_ANSWERS,
+    CLUSTER_IS_SILENT,
+    CLUSTER_HAS_GIVEN_UP
+} cluster;
+static uint32_t n_beats;
+static uint64_t confirmed;
+
+struct fake_cluster {
+    char unused;
+};
+ORR_HANDLER(fake_cluster, node_register)
+ORR_HANDLER(fake_cluster, node_heartbeat)
+
+static void reply_members(struct orr_ctx *ctx)
+{
+    const struct orr_rec_job_node list[] = {{.node = ORR_LIT("n1")},
+                                            {.node = ORR_LIT("n2")}};
+    orr_reply(ctx,
+              node_registered,
+              .heartbeat_ms = 500,
+              .lease_ms = 30000,
+              .members = MEMBERS,
+              .peers = {list, 2});
+}
+
+static enum orr_err
+fake_cluster_on_node_register(struct orr_ctx *ctx,
+                              struct fake_cluster *self,
+                              const struct orr_msg_node_register *msg)
+{
+    (void)self;
+    (void)msg;
+    if (cluster != CLUSTER_ANSWERS)
+        return orr_refuse(ctx, ORR_EBUSY, "not now");
+    reply_members(ctx);
+    return ORR_OK;
+}
+static enum orr_err
+fake_cluster_on_node_heartbeat(struct orr_ctx *ctx,
+                               struct fake_cluster *self,
+                               const struct orr_msg_node_heartbeat *msg)
+{
+    (void)self;
+    n_beats++;
+    confirmed = msg->members;
+    if (cluster == CLUSTER_IS_SILENT)
+        (void)orr_defer(ctx);
+    else if (cluster == CLUSTER_ANSWERS && msg->members != MEMBERS)
+        reply_members(ctx);
+    return cluster == CLUSTER_HAS_GIVEN_UP ? orr_refuse(ctx, ORR_ESTALE, "who?")
+                                           : ORR_OK;
+}
+static const struct orr_handler cluster_handlers[] = {
+    ORR_ON(fake_cluster, node_register, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(fake_cluster, node_heartbeat, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+};
+static const struct orr_actor_type fake_cluster_type = {
+    .name = "fake_cluster",
+    .state_size = sizeof(struct fake_cluster),
+    .handlers = cluster_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(cluster_handlers),
+};
+
 static uint64_t now_ms(void *arg)
 {
     return ((struct world *)arg)->now_ms;
@@ -129,7 +197,7 @@ spawn(const struct orr_actor_type *type, const void *args, const char *path)
     return addr;
 }
 
-static bool is_node_late;
+static bool is_node_late, has_bad_disk;
 
 static int setup(void **state)
 {
@@ -140,8 +208,11 @@ static int setup(void **state)
     world.n_machines = 1;
     world.machines = &the_machine;
     struct machine *machine = &the_machine;
-    *machine = (struct machine){
-        .name = "n1", .node_path = "/eu1/c1/n1", .gpus = 2, .world = &world};
+    *machine = (struct machine){.name = "n1",
+                                .node_path = "/eu1/c1/n1",
+                                .gpus = 2,
+                                .has_bad_disk = has_bad_disk,
+                                .world = &world};
     const struct edge_args edge = {machine, &world};
     const struct orr_node_args args = {.region = "eu1",
                                        .cluster = "c1",
@@ -154,6 +225,8 @@ static int setup(void **state)
     if (!is_node_late)
         node = spawn(&orr_node_type, &args, "/eu1/c1/n1");
     asker = spawn(&asker_type, NULL, "/asker");
+    if (cluster)
+        spawn(&fake_cluster_type, NULL, "/eu1/c1");
     spawn(&sim_process_type, &edge, "/edge/process");
     spawn(&sim_device_type, &edge, "/edge/device");
     assert_int_equal(orr_system_start(sys, NULL), ORR_OK);
@@ -340,7 +413,119 @@ static void node_that_starts_after_its_edges_greets_them(void **state)
     assert_int_equal(ask(launch), ORR_MSG_rank_launched);
 }
 
+/* ---- the lease ---- */
+
+static int setup_cluster(void **state)
+{
+    cluster = CLUSTER_ANSWERS;
+    n_beats = 0;
+    confirmed = 0;
+    return setup(state);
+}
+
+static int teardown_cluster(void **state)
+{
+    cluster = CLUSTER_NONE;
+    return teardown(state);
+}
+
+/* A rank that runs long. */
+static struct proc *launch_long(void)
+{
+    struct proc *proc = &the_machine.procs[0];
+    assert_int_equal(ask(launch), ORR_MSG_rank_launched);
+    for (uint32_t i = 0; i < the_machine.n_procs; i++)
+        the_machine.procs[i].ends_ms += 1000000;
+    return proc;
+}
+
+/* Not thawed even for a moment. */
+static void run_frozen(const struct proc *proc, uint32_t for_ms)
+{
+    for (uint64_t until_ms = world.now_ms + for_ms; world.now_ms < until_ms;) {
+        while (orr_system_step(sys))
+            assert_true(proc->is_frozen);
+        world.now_ms = orr_system_next_due_ms(sys);
+    }
+}
+
+/* The cluster answered; then the host stood still beyond the lease, and it finds the answer. */
+static void answer_that_waited_beyond_the_lease_thaws_nothing(void **state)
+{
+    (void)state;
+    struct proc *proc = launch_long();
+    uint32_t before = n_beats;
+    while (n_beats == before)
+        if (!orr_system_step(sys))
+            world.now_ms = orr_system_next_due_ms(sys);
+    cluster = CLUSTER_HAS_GIVEN_UP;
+    world.now_ms += 40000;
+    world_now(&world);
+    assert_true(proc->is_frozen);
+    run_frozen(proc, 3000);
+}
+
+/* So may the question of a job actor. */
+static void question_that_waited_beyond_the_lease_thaws_nothing(void **state)
+{
+    (void)state;
+    struct proc *proc = launch_long();
+    cluster = CLUSTER_HAS_GIVEN_UP;
+    world.now_ms += 40000;
+    run_to(world.now_ms + 3000);
+    const struct orr_msg_ping ping = {0};
+    next_ask = get;
+    assert_int_equal(orr_system_post(sys, asker, asker, orr_msg_desc_ping(), &ping),
+                     ORR_OK);
+    run_frozen(proc, 3000);
+    assert_int_equal(answer_id, ORR_MSG_ranks);
+}
+
+/* What the keepers did a moment before they heard of a later end is undone, although this actor saw no end. */
+static void end_that_keepers_saw_first_is_undone(void **state)
+{
+    (void)state;
+    struct proc *proc = launch_long();
+    cluster = CLUSTER_IS_SILENT;
+    run_to(world.now_ms + 2000);
+    run_to(the_machine.freeze_at_ms - 600);
+    cluster = CLUSTER_ANSWERS;
+    uint64_t end_ms = the_machine.freeze_at_ms;
+    while (the_machine.freeze_at_ms == end_ms && world.now_ms < end_ms)
+        if (!orr_system_step(sys))
+            world.now_ms = orr_system_next_due_ms(sys);
+    machine_signal(&the_machine, proc, 19);
+    assert_true(proc->is_frozen);
+    run_to(world.now_ms + 1000);
+    assert_false(proc->is_frozen);
+}
+
+/* Else a restarted host could have an older one than the cluster believes, and count its majority in that. */
+static void list_is_confirmed_when_it_is_on_disk(void **state)
+{
+    (void)state;
+    run_to(2000);
+    assert_int_equal(confirmed, MEMBERS);
+}
+
+static void list_that_cannot_be_written_is_not_confirmed(void **state)
+{
+    (void)state;
+    teardown(NULL);
+    has_bad_disk = true;
+    setup_cluster(NULL);
+    has_bad_disk = false;
+    run_to(2000);
+    assert_true(n_beats > 1);
+    assert_int_equal(confirmed, 0);
+    the_machine.has_bad_disk = false;
+    run_to(4000);
+    assert_int_equal(confirmed, MEMBERS);
+}
+
 #define ON_A_NODE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WITH_CLUSTER(f)                                                                \
+    cmocka_unit_test_setup_teardown(f, setup_cluster, teardown_cluster)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +537,11 @@ int main(void)
         ON_A_NODE(node_that_starts_after_its_edges_greets_them),
         ON_A_NODE(forget_waits_for_the_end),
         ON_A_NODE(stop_kills_what_ignores_it),
+        WITH_CLUSTER(answer_that_waited_beyond_the_lease_thaws_nothing),
+        WITH_CLUSTER(question_that_waited_beyond_the_lease_thaws_nothing),
+        WITH_CLUSTER(end_that_keepers_saw_first_is_undone),
+        WITH_CLUSTER(list_is_confirmed_when_it_is_on_disk),
+        WITH_CLUSTER(list_that_cannot_be_written_is_not_confirmed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -325,6 +325,8 @@ static void rank_is_frozen_when_the_lease_ends_and_thawed_by_cont(void **state)
     assert_true(f->process->ops->lease_get(f->process, &silent_ms));
     assert_true(silent_ms >= 1400 && silent_ms < 60000);
     wait_state(t.pid, 'T');
+    assert_int_equal(send_signal(f, "r1-a", SIGCONT), ORR_EBUSY); /* it came late */
+    wait_state(t.pid, 'T');
     f->process->ops->lease_set(f->process, UINT64_MAX, 0);
     assert_int_equal(send_signal(f, "r1-a", SIGCONT), ORR_OK);
     wait_state(t.pid, 'S');
@@ -344,6 +346,18 @@ static void rank_does_not_start_when_the_lease_is_over(void **state)
     f->process->ops->lease_set(f->process, UINT64_MAX, 0);
     assert_int_equal(fixture_sh(f, "r1-b", "echo ran"), ORR_OK);
     fixture_wait(f, "r1-b", ORR_RANK_EXITED);
+}
+
+/* It would run whatever the cluster says. */
+static void rank_does_not_start_without_a_lease(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    snprintf(path, sizeof path, "%s/lease", f->config.state_dir);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(fixture_sh(f, "r1-a", "echo ran"), ORR_OK);
+    struct told t = fixture_wait(f, "r1-a", ORR_RANK_LOST);
+    assert_non_null(strstr(t.reason, "lease"));
 }
 
 static void note_is_found_by_the_next_host(void **state)
@@ -559,6 +573,7 @@ int main(int argc, char **argv)
         FIXTURE_TEST(signal_before_the_start_is_not_lost),
         FIXTURE_TEST(rank_is_frozen_when_the_lease_ends_and_thawed_by_cont),
         FIXTURE_TEST(rank_does_not_start_when_the_lease_is_over),
+        FIXTURE_TEST(rank_does_not_start_without_a_lease),
         FIXTURE_TEST(note_is_found_by_the_next_host),
         FIXTURE_TEST(killed_rank_is_told_with_its_signal),
         FIXTURE_TEST(forget_running_rank_is_refused),
