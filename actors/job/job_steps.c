@@ -219,20 +219,15 @@ static void ask_due(struct orr_ctx *ctx, struct job *self)
         orr_timer_set(ctx, JOB_T_RETRY, next - now, 0);
 }
 
-/* Not what a node had that was given up: its ranks stand still there and keep their devices.  The cluster sees to them when
- * the node is back. */
 static void release_all(struct orr_ctx *ctx, struct job *self)
 {
-    for (uint32_t i = 0; i < self->n_nodes; i++) {
-        const struct job_node *node = job_node_at(self, i);
-        if (node->launch == JOB_LAUNCH_NONE || node->state != ORR_NODE_LOST)
-            orr_send(ctx,
-                     self->cluster,
-                     job_released,
-                     .job = orr_str(self->args.job),
-                     .generation = self->args.generation,
-                     .node = orr_str(node->name));
-    }
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        orr_send(ctx,
+                 self->cluster,
+                 job_released,
+                 .job = orr_str(self->args.job),
+                 .generation = self->args.generation,
+                 .node = orr_str(job_node_at(self, i)->name));
     if (self->is_disowned)
         self->is_reported = true;
 }
