@@ -191,7 +191,7 @@ class Fleet:
     def rank_pid(self, job, rank):
         """The rank's own process, whatever it has started since: numbers wrap, so not the least."""
         pids = self._environ_pids(f"ORRERY_JOB={job}", f"RANK={rank}")
-        first = [pid for pid in pids if self._parent(pid) not in pids]
+        first = [pid for pid in pids if self._parent(pid) not in (*pids, None)]
         check(len(first) == 1, f"processes of {job} rank {rank}: {first} of {pids}")
         return first[0]
 
@@ -200,7 +200,7 @@ class Fleet:
         try:
             return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
-            return -1
+            return None  # it has ended since it was listed: a child of the rank's
 
     def kill_node(self, host):
         """The whole machine at once: host process, its helper processes, and every rank."""
