@@ -152,7 +152,12 @@ static void look_at_ledger(struct doctor *d)
     struct orr_answer answer;
     if (ask_ledger(d, &answer) != ORR_OK)
         return;
-    const struct orr_msg_ledger_info *info = answer.msg;
+    struct orr_msg_ledger_info *info = malloc(orr_msg_size(answer.desc, answer.msg));
+    if (!info) {
+        say(d, LEVEL_FAIL, "ledger", "out of memory");
+        return;
+    }
+    orr_msg_copy(answer.desc, answer.msg, info); /* more is asked while it is read */
     if (info->trouble)
         say(d, LEVEL_FAIL, "ledger", "%s: %s", info->host.ptr, info->text.ptr);
     else if (!info->leader.len)
@@ -170,6 +175,7 @@ static void look_at_ledger(struct doctor *d)
             info->committed,
             info->keys);
     look_at_voters(d, info);
+    free(info);
 }
 
 /* ---- tables against ledger ---- */

@@ -23,7 +23,14 @@ def lines(f, job, rank=0):
 
 
 def state_of(pid):
-    return (pathlib.Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    """T: stopped; also a shell that waits in vfork for a child that was stopped before it could exec."""
+    proc = pathlib.Path("/proc") / str(pid)
+    state = (proc / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    children = (proc / "task" / str(pid) / "children").read_text().split() if state == "D" else []
+    try:
+        return "T" if children and all(state_of(c) == "T" for c in children) else state
+    except FileNotFoundError:
+        return state
 
 
 def finish(f, jobs, pids):

@@ -315,7 +315,7 @@ static void rank_is_frozen_when_the_lease_ends_and_thawed_by_cont(void **state)
     uint64_t silent_ms = 0;
     assert_false(f->process->ops->lease_get(f->process, &silent_ms));
     f->process->ops->lease_set(f->process, 400, 1000);
-    assert_int_equal(fixture_sh(f, "r1-a", "while :; do sleep 0.01; done"), ORR_OK);
+    assert_int_equal(fixture_sh(f, "r1-a", "exec sleep 1000"), ORR_OK);
     struct told t = fixture_wait(f, "r1-a", ORR_RANK_RUNNING);
     wait_state(t.pid, 'T');
     fixture_close(f);
