@@ -65,6 +65,9 @@ void region_list_append_finished(struct region *self, struct region_job *job);
 struct region_job *region_job_take(struct region *self, struct orr_str id);
 struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self);
 void region_job_read_spec(struct region_job *job, const struct orr_msg_job_spec *spec);
+void region_job_keep_tail(struct region *self,
+                          struct region_job *job,
+                          struct orr_str tail);
 void region_job_forget(struct region *self, struct region_job *job);
 void region_job_drop(struct orr_ctx *ctx, struct region *self, struct region_job *job);
 void region_enqueue(struct region *self, struct region_job *job);

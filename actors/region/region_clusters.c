@@ -404,13 +404,7 @@ static void keep_end(struct region *self,
     orr_str_copy(job->culprit_node, sizeof(job->culprit_node), msg->culprit_node);
     if (!job->is_cancelled)
         orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
-    orr_blob_drop(&self->blobs, job->tail);
-    job->tail = ORR_NONE;
-    struct orr_bytes tail = {(const uint8_t *)msg->stderr_tail.ptr,
-                             msg->stderr_tail.len};
-    if (tail.len > 0 && tail.len <= ORR_TAIL_MAX &&
-        orr_blob_put(&self->blobs, tail, &job->tail) != ORR_OK)
-        job->tail = ORR_NONE; /* only a courtesy */
+    region_job_keep_tail(self, job, msg->stderr_tail);
 }
 
 static uint64_t start_delay(struct orr_ctx *ctx, const struct region_job *job)

@@ -126,6 +126,19 @@ void region_job_read_spec(struct region_job *job, const struct orr_msg_job_spec 
     job->backoff_max_ms = spec->backoff_max_ms;
 }
 
+/* What a rank said last: a courtesy, so without room there is none. */
+void region_job_keep_tail(struct region *self,
+                          struct region_job *job,
+                          struct orr_str tail)
+{
+    const struct orr_bytes bytes = {(const uint8_t *)tail.ptr, tail.len};
+    orr_blob_drop(&self->blobs, job->tail);
+    job->tail = ORR_NONE;
+    if (bytes.len > 0 && bytes.len <= ORR_TAIL_MAX &&
+        orr_blob_put(&self->blobs, bytes, &job->tail) != ORR_OK)
+        job->tail = ORR_NONE;
+}
+
 /* Of the tables; lists are the caller's. */
 void region_job_forget(struct region *self, struct region_job *job)
 {

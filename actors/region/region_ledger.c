@@ -158,8 +158,9 @@ void region_confirm(struct region *self)
 static enum orr_err
 refuse_confirmed(struct orr_ctx *ctx, struct region *self, enum orr_err err)
 {
+    const char *text = ctx->error.text[0] ? ctx->error.text : orr_err_text(err);
     const struct orr_msg_failed failed = {
-        .code = err, .msg = ctx->request.msg_id, .text = orr_str(ctx->error.text)};
+        .code = err, .msg = ctx->request.msg_id, .text = orr_str(text)};
     ctx->ops->reply(ctx, &ctx->request, orr_msg_desc_failed(), &failed);
     region_confirm(self);
     commit(ctx, self);
@@ -225,8 +226,8 @@ static void try_to_lead(struct orr_ctx *ctx, struct region *self)
     if (ledger->is_leading || ledger->is_reading || !ledger->is_elected ||
         ledger->applied < ledger->committed)
         return;
-    if (ledger
-            ->is_used) { /* its tickets would be taken for ours: one that is out of order begins a new term */
+    /* The tickets of a former life would be taken for ours: one that is out of order begins a new term. */
+    if (ledger->is_used) {
         orr_send(ctx, ledger->edge, ledger_append, .term = ledger->term, .ticket = 0);
         return;
     }

@@ -250,16 +250,6 @@ static enum orr_err fold_node(struct region *self,
     return ORR_OK;
 }
 
-static void keep_tail(struct region *self, struct region_job *job, struct orr_str tail)
-{
-    orr_blob_drop(&self->blobs, job->tail);
-    job->tail = ORR_NONE;
-    struct orr_bytes bytes = {(const uint8_t *)tail.ptr, tail.len};
-    if (bytes.len > 0 && bytes.len <= ORR_TAIL_MAX &&
-        orr_blob_put(&self->blobs, bytes, &job->tail) != ORR_OK)
-        job->tail = ORR_NONE; /* only a courtesy */
-}
-
 static enum orr_err fold_job(struct region *self,
                              struct region_job *job,
                              const struct orr_rec_ledger_record *record)
@@ -296,7 +286,7 @@ static enum orr_err fold_job(struct region *self,
     job->culprit = msg->culprit;
     orr_str_copy(job->culprit_node, sizeof(job->culprit_node), msg->culprit_node);
     orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
-    keep_tail(self, job, msg->stderr_tail);
+    region_job_keep_tail(self, job, msg->stderr_tail);
     return ORR_OK;
 }
 
