@@ -8,6 +8,7 @@
  * sends as fast as it can, and what nobody received and nobody was told of is lost
  * silently; PUB has libzmq's default limits.
  */
+#include "bench.h"
 #include "events/events.h"
 #include "orrery/follow.h"
 #include "system.h"
@@ -16,7 +17,6 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -46,19 +46,6 @@ struct result {
 };
 
 static struct subscriber subs[SUBSCRIBERS_MAX];
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static _Noreturn void die(const char *what, const char *why)
-{
-    fprintf(stderr, "bench_events: %s: %s\n", what, why);
-    exit(1);
-}
 
 static uint64_t slowest(unsigned n)
 {
@@ -286,7 +273,7 @@ static struct result measure_pub(unsigned n, const char *endpoint, uint64_t wind
 /* ---- */
 
 static void
-print(const char *bench, unsigned n, double value, const char *unit, double peer)
+print_line(const char *bench, unsigned n, double value, const char *unit, double peer)
 {
     printf(
         "{\"bench\":\"%s_%u\",\"value\":%.2f,\"unit\":\"%s\",\"peer\":\"plain PUB, %u "
@@ -315,17 +302,18 @@ int main(void)
         struct result peer_rate = measure_pub(n, theirs, WINDOW);
         struct result burst = measure_orrery(n, ours, EVENTS);
         struct result peer_burst = measure_pub(n, theirs, EVENTS);
-        print("events_rate", n, rate.events_per_s, "events/s", peer_rate.events_per_s);
-        print("events_burst_received",
-              n,
-              100 * burst.received,
-              "%",
-              100 * peer_burst.received);
-        print("events_burst_lost_silently",
-              n,
-              100 * burst.silent,
-              "%",
-              100 * peer_burst.silent);
+        print_line(
+            "events_rate", n, rate.events_per_s, "events/s", peer_rate.events_per_s);
+        print_line("events_burst_received",
+                   n,
+                   100 * burst.received,
+                   "%",
+                   100 * peer_burst.received);
+        print_line("events_burst_lost_silently",
+                   n,
+                   100 * burst.silent,
+                   "%",
+                   100 * peer_burst.silent);
     }
     unlink(ours + 6);
     unlink(theirs + 6);

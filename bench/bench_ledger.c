@@ -5,6 +5,7 @@
  *
  * usage: bench_ledger [directory]; prints JSON lines.
  */
+#include "bench.h"
 #include "image.h"
 #include "ledger_raft.h"
 
@@ -13,7 +14,6 @@
 #include <ftw.h>
 #include <pthread.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -40,49 +40,6 @@ struct sink_arg {
     unsigned i;
 };
 
-static _Noreturn void die(const char *what)
-{
-    fprintf(stderr, "bench_ledger: %s\n", what);
-    exit(1);
-}
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof *values, by_value);
-    return values[n / 2];
-}
-
-static void print(const char *bench,
-                  double value,
-                  const char *unit,
-                  const char *peer,
-                  double peer_value)
-{
-    printf("{\"bench\":\"%s\",\"value\":%.6g,\"unit\":\"%s\",\"peer\":\"%s\",\"peer_"
-           "value\":%.6g,"
-           "\"ratio\":%.3g}\n",
-           bench,
-           value,
-           unit,
-           peer,
-           peer_value,
-           value / peer_value);
-    fflush(stdout);
-}
-
 /* ---- ledgers ---------------------------------------------------------------------------------- */
 
 static void on_news(void *arg, const struct orr_ledger_news *news)
@@ -101,7 +58,7 @@ static void wait_news(struct bench *b)
     clock_gettime(CLOCK_REALTIME, &t);
     t.tv_sec += WAIT_S;
     if (pthread_cond_timedwait(&b->told, &b->lock, &t) != 0)
-        die("the ledger does not answer");
+        die("ledger", "the ledger does not answer");
 }
 
 static void free_addresses(char addresses[VOTERS][32])
@@ -114,7 +71,7 @@ static void free_addresses(char addresses[VOTERS][32])
         fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (bind(fds[i], (struct sockaddr *)&a, sizeof a) != 0 ||
             getsockname(fds[i], (struct sockaddr *)&a, &len) != 0)
-            die("no free port");
+            die("ledger", "no free port");
         snprintf(addresses[i], 32, "127.0.0.1:%u", ntohs(a.sin_port));
     }
     for (unsigned i = 0; i < VOTERS; i++)
@@ -142,7 +99,7 @@ static void open_voters(struct bench *b, const char *root, const char *name, uns
         const struct orr_ledger_raft_config config = {
             .dir = dir, .self = voters[i], .voters = voters, .n_voters = n};
         if (orr_ledger_raft_open(&config, &b->voters[i], &err) != ORR_OK)
-            die(err.text);
+            die("ledger", err.text);
         args[i] = (struct sink_arg){b, i};
         b->voters[i]->ops->attach(
             b->voters[i], &(struct orr_ledger_sink){.news = on_news, .arg = &args[i]});
@@ -177,7 +134,7 @@ static size_t make_entry(uint8_t *entry, size_t cap, uint64_t term, uint64_t tic
     const struct orr_msg_ledger_append msg = {
         .term = term, .ticket = ticket, .records = {&record, 1}};
     if (orr_msg_encode(orr_msg_desc_ledger_append(), &msg, entry, cap, &len) != ORR_OK)
-        die("an entry does not fit");
+        die("ledger", "an entry does not fit");
     return len;
 }
 
@@ -193,7 +150,7 @@ static double entries_per_s(struct bench *b, unsigned n, unsigned in_flight)
         while (b->ticket - news->ticket >= in_flight ||
                (b->ticket == end && news->ticket < end)) {
             if (!news->is_leading || news->term != begun_in)
-                die("leadership was lost");
+                die("ledger", "leadership was lost");
             wait_news(b);
         }
         const uint64_t term = news->term;
@@ -218,7 +175,7 @@ static double writes_per_s(const char *root, unsigned n, unsigned at_once)
     const double start = now_s();
     for (unsigned i = 0; i < n; i += at_once)
         if (write(fd, bytes, len) != (ssize_t)len || fdatasync(fd) != 0)
-            die("write and fdatasync fail");
+            die("ledger", "write and fdatasync fail");
     const double took = now_s() - start;
     close(fd);
     unlink(path);
@@ -251,7 +208,7 @@ static struct orr_image *make_image(const struct orr_image_config *config)
     static const uint8_t value[IMAGE_VALUE] = {1};
     struct orr_image *image;
     if (orr_image_new(config, &image) != ORR_OK)
-        die("out of memory");
+        die("ledger", "out of memory");
     for (uint64_t i = 1; i <= IMAGE_KEYS; i++) {
         char key[32];
         uint8_t entry[1024];
@@ -264,7 +221,7 @@ static struct orr_image *make_image(const struct orr_image_config *config)
         if (orr_msg_encode(
                 orr_msg_desc_ledger_append(), &msg, entry, sizeof entry, &len) ||
             orr_image_apply(image, i, entry, len, &term, &ticket))
-            die("an entry does not apply");
+            die("ledger", "an entry does not apply");
     }
     return image;
 }
@@ -279,11 +236,11 @@ static void bench_image(void)
     const uint64_t memory = orr_image_stats(image).bytes;
     double t = now_s();
     if (orr_image_freeze(image, &frozen) != ORR_OK)
-        die("out of memory");
+        die("ledger", "out of memory");
     print("ledger_1m_keys_freeze", (now_s() - t) * 1e3, "ms", "election timeout", 600);
     t = now_s();
     if (orr_image_encode(frozen, &bytes, &len) != ORR_OK)
-        die("out of memory");
+        die("ledger", "out of memory");
     print("ledger_1m_keys_encode_aside",
           (now_s() - t) * 1e3,
           "ms",
@@ -293,7 +250,7 @@ static void bench_image(void)
     orr_image_free(image);
     t = now_s();
     if (orr_image_decode(&config, bytes, len, &again) != ORR_OK)
-        die("the snapshot does not decode");
+        die("ledger", "the snapshot does not decode");
     print("ledger_1m_keys_restore", (now_s() - t) * 1e3, "ms", "election timeout", 600);
     print("ledger_1m_keys_memory",
           (double)memory / IMAGE_KEYS,
@@ -316,7 +273,7 @@ int main(int argc, char **argv)
     char root[512];
     snprintf(root, sizeof root, "%s/orrery-bench.XXXXXX", argc > 1 ? argv[1] : "/tmp");
     if (!mkdtemp(root))
-        die("no directory");
+        die("ledger", "no directory");
     bench_voters(root, 1, 1, 1000);
     bench_voters(root, 1, 256, 50000);
     bench_voters(root, 3, 1, 1000);

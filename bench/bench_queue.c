@@ -6,10 +6,10 @@
  * One connection, WINDOW submits in flight; each is acknowledged when the ledger has committed it.
  * The peer is the least that a durable queue on this disk can do without grouping: one write and fdatasync per submit.
  */
+#include "bench.h"
 #include "orrery/client.h"
 
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -28,36 +28,6 @@ static char region[ORR_NAME_MAX + 2];
 static uint8_t spec[512];
 static size_t spec_len;
 static uint64_t serial;
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static _Noreturn void die(const char *what, const char *why)
-{
-    fprintf(stderr, "bench_queue: %s: %s\n", what, why);
-    exit(1);
-}
-
-static void print(const char *bench,
-                  double value,
-                  const char *unit,
-                  const char *peer,
-                  double peer_value)
-{
-    printf("{\"bench\":\"%s\",\"value\":%.2f,\"unit\":\"%s\",\"peer\":\"%s\",\"peer_"
-           "value\":%.2f,\"ratio\":%.3f}\n",
-           bench,
-           value,
-           unit,
-           peer,
-           peer_value,
-           value / peer_value);
-    fflush(stdout);
-}
 
 /* The host may be starting: until it leads, it refuses. */
 static void connect_to(const char *endpoint)
@@ -79,26 +49,6 @@ static void connect_to(const char *endpoint)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     } while (now_s() < until);
     die(endpoint, err.text);
-}
-
-static void make_spec(void)
-{
-    const struct orr_rec_text command[] = {{ORR_LIT("/bin/true")}};
-    const struct orr_msg_job_spec job = {.name = ORR_LIT("true"),
-                                         .project = ORR_LIT("default"),
-                                         .tier = ORR_TIER_STANDARD,
-                                         .command = {command, 1},
-                                         .workdir = ORR_LIT("/"),
-                                         .world = 1,
-                                         .shards = 1,
-                                         .checkpoint_mode = ORR_CHECKPOINT_NONE,
-                                         .checkpoint_keep = 1,
-                                         .checkpoint_every_ms = 900000,
-                                         .retries_infra = -1,
-                                         .backoff_min_ms = 30000,
-                                         .backoff_max_ms = 600000};
-    if (orr_msg_encode(orr_msg_desc_job_spec(), &job, spec, sizeof spec, &spec_len))
-        die("spec", "does not fit");
 }
 
 static void submit(void)
@@ -147,12 +97,6 @@ static double fill(uint64_t n)
             start = now_s();
     }
     return (double)(n - from) / (now_s() - start);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* Milliseconds from when each was due until it was acknowledged, sorted.  Answers come in the order of the submits. */
@@ -217,7 +161,7 @@ int main(int argc, char **argv)
     uint64_t jobs = argc > 5 ? strtoull(argv[5], NULL, 10) : 1000000, queued = 0;
     snprintf(region, sizeof region, "/%s", argv[2]);
     connect_to(argv[1]);
-    make_spec();
+    spec_len = true_spec(spec, sizeof spec);
     double sync_p99, sync = syncs_per_s(argv[4], &sync_p99);
     const char *peer = "write + fdatasync of 1 KiB each";
     double empty = rss_bytes(argv[3]), first = 0;

@@ -6,14 +6,13 @@
  * (bench/run submit starts one). The peer is what the machine can do without any of it:
  * posix_spawn and wait of the same program, two at a time.
  */
+#include "bench.h"
 #include "orrery/client.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <spawn.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -26,48 +25,6 @@ enum {
     PEER_SPAWNS = 1000,
     TIMEOUT_MS = 60000
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static _Noreturn void die(const char *what, const char *why)
-{
-    fprintf(stderr, "bench_submit: %s: %s\n", what, why);
-    exit(1);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-    qsort(values, n, sizeof *values, by_value);
-    return values[n / 2];
-}
-
-static void print(const char *bench,
-                  double value,
-                  const char *unit,
-                  const char *peer,
-                  double peer_value)
-{
-    printf("{\"bench\":\"%s\",\"value\":%.1f,\"unit\":\"%s\",\"peer\":\"%s\",\"peer_"
-           "value\":%.1f,\"ratio\":%.3f}\n",
-           bench,
-           value,
-           unit,
-           peer,
-           peer_value,
-           value / peer_value);
-    fflush(stdout);
-}
 
 static void read_line(const char *dir, const char *name, char *buf, size_t cap)
 {
@@ -101,23 +58,7 @@ static void connect_fleet(struct fleet *f)
     snprintf(f->region, sizeof f->region, "/%s", name);
     if (orr_client_new(endpoint, TIMEOUT_MS, &f->client, &err))
         die(endpoint, err.text);
-    const struct orr_rec_text command[] = {{ORR_LIT("/bin/true")}};
-    const struct orr_msg_job_spec spec = {.name = ORR_LIT("true"),
-                                          .project = ORR_LIT("default"),
-                                          .tier = ORR_TIER_STANDARD,
-                                          .command = {command, 1},
-                                          .workdir = ORR_LIT("/"),
-                                          .world = 1,
-                                          .shards = 1,
-                                          .checkpoint_mode = ORR_CHECKPOINT_NONE,
-                                          .checkpoint_keep = 1,
-                                          .checkpoint_every_ms = 900000,
-                                          .retries_infra = -1,
-                                          .backoff_min_ms = 30000,
-                                          .backoff_max_ms = 600000};
-    if (orr_msg_encode(
-            orr_msg_desc_job_spec(), &spec, f->spec, sizeof f->spec, &f->spec_len))
-        die("spec", "does not fit");
+    f->spec_len = true_spec(f->spec, sizeof f->spec);
 }
 
 static const void *next_answer(struct fleet *f, const struct orr_msg_desc *want)
