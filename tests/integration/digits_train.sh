@@ -4,7 +4,7 @@
 # devices: the digest repeats and ignores the placement; a dead rank ends the others.
 set -u
 build=$1
-run=$2/examples/digits/run-local.sh
+run=$2/examples/run-local.sh
 export BUILD=$build
 work=$(mktemp -d)
 pids=()
@@ -22,7 +22,7 @@ fail() {
 
 # last_line WORLD DEVICES STEPS: what rank 0 says at the end
 last_line() {
-    DEVICES=$2 timeout 120 "$run" "$1" --steps "$3" --log-every 5 >"$work/out" 2>"$work/err" ||
+    DEVICES=$2 timeout 120 "$run" digits "$1" --steps "$3" --log-every 5 >"$work/out" 2>"$work/err" ||
         fail "$1 ranks on $2 devices: exit code $?"
     [ "$(grep -c '^accuracy=0\.[0-9]* digest=[0-9a-f]\{16\}$' "$work/out")" = 1 ] ||
         fail "$1 ranks: want one line with accuracy and digest"
