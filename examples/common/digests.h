@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 
-enum { DIGESTS_LINE_MAX = 2048 };
+enum { DIGESTS_LINE_MAX = 8192 };
 
 struct digests {
     char prefix[PATH_MAX]; /* empty: none are wanted */

@@ -7,6 +7,7 @@
 #include "fail.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* As in kernels.cu: threads of a block, and rows that one of them takes. */
@@ -66,7 +67,8 @@ CUdeviceptr nn_alloc(struct nn *nn, const char *name, size_t bytes)
     if (nn->nbuffers == NN_BUFFERS_MAX)
         die("%s: more than %d device buffers", name, NN_BUFFERS_MAX);
     struct nn_buffer *b = &nn->buffers[nn->nbuffers];
-    *b = (struct nn_buffer){.name = name, .bytes = bytes ? bytes : 1};
+    *b = (struct nn_buffer){.bytes = bytes ? bytes : 1};
+    snprintf(b->name, sizeof b->name, "%s", name);
     CU(cuMemAlloc, &b->at, b->bytes);
     CU(cuMemsetD8, b->at, 0, b->bytes);
     CU(cuStreamSynchronize, CU_STREAM_LEGACY); /* other streams do not wait for it */

@@ -29,11 +29,11 @@ enum nn_kernel {
     NN_KERNEL_MAX_
 };
 
-enum { NN_BUFFERS_MAX = 64, NN_GROUP = 8, NN_PAD = 32 };
+enum { NN_BUFFERS_MAX = 128, NN_GROUP = 8, NN_PAD = 32 };
 
 struct nn_buffer {
-    const char *name; /* borrowed: a literal */
-    CUdeviceptr at;   /* owned */
+    char name[24];
+    CUdeviceptr at; /* owned */
     size_t bytes;
 };
 
