@@ -145,7 +145,7 @@ int main(int argc, char **argv)
                 .lr = 0.05f,
                 .momentum = 0.9f,
                 .seed = 1},
-        .steps = 1000,
+        .steps = 1100,
         .log_every = 100,
         .digests = {.every = 1},
     };

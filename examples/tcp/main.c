@@ -63,12 +63,12 @@ parse_options(struct traffic_config *c, struct digests *digests, int argc, char 
 int main(int argc, char **argv)
 {
     char err[MEET_ERR_MAX];
-    struct traffic_config cfg = {.steps = 10000,
+    struct traffic_config cfg = {.steps = 25000,
                                  .window = 4,
                                  .bytes = 4096,
                                  .work = 16,
                                  .seed = 1,
-                                 .log_every = 1000};
+                                 .log_every = 5000};
     static struct digests digests = {.every = 1000};
     static struct traffic traffic;
     struct meet who;
