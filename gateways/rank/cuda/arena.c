@@ -14,6 +14,7 @@
 
 enum { THREADS_MAX = 8 };
 static const uint64_t piece_bytes = 16 << 20;
+static const uint64_t pinned_bytes_min = 1 << 20; /* pinning less costs more than it saves */
 
 struct run {
     const struct orri_copies *copies;
@@ -50,33 +51,64 @@ void orri_copies_fini(struct orri_copies *c)
     *c = (struct orri_copies){0};
 }
 
-static CUresult copy_one(const struct orri_copy *c, bool is_out)
+/* A stream of the thread's own, in the context of the piece at hand. */
+struct lane {
+    CUcontext ctx;
+    CUstream stream;
+};
+
+static void lane_close(struct lane *l)
 {
-    CUresult rc = REAL(cuCtxSetCurrent)(c->ctx);
+    if (l->ctx)
+        REAL(cuStreamDestroy)(l->stream);
+    l->ctx = NULL;
+}
+
+static CUresult lane_enter(struct lane *l, CUcontext ctx)
+{
+    if (l->ctx == ctx)
+        return CUDA_SUCCESS;
+    lane_close(l);
+    CUresult rc = REAL(cuCtxSetCurrent)(ctx);
+    if (!rc)
+        rc = REAL(cuStreamCreate)(&l->stream, CU_STREAM_NON_BLOCKING);
+    if (!rc)
+        l->ctx = ctx;
+    return rc;
+}
+
+static CUresult copy_one(struct lane *l, const struct orri_copy *c, bool is_out)
+{
+    CUresult rc = lane_enter(l, c->ctx);
     if (rc)
         return rc;
-    bool is_pinned = REAL(cuMemHostRegister)(c->host, c->bytes, 0) == CUDA_SUCCESS;
-    rc = is_out ? REAL(cuMemcpyDtoH)(c->host, c->device, c->bytes)
-                : REAL(cuMemcpyHtoD)(c->device, c->host, c->bytes);
+    bool is_pinned = c->bytes >= pinned_bytes_min &&
+                     REAL(cuMemHostRegister)(c->host, c->bytes, 0) == CUDA_SUCCESS;
+    rc = is_out ? REAL(cuMemcpyDtoHAsync)(c->host, c->device, c->bytes, l->stream)
+                : REAL(cuMemcpyHtoDAsync)(c->device, c->host, c->bytes, l->stream);
+    CUresult done = REAL(cuStreamSynchronize)(l->stream);
     if (is_pinned)
         REAL(cuMemHostUnregister)(c->host);
-    return rc;
+    return rc ? rc : done;
 }
 
 static void *work(void *arg)
 {
     struct run *run = arg;
+    struct lane lane = {0};
     for (;;) {
         size_t i = atomic_fetch_add(&run->next, 1);
         if (i >= run->copies->n || atomic_load(&run->rc) != CUDA_SUCCESS)
-            return NULL;
+            break;
         CUresult rc = orri_cuda_now_ms() < run->deadline_ms
-                          ? copy_one(&run->copies->items[i], run->is_out)
+                          ? copy_one(&lane, &run->copies->items[i], run->is_out)
                           : CUDA_ERROR_TIMEOUT;
         int none = CUDA_SUCCESS;
         if (rc)
             atomic_compare_exchange_strong(&run->rc, &none, (int)rc);
     }
+    lane_close(&lane);
+    return NULL;
 }
 
 /* In a thread of its own, even the first: the caller's current context stays as it is. */

@@ -34,13 +34,14 @@ typedef uintptr_t w;
 #define A10 A9, j
 #define A11 A10, k
 
-#define PASS(label, n, then)                                                           \
-    ORRI_EXPORT CUresult pass_##label(T##n) __asm__(#label);                           \
-    CUresult pass_##label(T##n)                                                        \
+/* The names are pasted before anything else is done with them: some are macros in gpu_abi.h. */
+#define PASS(call, function, label, n, then)                                           \
+    ORRI_EXPORT CUresult function(T##n) __asm__(label);                                \
+    CUresult function(T##n)                                                            \
     {                                                                                  \
-        orri_cuda_enter(CALL_##label);                                                 \
+        orri_cuda_enter(call);                                                         \
         CUresult (*real)(T##n) = (CUresult(*)(T##n))(void (*)(void))                   \
-            atomic_load_explicit(&orri_cuda_slots[CALL_##label], memory_order_relaxed); \
+            atomic_load_explicit(&orri_cuda_slots[call], memory_order_relaxed);        \
         CUresult rc = real(A##n);                                                      \
         then;                                                                          \
         orri_cuda_leave();                                                             \
@@ -48,7 +49,11 @@ typedef uintptr_t w;
     }
 #define WRAPPED(name)
 #define FORWARD(name)
-#define GATED(name, n) PASS(name, n, (void)0)
+#define GATED(name, n) PASS(CALL_##name, pass_##name, #name, n, (void)0)
 #define NOTED(name, n, why)                                                            \
-    PASS(name, n, if (rc == CUDA_SUCCESS) orri_cuda_note("uses " why))
+    PASS(CALL_##name,                                                                  \
+         pass_##name,                                                                  \
+         #name,                                                                        \
+         n,                                                                            \
+         if (rc == CUDA_SUCCESS) orri_cuda_note("uses " why))
 #include "names.def"

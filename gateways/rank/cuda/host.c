@@ -9,6 +9,7 @@
 
 #include "abi.h"
 #include "gate.h"
+#include "real.h"
 #include "reason.h"
 
 struct host_call {

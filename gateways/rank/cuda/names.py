@@ -10,6 +10,7 @@ import sys
 
 # Handled in C of our own, with the program's types.
 WRAPPED = """
+cuInit
 cuGetProcAddress cuGetProcAddress_v2
 cuMemAlloc_v2 cuMemAllocPitch_v2 cuMemFree_v2 cuMemGetAddressRange_v2 cuPointerGetAttribute cuPointerGetAttributes
 cuMemAllocAsync cuMemAllocAsync_ptsz cuMemAllocFromPoolAsync cuMemAllocFromPoolAsync_ptsz cuMemFreeAsync cuMemFreeAsync_ptsz
