@@ -96,6 +96,7 @@ static void *work(void *arg)
 {
     struct run *run = arg;
     struct lane lane = {0};
+    orri_cuda_exempt_begin();
     for (;;) {
         size_t i = atomic_fetch_add(&run->next, 1);
         if (i >= run->copies->n || atomic_load(&run->rc) != CUDA_SUCCESS)

@@ -35,6 +35,7 @@ static void *wait_for_all(void *unused)
 {
     (void)unused;
     CUresult rc = CUDA_SUCCESS;
+    orri_cuda_exempt_begin();
     for (size_t i = 0; i < n_contexts && !rc; i++)
         rc = orri_context_wait(contexts[i].ctx);
     if (!rc && n_contexts && REAL(cuCtxSetCurrent)(contexts[0].ctx) == CUDA_SUCCESS) {

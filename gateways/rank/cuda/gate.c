@@ -98,12 +98,15 @@ static void remember(struct orri_cuda_thread *t)
     pthread_mutex_unlock(&list_lock);
 }
 
-/* Asked only while the gate is closed. */
-static bool is_from_nccl(const void *caller)
+/* NCCL's library, or the driver, which may call itself by its exported names. Asked only while the
+ * gate is closed. */
+static bool is_from_library(const void *caller)
 {
     Dl_info info;
     if (!caller || !dladdr(caller, &info) || !info.dli_fname)
         return false;
+    if (orri_cuda_is_driver(info.dli_fbase))
+        return true;
     const char *slash = strrchr(info.dli_fname, '/');
     return strncmp(slash ? slash + 1 : info.dli_fname, "libnccl", 7) == 0;
 }
@@ -116,7 +119,7 @@ void orri_cuda_enter_slow(const void *caller)
         if (!t->is_known)
             remember(t);
         if (atomic_load_explicit(&orri_cuda_closed, memory_order_acquire) != 0) {
-            if (t->exempt || is_from_nccl(caller))
+            if (t->exempt || is_from_library(caller))
                 return; /* passes, and nobody waits for it */
             orri_cuda_left_closed();
             futex_wait(&orri_cuda_closed, 1, -1); /* whoever closes opens, by deadline */

@@ -9,8 +9,9 @@
  * closed or is seen inside. The same on the way out: whoever leaves a closed gate wakes the
  * closer. Threads: any. A thread that is inside may enter again.
  *
- * Never held back: host functions of a stream (orri_cuda_exempt_begin), and calls that come from
- * NCCL's own library, whose threads must end while its communicators are taken down at a cut.
+ * Never held back: threads that are exempt (our own, and those that run a host function of a
+ * stream), and calls that come from the driver or from NCCL's own library, whose threads must
+ * end while its communicators are taken down at a cut.
  */
 #ifndef ORR_RANK_CUDA_GATE_H
 #define ORR_RANK_CUDA_GATE_H

@@ -50,9 +50,10 @@ static enum orr_err
 part_quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 {
     struct orri_cuda_why why;
-    return orri_cuda_out(piece->at, piece->bytes, deadline_ms, &last, &why)
-               ? ORR_OK
-               : fail(err, code_of(why.code), why.text);
+    orri_cuda_exempt_begin();
+    bool ok = orri_cuda_out(piece->at, piece->bytes, deadline_ms, &last, &why);
+    orri_cuda_exempt_end();
+    return ok ? ORR_OK : fail(err, code_of(why.code), why.text);
 }
 
 /* The devices keep their numbers in this process, whichever they are: the driver's restore, or
@@ -64,9 +65,10 @@ static enum orr_err part_resume(const struct orri_arena *piece,
 {
     struct orri_cuda_why why;
     (void)device;
-    return orri_cuda_in(piece->at, piece->bytes, deadline_ms, &last, &why)
-               ? ORR_OK
-               : fail(err, code_of(why.code), why.text);
+    orri_cuda_exempt_begin();
+    bool ok = orri_cuda_in(piece->at, piece->bytes, deadline_ms, &last, &why);
+    orri_cuda_exempt_end();
+    return ok ? ORR_OK : fail(err, code_of(why.code), why.text);
 }
 
 static const struct orri_part part = {

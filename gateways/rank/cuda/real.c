@@ -142,10 +142,11 @@ orri_cuda_call_f orri_cuda_resolve(unsigned call)
     return f;
 }
 
-int orri_cuda_has(enum orri_cuda_call call)
+int orri_cuda_is_driver(const void *base)
 {
-    orri_cuda_call_f f = orri_cuda_resolve(call);
-    return f != no_driver && f != no_such_call;
+    Dl_info info;
+    void *symbol = library ? dlsym(library, "cuInit") : NULL;
+    return symbol && dladdr(symbol, &info) && info.dli_fbase == base;
 }
 
 /* ---- ours for theirs ------------------------------------------------------------------ */

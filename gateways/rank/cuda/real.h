@@ -40,8 +40,8 @@ extern _Atomic(orri_cuda_call_f) orri_cuda_slots[CALL_MAX_];
  * that answers CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER; without a driver CUDA_ERROR_NO_DEVICE. */
 orri_cuda_call_f orri_cuda_resolve(unsigned call);
 
-/* The driver has this call. */
-int orri_cuda_has(enum orri_cuda_call call);
+/* The driver is loaded at this address. */
+int orri_cuda_is_driver(const void *base);
 
 const char *orri_cuda_call_name(unsigned call);
 
