@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_digits_meet.c - the digits example's environment and rendezvous, on loopback.
+ * test_examples_meet.c - the examples' environment and rendezvous, on loopback.
  */
 #include "meet.h"
 #include "orr_test.h"
@@ -161,8 +161,8 @@ static void share_with_strangers_serves_the_ranks(void **state)
     static const char *const noise[] = {
         "",
         "GET / HTTP/1.0\r\n\r\n",
-        "digits-1\0\0\0\7\0\0\0\5", /* a rank beyond the world */
-        "digits-1\0\0\0\1\0\0\0\7", /* of another world */
+        "meeting1\0\0\0\7\0\0\0\5", /* a rank beyond the world */
+        "meeting1\0\0\0\1\0\0\0\7", /* of another world */
     };
     char port[8];
     uint16_t number = free_port(port);

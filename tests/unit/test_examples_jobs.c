@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_digits_jobs.c - the job specs that the digits example ships are good ones.
+ * test_examples_jobs.c - the job specs that the examples ship are good ones.
  */
 #include "orr_test.h"
 #include "orrery/job_spec.h"
@@ -23,13 +23,13 @@ static void check_job(const char *path)
 static void shipped_job_is_a_good_spec(void **state)
 {
     (void)state;
-    check_job(DIGITS_DIR "/job.yaml");
+    check_job(EXAMPLES_DIR "/digits/job.yaml");
 }
 
 static void shipped_long_job_is_a_good_spec(void **state)
 {
     (void)state;
-    check_job(DIGITS_DIR "/long.yaml");
+    check_job(EXAMPLES_DIR "/digits/long.yaml");
 }
 
 int main(void)

@@ -3,6 +3,8 @@
  */
 #include "watch.h"
 
+#include "fail.h"
+
 #include <string.h>
 #include <time.h>
 
@@ -10,11 +12,12 @@ enum { TICK_MS = 100, TICKS_PER_S = 1000 / TICK_MS };
 
 static void check(struct watch *w)
 {
-    ncclResult_t res = ncclSuccess;
-    if (w->comm)
-        NCCL(ncclCommGetAsyncError, w->comm, &res);
-    if (res != ncclSuccess && res != ncclInProgress)
-        nccl_die(w->what, res, w->comm);
+    for (size_t i = 0; i < w->ncomms; i++) {
+        ncclResult_t res;
+        NCCL(ncclCommGetAsyncError, w->comms[i], &res);
+        if (res != ncclSuccess && res != ncclInProgress)
+            nccl_die(w->what, res, w->comms[i]);
+    }
     if (w->ticks_left == 0)
         die("%s: not finished in time: is a peer stuck?", w->what);
     w->ticks_left--;
@@ -62,10 +65,12 @@ void watch_fini(struct watch *w)
     pthread_mutex_destroy(&w->lock);
 }
 
-void watch_comm(struct watch *w, ncclComm_t comm)
+void watch_comms(struct watch *w, const ncclComm_t *comms, size_t n)
 {
     pthread_mutex_lock(&w->lock);
-    w->comm = comm;
+    for (size_t i = 0; i < n; i++)
+        w->comms[i] = comms[i];
+    w->ncomms = n;
     pthread_mutex_unlock(&w->lock);
 }
 

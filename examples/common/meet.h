@@ -4,14 +4,14 @@
  * START      Every rank knows RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
  * MASTER_PORT, as torchrun sets them. Rank 0 listens on MASTER_ADDR:MASTER_PORT.
  * OPERATION  Another rank connects, again and again until it gets through, and sends
- *            "digits-1", its rank and the world (two big-endian words). Rank 0 answers
+ *            "meeting1", its rank and the world (two big-endian words). Rank 0 answers
  * with the blob; the rank acknowledges with one byte. STOP       Rank 0 closes the
  * listener when every rank has acknowledged. FAILURES   A stranger is disconnected and
  * the wait goes on. A rank that lost its connection comes again. After the deadline
  * both sides say who was missing.
  */
-#ifndef DIGITS_MEET_H
-#define DIGITS_MEET_H
+#ifndef EXAMPLE_MEET_H
+#define EXAMPLE_MEET_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,34 +3,9 @@
  */
 #include "gpu.h"
 
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <unistd.h>
+#include "fail.h"
 
-static uint32_t rank_of_messages;
-
-void die_as_rank(uint32_t rank)
-{
-    rank_of_messages = rank;
-}
-
-void die(const char *fmt, ...)
-{
-    static atomic_flag dying = ATOMIC_FLAG_INIT;
-    if (atomic_flag_test_and_set(&dying)) {
-        for (;;)
-            pause(); /* another thread is saying why, and will exit */
-    }
-    char text[512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    fflush(stdout);
-    fprintf(stderr, "digits: rank %u: %s\n", rank_of_messages, text);
-    _exit(1);
-}
+#include <stddef.h>
 
 void cu_check(const char *call, CUresult res)
 {
@@ -54,4 +29,12 @@ void nccl_check(const char *call, ncclResult_t res)
 {
     if (res != ncclSuccess)
         nccl_die(call, res, NULL);
+}
+
+void nccl_settle(const char *what, ncclComm_t comm)
+{
+    ncclResult_t res;
+    NCCL(ncclCommGetAsyncError, comm, &res);
+    if (res != ncclSuccess)
+        nccl_die(what, res, comm);
 }

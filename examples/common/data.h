@@ -4,8 +4,8 @@
  * Every fifth row of the file, from the first, is a test row: 1,437 rows to train on
  * and 360 to test with. All functions are pure but for data_load, which reads one file.
  */
-#ifndef DIGITS_DATA_H
-#define DIGITS_DATA_H
+#ifndef EXAMPLE_DATA_H
+#define EXAMPLE_DATA_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -25,7 +25,7 @@ struct hello {
     uint32_t rank, world; /* big-endian */
 };
 
-static const char magic[8] = {'d', 'i', 'g', 'i', 't', 's', '-', '1'};
+static const char magic[8] = {'m', 'e', 'e', 't', 'i', 'n', 'g', '1'};
 
 __attribute__((format(printf, 2, 3))) static bool
 refuse(char err[MEET_ERR_MAX], const char *fmt, ...)
