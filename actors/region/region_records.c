@@ -133,7 +133,7 @@ enum orr_err region_put_node(struct region *self, const struct region_node *node
     return region_entry_put(&self->ledger.entry,
                             key,
                             orr_msg_desc_node_record(),
-                            &(struct orr_msg_node_record){node->state, 0});
+                            &(struct orr_msg_node_record){.state = node->state});
 }
 
 enum orr_err region_put_event(struct region *self, const struct orr_msg_event *event)
