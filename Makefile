@@ -47,9 +47,12 @@ bench: build
 fuzz: deps
 	@sh tests/fuzz/run.sh
 
-# The fencing rules under spin, with more faults in one history than `make test` has time for.
+# The fencing rules under spin, with more faults in one history than `make test` has time for; the barrier in larger worlds.
 model: deps
 	@CHANGES=6 sh tests/model/fencing.sh
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=ON
+	@cmake --build --preset release --target barrier_model
+	@build/release/bin/barrier_model long
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
