@@ -92,3 +92,44 @@ const char *orr_tier_name(uint32_t tier)
     static const char *const names[ORR_TIER_MAX_] = {"premium", "standard", "basic"};
     return name_of(names, ORR_ARRAY_SIZE(names), tier);
 }
+
+const char *orr_level_name(uint32_t level)
+{
+    static const char *const names[ORR_LEVEL_MAX_] = {
+        "unknown", "none", "cooperative", "inplace", "image"};
+    return name_of(names, ORR_ARRAY_SIZE(names), level);
+}
+
+const char *orr_order_name(uint32_t order)
+{
+    static const char *const names[ORR_ORDER_MAX_] = {
+        "none", "resume", "suspend", "checkpoint", "migrate"};
+    return name_of(names, ORR_ARRAY_SIZE(names), order);
+}
+
+const char *orr_order_state_name(uint32_t state)
+{
+    static const char *const names[] = {
+#define X(number, name, text) [number] = (text),
+        ORR_ORDER_STATES(X)
+#undef X
+    };
+    return name_of(names, ORR_ARRAY_SIZE(names), state);
+}
+
+const char *orr_clock_op_name(uint32_t op)
+{
+    static const char *const names[] = {
+#define X(number, name, text) [number] = (text),
+        ORR_CLOCK_OPS(X)
+#undef X
+    };
+    return name_of(names, ORR_ARRAY_SIZE(names), op);
+}
+
+const char *orr_cut_step_name(uint32_t step)
+{
+    static const char *const names[ORR_CUT_STEP_MAX_] = {
+        "none", "barrier", "barrier", "quiesce", "save", "release", "resume", "open"};
+    return name_of(names, ORR_ARRAY_SIZE(names), step);
+}

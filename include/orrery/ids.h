@@ -41,6 +41,7 @@ enum orr_job_outcome {
     ORR_OUTCOME_FAILED,    /* the program's fault: counts against retries.user */
     ORR_OUTCOME_LOST,      /* the machine's fault: counts against retries.infra */
     ORR_OUTCOME_CANCELLED, /* as asked */
+    ORR_OUTCOME_MOVED, /* its newest checkpoint goes on elsewhere: nothing is lost */
     ORR_OUTCOME_MAX_
 };
 
@@ -72,7 +73,93 @@ enum orr_checkpoint_mode {
     ORR_CHECKPOINT_MODE_MAX_
 };
 
+/* How a job can be stopped and go on, proven at its start; a stronger one has all that weaker ones have. */
+enum orr_level {
+    ORR_LEVEL_UNKNOWN,
+    ORR_LEVEL_NONE,        /* it can only be killed */
+    ORR_LEVEL_COOPERATIVE, /* the program saves and loads its state (orrery/rank.h) */
+    ORR_LEVEL_INPLACE,     /* suspended, and resumed on the same node */
+    ORR_LEVEL_IMAGE,       /* saved as an image: goes on on any node of the same kind */
+    ORR_LEVEL_MAX_
+};
+
+enum orr_order {
+    ORR_ORDER_NONE,
+    ORR_ORDER_RUN,        /* resume */
+    ORR_ORDER_SUSPEND,    /* free the devices, stay on the nodes */
+    ORR_ORDER_CHECKPOINT, /* save, then go on as before */
+    ORR_ORDER_VACATE,     /* save, then end with ORR_OUTCOME_MOVED */
+    ORR_ORDER_MAX_
+};
+
+/* X(number, name, text): how far an order is. */
+#define ORR_ORDER_STATES(X)                                                            \
+    X(0, NONE, "none")                                                                 \
+    X(1, OPEN, "open")     /* the job's actor has not taken it yet */                  \
+    X(2, TAKEN, "taken")   /* by it */                                                 \
+    X(3, QUEUED, "queued") /* the job waits for its place, and runs on there */        \
+    X(4, DONE, "done")                                                                 \
+    X(5, FAILED, "failed")
+enum orr_order_state {
+#define X(number, name, text) ORR_ORDER_IS_##name = (number),
+    ORR_ORDER_STATES(X)
+#undef X
+        ORR_ORDER_STATE_MAX_
+};
+
+/* What a rank counts (docs/barrier.md). */
+enum orr_clock_kind {
+    ORR_CLOCK_COLLECTIVE, /* and the communicator's own making, the first of them */
+    ORR_CLOCK_SEND,
+    ORR_CLOCK_RECV,
+    ORR_CLOCK_KIND_MAX_
+};
+
+/* X(number, name, text): what was issued last, for a hang's report. */
+#define ORR_CLOCK_OPS(X)                                                               \
+    X(0, NONE, "nothing")                                                              \
+    X(1, CREATE, "ncclCommInit")                                                       \
+    X(2, SPLIT, "ncclCommSplit")                                                       \
+    X(3, ALL_REDUCE, "ncclAllReduce")                                                  \
+    X(4, REDUCE, "ncclReduce")                                                         \
+    X(5, BROADCAST, "ncclBroadcast")                                                   \
+    X(6, ALL_GATHER, "ncclAllGather")                                                  \
+    X(7, REDUCE_SCATTER, "ncclReduceScatter")                                          \
+    X(8, ALL_TO_ALL, "ncclAlltoAll")                                                   \
+    X(9, GATHER, "ncclGather")                                                         \
+    X(10, SCATTER, "ncclScatter")                                                      \
+    X(11, SEND, "ncclSend")                                                            \
+    X(12, RECV, "ncclRecv")                                                            \
+    X(13, GROUP, "ncclGroupEnd")                                                       \
+    X(14, POINT, "orr_rank_point")
+enum orr_clock_op {
+#define X(number, name, text) ORR_CLOCK_OP_##name = (number),
+    ORR_CLOCK_OPS(X)
+#undef X
+        ORR_CLOCK_OP_MAX_
+};
+
+/* A stop, step by step; all before `release` can be undone. */
+enum orr_cut_step {
+    ORR_CUT_NONE,
+    ORR_CUT_BEGIN,   /* close the gates, report the clocks */
+    ORR_CUT_TARGETS, /* run on to the targets */
+    ORR_CUT_QUIESCE, /* communicators, device memory, driver, freeze */
+    ORR_CUT_SAVE,    /* into the store */
+    ORR_CUT_RELEASE, /* the devices are verified free */
+    ORR_CUT_RESUME,  /* thaw, take memory, make communicators, open the gates */
+    ORR_CUT_OPEN,    /* not quiesced yet: run on */
+    ORR_CUT_STEP_MAX_
+};
+enum orr_step_state {
+    ORR_STEP_WORKING,
+    ORR_STEP_DONE,
+    ORR_STEP_FAILED,
+    ORR_STEP_STATE_MAX_
+};
+
 enum {
+    ORR_RANK_PROTOCOL = 1, /* between a rank's library and its node */
     ORR_NAME_MAX =
         64, /* bytes of a host, cluster, node, project or job name, with its NUL */
     ORR_JOB_ID_MAX = 96,      /* bytes of a job id, "<region>-<base36>", with its NUL */
@@ -83,6 +170,8 @@ enum {
     ORR_PROTOCOL_VERSION = 1,
 };
 #define ORR_NO_DEVICE UINT32_MAX
+#define ORR_PARKED_DEVICE                                                              \
+    (UINT32_MAX - 1) /* suspended: it had one, and wants one again */
 
 /* "running", "up", ...: static, never NULL ("?" for a number this build does not know).
  */
@@ -90,6 +179,11 @@ const char *orr_job_phase_name(uint32_t phase);
 const char *orr_rank_state_name(uint32_t state);
 const char *orr_node_state_name(uint32_t state);
 const char *orr_tier_name(uint32_t tier);
+const char *orr_level_name(uint32_t level);
+const char *orr_order_name(uint32_t order);
+const char *orr_order_state_name(uint32_t state);
+const char *orr_clock_op_name(uint32_t op);
+const char *orr_cut_step_name(uint32_t step);
 
 static inline bool orr_job_phase_is_final(uint32_t phase)
 {

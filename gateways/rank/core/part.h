@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * part.h - what liborrery-rank.so asks of the libraries that stand before CUDA and NCCL, and gives to them.
+ *
+ * A part registers itself when the program first uses it (which starts the link's thread in this process; a program that uses
+ * none starts nothing).  Stops call the parts in one order, nccl before cuda; resumes in the other.  All callbacks come from the
+ * link's one thread, at a cut: the gate (gate.h) is closed, no thread is between enter and leave.  Each has until deadline_ms
+ * (CLOCK_MONOTONIC, ms); a failed quiesce has undone itself and the process runs on as before.
+ * After fork the child is inactive: no part is called there.
+ */
+#ifndef ORR_RANK_PART_H
+#define ORR_RANK_PART_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "gate.h"
+#include "orrery/base.h"
+
+enum orri_part_kind {
+    ORRI_PART_NCCL,
+    ORRI_PART_CUDA,
+    ORRI_PART_COOPERATIVE,
+    ORRI_PART_MAX_
+};
+
+/* Host memory that holds what was on the devices: one memfd, mapped. */
+struct orri_arena {
+    int fd;
+    uint8_t *at;
+    uint64_t bytes;
+};
+
+struct orri_comm_id { /* a fresh ncclUniqueId for a communicator that is made anew */
+    uint64_t comm;
+    uint8_t id[128];
+};
+
+struct orri_part {
+    const char *name;
+    /* Bytes of the arena this part will need; upper bound.  0: none.  May be NULL. */
+    uint64_t (*arena_bytes)(void);
+    /* Stop: let go of everything outside of this process' own memory.  arena: its piece, page-aligned, arena_bytes long. */
+    enum orr_err (*quiesce)(struct orri_arena *piece,
+                            uint64_t deadline_ms,
+                            struct orr_error *err);
+    /* Undo a quiesce, or go on after a stop, perhaps on another machine.  Fails without change: it is called again later.
+     * device: uuid of the device to use ("": the same). */
+    enum orr_err (*resume)(const struct orri_arena *piece,
+                           const char *device,
+                           uint64_t deadline_ms,
+                           struct orr_error *err);
+    /* nccl only; NULL otherwise.  Before resume: the ids that this process must make (it has rank 0 there). */
+    uint32_t (*make_ids)(struct orri_comm_id *ids, uint32_t cap);
+    /* nccl only.  The ids of all communicators of this process that others make; resume needs them. */
+    bool (*has_all_ids)(const struct orri_comm_id *ids, uint32_t n);
+    /* Gates of its own: closed before quiesce of any part (cuda: its gate for all calls), opened after resume of all.
+     * close waits until no thread is inside, at most until deadline_ms.  May be NULL. */
+    enum orr_err (*close)(uint64_t deadline_ms, struct orr_error *err);
+    void (*open)(void);
+};
+
+/* Once per kind; starts the link when the first part comes.  part lives for ever.  Without ORRERY_RANK_LINK nothing happens. */
+void orri_part_register(enum orri_part_kind kind, const struct orri_part *part);
+
+/* Why this process cannot be stopped, or cannot move; the first reason stays ("uses cuMemAllocManaged").  text: static. */
+void orri_rank_limit(const char *why_not_suspendable, const char *why_not_migratable);
+
+/* All ids for has_all_ids/resume are kept by the core and handed over here: valid during resume. */
+const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n);
+
+#endif
