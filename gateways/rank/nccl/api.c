@@ -78,40 +78,45 @@ ALIAS(MemFree);
 
 /* ---- Questions ------------------------------------------------------------------------ */
 
-static ncclResult_t lost(const struct orri_comm *c)
+static ncclResult_t
+ask(ncclComm_t comm, ncclResult_t (*call)(ncclComm_t, int *), int *ret)
 {
-    return orri_nccl_fail(
-        ncclRemoteError, "the communicator could not be made anew: %s", c->lost);
-}
+    struct orri_comm *c = orri_comm_get(comm);
+    ncclResult_t result;
+    ncclComm_t real;
 
-#define QUESTION(call, ret)                                                            \
-    struct orri_comm *c;                                                               \
-    ncclResult_t result;                                                               \
-                                                                                       \
-    ENTER(call, comm, ret);                                                            \
-    c = orri_comm_get(comm);                                                           \
-    if (!c)                                                                            \
-        return ncclInvalidArgument;                                                    \
-    orri_use_begin();                                                                  \
-    result = c->lost ? lost(c) : REAL(call, atomic_load(&c->real), ret);               \
-    orri_use_end();                                                                    \
-    return result
+    if (!c)
+        return ncclInvalidArgument;
+    orri_use_begin();
+    result = orri_comm_real(c, &real);
+    if (result == ncclSuccess) {
+        orri_self.inside++;
+        orri_self.is_ours = false;
+        result = call(real, ret);
+        orri_self.inside--;
+    }
+    orri_use_end();
+    return result;
+}
 
 EXPORT ncclResult_t ncclCommCount(ncclComm_t comm, int *count)
 {
-    QUESTION(CommCount, count);
+    ENTER(CommCount, comm, count);
+    return ask(comm, orri_real.CommCount, count);
 }
 ALIAS(CommCount);
 
 EXPORT ncclResult_t ncclCommCuDevice(ncclComm_t comm, int *device)
 {
-    QUESTION(CommCuDevice, device);
+    ENTER(CommCuDevice, comm, device);
+    return ask(comm, orri_real.CommCuDevice, device);
 }
 ALIAS(CommCuDevice);
 
 EXPORT ncclResult_t ncclCommUserRank(ncclComm_t comm, int *rank)
 {
-    QUESTION(CommUserRank, rank);
+    ENTER(CommUserRank, comm, rank);
+    return ask(comm, orri_real.CommUserRank, rank);
 }
 ALIAS(CommUserRank);
 
@@ -120,15 +125,16 @@ EXPORT ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
 {
     struct orri_comm *c;
     ncclResult_t result = ncclSuccess;
+    ncclComm_t real;
 
     ENTER(CommGetAsyncError, comm, error);
     c = orri_comm_get(comm);
     if (!c)
         return ncclInvalidArgument;
-    if (c->lost && error) {
-        *error = lost(c);
-    } else if (orri_use_try()) {
-        result = REAL(CommGetAsyncError, atomic_load(&c->real), error);
+    if (error && orri_use_try()) {
+        *error = orri_comm_real(c, &real);
+        if (*error == ncclSuccess)
+            result = REAL(CommGetAsyncError, real, error);
         orri_use_end();
     } else if (error) {
         *error = ncclSuccess;
@@ -147,6 +153,7 @@ EXPORT ncclResult_t ncclCommFinalize(ncclComm_t comm)
     struct orri_comm *c;
     ncclResult_t result = ncclSuccess;
     bool was_finalized;
+    ncclComm_t real;
 
     ENTER(CommFinalize, comm);
     c = orri_comm_get(comm);
@@ -155,12 +162,13 @@ EXPORT ncclResult_t ncclCommFinalize(ncclComm_t comm)
     orri_use_begin();
     was_finalized = atomic_exchange(&c->is_finalized, true);
     atomic_fetch_add(&c->finalizing, 1);
+    real = atomic_load(&c->real);
     orri_use_end();
     if (was_finalized)
         result = orri_nccl_fail(ncclInvalidArgument,
                                 "the communicator is finalized already");
-    else if (!c->lost)
-        result = REAL(CommFinalize, atomic_load(&c->real));
+    else if (real)
+        result = REAL(CommFinalize, real);
     if (!was_finalized && result != ncclSuccess && result != ncclInProgress)
         atomic_store(&c->is_finalized, false);
     atomic_fetch_sub(&c->finalizing, 1);

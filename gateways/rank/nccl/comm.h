@@ -23,6 +23,7 @@
 
 enum {
     ORRI_COMMS_MAX = 4096,
+    ORRI_GONE_MAX = 1024,
     ORRI_REDOPS_MAX = 4096,  /* of one communicator */
     ORRI_CONFIG_BYTES = 512, /* more than any NCCL's ncclConfig_t so far */
     ORRI_NAME_BYTES = 128,   /* of netName, commName */
@@ -75,7 +76,10 @@ struct orri_comm {
     bool is_retained; /* device's primary context, by us */
     atomic_bool is_finalized;
     _Atomic int finalizing; /* calls in progress */
-    const char *lost;       /* static: why there is no real one and never will be */
+    bool is_stopped;        /* the real one went at a cut and is to come anew */
+    atomic_bool is_lost;    /* there is no real one and never will be: */
+    ncclResult_t lost_code;
+    char lost_text[160];
     struct orri_config config;
     ncclUniqueId fresh; /* rank 0, while stopped: for the next real one */
     ncclComm_t sink;    /* where the real library may say that a split made nothing */
@@ -109,6 +113,13 @@ struct orri_comm *orri_comm_get(ncclComm_t handle);
 struct orri_comm *orri_comm_new(uint64_t key, int n, int me);
 /* Gives it its handle, before the real one is made. */
 ncclComm_t orri_comm_publish(struct orri_comm *c);
+/* From now on its calls fail with this, and others are told that it cannot be made anew. */
+void orri_comm_lose(struct orri_comm *c, ncclResult_t code, const char *text);
+/* The real one, or why there is none. */
+ncclResult_t orri_comm_real(struct orri_comm *c, ncclComm_t *ret_real);
+/* The keys of communicators that this process destroyed or lost since the last call of clear: the newest, at most cap. */
+uint32_t orri_gone_list(uint64_t *keys, uint32_t cap);
+void orri_gone_clear(void);
 /* Takes the handle back: no call finds it any more.  False: somebody else did.  When the real one is gone, free it. */
 bool orri_comm_forget(struct orri_comm *c, ncclComm_t handle);
 void orri_comm_free(struct orri_comm *c);

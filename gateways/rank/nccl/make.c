@@ -17,11 +17,12 @@ struct orri_clock *orri_making_clock(const struct orri_making *m)
 ncclResult_t orri_making_call(struct orri_making *m)
 {
     ncclComm_t *real = m->c ? (void *)&m->c->real : &m->parent->sink;
-    ncclComm_t parent = m->parent ? atomic_load(&m->parent->real) : NULL;
+    ncclComm_t parent = NULL;
+    ncclResult_t result = m->parent ? orri_comm_real(m->parent, &parent) : ncclSuccess;
     ncclConfig_t *config = orri_config_get(&m->config);
 
-    if (m->parent && !parent)
-        return orri_comm_check(m->parent);
+    if (result != ncclSuccess)
+        return result;
     switch (m->kind) {
     case ORRI_MAKE_INIT:
         return config ? REAL(CommInitRankConfig, real, m->n, m->ids[0], m->me, config)

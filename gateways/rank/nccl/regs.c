@@ -291,13 +291,12 @@ ALIAS(CommDeregister);
 ncclResult_t orri_window_call(struct orri_window *w)
 {
     struct orri_buffer *b = w->buffer;
+    ncclComm_t real;
+    ncclResult_t result = orri_comm_real(w->c, &real);
 
-    return REAL(CommWindowRegister,
-                atomic_load(&w->c->real),
-                b->at,
-                b->size,
-                (void *)&b->real,
-                b->flags);
+    if (result != ncclSuccess)
+        return result;
+    return REAL(CommWindowRegister, real, b->at, b->size, (void *)&b->real, b->flags);
 }
 
 /* A number that nobody has as a handle. */
@@ -360,7 +359,7 @@ EXPORT ncclResult_t ncclCommWindowRegister(
         return orri_group_note(orri_group_add_window(w));
     clock = c->clock;
     orri_gate_enter(&clock, clock ? 1 : 0, ORR_CLOCK_OP_CREATE);
-    result = orri_window_result(w, c->lost ? orri_comm_check(c) : orri_window_call(w));
+    result = orri_window_result(w, orri_window_call(w));
     orri_gate_leave();
     free(w);
     return result;

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CUT_PROCS = 8, CUT_CLOCKS = 512, CUT_IDS = 256 };
+enum { CUT_PROCS = 8, CUT_CLOCKS = 512, CUT_IDS = 2048 };
 
 enum cut_state {
     CUT_RUN,
