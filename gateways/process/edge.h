@@ -36,8 +36,8 @@ struct orri_edge {
     int state_dir, ranks_dir, logs_dir;
     char boot[ORRI_BOOT_MAX];
     struct orri_lease *lease; /* owned */
-    pthread_t thread;
-    bool has_thread;
+    pthread_t thread, probe;
+    bool has_thread, has_probe;
 
     pthread_mutex_t lock; /* guards what follows, up to the next blank line */
     struct orri_table table;
@@ -58,6 +58,7 @@ struct orri_edge {
     struct orr_process_sink sink;
     bool has_sink;
     bool is_announced; /* `found` was taken */
+    bool is_ability_told;
 
     /* the edge's thread only */
     int epoll_fd, wake_fd;

@@ -312,6 +312,23 @@ static enum orr_err tell_one(struct orri_edge *edge, struct orri_rank *rank)
     return rc;
 }
 
+/* Under sink_lock. */
+static enum orr_err tell_ability(struct orri_edge *edge)
+{
+    pthread_mutex_lock(&edge->lock);
+    struct orri_ability a = edge->ability;
+    pthread_mutex_unlock(&edge->lock);
+    if (!a.is_known || edge->is_ability_told || !edge->sink.ability)
+        return ORR_OK;
+    enum orr_err rc = edge->sink.ability(
+        edge->sink.arg,
+        &(struct orr_process_ability){.is_able = a.is_able,
+                                      .text = orr_str(a.text),
+                                      .version = orr_str(a.version)});
+    edge->is_ability_told = rc == ORR_OK;
+    return rc;
+}
+
 static void tell(struct orri_edge *edge, uint64_t now_ms)
 {
     struct orri_rank *rank;
@@ -322,6 +339,8 @@ static void tell(struct orri_edge *edge, uint64_t now_ms)
     pthread_mutex_lock(&edge->sink_lock);
     if (edge->has_sink && !edge->is_announced)
         rc = announce(edge);
+    if (edge->has_sink && rc == ORR_OK)
+        rc = tell_ability(edge);
     if (edge->has_sink && rc == ORR_OK)
         rc = orri_work_tell(edge);
     for (int i = 0; i < BATCH_MAX && edge->has_sink && rc == ORR_OK; i++) {

@@ -309,8 +309,6 @@ void orri_work_stop(struct orri_edge *edge)
             TAILQ_REMOVE(&work->done, task, link);
         task_free(task);
     }
-    close(work->stop_fd);
-    work->stop_fd = -1;
     pthread_cond_destroy(&work->changed);
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "edge.h"
+#include "image_probe.h"
 #include "rank_tree.h"
 
 enum { LOCK_MS_MAX = 1000, LOCK_PAUSE_US = 5000 };
@@ -139,7 +140,7 @@ static void edge_attach(struct orr_process *process,
     struct orri_edge *edge = edge_of(process);
     pthread_mutex_lock(&edge->sink_lock);
     edge->has_sink = sink != NULL;
-    edge->is_announced = false;
+    edge->is_announced = edge->is_ability_told = false;
     if (sink)
         edge->sink = *sink;
     pthread_mutex_unlock(&edge->sink_lock);
@@ -185,6 +186,7 @@ static void edge_close(struct orr_process *process)
         pthread_join(edge->thread, NULL);
     }
     orri_work_stop(edge);
+    orri_probe_stop(edge);
     for (size_t i = 0; i < ORRI_BUCKETS; i++) {
         while (!LIST_EMPTY(&edge->table.buckets[i]))
             orri_rank_table_remove(&edge->table, LIST_FIRST(&edge->table.buckets[i]));
@@ -193,6 +195,7 @@ static void edge_close(struct orr_process *process)
                        edge->wake_fd,
                        edge->ranks_dir,
                        edge->logs_dir,
+                       edge->work.stop_fd,
                        edge->state_dir};
     for (size_t i = 0; i < ORR_ARRAY_SIZE(fds); i++) {
         if (fds[i] >= 0)
@@ -378,6 +381,7 @@ enum orr_err orr_process_linux_open(const struct orr_process_linux_config *confi
     if (rc == ORR_OK)
         rc = orri_logs_adopt(edge, err);
     if (rc == ORR_OK) {
+        (void)orri_probe_start(edge); /* else it stays unknown */
         int error = pthread_create(&edge->thread, NULL, orri_edge_run, edge);
         edge->has_thread = error == 0;
         if (error)

@@ -305,6 +305,8 @@ int main(int argc, char **argv)
     int exit_code;
     if (fixture_dispatch(argc, argv, &exit_code))
         return exit_code;
+    if (argc > 1) /* a pattern of names */
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         IMAGE_TEST(counting_rank_goes_on_on_another_node),
         IMAGE_TEST(both_ends_of_a_connection_move),
