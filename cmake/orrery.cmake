@@ -46,6 +46,7 @@ function(orr_preloaded name)
   target_link_options(${name} PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/${A_MAP} -Wl,-Bsymbolic -Wl,-z,defs)
   set_target_properties(${name} PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${A_MAP}
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/rank BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
+  add_dependencies(workloads ${name})
 endfunction()
 
 add_custom_target(kernel_tests)   # all that carries the label kernel: what `make test` also builds under TSan
