@@ -13,6 +13,7 @@
 #include "region/region.h"
 #include "role_devices.h"
 #include "role_ledger.h"
+#include "role_rank.h"
 #include "role_softstate.h"
 #include "role_store.h"
 
@@ -175,6 +176,8 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     if (!code)
         code = role_store_start(h, err);
     if (!code)
+        code = role_rank_start(h, node, err);
+    if (!code)
         code = spawn(h, &orr_node_type, &args, path.text, err);
     if (!code)
         code = spawn(h, &orr_process_port_type, &process, "/edge/process", err);
@@ -206,6 +209,7 @@ void roles_close(struct host *h)
     orr_events_free(h->events);
     role_softstate_close(h);
     role_store_close(h);
+    role_rank_close(h);
     h->watch = NULL;
     h->process = NULL;
     h->device = NULL;
