@@ -1,6 +1,6 @@
 # Orrery: two commands matter, `make demo` and `make test`.  Both install what is missing and build first.
 .POSIX:
-.PHONY: all deps build demo test soak bench fuzz model format clean
+.PHONY: all deps build criu demo test soak bench fuzz model format clean
 
 all: build
 
@@ -12,15 +12,22 @@ build: deps
 	@cmake --build --preset release
 	@ln -sfn release/bin build/bin
 
+# The program that makes images of ranks, where the system's is older than 4.2 (docs/images.md).
+criu: deps
+	@sh cmake/criu.sh --again
+
 # A real training job through region, cluster, node and job actors, on emulated GPUs where there is none.
 demo: build
 	@sh examples/demo.sh
 
 # Unit, lint, sim, fuzz-corpus, conformance and integration tests under ASan+UBSan; the kernel again under TSan.
 test: deps
+	@sh cmake/criu.sh >/dev/null || true
 	@cmake --preset tsan --log-level=WARNING
 	@cmake --build --preset tsan --target kernel_tests
 	@ctest --preset tsan -L kernel --no-tests=error -j2
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
+	@cmake --build --preset release --target workloads
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan
 	@ctest --preset asan --no-tests=error -j2
@@ -28,13 +35,15 @@ test: deps
 # Simulated fleets with faults, ever new seeds, under ASan+UBSan; SOAK_MINUTES=60 make soak.  Prints the seed that fails.
 # Then a real fleet whose processes are killed and stopped at random; at last long outages: a minute without Redis, two without the control plane.
 soak: deps
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
+	@cmake --build --preset release --target workloads
 	@cmake --preset asan --log-level=WARNING
-	@cmake --build --preset asan --target orrery chaos_rank emu_cuda emu_nccl
+	@cmake --build --preset asan --target orrery chaos_rank
 	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
-	@ORRERY_BIN="$$(pwd)/build/asan/bin" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
+	@ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
 	@for t in fence softstate; do \
-	    SOAK=1 ORRERY_BIN="$$(pwd)/build/asan/bin" /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
+	    SOAK=1 ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
 
 # Numbers as JSON lines: see bench/README.md.
 bench: build
@@ -43,9 +52,12 @@ bench: build
 fuzz: deps
 	@sh tests/fuzz/run.sh
 
-# The fencing rules under spin, with more faults in one history than `make test` has time for.
+# The fencing rules under spin, with more faults in one history than `make test` has time for; the barrier in larger worlds.
 model: deps
 	@CHANGES=6 sh tests/model/fencing.sh
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=ON
+	@cmake --build --preset release --target barrier_model
+	@build/release/bin/barrier_model long
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -106,7 +106,7 @@ struct node_fence {
 
 struct node_var {
     char name[64];
-    char value[448];
+    char value[3072];
 };
 
 struct node {

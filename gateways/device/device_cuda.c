@@ -3,6 +3,8 @@
  */
 #include "device_cuda.h"
 
+#include "device_lib.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -20,8 +22,9 @@ struct device_cuda {
     struct orr_device base;
     char driver[256];
     uint32_t timeout_ms;
-    pid_t stuck; /* a probe that even SIGKILL has not ended yet, or 0 */
-    struct orr_rec_env_var env;
+    pid_t stuck;   /* a probe that even SIGKILL has not ended yet, or 0 */
+    char *preload; /* owned; NULL: ranks reach the driver directly */
+    struct orr_rec_env_var env[2];
 };
 
 /* ---- names ------------------------------------------------------------------------------------ */
@@ -218,11 +221,12 @@ static enum orr_err cuda_probe(struct orr_device *base,
 static struct orr_list_env_var cuda_rank_env(struct orr_device *base)
 {
     struct device_cuda *device = (struct device_cuda *)base;
-    return (struct orr_list_env_var){&device->env, 1};
+    return (struct orr_list_env_var){device->env, device->preload ? 2 : 1};
 }
 
 static void cuda_close(struct orr_device *base)
 {
+    free(((struct device_cuda *)base)->preload);
     free(base);
 }
 
@@ -246,7 +250,10 @@ enum orr_err orr_device_cuda_open(const struct orr_device_cuda_config *config,
     }
     device->base.ops = &cuda_ops;
     device->timeout_ms = config->timeout_ms ? config->timeout_ms : 60000;
-    device->env =
+    device->preload = orr_device_preload();
+    device->env[1] = (struct orr_rec_env_var){
+        ORR_LIT("LD_PRELOAD"), orr_str(device->preload ? device->preload : "")};
+    device->env[0] =
         (struct orr_rec_env_var){ORR_LIT("CUDA_DEVICE_ORDER"), ORR_LIT("PCI_BUS_ID")};
     orr_str_copy(device->driver, sizeof device->driver, orr_str(driver));
     *ret_device = &device->base;

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""stops.py - jobs that are stopped and go on, for test_stops.py and bench: the examples, the orders, and what must be equal.
+
+An example started with --digests writes a line for every K steps and rank: the step and a digest of each buffer of its state.
+A run that was never disturbed gives the truth; a job that was stopped, moved and restored must agree with it in every line that
+it writes, and must write each line once unless it was set back to a checkpoint (a node died).
+"""
+import glob
+import os
+import pathlib
+
+from fleet import ROOT, WORKLOADS, check
+
+DATA = ROOT / "examples/digits/data/digits.csv"
+
+
+class Example:
+    """How to submit one of the examples with digests, and how to read its result."""
+
+    def __init__(self, name, world, gpus, steps, every, options=()):
+        self.name, self.world, self.gpus, self.steps, self.every, self.options = name, world, gpus, steps, every, options
+
+    def command(self, prefix):
+        return [str(WORKLOADS / "bin" / self.name), *self.options, "--steps", str(self.steps), "--digests", str(prefix),
+                "--digest-every", str(self.every)]
+
+    def spec(self, prefix, mode="auto", every="15m", extra=""):
+        words = ", ".join(f'"{w}"' for w in self.command(prefix))
+        gpus = f"gpus: {{min: {self.gpus}, max: {self.gpus}}}\n" if self.gpus else ""
+        return (f"name: {self.name}\ncommand: [{words}]\nworld: {self.world}\n{gpus}"
+                f"checkpoint: {{mode: {mode}, every: {every}}}\n{extra}")
+
+
+def examples(steps):
+    """The four of the acceptance list, each for about as many steps."""
+    data = ("--data", str(DATA))
+    return [Example("digits", 8, 4, steps, 1, data),
+            Example("mlp", 8, 4, steps, 1, data),
+            Example("pipeline", 8, 4, steps, 1, data),
+            Example("tcp", 4, 0, 200 * steps, 50)]
+
+
+def result(f, job):
+    lines = [l for l in f.log(job).splitlines() if "digest=" in l]
+    check(len(lines) == 1, f"one line with the digest expected, got {lines}")
+    return lines[0].split("digest=")[1].split()[0]
+
+
+def read_digests(prefix):
+    """{(rank file, line's step): [the rest, once for each time it was written]}"""
+    found = {}
+    for path in sorted(glob.glob(f"{prefix}*")):
+        for line in pathlib.Path(path).read_text().splitlines():
+            step, _, rest = line.partition(" ")
+            found.setdefault((os.path.basename(path).removeprefix(os.path.basename(str(prefix))), step), []).append(rest)
+    check(found, f"no digests at {prefix}*")
+    return found
+
+
+def check_same(truth, got, once=True):
+    check(truth.keys() == got.keys(), f"lines differ: {sorted(truth.keys() ^ got.keys())[:5]}")
+    for key, values in got.items():
+        check(set(values) == set(truth[key]), f"{key}: {values} is not {truth[key]}")
+        check(not once or len(values) == 1, f"{key}: written {len(values)} times, so steps were repeated")

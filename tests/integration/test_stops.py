@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs stopped at any moment end as if nothing had been: the same digest of every buffer at every step, no step twice.
+
+STOPS=50 (default 6) says how many orders each example gets in its run, STOPS_SEED which.
+"""
+import json
+import os
+import random
+import re
+import time
+
+from fleet import Fleet, check, main, shell, wait_for
+from stops import check_same, examples, read_digests, result
+
+STOPS = int(os.environ.get("STOPS", "6"))
+SEED = int(os.environ.get("STOPS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
+FAST = dict(heartbeat=100, suspect=600, lease=2000)
+
+
+def undisturbed(f, example, name):
+    prefix = f.top / f"{name}.truth."
+    job = f.submit(example.spec(prefix, mode="none"))
+    f.wait_phase(job, "done", seconds=240)
+    return result(f, job), read_digests(prefix)
+
+
+def started(f, example, name, **spec):
+    prefix = f.top / f"{name}.{time.monotonic_ns()}."
+    job = f.submit(example.spec(prefix, **spec))
+    f.wait_phase(job, "running")
+    wait_for(f"{name} has taken a step", lambda: list(f.top.glob(f"{prefix.name}*")), 60)
+    return job, prefix
+
+
+def finished(f, job, prefix, truth, once=True):
+    detail = f.wait_phase(job, "done", seconds=240)
+    check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
+    check_same(truth[1], read_digests(prefix), once)
+    return detail
+
+
+def level(f, job):
+    return f.show(job).get("level", "")
+
+
+def can_image(f):
+    text = f.cli("doctor", timeout=60).out
+    if re.search(r"image.*(no|cannot)", text):
+        print(f"     (skipped: {re.search(r'.*image.*', text).group(0).strip()})", flush=True)
+        return False
+    return True
+
+
+def suspended_job_frees_its_devices_and_goes_on_where_it_was():
+    digits = examples(30)[0]
+    with Fleet(nodes=2, gpus=2, **FAST) as f:
+        truth = undisturbed(f, digits, "digits")
+        job, prefix = started(f, digits, "digits")
+        generation = f.show(job)["row"]["generation"]
+        for _ in range(3):
+            f.cli("suspend", job, expect=0)
+            check(f.phase(job) == "suspended", f.cli("show", job).out)
+            guest = f.submit(shell("exit 0", "gpus: 4\n"))  # takes every device
+            f.wait_phase(guest, "done")
+            f.cli("resume", job, expect=0)
+            f.wait_phase(job, "running", "done")
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def resume_waits_for_devices_that_somebody_else_has():
+    digits = examples(20)[0]
+    with Fleet(nodes=1, gpus=4, **FAST) as f:
+        truth = undisturbed(f, digits, "digits")
+        job, prefix = started(f, digits, "digits")
+        f.cli("suspend", job, expect=0)
+        guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 2\n"))
+        f.wait_phase(guest, "running")
+        f.cli("resume", "--no-wait", job, expect=0)
+        check(f.phase(job) == "suspended", "resumed without devices")
+        (f.top / "go").touch()
+        f.wait_phase(guest, "done")
+        finished(f, job, prefix, truth)
+
+
+def suspended_job_can_be_cancelled_and_outlives_every_host():
+    digits = examples(100000)[0]
+    with Fleet(nodes=2, gpus=2, **FAST) as f:
+        job, _ = started(f, digits, "digits")
+        f.cli("suspend", job, expect=0)
+        for host in ("n1", "c1", "r1"):
+            f.kill_host(host)
+        f.restart()
+        check(f.wait_phase(job, "suspended")["row"]["gpus"] == 0, "holds devices")
+        f.cli("resume", job, expect=0)
+        f.wait_phase(job, "running")
+        f.cli("suspend", job, expect=0)
+        f.cli("cancel", job, expect=0)
+        f.wait_phase(job, "cancelled")
+        wait_for("no rank is left", lambda: not f.ranks("n1") and not f.ranks("n2"))
+
+
+def checkpoint_outlives_its_node():
+    digits = examples(40)[0]
+    with Fleet(nodes=3, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, digits, "digits")
+        job, prefix = started(f, digits, "digits")
+        row = f.cli("checkpoint", job, "-o", "json", expect=0).json()
+        check(row["number"] == 1 and row["bytes"] > 0, json.dumps(row))
+        f.cli("checkpoint", "verify", job, expect=0)
+        f.kill_node(f.show(job)["ranks"][0]["node"])
+        detail = finished(f, job, prefix, truth, once=False)
+        check(detail["row"]["generation"] == 2, json.dumps(detail["row"]))
+
+
+def migrated_job_repeats_no_step():
+    digits = examples(40)[0]
+    with Fleet(clusters=2, nodes=2, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, digits, "digits")
+        job, prefix = started(f, digits, "digits")
+        home = f.show(job)["row"]["cluster"]
+        away = "c2" if home == "c1" else "c1"
+        f.cli("migrate", job, "--to", f"cluster:{away}", expect=0, timeout=90)
+        check(f.wait_phase(job, "running", "done")["row"]["cluster"] == away, "it stayed")
+        f.cli("migrate", job, "--to", f"cluster:{home}", expect=0, timeout=90)
+        finished(f, job, prefix, truth)
+
+
+def one_order(f, rng, job):
+    """Something at random that must not be noticed.  Whether steps may be repeated after it."""
+    kind = rng.choice(["suspend", "suspend", "checkpoint", "migrate", "kill"])
+    if kind == "suspend":
+        if f.cli("suspend", job).code == 0:
+            f.cli("resume", job, expect=0)
+    elif kind == "checkpoint":
+        f.cli("checkpoint", job)
+    elif kind == "migrate":
+        used = {r["node"] for r in f.show(job)["ranks"]}
+        free = sorted({n["node"] for n in f.cli("tree", "-o", "json", expect=0).json()["nodes"]} - used)
+        f.cli("migrate", job, "--to", f"node:{rng.choice(free)}" if free else "cluster:c2", timeout=90)
+    elif f.cli("checkpoint", job).code == 0:
+        node = rng.choice(sorted({r["node"] for r in f.show(job)["ranks"]}))
+        f.kill_node(node)
+        f.restart()
+        return True
+    return False
+
+
+def disturbed(example):
+    rng = random.Random(SEED)
+    with Fleet(clusters=2, nodes=3, gpus=4, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        job, prefix = started(f, example, example.name)
+        may_repeat, kinds = False, []
+        for _ in range(STOPS):
+            time.sleep(rng.uniform(0, 0.8))  # the moment is what is random here
+            if f.phase(job) == "done":
+                break
+            f.wait_phase(job, "running", "done")
+            may_repeat = one_order(f, rng, job) or may_repeat
+        finished(f, job, prefix, truth, once=not may_repeat)
+
+
+def digits_stopped_at_random_moments():
+    disturbed(examples(25 + 12 * STOPS)[0])
+
+
+def mlp_stopped_at_random_moments():
+    disturbed(examples(25 + 12 * STOPS)[1])
+
+
+def pipeline_stopped_at_random_moments():
+    disturbed(examples(25 + 12 * STOPS)[2])
+
+
+def tcp_stopped_at_random_moments():
+    disturbed(examples(25 + 12 * STOPS)[3])
+
+
+if __name__ == "__main__":
+    print(f"STOPS_SEED={SEED} STOPS={STOPS}", flush=True)
+    main(suspended_job_frees_its_devices_and_goes_on_where_it_was,
+         resume_waits_for_devices_that_somebody_else_has,
+         suspended_job_can_be_cancelled_and_outlives_every_host,
+         checkpoint_outlives_its_node,
+         migrated_job_repeats_no_step,
+         digits_stopped_at_random_moments,
+         mlp_stopped_at_random_moments,
+         pipeline_stopped_at_random_moments,
+         tcp_stopped_at_random_moments)
