@@ -14,6 +14,7 @@
 #include "role_devices.h"
 #include "role_ledger.h"
 #include "role_softstate.h"
+#include "role_store.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -172,6 +173,8 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
         code = spawn(
             h, &host_links_type, &(struct host_links_args){h->zmq}, "/edge/links", err);
     if (!code)
+        code = role_store_start(h, err);
+    if (!code)
         code = spawn(h, &orr_node_type, &args, path.text, err);
     if (!code)
         code = spawn(h, &orr_process_port_type, &process, "/edge/process", err);
@@ -202,6 +205,7 @@ void roles_close(struct host *h)
     role_ledger_close(h->ledger);
     orr_events_free(h->events);
     role_softstate_close(h);
+    role_store_close(h);
     h->watch = NULL;
     h->process = NULL;
     h->device = NULL;

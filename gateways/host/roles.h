@@ -18,6 +18,8 @@ struct orr_events;
 struct orr_ledger;
 struct orr_process;
 struct orr_softstate;
+struct orr_store;
+struct orr_store_pool;
 
 struct host {
     struct orr_host_config config; /* owned */
@@ -34,6 +36,8 @@ struct host {
     struct orr_device *device;          /* owned; of the node role */
     struct orr_device_watch *watch;     /* owned; of device */
     struct orr_softstate *softstate;    /* owned */
+    struct orr_store *store;            /* owned; of the node role */
+    struct orr_store_pool *store_pool;  /* owned; of the node role */
 };
 
 /* Open the edges of each configured role and spawn its actors.  Errors: as the edges';

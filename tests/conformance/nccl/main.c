@@ -5,10 +5,14 @@
  *   conformance_nccl [PATTERN]                  all tests, or those whose name matches
  *   conformance_nccl --rank CASE RANK WORLD FD  one rank (started by the above)
  *
+ * With NCCL_CONFORMANCE_CUTS=SEED, and the interposer and cut_core.c preloaded, all ranks are stopped at random consistent cuts
+ * while a test runs, and all communicators destroyed and made anew.
+ *
  * Where the driver has too few devices for a world (real GPUs: one rank each), it is
  * skipped. With the emulator the devices are made here, in a directory of our own.
  */
 #include "coverage.h"
+#include "cut_board.h"
 #include "orr_test.h"
 #include "suite_devices.h"
 #include "suite_run.h"
@@ -91,12 +95,36 @@ static bool all_end(int alive_fd)
     return false;
 }
 
+static bool is_about_faults(const struct conf_case *c)
+{
+    for (const struct conf_case *f = fault_cases; f->name; f++)
+        if (f == c)
+            return true;
+    return false;
+}
+
+static uint64_t cuts_done, comms_remade;
+
+/* NULL: none are wanted. */
+static struct cut_drive *start_cuts(void)
+{
+    const char *seed = getenv("NCCL_CONFORMANCE_CUTS");
+    struct cut_drive *d = seed ? cut_drive_new((unsigned)atoi(seed)) : NULL;
+
+    if (d)
+        setenv("NCCL_CUT_BOARD", cut_drive_path(d), 1);
+    return d;
+}
+
 static void run_one(void **state)
 {
     const struct test *t = *state;
     pid_t pid[SUITE_RANKS];
+    bool may_fail =
+        is_about_faults(t->c); /* a stop may find what the case has broken */
     struct board *board;
     int board_fd = board_new(t->world, &board), alive[2], status, failed = 0;
+    struct cut_drive *cuts = start_cuts();
     bool in_time;
 
     assert_true(board_fd >= 0);
@@ -109,6 +137,7 @@ static void run_one(void **state)
         if (!in_time)
             kill(pid[r], SIGKILL);
         assert_int_equal(waitpid(pid[r], &status, 0), pid[r]);
+        may_fail = may_fail || board_may_die(board, r);
         if (!(WIFEXITED(status) && WEXITSTATUS(status) == 0) &&
             !board_may_die(board, r)) {
             fprintf(stderr, "%s: rank %d ended with status 0x%x\n", t->name, r, status);
@@ -116,6 +145,8 @@ static void run_one(void **state)
         }
     }
     close(alive[0]);
+    if (cuts && cut_drive_free(cuts, &cuts_done, &comms_remade) > 0 && !may_fail)
+        failed++;
     board_free(board, board_fd);
     if (!in_time)
         fail_msg("%s: not over after %d ms", t->name, (int)CASE_MS);
@@ -145,6 +176,15 @@ static size_t list_tests(struct test *tests, struct CMUnitTest *units, int ndevi
     return n;
 }
 
+static void cuts_were_made(void **state)
+{
+    (void)state;
+    printf("%llu cuts, %llu communicators made anew\n",
+           (unsigned long long)cuts_done,
+           (unsigned long long)comms_remade);
+    assert_true(cuts_done > 50 && comms_remade > 50);
+}
+
 static void every_call_is_covered(void **state)
 {
     (void)state;
@@ -154,7 +194,7 @@ static void every_call_is_covered(void **state)
 static int run_all(const char *pattern)
 {
     static struct test tests[TESTS_MAX];
-    static struct CMUnitTest units[TESTS_MAX + 1];
+    static struct CMUnitTest units[TESTS_MAX + 2];
     int failed, ndevices = suite_devices_make(4);
     size_t n;
 
@@ -168,6 +208,9 @@ static int run_all(const char *pattern)
     else if (suite_is_emulated() && coverage_begin())
         units[n++] = (struct CMUnitTest){.name = "every_call_is_covered",
                                          .test_func = every_call_is_covered};
+    if (getenv("NCCL_CONFORMANCE_CUTS") && !pattern)
+        units[n++] =
+            (struct CMUnitTest){.name = "cuts_were_made", .test_func = cuts_were_made};
     failed = _cmocka_run_group_tests("nccl", units, n, NULL, NULL);
     suite_devices_remove();
     coverage_end();
