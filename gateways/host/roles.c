@@ -152,6 +152,7 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     const struct orr_process_port_args process = {
         h->process, h->system, orr_system_post, node};
     const struct orr_device_port_args device = {.watch = h->watch,
+                                                .device = h->device,
                                                 .system = h->system,
                                                 .post = orr_system_post,
                                                 .node = node,
