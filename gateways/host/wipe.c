@@ -58,7 +58,8 @@ static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
 static enum orr_err end_ranks(struct orr_process *process, struct orr_error *err)
 {
     struct wipe w = {.process = process, .lock = PTHREAD_MUTEX_INITIALIZER};
-    const struct orr_process_sink sink = {on_found, on_event, &w};
+    const struct orr_process_sink sink = {
+        .found = on_found, .event = on_event, .arg = &w};
     struct timespec deadline;
     pthread_condattr_t attr;
     int rc = 0;

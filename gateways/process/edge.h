@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "image_work.h"
 #include "lease.h"
 #include "process_linux.h"
 #include "rank_table.h"
@@ -31,6 +32,7 @@ struct orri_edge {
     struct orr_process base;
     struct orr_process_linux_config config; /* numbers only, defaults filled in */
     char *ranks_path;                       /* owned */
+    char *criu, *init, *plugins;            /* owned; empty: none found */
     int state_dir, ranks_dir, logs_dir;
     char boot[ORRI_BOOT_MAX];
     struct orri_lease *lease; /* owned */
@@ -49,6 +51,8 @@ struct orri_edge {
     uint64_t log_bytes;
     struct orri_ports ports;
     bool is_closing;
+    struct orri_ability ability;
+    struct orri_work work;
 
     pthread_mutex_t sink_lock; /* held while the sink is called; guards: */
     struct orr_process_sink sink;
@@ -98,6 +102,16 @@ enum orr_err orri_edge_launch(struct orr_process *process,
 /* To the process group, if the process is the one that started then.  0 or an errno
  * (ESRCH: it is gone). */
 int orri_group_signal(pid_t pid, uint64_t start, int sig);
+
+uint32_t orri_rank_level(const struct orri_edge *edge, const struct orri_rank *rank);
+/* What a rank had besides its processes, removed; and what is left of those in its cgroup, killed.  dir: of the rank. */
+void orri_env_end(int dir);
+/* What an image that was being made when its host died has left. */
+void orri_env_mend(int dir, pid_t keeper);
+
+/* Find CRIU and the init.  Errors: ORR_ENOMEM. */
+ORR_NODISCARD enum orr_err
+orri_image_setup(struct orri_edge *edge, const struct orr_process_linux_config *config);
 
 /* Move a forgotten rank's directory to the logs, and age out the oldest. */
 void orri_logs_keep(struct orri_edge *edge, struct orri_rank *rank);

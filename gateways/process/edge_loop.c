@@ -109,6 +109,9 @@ static void rank_started(struct orri_edge *edge,
     free(rank->launch);
     rank->launch = NULL;
     rank->state = ORR_RANK_RUNNING;
+    rank->keeper = report->keeper;
+    rank->is_image = report->is_image;
+    memcpy(rank->why, report->why, sizeof rank->why);
     rank->pid = report->rank;
     rank->pid_start = report->rank_start;
     rank->changed_unix_ms = report->started_unix_ms;
@@ -180,7 +183,7 @@ static bool send_launch(struct orri_edge *edge, struct orri_rank *rank)
              rank->launch_bytes,
              MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         return false;
-    rank->deadline_ms = orri_mono_ms() + edge->config.start_timeout_ms + START_SLACK_MS;
+    rank->deadline_ms = orri_mono_ms() + rank->start_timeout_ms + START_SLACK_MS;
     move_to(edge, &edge->sent, rank);
     return true;
 }
@@ -216,7 +219,7 @@ static void check_ranks(struct orri_edge *edge, uint64_t now_ms)
                           rank,
                           ORR_RANK_FAILED,
                           "it did not start within %u ms; is the workdir reachable?",
-                          edge->config.start_timeout_ms);
+                          rank->start_timeout_ms);
 }
 
 static void run_forgets(struct orri_edge *edge)
@@ -244,6 +247,9 @@ make_row(struct orri_edge *edge, const struct orri_rank *rank, char *tail)
         .signal = rank->signal,
         .changed_unix_ms = rank->changed_unix_ms,
         .reason = orr_str(rank->reason),
+        .level = orri_rank_level(edge, rank),
+        .why_level = orr_str(
+            rank->is_image && !edge->ability.is_able ? edge->ability.text : rank->why),
     };
     int dir =
         orri_rank_has_ended(rank)
@@ -316,6 +322,8 @@ static void tell(struct orri_edge *edge, uint64_t now_ms)
     pthread_mutex_lock(&edge->sink_lock);
     if (edge->has_sink && !edge->is_announced)
         rc = announce(edge);
+    if (edge->has_sink && rc == ORR_OK)
+        rc = orri_work_tell(edge);
     for (int i = 0; i < BATCH_MAX && edge->has_sink && rc == ORR_OK; i++) {
         if (!(rank = next_of(edge, &edge->events)))
             break;

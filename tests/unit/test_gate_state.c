@@ -78,6 +78,7 @@ static void call_past_its_target_raises_it(void **state)
 static void target_of_a_clock_to_come_lets_the_process_run_on(void **state)
 {
     (void)state;
+    issue(add(7, ORR_CLOCK_COLLECTIVE, 1, 0), 1);
     orri_gate_close(&gate, 1);
     take(1,
          1,
@@ -213,12 +214,21 @@ static void ended_communicator_bars_no_cut(void **state)
     assert_true(orri_gate_is_at_cut(&gate, 0, 0));
 }
 
+static void target_of_another_process_of_the_rank_is_left_to_it(void **state)
+{
+    (void)state;
+    issue(add(7, ORR_CLOCK_COLLECTIVE, 0, 0), 1);
+    orri_gate_close(&gate, 1);
+    take(1, 1, (struct orri_target){.comm = 7, .me = 1, .issued = 9});
+    assert_true(orri_gate_is_at_cut(&gate, 0, 0));
+}
+
 static void too_many_wants_let_the_process_run_on(void **state)
 {
     (void)state;
     struct orri_target many[CAP + 1];
     for (uint32_t i = 0; i <= CAP; i++)
-        many[i] = (struct orri_target){.comm = 100 + i, .issued = 1};
+        many[i] = (struct orri_target){.comm = 100 + i, .me = ORRI_MEMBER_ABSENT};
     orri_gate_close(&gate, 1);
     assert_true(orri_gate_take_targets(&gate, 1, 1, true, many, CAP + 1, true));
     assert_true(gate.is_overfull);
@@ -239,6 +249,8 @@ int main(void)
         cmocka_unit_test_setup(shut_gate_lets_nobody_through, set_up),
         cmocka_unit_test_setup(cooperative_program_is_bound_at_points_alone, set_up),
         cmocka_unit_test_setup(ended_communicator_bars_no_cut, set_up),
+        cmocka_unit_test_setup(target_of_another_process_of_the_rank_is_left_to_it,
+                               set_up),
         cmocka_unit_test_setup(too_many_wants_let_the_process_run_on, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

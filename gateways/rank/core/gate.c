@@ -63,7 +63,7 @@ static void note(struct orri_clock *clock, enum orr_clock_op op, uint64_t now_ms
     atomic_store_explicit(&clock->op, (uint32_t)op, memory_order_relaxed);
 }
 
-static void tell_moved(void)
+void orri_gate_tell_moved(void)
 {
     atomic_store_explicit(&has_moved, true, memory_order_release);
     orri_link_wake();
@@ -101,7 +101,7 @@ enter_closed(struct orri_clock *const *clocks, uint32_t n, enum orr_clock_op op)
     atomic_fetch_add(&calls, INSIDE);
     pthread_mutex_unlock(&orri_core.lock);
     if (is_raised)
-        tell_moved();
+        orri_gate_tell_moved();
 }
 
 void orri_gate_enter(struct orri_clock *const *clocks, uint32_t n, enum orr_clock_op op)
@@ -126,7 +126,7 @@ void orri_gate_leave(void)
 {
     atomic_fetch_sub(&calls, INSIDE);
     if (__builtin_expect(atomic_load(&is_closed), false))
-        tell_moved();
+        orri_gate_tell_moved();
 }
 
 /* ---- points ------------------------------------------------------------------------------- */
@@ -150,7 +150,7 @@ void orri_gate_point(struct orri_clock *world)
     pthread_mutex_lock(&orri_core.lock);
     while (!orri_gate_may_go(&orri_core.gate, true)) {
         point.n_parked++;
-        tell_moved();
+        orri_gate_tell_moved();
         pthread_cond_wait(&may_have_opened, &orri_core.lock);
         serve_parked();
         point.n_parked--;
@@ -158,9 +158,9 @@ void orri_gate_point(struct orri_clock *world)
     bool is_raised = count(&world, 1, ORR_CLOCK_OP_POINT);
     pthread_mutex_unlock(&orri_core.lock);
     if (is_raised)
-        tell_moved();
+        orri_gate_tell_moved();
     else if (atomic_load(&is_closed))
-        tell_moved(); /* perhaps at the cut now */
+        orri_gate_tell_moved(); /* perhaps at the cut now */
 }
 
 void orri_gate_set_cooperative(void)
@@ -169,7 +169,7 @@ void orri_gate_set_cooperative(void)
     orri_core.gate.is_cooperative = true;
     pthread_cond_broadcast(&may_have_opened);
     pthread_mutex_unlock(&orri_core.lock);
-    tell_moved();
+    orri_gate_tell_moved();
 }
 
 bool orri_gate_serve(void (*fn)(void *arg), void *arg, uint64_t deadline_ms)

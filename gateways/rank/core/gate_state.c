@@ -105,9 +105,22 @@ static void want(struct orri_gate *gate, const struct orri_target *target)
         gate->is_overfull = true;
 }
 
+/* Every member has the communicator's collective clock: its creation is the first count there. */
+static bool is_member(const struct orri_gate *gate, uint64_t comm, uint32_t me)
+{
+    for (uint32_t i = 0; i < gate->n; i++)
+        if (gate->clocks[i].comm == comm && gate->clocks[i].me == me &&
+            gate->clocks[i].kind == ORR_CLOCK_COLLECTIVE)
+            return true;
+    return false;
+}
+
+/* What is another process' of the rank is left to it. */
 static void take_target(struct orri_gate *gate, const struct orri_target *target)
 {
     if (!is_incomplete(target)) {
+        if (!is_member(gate, target->comm, target->me))
+            return;
         for (uint32_t i = 0; i < gate->n; i++)
             if (is_same(&gate->clocks[i], target)) {
                 if (gate->targets[i] < target->issued)

@@ -189,7 +189,10 @@ struct orri_clock *orri_clock_get(
         return clock;
     pthread_mutex_lock(&orri_core.lock);
     clock = add(comm, me, n, kind, peer);
+    bool is_closed = orri_core.gate.mode != ORRI_GATE_OPEN;
     pthread_mutex_unlock(&orri_core.lock);
+    if (is_closed)
+        orri_gate_tell_moved();
     if (!clock)
         orri_rank_limit("uses more than 16384 communicators and pairs of ranks",
                         "uses more than 16384 communicators and pairs of ranks");
