@@ -177,6 +177,8 @@ static void plan_orders(struct fleet *fleet, struct client_job *job)
     if (fleet_pick(fleet, 3) == 0)
         job->act_at_ms[ACT_MIGRATE] = start + 1 + fleet_pick(fleet, span);
     job->to = fleet_pick(fleet, fleet->plan.clusters + 1);
+    if (fleet_pick(fleet, 3)) /* so that most of these come while it runs */
+        job->run_ms += span;
 }
 
 /* Never all nodes of a cluster for long: every job has to end. */
