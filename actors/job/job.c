@@ -95,7 +95,10 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
     }
     if (job_plan_start(self, msg) != ORR_OK) {
         self->is_restore_failed = true;
-        job_decide(ctx, self, ORR_OUTCOME_LOST, ORR_LIT("its checkpoint's manifest cannot be read"));
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("its checkpoint's manifest cannot be read"));
     }
     self->is_suspended = msg->is_suspended;
     job_periodic_arm(ctx, self);
@@ -305,7 +308,8 @@ outer_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t
         job_plan_fail(ctx,
                       self,
                       ORR_ENODEV,
-                      "resume: no free devices on its nodes; it is asked again when there are, or stop what holds them");
+                      "resume: no free devices on its nodes; it is asked again when "
+                      "there are, or stop what holds them");
     } else {
         job_back_off(ctx, &self->cluster_talk);
     }

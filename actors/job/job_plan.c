@@ -96,7 +96,8 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
     const struct orr_msg_manifest *manifest = self->manifest.at;
     if (manifest->parts.n != self->args.world)
         return ORR_EINVAL;
-    err = orr_block_init(&self->restored, manifest->parts.n * sizeof(struct orr_rec_part));
+    err = orr_block_init(&self->restored,
+                         manifest->parts.n * sizeof(struct orr_rec_part));
     if (err != ORR_OK)
         return err;
     self->plan.cut = manifest->row.cut;
@@ -186,9 +187,10 @@ static bool is_done(const struct job *self, const struct job_node *node)
 {
     const struct job_plan *plan = &self->plan;
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
-    const struct job_barrier_peer *peer = plan->has_tables
-        ? (const struct job_barrier_peer *)plan->barrier.peers.at + index
-        : NULL;
+    const struct job_barrier_peer *peer =
+        plan->has_tables
+            ? (const struct job_barrier_peer *)plan->barrier.peers.at + index
+            : NULL;
     if (node->cut != plan->cut)
         return false;
     if (plan->step == ORR_CUT_BEGIN)
@@ -204,7 +206,8 @@ static bool all_done(const struct job *self)
     for (uint32_t i = 0; i < self->n_nodes; i++)
         if (!is_done(self, job_node_at(self, i)))
             return false;
-    return self->plan.step != ORR_CUT_TARGETS || job_barrier_is_cut(&self->plan.barrier);
+    return self->plan.step != ORR_CUT_TARGETS ||
+           job_barrier_is_cut(&self->plan.barrier);
 }
 
 bool job_plan_wants(const struct job *self, const struct job_node *node)
@@ -237,7 +240,10 @@ void job_plan_fail(struct orr_ctx *ctx,
         plan->failed_code = code;
         snprintf(plan->failed, sizeof(plan->failed), "%s", text);
     } else if (plan->goal == ORR_ORDER_CHECKPOINT) {
-        snprintf(self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
+        snprintf(self->reason,
+                 sizeof(self->reason),
+                 "periodic checkpoint failed: %.150s",
+                 text);
         self->is_update_due = true;
     }
     forget_goal(plan);
@@ -294,7 +300,8 @@ static void resume_failed(struct orr_ctx *ctx, struct job *self)
 static bool is_anybody_away(const struct job *self)
 {
     for (uint32_t i = 0; i < self->n_nodes; i++)
-        if (job_node_at(self, i)->state != ORR_NODE_UP && !is_done(self, job_node_at(self, i)))
+        if (job_node_at(self, i)->state != ORR_NODE_UP &&
+            !is_done(self, job_node_at(self, i)))
             return true;
     return false;
 }
@@ -316,7 +323,8 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
         job_plan_fail(ctx,
                       self,
                       ORR_ETIMEOUT,
-                      "save: the store has not finished in time; see `orrery doctor` on its nodes");
+                      "save: the store has not finished in time; see `orrery doctor` "
+                      "on its nodes");
 }
 
 /* ---- what follows ---- */
@@ -334,9 +342,9 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
     plan->is_held = false;
     job_plan_begin(ctx,
                    self,
-                   is_save                             ? ORR_CUT_SAVE
+                   is_save                           ? ORR_CUT_SAVE
                    : plan->goal == ORR_ORDER_SUSPEND ? ORR_CUT_RELEASE
-                                                       : ORR_CUT_RESUME);
+                                                     : ORR_CUT_RESUME);
 }
 
 static void saved(struct orr_ctx *ctx, struct job *self)
@@ -361,7 +369,8 @@ static void saved(struct orr_ctx *ctx, struct job *self)
     if (!plan->is_committed)
         return;
     if (plan->goal == ORR_ORDER_VACATE) {
-        job_decide(ctx, self, ORR_OUTCOME_MOVED, ORR_LIT("goes on from its checkpoint"));
+        job_decide(
+            ctx, self, ORR_OUTCOME_MOVED, ORR_LIT("goes on from its checkpoint"));
         return;
     }
     plan->is_held = true; /* a checkpoint of a suspended job */
@@ -432,7 +441,10 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
         return;
     }
     if (take_tables(self) != ORR_OK) {
-        job_plan_fail(ctx, self, ORR_ENOMEM, "the cluster's host has no memory for the barrier's tables");
+        job_plan_fail(ctx,
+                      self,
+                      ORR_ENOMEM,
+                      "the cluster's host has no memory for the barrier's tables");
         return;
     }
     new_cut(ctx, plan);
@@ -443,7 +455,10 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
 static void start_restore(struct orr_ctx *ctx, struct job *self)
 {
     if (take_tables(self) != ORR_OK) {
-        job_decide(ctx, self, ORR_OUTCOME_LOST, ORR_LIT("the cluster's host has no memory to restore it"));
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("the cluster's host has no memory to restore it"));
         return;
     }
     new_cut(ctx, &self->plan);
@@ -458,17 +473,22 @@ static bool is_whole(const struct job *self)
 void job_plan_step(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    if (self->is_stopping || !self->has_permit || self->is_recovery || self->is_checking)
+    if (self->is_stopping || !self->has_permit || self->is_recovery ||
+        self->is_checking)
         return;
     check_time(ctx, self);
     if (!self->is_stopping && plan->step == ORR_CUT_NONE && is_whole(self)) {
         if (plan->is_restoring)
             start_restore(ctx, self);
-        else if (plan->goal != ORR_ORDER_NONE && !plan->is_saving && !plan->is_commit_due)
+        else if (plan->goal != ORR_ORDER_NONE && !plan->is_saving &&
+                 !plan->is_commit_due)
             start_cut(ctx, self);
     }
     if (is_before_quiesce(plan->step) && !is_whole(self))
-        job_plan_fail(ctx, self, ORR_ESTATE, "a rank has ended already; it can only run to its end");
+        job_plan_fail(ctx,
+                      self,
+                      ORR_ESTATE,
+                      "a rank has ended already; it can only run to its end");
     bool wants_to_run = plan->goal == ORR_ORDER_RUN || plan->goal == ORR_ORDER_NONE;
     if (is_before_quiesce(plan->step) && wants_to_run) /* another order came */
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
@@ -513,8 +533,9 @@ uint32_t job_plan_phase(const struct job *self)
     if (plan->is_freed && plan->goal != ORR_ORDER_VACATE)
         return ORR_JOB_SUSPENDED;
     bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_VACATE;
-    return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held) ? ORR_JOB_STOPPING
-                                                                       : ORR_JOB_RUNNING;
+    return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held)
+               ? ORR_JOB_STOPPING
+               : ORR_JOB_RUNNING;
 }
 
 /* ---- nodes ---- */
@@ -528,7 +549,10 @@ static struct orr_list_comm_id list_ids(struct job_plan *plan)
     return (struct orr_list_comm_id){list, plan->n_ids};
 }
 
-void job_plan_ask(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_t tag)
+void job_plan_ask(struct orr_ctx *ctx,
+                  struct job *self,
+                  struct job_node *node,
+                  uint64_t tag)
 {
     struct job_plan *plan = &self->plan;
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
@@ -565,7 +589,8 @@ static void note_ids(struct job *self, struct orr_list_comm_id ids)
         uint32_t at = 0;
         while (at < plan->n_ids && kept[at].comm != ids.at[i].comm)
             at++;
-        if (at < plan->n_ids || at == JOB_IDS_MAX || ids.at[i].id.len > sizeof(kept[at].id))
+        if (at < plan->n_ids || at == JOB_IDS_MAX ||
+            ids.at[i].id.len > sizeof(kept[at].id))
             continue;
         kept[at].comm = ids.at[i].comm;
         kept[at].len = ids.at[i].id.len;
@@ -587,10 +612,15 @@ static void node_failed(struct orr_ctx *ctx,
     if (msg->culprit >= 0)
         snprintf(rank, sizeof(rank), "rank %lld: ", (long long)msg->culprit);
     if (plan->step == ORR_CUT_RESUME && msg->step == ORR_CUT_RESUME) {
-        snprintf(plan->trouble, sizeof(plan->trouble), "%s%.*s", rank, ORR_STR_ARGS(msg->text));
+        snprintf(plan->trouble,
+                 sizeof(plan->trouble),
+                 "%s%.*s",
+                 rank,
+                 ORR_STR_ARGS(msg->text));
         if (msg->round == plan->attempt) {
             uint64_t until_ms = plan->until_ms;
-            job_plan_begin(ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
+            job_plan_begin(
+                ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
             plan->until_ms = until_ms;
             for (uint32_t i = 0; i < self->n_nodes; i++)
                 job_back_off(ctx, &job_node_at(self, i)->talk);
@@ -641,17 +671,17 @@ void job_plan_heard(struct orr_ctx *ctx,
         node_failed(ctx, self, node, msg);
         return;
     }
-    if (msg->step != plan->step && !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))
+    if (msg->step != plan->step &&
+        !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))
         return;
     if (msg->state == ORR_STEP_FAILED) {
         node_failed(ctx, self, node, msg);
         return;
     }
     if (is_before_quiesce(plan->step) &&
-        job_barrier_hear(&plan->barrier,
-                         (uint32_t)(node - job_node_at(self, 0)),
-                         msg,
-                         &err) != ORR_OK)
+        job_barrier_hear(
+            &plan->barrier, (uint32_t)(node - job_node_at(self, 0)), msg, &err) !=
+            ORR_OK)
         job_plan_fail(ctx, self, err.code, err.text);
     if (plan->step == ORR_CUT_TARGETS && msg->round < plan->barrier.round)
         node->talk.retry_ms = 0;
@@ -682,7 +712,10 @@ void job_plan_recover(struct orr_ctx *ctx, struct job *self)
     if (!plan->cut)
         new_cut(ctx, plan); /* nodes that have forgotten theirs */
     if (take_tables(self) != ORR_OK) {
-        job_decide(ctx, self, ORR_OUTCOME_LOST, ORR_LIT("the cluster's host has no memory to resume it"));
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("the cluster's host has no memory to resume it"));
         return;
     }
     plan->attempt = orr_now_ms(ctx) << 12;
