@@ -261,8 +261,13 @@ order_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t
     }
     plan->is_commit_due = false;
     plan->is_committed = code == ORR_OK;
-    if (code != ORR_OK)
-        job_plan_fail(ctx, self, code, "save: the region has refused the checkpoint");
+    if (code == ORR_OK)
+        return;
+    const char *text = "save: the region has refused the checkpoint";
+    if (plan->step == ORR_CUT_SAVE)
+        job_plan_fail(ctx, self, code, text);
+    else
+        job_plan_save_fail(ctx, self, code, text);
 }
 
 /* The region's answer to job_update or job_ended; code ORR_OK: acknowledged. */

@@ -240,6 +240,10 @@ void job_plan_fail(struct orr_ctx *ctx,
                    struct job *self,
                    enum orr_err code,
                    const char *text);
+void job_plan_save_fail(struct orr_ctx *ctx,
+                        struct job *self,
+                        enum orr_err code,
+                        const char *text);
 void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
 uint64_t job_plan_due_ms(const struct job *self);
