@@ -122,7 +122,8 @@ void orri_cuda_enter_slow(const void *caller)
             if (t->exempt || is_from_library(caller))
                 return; /* passes, and nobody waits for it */
             orri_cuda_left_closed();
-            futex_wait(&orri_cuda_closed, 1, -1); /* whoever closes opens, by deadline */
+            futex_wait(
+                &orri_cuda_closed, 1, -1); /* whoever closes opens, by deadline */
             continue;
         }
         atomic_store_explicit(&t->is_inside, 1, memory_order_relaxed);
@@ -161,7 +162,8 @@ bool orri_cuda_gate_close(uint64_t deadline_ms, char *why, size_t why_bytes)
     for (;;) {
         uint32_t seen = atomic_load_explicit(&n_left, memory_order_acquire);
         uint64_t now = orri_cuda_now_ms();
-        pthread_mutex_lock(&list_lock); /* a thread that ends waits for us: look, no more */
+        pthread_mutex_lock(
+            &list_lock); /* a thread that ends waits for us: look, no more */
         const struct orri_cuda_thread *t = anyone_inside();
         if (t && now >= deadline_ms)
             snprintf(why,
