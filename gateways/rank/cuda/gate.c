@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "real.h"
 
 __thread struct orri_cuda_thread orri_cuda_self
@@ -64,6 +65,7 @@ static void forget(void *thread)
 static void on_fork_child(void)
 {
     pthread_mutex_init(&list_lock, NULL);
+    pthread_mutex_init(&orri_cuda_lock, NULL); /* another thread may have held it */
     threads = orri_cuda_self.is_known ? &orri_cuda_self : NULL;
     orri_cuda_self.next = NULL;
     atomic_store_explicit(&orri_cuda_closed, 0, memory_order_relaxed);
