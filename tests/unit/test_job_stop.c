@@ -835,6 +835,63 @@ static void job_that_cannot_be_stopped_refuses(void **state)
     assert_int_equal(region.phase, ORR_JOB_RUNNING);
 }
 
+static void tell_idle(uint32_t node, uint64_t issued, uint64_t idle_ms)
+{
+    const struct orr_rec_clock clocks[2] = {{.rank = node * 2,
+                                             .comm = 77,
+                                             .me = node * 2,
+                                             .n = WORLD,
+                                             .issued = issued,
+                                             .op = node ? ORR_CLOCK_OP_BROADCAST
+                                                        : ORR_CLOCK_OP_ALL_REDUCE,
+                                             .idle_ms = idle_ms},
+                                            {.rank = node * 2 + 1,
+                                             .comm = 77,
+                                             .me = node * 2 + 1,
+                                             .n = WORLD,
+                                             .issued = 42,
+                                             .op = ORR_CLOCK_OP_ALL_REDUCE,
+                                             .idle_ms = idle_ms}};
+    const struct orr_msg_rank_idle msg = {.job = ORR_LIT("eu1-1"),
+                                          .generation = GENERATION,
+                                          .node = orr_str(node_name(node)),
+                                          .clocks = {clocks, 2}};
+    post(orr_msg_desc_rank_idle(), &msg);
+    run_for(100);
+}
+
+static void hang_names_rank_communicator_count_and_call(void **state)
+{
+    (void)state;
+    start_running();
+    tell_idle(0, 42, 20000);
+    tell_idle(1, 41, 20000);
+    assert_string_equal(region.reason, "");
+    run_for(11000);
+    tell_idle(0, 42, 31000);
+    tell_idle(1, 41, 31000);
+    assert_non_null(strstr(region.reason, "hangs: rank 2 has issued 41 of 42 collectives"));
+    assert_non_null(strstr(region.reason, "000000000000004d (4 ranks): peers wait in ncclAllReduce"));
+    assert_non_null(strstr(region.reason, "ncclBroadcast"));
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    tell_idle(1, 42, 31000); /* it came */
+    assert_string_equal(region.reason, "");
+}
+
+static void ranks_that_all_compute_do_not_hang(void **state)
+{
+    (void)state;
+    start_running();
+    tell_idle(0, 42, 300000);
+    tell_idle(1, 42, 300000);
+    assert_string_equal(region.reason, "");
+    run_for(30000); /* what node 0 said is old by then */
+    tell_idle(1, 41, 300000);
+    assert_non_null(strstr(region.reason, "rank 2")); /* rank 3 waits for it */
+    tell_idle(0, 43, 5000); /* but now somebody has just come: no hang yet */
+    assert_string_equal(region.reason, "");
+}
+
 #define STOP(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -851,6 +908,8 @@ int main(void)
         STOP(recovered_suspended_job_stays_suspended),
         STOP(restored_job_resumes_with_a_later_cut),
         STOP(job_that_cannot_be_stopped_refuses),
+        STOP(hang_names_rank_communicator_count_and_call),
+        STOP(ranks_that_all_compute_do_not_hang),
         cmocka_unit_test(silent_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(refusing_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(answers_of_an_older_cut_change_nothing),
