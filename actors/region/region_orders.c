@@ -246,11 +246,12 @@ static void fail(struct orr_ctx *ctx,
     close_order(ctx, self, job, code ? code : ORR_EIO, text);
 }
 
-/* These will not pass by asking again. */
-static bool is_definite(uint32_t code)
+/* These will not pass by asking again.  Of a generation that ends (ORR_ESTATE) the end is awaited: the wish outlives it. */
+static bool is_definite(enum orr_order kind, uint32_t code)
 {
-    return code == ORR_EINVAL || code == ORR_ESTATE || code == ORR_ENOSYS ||
-           code == ORR_EPERM || code == ORR_ENODEV;
+    bool is_wish = kind == ORR_ORDER_RUN || kind == ORR_ORDER_SUSPEND;
+    return code == ORR_EINVAL || (code == ORR_ESTATE && !is_wish) ||
+           code == ORR_ENOSYS || code == ORR_EPERM || code == ORR_ENODEV;
 }
 
 /* The answer to job_order; code ORR_OK: taken. */
@@ -272,7 +273,7 @@ void region_order_answered(struct orr_ctx *ctx,
             move(ctx, self, job, ORR_ORDER_IS_TAKEN);
         }
         region_order_settle(ctx, self, job);
-    } else if (is_definite(code)) {
+    } else if (is_definite(job->order.kind, code)) {
         fail(ctx, self, job, code, text);
     } else {
         region_job_retry(ctx, self, job, REGION_JOB_ORDER);
