@@ -24,6 +24,7 @@ enum {
     SAVE_BYTES_PER_MS = 50000, /* the slowest store that is waited for */
     RELEASE_MS = 30000,
     RESUME_MS = 60000,
+    RESUME_AGAIN_MS = 500,
     RESUME_BYTES_PER_MS = 500000,
     MANIFEST_BYTES = 16384,
     CLOCKS_A_RANK = 256,
@@ -226,6 +227,20 @@ static void forget_goal(struct job_plan *plan)
     plan->number = 0;
 }
 
+static void tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
+{
+    struct job_plan *plan = &self->plan;
+    if (number) {
+        plan->is_failure_due = true;
+        plan->failed_number = number;
+        plan->failed_code = code;
+        snprintf(plan->failed, sizeof(plan->failed), "%s", text);
+        return;
+    }
+    snprintf(self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
+    self->is_update_due = true;
+}
+
 /* The goal cannot be reached; what was done for it is undone. */
 void job_plan_fail(struct orr_ctx *ctx,
                    struct job *self,
@@ -234,26 +249,27 @@ void job_plan_fail(struct orr_ctx *ctx,
 {
     struct job_plan *plan = &self->plan;
     orr_log(ctx, ORR_LOG_WARN, "order %u failed: %s", plan->goal, text);
-    if (plan->number) {
-        plan->is_failure_due = true;
-        plan->failed_number = plan->number;
-        plan->failed_code = code;
-        snprintf(plan->failed, sizeof(plan->failed), "%s", text);
-    } else if (plan->goal == ORR_ORDER_CHECKPOINT) {
-        snprintf(self->reason,
-                 sizeof(self->reason),
-                 "periodic checkpoint failed: %.150s",
-                 text);
-        self->is_update_due = true;
-    }
+    if (plan->number || plan->goal == ORR_ORDER_CHECKPOINT)
+        tell_failure(self, plan->number, code, text);
     forget_goal(plan);
-    plan->is_saving = plan->is_commit_due = false;
+    plan->is_commit_due = false;
     if (is_before_quiesce(plan->step))
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
     else if (plan->is_freed) /* it was suspended, and stays so */
         plan->is_held = true;
     else if (plan->step >= ORR_CUT_QUIESCE && plan->step <= ORR_CUT_RELEASE)
         job_plan_begin(ctx, self, ORR_CUT_RESUME);
+}
+
+/* Behind a job that runs on: nothing is to be undone, and another order may be under way. */
+void job_plan_save_fail(struct orr_ctx *ctx,
+                        struct job *self,
+                        enum orr_err code,
+                        const char *text)
+{
+    orr_log(ctx, ORR_LOG_WARN, "checkpoint failed: %s", text);
+    tell_failure(self, self->plan.commit_number, code, text);
+    self->plan.is_saving = self->plan.is_commit_due = false;
 }
 
 static const struct job_node *first_not_done(const struct job *self)
@@ -268,10 +284,13 @@ static void fail_late(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     char who[280] = "", text[400];
+    int64_t rank = -1;
     uint32_t peer = (uint32_t)(first_not_done(self) - job_node_at(self, 0));
     if (is_before_quiesce(plan->step))
-        (void)job_barrier_culprit(&plan->barrier, &peer, who, sizeof(who));
-    if (peer != ORR_NONE && plan->step == ORR_CUT_BEGIN)
+        rank = job_barrier_culprit(&plan->barrier, &peer, who, sizeof(who));
+    if (rank >= 0)
+        peer = job_rank_at(self, (uint32_t)rank)->node;
+    if (rank < 0 && peer != ORR_NONE && plan->step == ORR_CUT_BEGIN)
         snprintf(who, sizeof(who), "not all of its ranks have answered");
     snprintf(text,
              sizeof(text),
@@ -320,10 +339,10 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
             resume_failed(ctx, self);
     }
     if (plan->is_saving && now >= plan->save_until_ms)
-        job_plan_fail(ctx,
-                      self,
-                      ORR_ETIMEOUT,
-                      "save: the store has not finished in time; see `orrery doctor` "
+        job_plan_save_fail(ctx,
+                           self,
+                           ORR_ETIMEOUT,
+                           "save: the store has not finished in time; see `orrery doctor` "
                       "on its nodes");
 }
 
@@ -627,14 +646,14 @@ static void node_failed(struct orr_ctx *ctx,
                 ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
             plan->until_ms = until_ms;
             for (uint32_t i = 0; i < self->n_nodes; i++)
-                job_back_off(ctx, &job_node_at(self, i)->talk);
+                job_node_at(self, i)->talk.retry_ms = orr_now_ms(ctx) + RESUME_AGAIN_MS;
         }
         return;
     }
     snprintf(text,
              sizeof(text),
              "%s: %s%s on %s: %.*s",
-             orr_cut_step_name(plan->is_saving ? ORR_CUT_SAVE : plan->step),
+             orr_cut_step_name(plan->step),
              rank,
              "failed",
              node->name,
@@ -671,9 +690,10 @@ void job_plan_heard(struct orr_ctx *ctx,
     if (msg->device_bytes)
         node->device_bytes = msg->device_bytes;
     bool is_stored = note_parts(self, node, msg);
-    if (!is_stored && (plan->is_saving || plan->step == ORR_CUT_SAVE)) {
-        node_failed(ctx, self, node, msg);
-        return;
+    if (!is_stored && plan->is_saving) {
+        char text[400];
+        snprintf(text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
+        job_plan_save_fail(ctx, self, ORR_EIO, text);
     }
     if (msg->step != plan->step &&
         !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))

@@ -26,17 +26,11 @@ struct digests {
 };
 
 /* The options of all examples; `d` is the struct digests. */
+/* clang-format off */
 #define DIGESTS_OPTIONS(d)                                                             \
-    {"digests",                                                                        \
-     OPTION_PATH,                                                                      \
-     (d)->prefix,                                                                      \
-     0,                                                                                \
-     0,                                                                                \
-     "PREFIX  append state digests to PREFIX.RANK"},                                   \
-    {                                                                                  \
-        "digest-every", OPTION_NUMBER, &(d)->every, 1, STEPS_MAX,                      \
-            "K  after every K steps"                                                   \
-    }
+    {"digests", OPTION_PATH, (d)->prefix, 0, 0, "PREFIX  append state digests to PREFIX.RANK"}, \
+    {"digest-every", OPTION_NUMBER, &(d)->every, 1, STEPS_MAX, "K  after every K steps"}
+/* clang-format on */
 
 #define FNV1A_START UINT64_C(0xcbf29ce484222325)
 uint64_t fnv1a(uint64_t hash, const void *data, size_t len);

@@ -60,12 +60,19 @@ void grid_settle(const struct grid *g, const char *what)
     nccl_settle(what, g->data);
 }
 
-uint64_t
-grid_digest(const struct grid *g, CUdeviceptr words, CUstream stream, uint64_t mine)
+uint64_t grid_digest(const struct grid *g,
+                     CUstream stream,
+                     CUdeviceptr words,
+                     CUdeviceptr weights,
+                     size_t bytes)
 {
     uint64_t *parts = calloc(g->world, sizeof *parts);
-    if (!parts)
-        die("out of memory for %u digests", g->world);
+    void *copy = malloc(bytes);
+    if (!parts || !copy)
+        die("out of memory for a copy of %zu bytes", bytes);
+    CU(cuMemcpyDtoH, copy, weights, bytes);
+    uint64_t mine = fnv1a(FNV1A_START, copy, bytes);
+    free(copy);
     CUdeviceptr own = words + g->rank * sizeof mine;
     CU(cuMemcpyHtoD, own, &mine, sizeof mine);
     NCCL(ncclAllGather,

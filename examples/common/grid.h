@@ -35,9 +35,13 @@ void grid_fini(struct grid *g);
 /* Ends the program if one of the communicators reports an error. */
 void grid_settle(const struct grid *g, const char *what);
 
-/* The digest of one copy of the net, from that of each rank's part. Ends the program if
- * two copies differ. `words` holds a uint64_t for each rank of the world. */
-uint64_t
-grid_digest(const struct grid *g, CUdeviceptr words, CUstream stream, uint64_t mine);
+/* FNV-1a over one copy of the net, from that over the `bytes` at `weights` of each rank's
+ * part. Ends the program if two copies differ. `words` holds a uint64_t for each rank of
+ * the world. */
+uint64_t grid_digest(const struct grid *g,
+                     CUstream stream,
+                     CUdeviceptr words,
+                     CUdeviceptr weights,
+                     size_t bytes);
 
 #endif

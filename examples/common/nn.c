@@ -3,7 +3,6 @@
  */
 #include "nn.h"
 
-#include "data.h"
 #include "fail.h"
 
 #include <math.h>
@@ -90,6 +89,19 @@ void nn_digest(const struct nn *nn, struct digests *d)
         digests_add(d, b->name, copy, b->bytes);
     }
     free(copy);
+}
+
+void nn_copy_rows(CUdeviceptr pixels,
+                  CUdeviceptr labels,
+                  const struct rows *r,
+                  uint32_t first,
+                  uint32_t n)
+{
+    if (n == 0)
+        return;
+    size_t row = DATA_PIXELS * sizeof *r->pixels;
+    CU(cuMemcpyHtoD, pixels, r->pixels + first * (size_t)DATA_PIXELS, n * row);
+    CU(cuMemcpyHtoD, labels, r->labels + first, n * sizeof *r->labels);
 }
 
 void nn_draw(uint64_t *random, uint32_t in, size_t n, float *w)

@@ -9,6 +9,7 @@
 #ifndef EXAMPLE_NN_H
 #define EXAMPLE_NN_H
 
+#include "data.h"
 #include "digests.h"
 #include "gpu.h"
 
@@ -62,6 +63,13 @@ CUdeviceptr nn_alloc(struct nn *nn, const char *name, size_t bytes);
 
 /* Adds all buffers to the line of `d`. No stream may be at work. */
 void nn_digest(const struct nn *nn, struct digests *d);
+
+/* Rows [first, first + n) of `r` go to the device. */
+void nn_copy_rows(CUdeviceptr pixels,
+                  CUdeviceptr labels,
+                  const struct rows *r,
+                  uint32_t first,
+                  uint32_t n);
 
 /* n first weights of a layer with `in` inputs: uniform within sqrt(6 / in), after He et
  * al. */

@@ -31,41 +31,16 @@ struct options {
 static void parse_options(struct options *o, int argc, char **argv)
 {
     struct trainer_config *c = &o->cfg;
-    /* clang-format off: a table */
+    /* clang-format off */
     const struct option_spec specs[] = {
         {"steps", OPTION_NUMBER, &o->steps, 1, STEPS_MAX, "N  training steps"},
-        {"hidden",
-         OPTION_NUMBER,
-         &c->hidden,
-         32,
-         4096,
-         "H  hidden units, a multiple of 32"},
-        {"batch",
-         OPTION_NUMBER,
-         &c->batch,
-         1,
-         65536,
-         "B  rows a step over all ranks, a multiple of the world"},
+        {"hidden", OPTION_NUMBER, &c->hidden, 32, 4096, "H  hidden units, a multiple of 32"},
+        {"batch", OPTION_NUMBER, &c->batch, 1, 65536, "B  rows a step over all ranks, a multiple of the world"},
         {"lr", OPTION_REAL, &c->lr, 0, 0, "X  learning rate"},
-        {"momentum", OPTION_REAL, &c->momentum, 0, 0, "X "},
-        {"seed",
-         OPTION_LONG,
-         &c->seed,
-         0,
-         UINT64_MAX,
-         "N  of the first weights and the shuffling"},
-        {"log-every",
-         OPTION_NUMBER,
-         &o->log_every,
-         1,
-         UINT32_MAX,
-         "K  print the loss every K steps"},
-        {"data",
-         OPTION_PATH,
-         o->data,
-         0,
-         0,
-         "PATH  digits.csv (beside the program, in ../share/digits)"},
+        {"momentum", OPTION_REAL, &c->momentum, 0, 0, "X"},
+        {"seed", OPTION_LONG, &c->seed, 0, UINT64_MAX, "N  of the first weights and the shuffling"},
+        {"log-every", OPTION_NUMBER, &o->log_every, 1, UINT32_MAX, "K  print the loss every K steps"},
+        {"data", OPTION_PATH, o->data, 0, 0, "PATH  digits.csv (beside the program, in ../share/digits)"},
         DIGESTS_OPTIONS(&o->digests),
     };
     /* clang-format on */

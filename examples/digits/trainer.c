@@ -95,19 +95,6 @@ static void alloc_buffers(struct trainer *t)
         die("out of memory for the order of %u rows", t->ntrain);
 }
 
-static void copy_rows(CUdeviceptr pixels,
-                      CUdeviceptr labels,
-                      const struct rows *r,
-                      uint32_t first,
-                      uint32_t n)
-{
-    if (n == 0)
-        return;
-    size_t row = DATA_PIXELS * sizeof *r->pixels;
-    CU(cuMemcpyHtoD, pixels, r->pixels + first * (size_t)DATA_PIXELS, n * row);
-    CU(cuMemcpyHtoD, labels, r->labels + first, n * sizeof *r->labels);
-}
-
 /* Biases and padding stay zero. */
 static void draw_weights(const struct trainer_config *cfg, float *w)
 {
@@ -146,16 +133,16 @@ void trainer_load(struct trainer *t, const struct data *data, ncclComm_t comm)
     for (int k = 0; k < K_MAX_; k++)
         CU(cuModuleGetFunction, &t->kernels[k], t->module, kernel_names[k]);
     alloc_buffers(t);
-    copy_rows(t->buffers[B_TRAIN_PIXELS],
-              t->buffers[B_TRAIN_LABELS],
-              &data->train,
-              0,
-              t->ntrain);
-    copy_rows(t->buffers[B_TEST_PIXELS],
-              t->buffers[B_TEST_LABELS],
-              &data->test,
-              first,
-              t->ntest);
+    nn_copy_rows(t->buffers[B_TRAIN_PIXELS],
+                 t->buffers[B_TRAIN_LABELS],
+                 &data->train,
+                 0,
+                 t->ntrain);
+    nn_copy_rows(t->buffers[B_TEST_PIXELS],
+                 t->buffers[B_TEST_LABELS],
+                 &data->test,
+                 first,
+                 t->ntest);
     data_shuffle(t->order, t->ntrain, t->cfg.seed, t->epoch);
     share_first_weights(t);
 }

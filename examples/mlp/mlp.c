@@ -116,19 +116,6 @@ static void alloc_buffers(struct mlp *m)
         die("out of memory for the order of %u rows", m->ntrain);
 }
 
-static void copy_rows(CUdeviceptr pixels,
-                      CUdeviceptr labels,
-                      const struct rows *r,
-                      uint32_t first,
-                      uint32_t n)
-{
-    if (n == 0)
-        return;
-    size_t row = DATA_PIXELS * sizeof *r->pixels;
-    CU(cuMemcpyHtoD, pixels, r->pixels + first * (size_t)DATA_PIXELS, n * row);
-    CU(cuMemcpyHtoD, labels, r->labels + first, n * sizeof *r->labels);
-}
-
 /* This rank's part of the whole net, which is the same for every --tensor. */
 static void draw_weights(const struct mlp *m, float *part)
 {
@@ -182,8 +169,8 @@ void mlp_load(struct mlp *m, const struct data *data, struct grid *grid)
     nn_load(&m->nn);
     alloc_slots(m);
     alloc_buffers(m);
-    copy_rows(m->train_pixels, m->train_labels, &data->train, 0, m->ntrain);
-    copy_rows(m->test_pixels, m->test_labels, &data->test, first, m->ntest);
+    nn_copy_rows(m->train_pixels, m->train_labels, &data->train, 0, m->ntrain);
+    nn_copy_rows(m->test_pixels, m->test_labels, &data->test, first, m->ntest);
     data_shuffle(m->order, m->ntrain, m->cfg.seed, m->epoch);
     share_first_weights(m);
 }

@@ -139,19 +139,6 @@ static void alloc_buffers(struct pipeline *p)
         die("out of memory for the order of %u rows", p->ntrain);
 }
 
-static void copy_rows(CUdeviceptr pixels,
-                      CUdeviceptr labels,
-                      const struct rows *r,
-                      uint32_t first,
-                      uint32_t n)
-{
-    if (n == 0 || pixels == 0)
-        return;
-    size_t row = DATA_PIXELS * sizeof *r->pixels;
-    CU(cuMemcpyHtoD, pixels, r->pixels + first * (size_t)DATA_PIXELS, n * row);
-    CU(cuMemcpyHtoD, labels, r->labels + first, n * sizeof *r->labels);
-}
-
 /* ---- first weights ---- */
 
 /* This stage's part of the whole net, which is the same for every --stages. */
@@ -200,8 +187,10 @@ void pipeline_load(struct pipeline *p, const struct data *data, struct grid *gri
     nn_load(&p->nn);
     alloc_slots(p);
     alloc_buffers(p);
-    copy_rows(p->train_pixels, p->train_labels, &data->train, 0, p->ntrain);
-    copy_rows(p->test_pixels, p->test_labels, &data->test, first, p->ntest);
+    if (p->is_first || p->is_last) {
+        nn_copy_rows(p->train_pixels, p->train_labels, &data->train, 0, p->ntrain);
+        nn_copy_rows(p->test_pixels, p->test_labels, &data->test, first, p->ntest);
+    }
     data_shuffle(p->order, p->ntrain, p->cfg.seed, p->epoch);
     share_first_weights(p);
 }

@@ -19,39 +19,14 @@
 static void
 parse_options(struct traffic_config *c, struct digests *digests, int argc, char **argv)
 {
-    /* clang-format off: a table */
+    /* clang-format off */
     const struct option_spec specs[] = {
-        {"steps",
-         OPTION_NUMBER,
-         &c->steps,
-         1,
-         STEPS_MAX,
-         "N  records on each connection, each way"},
-        {"window",
-         OPTION_NUMBER,
-         &c->window,
-         1,
-         TRAFFIC_WINDOW_MAX,
-         "W  steps that a rank sends ahead"},
-        {"bytes",
-         OPTION_NUMBER,
-         &c->bytes,
-         64,
-         RECORD_PAYLOAD_MAX,
-         "B  largest record, a multiple of 8"},
-        {"work",
-         OPTION_NUMBER,
-         &c->work,
-         0,
-         1000000,
-         "K  times that the state is stirred in a step"},
+        {"steps", OPTION_NUMBER, &c->steps, 1, STEPS_MAX, "N  records on each connection, each way"},
+        {"window", OPTION_NUMBER, &c->window, 1, TRAFFIC_WINDOW_MAX, "W  steps that a rank sends ahead"},
+        {"bytes", OPTION_NUMBER, &c->bytes, 64, RECORD_PAYLOAD_MAX, "B  largest record, a multiple of 8"},
+        {"work", OPTION_NUMBER, &c->work, 0, 1000000, "K  times that the state is stirred in a step"},
         {"seed", OPTION_LONG, &c->seed, 0, UINT64_MAX, "N  of the first state"},
-        {"log-every",
-         OPTION_NUMBER,
-         &c->log_every,
-         1,
-         UINT32_MAX,
-         "K  print how far it is every K steps"},
+        {"log-every", OPTION_NUMBER, &c->log_every, 1, UINT32_MAX, "K  print how far it is every K steps"},
         DIGESTS_OPTIONS(digests),
     };
     /* clang-format on */
@@ -63,12 +38,12 @@ parse_options(struct traffic_config *c, struct digests *digests, int argc, char 
 int main(int argc, char **argv)
 {
     char err[MEET_ERR_MAX];
-    struct traffic_config cfg = {.steps = 10000,
+    struct traffic_config cfg = {.steps = 25000,
                                  .window = 4,
                                  .bytes = 4096,
                                  .work = 16,
                                  .seed = 1,
-                                 .log_every = 1000};
+                                 .log_every = 5000};
     static struct digests digests = {.every = 1000};
     static struct traffic traffic;
     struct meet who;

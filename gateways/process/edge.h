@@ -36,8 +36,8 @@ struct orri_edge {
     int state_dir, ranks_dir, logs_dir;
     char boot[ORRI_BOOT_MAX];
     struct orri_lease *lease; /* owned */
-    pthread_t thread;
-    bool has_thread;
+    pthread_t thread, probe;
+    bool has_thread, has_probe;
 
     pthread_mutex_t lock; /* guards what follows, up to the next blank line */
     struct orri_table table;
@@ -58,6 +58,7 @@ struct orri_edge {
     struct orr_process_sink sink;
     bool has_sink;
     bool is_announced; /* `found` was taken */
+    bool is_ability_told;
 
     /* the edge's thread only */
     int epoll_fd, wake_fd;
@@ -107,7 +108,7 @@ uint32_t orri_rank_level(const struct orri_edge *edge, const struct orri_rank *r
 /* What a rank had besides its processes, removed; and what is left of those in its cgroup, killed.  dir: of the rank. */
 void orri_env_end(int dir);
 /* What an image that was being made when its host died has left. */
-void orri_env_mend(int dir, pid_t keeper);
+void orri_env_mend(struct orri_edge *edge, int dir, pid_t keeper);
 
 /* Find CRIU and the init.  Errors: ORR_ENOMEM. */
 ORR_NODISCARD enum orr_err

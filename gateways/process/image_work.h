@@ -22,7 +22,6 @@ struct orri_task;
 
 struct orri_ability { /* guarded by the edge's lock */
     bool is_known, is_able, has_nft;
-    bool is_told;
     char text[ORRI_ABILITY_TEXT_MAX];
     char version[32];
 };

@@ -62,7 +62,6 @@ struct orr_process_done {
 
 /* Whether images work on this machine, shown by making and restoring one. */
 struct orr_process_ability {
-    bool is_known; /* else it is still being tried */
     bool is_able;
     struct orr_str text;    /* one line: what works, or why not */
     struct orr_str version; /* of CRIU; empty: none found */

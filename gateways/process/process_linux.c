@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "edge.h"
+#include "image_probe.h"
 #include "rank_tree.h"
 
 enum { LOCK_MS_MAX = 1000, LOCK_PAUSE_US = 5000 };
@@ -82,13 +83,15 @@ static enum orr_err edge_signal(struct orr_process *process,
          has_ended = rank && orri_rank_has_ended(rank);
     pid_t pid = rank ? rank->pid : 0, keeper = rank ? rank->keeper : 0;
     bool is_stopped = rank && rank->is_frozen;
+    bool is_halted =
+        rank && rank->is_in_image && signal == SIGCONT; /* goes on when that is done */
     uint64_t start = rank ? rank->pid_start : 0;
     if (is_known && rank->state == ORR_RANK_STARTING && rank->pending_signal != SIGKILL)
         rank->pending_signal = signal;
     pthread_mutex_unlock(&edge->lock);
     if (!is_known)
         return orr_fail(err, ORR_ENOENT, "rank %s: not known here", key);
-    if (!has_ended && pid == 0)
+    if (!has_ended && (pid == 0 || is_halted))
         return ORR_OK; /* when it is up */
     int error = has_ended ? ESRCH
                           : send_signal(edge,
@@ -139,7 +142,7 @@ static void edge_attach(struct orr_process *process,
     struct orri_edge *edge = edge_of(process);
     pthread_mutex_lock(&edge->sink_lock);
     edge->has_sink = sink != NULL;
-    edge->is_announced = false;
+    edge->is_announced = edge->is_ability_told = false;
     if (sink)
         edge->sink = *sink;
     pthread_mutex_unlock(&edge->sink_lock);
@@ -185,6 +188,7 @@ static void edge_close(struct orr_process *process)
         pthread_join(edge->thread, NULL);
     }
     orri_work_stop(edge);
+    orri_probe_stop(edge);
     for (size_t i = 0; i < ORRI_BUCKETS; i++) {
         while (!LIST_EMPTY(&edge->table.buckets[i]))
             orri_rank_table_remove(&edge->table, LIST_FIRST(&edge->table.buckets[i]));
@@ -193,6 +197,7 @@ static void edge_close(struct orr_process *process)
                        edge->wake_fd,
                        edge->ranks_dir,
                        edge->logs_dir,
+                       edge->work.stop_fd,
                        edge->state_dir};
     for (size_t i = 0; i < ORR_ARRAY_SIZE(fds); i++) {
         if (fds[i] >= 0)
@@ -378,6 +383,7 @@ enum orr_err orr_process_linux_open(const struct orr_process_linux_config *confi
     if (rc == ORR_OK)
         rc = orri_logs_adopt(edge, err);
     if (rc == ORR_OK) {
+        (void)orri_probe_start(edge); /* else it stays unknown */
         int error = pthread_create(&edge->thread, NULL, orri_edge_run, edge);
         edge->has_thread = error == 0;
         if (error)

@@ -129,7 +129,8 @@ struct orr_store_target {
                          place */
 };
 
-/* Make the part's files again: those of `targets`, or all of them in `dir` (targets NULL).
+/* Make the part's files again: those of `targets` where they say, and all others in `dir`, which is made
+ * if need be (NULL: not at all).  Neither: nothing is made, and all is read, as by orr_store_verify.
  * Every chunk is verified as it is read; one that is damaged is set aside, so that the next put or
  * a transfer writes it anew.  Files appear under their names only when all of them are whole.
  * Errors: ORR_ENOENT no such part or file; ORR_EIO damage: report has it (may be NULL). */

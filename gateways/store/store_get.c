@@ -56,27 +56,38 @@ static const struct orr_part_file *find(const struct orr_part *part, const char 
     return NULL;
 }
 
+static bool
+is_targeted(const struct orr_store_target *targets, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(targets[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* The targets, and all others when there is a directory for them or nothing is written at all. */
 static enum orr_err choose(struct get *g,
                            const char *dir,
                            const struct orr_store_target *targets,
                            size_t n_targets,
                            struct orr_error *err)
 {
-    const size_t n = targets ? n_targets : g->part.n_files;
     enum orr_err code = ORR_OK;
-    g->outs = calloc(n + 1, sizeof *g->outs);
+    g->outs = calloc(n_targets + g->part.n_files + 1, sizeof *g->outs);
     if (!g->outs)
         return orr_fail(err, ORR_ENOMEM, "store: out of memory");
-    for (size_t i = 0; !code && i < n; i++) {
-        const struct orr_part_file *f =
-            targets ? find(&g->part, targets[i].name) : &g->part.files[i];
-        if (!f)
-            code = orr_fail(
-                err, ORR_ENOENT, "store: the part has no file %s", targets[i].name);
-        else
-            code = add_out(
-                g, f, targets ? NULL : dir, targets ? targets[i].path : NULL, err);
+    for (size_t i = 0; !code && i < n_targets; i++) {
+        const struct orr_part_file *f = find(&g->part, targets[i].name);
+        code =
+            f ? add_out(g, f, NULL, targets[i].path, err)
+              : orr_fail(
+                    err, ORR_ENOENT, "store: the part has no file %s", targets[i].name);
     }
+    if (dir && !code && mkdir(dir, 0700) != 0 && errno != EEXIST)
+        return orri_io_fail(err, "cannot make", dir);
+    for (uint32_t i = 0; !code && (dir || n_targets == 0) && i < g->part.n_files; i++)
+        if (!is_targeted(targets, n_targets, g->part.files[i].name))
+            code = add_out(g, &g->part.files[i], dir, NULL, err);
     return code;
 }
 
@@ -112,7 +123,8 @@ static enum orr_err open_out(struct out *o, struct orr_error *err)
         o->tmp = NULL;
         return orr_fail(err, ORR_ENOMEM, "store: out of memory");
     }
-    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (orri_io_fault("get_create", o->tmp) == 0)
+        o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (o->fd >= 0 && ftruncate(o->fd, (off_t)o->file->bytes) == 0)
         return ORR_OK;
     return orri_io_fail(err, "cannot make", o->tmp);
@@ -125,7 +137,8 @@ static enum orr_err finish_outs(struct get *g, struct orr_error *err)
             return orri_io_fail(err, "cannot set the mode of", g->outs[i].path);
     for (size_t i = 0; i < g->n_outs; i++) {
         struct out *o = &g->outs[i];
-        if (o->tmp && rename(o->tmp, o->path) != 0)
+        if (o->tmp &&
+            (orri_io_fault("get_rename", o->path) || rename(o->tmp, o->path) != 0))
             return orri_io_fail(err, "cannot name", o->path);
         free(o->tmp);
         o->tmp = NULL;
@@ -186,7 +199,9 @@ static enum orr_err write_out(const struct out *o,
                               struct orr_error *err)
 {
     while (len && o->fd >= 0) {
-        const ssize_t n = pwrite(o->fd, data, len, (off_t)at);
+        const ssize_t n = orri_io_fault("get_write", o->path)
+                              ? -1
+                              : pwrite(o->fd, data, len, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

@@ -15,8 +15,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "probe.h"
 
 static _Noreturn void become_rank(int report, char **argv)
 {
@@ -48,6 +51,8 @@ int main(int argc, char **argv)
 {
     siginfo_t end;
     sigset_t all;
+    if (argc == 2 && strcmp(argv[1], "--probe") == 0)
+        return probe_main();
     if (argc < 3)
         return 2;
     int report = atoi(argv[1]);

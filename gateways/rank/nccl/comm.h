@@ -23,6 +23,7 @@
 
 enum {
     ORRI_COMMS_MAX = 4096,
+    ORRI_GONE_MAX = 1024,
     ORRI_REDOPS_MAX = 4096,  /* of one communicator */
     ORRI_CONFIG_BYTES = 512, /* more than any NCCL's ncclConfig_t so far */
     ORRI_NAME_BYTES = 128,   /* of netName, commName */
@@ -75,7 +76,10 @@ struct orri_comm {
     bool is_retained; /* device's primary context, by us */
     atomic_bool is_finalized;
     _Atomic int finalizing; /* calls in progress */
-    const char *lost;       /* static: why there is no real one and never will be */
+    bool is_stopped;        /* the real one went at a cut and is to come anew */
+    atomic_bool is_lost;    /* there is no real one and never will be: */
+    ncclResult_t lost_code;
+    char lost_text[160];
     struct orri_config config;
     ncclUniqueId fresh; /* rank 0, while stopped: for the next real one */
     ncclComm_t sink;    /* where the real library may say that a split made nothing */
@@ -102,13 +106,26 @@ static inline struct orri_comm *orri_comm_find(ncclComm_t handle)
     return atomic_load_explicit(&c->handle, memory_order_acquire) == h ? c : NULL;
 }
 
-/* As above; sets the thread's last error. */
+/* A real communicator, or garbage. */
+static inline bool orri_comm_is_foreign(ncclComm_t handle)
+{
+    return handle && (uint64_t)(uintptr_t)handle >> 48 != ORRI_HANDLE_TAG;
+}
+
+/* As orri_comm_find; sets the thread's last error. */
 struct orri_comm *orri_comm_get(ncclComm_t handle);
 
 /* A reserved slot without a handle; NULL: too many (the thread's last error). */
 struct orri_comm *orri_comm_new(uint64_t key, int n, int me);
 /* Gives it its handle, before the real one is made. */
 ncclComm_t orri_comm_publish(struct orri_comm *c);
+/* From now on its calls fail with this, and others are told that it cannot be made anew. */
+void orri_comm_lose(struct orri_comm *c, ncclResult_t code, const char *text);
+/* The real one, or why there is none. */
+ncclResult_t orri_comm_real(struct orri_comm *c, ncclComm_t *ret_real);
+/* The keys of communicators that this process destroyed or lost since the last call of clear: the newest, at most cap. */
+uint32_t orri_gone_list(uint64_t *keys, uint32_t cap);
+void orri_gone_clear(void);
 /* Takes the handle back: no call finds it any more.  False: somebody else did.  When the real one is gone, free it. */
 bool orri_comm_forget(struct orri_comm *c, ncclComm_t handle);
 void orri_comm_free(struct orri_comm *c);
@@ -128,8 +145,8 @@ bool orri_use_try(void);
 /* For the stop: no use begins from now on; waits for those there are.  False: deadline. */
 bool orri_use_close(uint64_t deadline_ms);
 void orri_use_open(void);
-/* Destroy and Abort: begin begins a use, too, which ends when the communicator is out of the table; from then on a stop waits for
- * them only after it has destroyed the others. */
+/* A communicator that is out of the table, on its way to its end in the real library: a stop waits for it only after it has
+ * destroyed the others, for which it may be waiting.  begin within a gate or a use. */
 void orri_leave_begin(void);
 void orri_leave_end(void);
 bool orri_leave_await(uint64_t deadline_ms);

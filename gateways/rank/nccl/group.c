@@ -95,6 +95,8 @@ static struct orri_clock *clock_of(const struct step *s)
 {
     if (s->making)
         return orri_making_clock(s->making);
+    if (!s->c)
+        return NULL;
     return s->window ? s->c->clock : orri_op_clock(s->c, &s->op);
 }
 
@@ -116,14 +118,19 @@ static uint32_t list_clocks(const struct group *g, struct orri_clock **clocks)
 
 static ncclResult_t step_call(struct step *s)
 {
+    ncclResult_t result;
+    ncclComm_t real;
+
     if (s->making)
         return orri_making_call(s->making);
-    if (s->c->lost)
-        return orri_comm_check(s->c);
+    if (!s->c)
+        return orri_op_call(&s->op, s->op.comm, s->op.op);
+    result = orri_comm_real(s->c, &real);
+    if (result != ncclSuccess)
+        return result;
     if (s->window)
         return orri_window_call(s->window);
-    return orri_op_call(
-        &s->op, atomic_load(&s->c->real), s->redop ? s->redop->real : s->op.op);
+    return orri_op_call(&s->op, real, s->redop ? s->redop->real : s->op.op);
 }
 
 /* Between real GroupStart and GroupEnd, or what stands for the latter. */

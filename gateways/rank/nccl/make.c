@@ -17,11 +17,12 @@ struct orri_clock *orri_making_clock(const struct orri_making *m)
 ncclResult_t orri_making_call(struct orri_making *m)
 {
     ncclComm_t *real = m->c ? (void *)&m->c->real : &m->parent->sink;
-    ncclComm_t parent = m->parent ? atomic_load(&m->parent->real) : NULL;
+    ncclComm_t parent = NULL;
+    ncclResult_t result = m->parent ? orri_comm_real(m->parent, &parent) : ncclSuccess;
     ncclConfig_t *config = orri_config_get(&m->config);
 
-    if (m->parent && !parent)
-        return orri_comm_check(m->parent);
+    if (result != ncclSuccess)
+        return result;
     switch (m->kind) {
     case ORRI_MAKE_INIT:
         return config ? REAL(CommInitRankConfig, real, m->n, m->ids[0], m->me, config)
@@ -297,7 +298,7 @@ EXPORT ncclResult_t ncclCommSplit(
     ncclResult_t result;
     uint64_t child;
 
-    ENTER(CommSplit, handle, color, key, newcomm, config);
+    ENTER_COMM(handle, CommSplit, handle, color, key, newcomm, config);
     if (color < NCCL_SPLIT_NOCOLOR)
         return orri_group_note(orri_nccl_fail(
             ncclInvalidArgument, "ncclCommSplit: color %d is negative", color));
@@ -339,7 +340,7 @@ EXPORT ncclResult_t ncclCommShrink(ncclComm_t handle,
     ncclResult_t result;
     int n, me;
 
-    ENTER(CommShrink, handle, excluded, nexcluded, newcomm, config, flags);
+    ENTER_COMM(handle, CommShrink, handle, excluded, nexcluded, newcomm, config, flags);
     parent = orri_comm_find(handle);
     if (!parent || !excluded || nexcluded < 1 || !newcomm ||
         !after_exclusion(

@@ -139,12 +139,17 @@ static void note_capture(CUstream stream)
 
 ncclResult_t orri_op_issue(const struct orri_op *op)
 {
-    struct orri_comm *c = orri_comm_get(op->comm);
+    struct orri_comm *c;
     struct orri_redop *redop = NULL;
     struct orri_clock *clock;
+    ncclComm_t comm;
     ncclRedOp_t real;
     ncclResult_t result;
 
+    if (orri_comm_is_foreign(op->comm))
+        return orri_group_is_open() ? orri_group_note(orri_group_add_op(NULL, op, NULL))
+                                    : orri_op_call(op, op->comm, op->op);
+    c = orri_comm_get(op->comm);
     if (!c)
         return orri_group_note(ncclInvalidArgument);
     result = check(c, op, &redop, &real);
@@ -157,8 +162,9 @@ ncclResult_t orri_op_issue(const struct orri_op *op)
     orri_gate_enter(&clock, clock ? 1 : 0, op->kind);
     if (redop)
         real = redop->real; /* it may have been made anew while we were parked */
-    result =
-        c->lost ? orri_comm_check(c) : orri_op_call(op, atomic_load(&c->real), real);
+    result = orri_comm_real(c, &comm);
+    if (result == ncclSuccess)
+        result = orri_op_call(op, comm, real);
     orri_gate_leave();
     if (redop)
         orri_redop_put(c, redop);

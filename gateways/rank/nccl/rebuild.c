@@ -8,8 +8,9 @@
  *            of its members, so nobody waits in a circle, however many threads there are.
  * RESUME     Rank 0 of each communicator has made a unique id (make_ids), the core has passed them on (orri_comm_ids).  All are made
  *            in one group, those that do not block first: again no order to wait in.  Each is an InitRankConfig with the original
- *            config, also what was a split.  An id of zeros says that a rank has destroyed the communicator, so that it cannot be
- *            made anew: its calls then fail with ncclRemoteError.
+ *            config, also what was a split.  A rank that has destroyed a
+ *            communicator, or whose is broken, gives an id of zeros for it: it cannot be made anew, and its calls fail with
+ *            ncclRemoteError.  So the ids of all ranks must be there first.
  * FAILURES   A destroy that is not over at the deadline is aborted; the communicator is lost, and the stop has failed.  A failed
  *            resume aborts what it has made and can be tried again with other ids.
  */
@@ -61,15 +62,15 @@ static int by_key(const void *a, const void *b)
     return (x->me > y->me) - (x->me < y->me);
 }
 
-/* Those of the program that have, or had, a real one; in the order of their keys. */
+/* Those that have a real one, or those that are to get it again; in the order of their keys. */
 static size_t list_comms(struct orri_comm **list, bool with_real)
 {
     size_t n = 0;
 
     for (int i = 0; i < ORRI_COMMS_MAX; i++) {
         struct orri_comm *c = &orri_comms[i];
-        if (atomic_load(&c->handle) && !c->lost &&
-            (atomic_load(&c->real) != NULL) == with_real)
+        if (atomic_load(&c->handle) &&
+            (with_real ? atomic_load(&c->real) != NULL : c->is_stopped))
             list[n++] = c;
     }
     qsort(list, n, sizeof *list, by_key);
@@ -238,7 +239,10 @@ static void destroy_one(struct work *w, size_t i)
 
     while (atomic_load(&c->finalizing) > 0)
         pause_a_little();
-    work_note(w, i, REAL(CommDestroy, w->real[i]));
+    if (w->result[i] == ncclSuccess)
+        work_note(w, i, REAL(CommDestroy, w->real[i]));
+    else
+        REAL(CommAbort, w->real[i]);
 }
 
 /* Those that hang are freed by force; their communicators are lost. */
@@ -250,7 +254,7 @@ static enum orr_err give_up_destroy(struct work *w, struct orr_error *err)
         if (atomic_load(&w->is_done[i]))
             continue;
         stuck = i;
-        w->comm[i]->lost = "it hung when the job was stopped";
+        orri_comm_lose(w->comm[i], ncclRemoteError, "it hung when the job was stopped");
         REAL(CommAbort, w->real[i]);
     }
     work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
@@ -264,21 +268,42 @@ static enum orr_err give_up_destroy(struct work *w, struct orr_error *err)
         stuck < w->n ? atomic_load(&w->comm[stuck]->n) : 0);
 }
 
+/* Waits until none is in the middle of something.  A broken one does not hold the others up: it goes, and its error stays. */
 static enum orr_err
 check_all(struct work *w, uint64_t deadline_ms, struct orr_error *err)
 {
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
-        ncclResult_t state =
-            await_ready(atomic_load(&c->real), deadline_ms, &w->is_cancelled);
+        ncclComm_t real = atomic_load(&c->real);
+        ncclResult_t state = await_ready(real, deadline_ms, &w->is_cancelled);
         if (state == ncclSuccess)
             state = orri_comm_settle(c);
-        if (state != ncclSuccess) {
-            work_note(w, i, state);
-            return set_error(err, ORR_ESTATE, "cannot stop: %s", w->text);
-        }
+        w->result[i] = state;
+        if (state == ncclInProgress)
+            return set_error(
+                err,
+                ORR_ETIMEOUT,
+                "communicator %016llx is not ready: a rank of it has not come",
+                (unsigned long long)c->key);
     }
     return ORR_OK;
+}
+
+/* Takes the real ones. */
+static void detach_all(struct work *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        struct orri_comm *c = w->comm[i];
+        if (w->result[i] != ncclSuccess) {
+            const char *text = orri_real.GetLastError(atomic_load(&c->real));
+            orri_comm_lose(c, w->result[i], text ? text : "");
+        } else {
+            orri_buffers_drop(c);
+            c->is_stopped = true;
+        }
+        w->real[i] = atomic_exchange(&c->real, NULL);
+        memset(&c->fresh, 0, sizeof c->fresh);
+    }
 }
 
 static enum orr_err
@@ -295,11 +320,7 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
         work_put(w);
         return code;
     }
-    for (size_t i = 0; i < w->n; i++) {
-        orri_buffers_drop(w->comm[i]);
-        w->real[i] = atomic_exchange(&w->comm[i]->real, NULL);
-        memset(&w->comm[i]->fresh, 0, sizeof w->comm[i]->fresh);
-    }
+    detach_all(w);
     if (!work_run(w, THREADS_MAX, deadline_ms))
         code = give_up_destroy(w, err);
     else if (w->text[0])
@@ -319,8 +340,9 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
 {
     static struct orri_comm *list[ORRI_COMMS_MAX]; /* the link's one thread */
+    static uint64_t gone[ORRI_GONE_MAX];
     size_t n = list_comms(list, false);
-    uint32_t made = 0;
+    uint32_t made = 0, ngone = orri_gone_list(gone, ORRI_GONE_MAX);
 
     for (size_t i = 0; i < n; i++) {
         struct orri_comm *c = list[i];
@@ -332,16 +354,29 @@ static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
         }
         made++;
     }
+    for (uint32_t i = 0; i < ngone; i++, made++)
+        if (made < cap)
+            ids[made] = (struct orri_comm_id){.comm = gone[i]}; /* void */
     return made;
 }
 
+static bool is_void(const void *id)
+{
+    static const ncclUniqueId zero;
+
+    return memcmp(id, &zero, sizeof zero) == 0;
+}
+
+/* Any rank may say that there is none. */
 static const struct orri_comm_id *
 find_id(const struct orri_comm_id *ids, uint32_t n, uint64_t key)
 {
+    const struct orri_comm_id *found = NULL;
+
     for (uint32_t i = 0; i < n; i++)
-        if (ids[i].comm == key)
-            return &ids[i];
-    return NULL;
+        if (ids[i].comm == key && (!found || is_void(ids[i].id)))
+            found = &ids[i];
+    return found;
 }
 
 static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
@@ -353,13 +388,6 @@ static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
         if (list[i]->me != 0 && !find_id(ids, n, list[i]->key))
             return false;
     return true;
-}
-
-static bool is_void(const ncclUniqueId *id)
-{
-    static const ncclUniqueId zero;
-
-    return memcmp(id, &zero, sizeof zero) == 0;
 }
 
 /* The context in which it was made: NCCL takes its device from that. */
@@ -463,7 +491,11 @@ static bool take_ids(struct work *w, struct orr_error *err)
         if (found)
             memcpy(&c->fresh, found->id, sizeof c->fresh);
         if (is_void(&c->fresh))
-            c->lost = "another rank had destroyed it when the job was stopped";
+            orri_comm_lose(
+                c,
+                ncclRemoteError,
+                "another rank had destroyed the communicator when the job was "
+                "stopped");
         else
             w->comm[kept++] = c;
     }
@@ -497,6 +529,10 @@ static enum orr_err resume(const struct orri_arena *piece,
                          w->n);
     else if (w->text[0])
         code = set_error(err, ORR_EIO, "cannot make %s", w->text);
+    for (size_t i = 0; i < w->n && code == ORR_OK; i++)
+        w->comm[i]->is_stopped = false;
+    if (code == ORR_OK)
+        orri_gone_clear();
     atomic_store(&w->is_cancelled, code != ORR_OK);
     for (size_t i = 0; i < w->n && code != ORR_OK; i++) {
         atomic_store(&w->comm[i]->real, NULL);

@@ -5,6 +5,7 @@
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -71,12 +72,72 @@ ncclComm_t orri_comm_publish(struct orri_comm *c)
     return (ncclComm_t)(uintptr_t)h;
 }
 
+/* ---- What is gone: others may still have it, and must not wait for us when it is made anew. */
+
+static uint64_t gone[ORRI_GONE_MAX]; /* guarded by table_lock; a ring */
+static uint32_t ngone;               /* all since clear */
+
+static void gone_add(uint64_t key)
+{
+    pthread_mutex_lock(&table_lock);
+    gone[ngone++ % ORRI_GONE_MAX] = key;
+    pthread_mutex_unlock(&table_lock);
+}
+
+uint32_t orri_gone_list(uint64_t *keys, uint32_t cap)
+{
+    uint32_t n;
+
+    pthread_mutex_lock(&table_lock);
+    n = ngone < ORRI_GONE_MAX ? ngone : ORRI_GONE_MAX;
+    n = n < cap ? n : cap;
+    for (uint32_t i = 0; i < n; i++)
+        keys[i] = gone[(ngone - 1 - i) % ORRI_GONE_MAX];
+    pthread_mutex_unlock(&table_lock);
+    return n;
+}
+
+void orri_gone_clear(void)
+{
+    pthread_mutex_lock(&table_lock);
+    ngone = 0;
+    pthread_mutex_unlock(&table_lock);
+}
+
+void orri_comm_lose(struct orri_comm *c, ncclResult_t code, const char *text)
+{
+    c->lost_code = code;
+    snprintf(c->lost_text, sizeof c->lost_text, "%s", text);
+    c->is_stopped = false;
+    gone_add(c->key);
+    if (c->clock)
+        orri_clock_over(c->key, (uint32_t)c->me);
+    atomic_store(&c->is_lost, true); /* pairs with the loads before lost_code is read */
+}
+
+static ncclResult_t lost(struct orri_comm *c)
+{
+    return orri_nccl_fail(c->lost_code, "%s", c->lost_text);
+}
+
+ncclResult_t orri_comm_real(struct orri_comm *c, ncclComm_t *ret_real)
+{
+    *ret_real = atomic_load(&c->real);
+    if (atomic_load(&c->is_lost))
+        return lost(c);
+    if (!*ret_real && c->is_stopped)
+        return orri_nccl_fail(ncclRemoteError,
+                              "the communicator could not be made anew after a stop");
+    return ncclSuccess;
+}
+
 bool orri_comm_forget(struct orri_comm *c, ncclComm_t handle)
 {
     uint64_t h = (uint64_t)(uintptr_t)handle;
 
     if (!atomic_compare_exchange_strong(&c->handle, &h, 0))
         return false;
+    gone_add(c->key);
     if (c->clock)
         orri_clock_over(c->key, (uint32_t)c->me);
     return true;
@@ -130,9 +191,8 @@ ncclResult_t orri_comm_settle(struct orri_comm *c)
 
 ncclResult_t orri_comm_check(struct orri_comm *c)
 {
-    if (c->lost)
-        return orri_nccl_fail(
-            ncclRemoteError, "the communicator could not be made anew: %s", c->lost);
+    if (atomic_load(&c->is_lost))
+        return lost(c);
     if (atomic_load(&c->is_finalized))
         return orri_nccl_fail(ncclInvalidUsage, "the communicator is finalized");
     if (atomic_load_explicit(&c->n, memory_order_acquire) == 0) {
@@ -249,7 +309,6 @@ void orri_use_open(void)
 
 void orri_leave_begin(void)
 {
-    orri_use_begin();
     atomic_fetch_add(&leaving, 1);
 }
 

@@ -41,19 +41,14 @@ static bool do_step(struct cut_board *b, enum cut_state step)
     return true;
 }
 
-/* A communicator that not all have any more cannot be made anew: an id of zeros says so. */
-static void void_partial(struct cut_board *b)
+/* A process that has ended can't say that its communicators are not made anew any more. */
+static void void_those_of_the_gone(struct cut_board *b)
 {
-    for (int p = 0; p < CUT_PROCS; p++) {
-        for (uint32_t i = 0; i < b->proc[p].nclocks; i++) {
-            const struct orri_clock *c = &b->proc[p].clocks[i];
-            if ((c->is_over || b->proc[p].is_gone) && b->nids < CUT_IDS &&
-                c->kind == ORR_CLOCK_COLLECTIVE) {
-                memset(&b->ids[b->nids], 0, sizeof b->ids[0]);
-                b->ids[b->nids++].comm = c->comm;
-            }
-        }
-    }
+    for (int p = 0; p < CUT_PROCS; p++)
+        for (uint32_t i = 0; b->proc[p].is_gone && i < b->proc[p].nclocks; i++)
+            if (b->proc[p].clocks[i].kind == ORR_CLOCK_COLLECTIVE && b->nids < CUT_IDS)
+                b->ids[b->nids++] =
+                    (struct orri_comm_id){.comm = b->proc[p].clocks[i].comm};
 }
 
 /* One cut, or an attempt that is given up.  With the lock held. */
@@ -70,9 +65,10 @@ static void make_cut(struct cut_board *b)
     if (ok) {
         b->cut++;
         b->nids = 0;
-        void_partial(b);
         ok = do_step(b, CUT_STOP) && do_step(b, CUT_IDS_MADE);
-        b->comms_remade += b->nids;
+        for (uint32_t i = 0; i < b->nids; i++)
+            b->comms_remade += b->ids[i].id[0] != 0;
+        void_those_of_the_gone(b);
         ok = ok && do_step(b, CUT_RESUME);
         b->done += ok;
     } else {

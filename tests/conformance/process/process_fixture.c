@@ -103,7 +103,7 @@ static enum orr_err on_ability(void *arg, const struct orr_process_ability *abil
 {
     struct fixture *f = arg;
     pthread_mutex_lock(&f->lock);
-    f->has_ability = ability->is_known;
+    f->has_ability = true;
     f->is_able = ability->is_able;
     orr_str_copy(f->ability, sizeof f->ability, ability->text);
     pthread_cond_broadcast(&f->changed);
