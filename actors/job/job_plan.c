@@ -17,6 +17,7 @@
 
 enum {
     REASK_MS = 200,
+    MARGIN_MS = 1000, /* nodes know better what they wait for: they give up first */
     BEGIN_MS = 10000,
     TARGETS_MS = 60000,
     QUIESCE_MS = 120000,
@@ -165,7 +166,7 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
             orr_cut_step_name(step));
     plan->step = step;
     plan->since_ms = orr_now_ms(ctx);
-    plan->until_ms = ms ? plan->since_ms + ms : 0;
+    plan->until_ms = ms ? plan->since_ms + ms + MARGIN_MS : 0;
     if (step == ORR_CUT_RESUME) {
         plan->attempt++;
         plan->n_ids = 0;
@@ -227,7 +228,8 @@ static void forget_goal(struct job_plan *plan)
     plan->number = 0;
 }
 
-static void tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
+static void
+tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
 {
     struct job_plan *plan = &self->plan;
     if (number) {
@@ -237,7 +239,8 @@ static void tell_failure(struct job *self, uint64_t number, enum orr_err code, c
         snprintf(plan->failed, sizeof(plan->failed), "%s", text);
         return;
     }
-    snprintf(self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
+    snprintf(
+        self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
     self->is_update_due = true;
 }
 
@@ -339,11 +342,12 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
             resume_failed(ctx, self);
     }
     if (plan->is_saving && now >= plan->save_until_ms)
-        job_plan_save_fail(ctx,
-                           self,
-                           ORR_ETIMEOUT,
-                           "save: the store has not finished in time; see `orrery doctor` "
-                      "on its nodes");
+        job_plan_save_fail(
+            ctx,
+            self,
+            ORR_ETIMEOUT,
+            "save: the store has not finished in time; see `orrery doctor` "
+            "on its nodes");
 }
 
 /* ---- what follows ---- */
@@ -582,7 +586,9 @@ void job_plan_ask(struct orr_ctx *ctx,
         .generation = self->args.generation,
         .cut = plan->cut,
         .step = step,
-        .timeout_ms = plan->until_ms > now ? plan->until_ms - now : REASK_MS,
+        .timeout_ms = plan->until_ms > now + MARGIN_MS
+                          ? plan->until_ms - MARGIN_MS - now
+                          : REASK_MS,
         .is_detached = self->level == ORR_LEVEL_IMAGE,
         .keeps_running = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed};
     if (step == ORR_CUT_TARGETS) {
@@ -637,6 +643,11 @@ static void node_failed(struct orr_ctx *ctx,
                  rank,
                  ORR_STR_ARGS(msg->text));
         if (msg->round == plan->attempt) {
+            orr_log(ctx,
+                    ORR_LOG_WARN,
+                    "resume on %s is tried again: %s",
+                    node->name,
+                    plan->trouble);
             uint64_t until_ms = plan->until_ms;
             job_plan_begin(
                 ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
@@ -688,7 +699,8 @@ void job_plan_heard(struct orr_ctx *ctx,
     bool is_stored = note_parts(self, node, msg);
     if (!is_stored && plan->is_saving) {
         char text[400];
-        snprintf(text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
+        snprintf(
+            text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
         job_plan_save_fail(ctx, self, ORR_EIO, text);
     }
     if (msg->step != plan->step &&

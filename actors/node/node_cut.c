@@ -153,6 +153,11 @@ static const char *uuid_of(const struct node *self, uint32_t index)
     return "";
 }
 
+static bool has_moved(const struct node_row *row)
+{
+    return row->old_device != ORR_NO_DEVICE && row->old_device != row->device;
+}
+
 /* Is there nothing to do for this rank? */
 static bool is_idle(const struct node *self,
                     const struct node_group *group,
@@ -235,8 +240,8 @@ static void work(struct orr_ctx *ctx,
                 device_resume,
                 .pid = row->user_pid,
                 .timeout_ms = left,
-                .from = orr_str(uuid_of(self, row->old_device)),
-                .to = orr_str(uuid_of(self, row->device)));
+                .from = orr_str(has_moved(row) ? uuid_of(self, row->old_device) : ""),
+                .to = orr_str(has_moved(row) ? uuid_of(self, row->device) : ""));
         break;
     case NODE_STAGE_FREEZE:
         freeze(ctx, self, group, row, true, tag);
@@ -301,6 +306,10 @@ static void stage_done(struct orr_ctx *ctx,
              row = node_row_next(self, row))
             node_save_ask(ctx, self, group, row);
     enum node_stage next = stage_after(cut);
+    if (next == NODE_STAGE_NONE && cut->step == ORR_CUT_RESUME)
+        for (struct node_row *row = node_row_first(self, group); row;
+             row = node_row_next(self, row))
+            row->old_device = ORR_NO_DEVICE;
     if (next != NODE_STAGE_NONE)
         node_cut_stage(ctx, self, group, next);
     else if (cut->step == ORR_CUT_NONE)
@@ -446,18 +455,19 @@ static void ask_library(struct orr_ctx *ctx,
     uint32_t n = 0;
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row))
-        places[n++] =
-            (struct orr_rec_rank_place){.rank = row->rank,
-                                        .node = orr_str(uuid_of(self, row->device)),
-                                        .device = row->device,
-                                        .local_rank = row->local_rank};
+        places[n++] = (struct orr_rec_rank_place){
+            .rank = row->rank,
+            .node = orr_str(has_moved(row) ? uuid_of(self, row->device) : ""),
+            .device = row->device,
+            .local_rank = row->local_rank};
     struct orr_msg_cut_step msg = {0};
     if (from)
         msg = *from;
     msg.job = orr_str(group->job);
     msg.generation = group->generation;
     msg.cut = cut->cut;
-    msg.step = cut->stage == NODE_STAGE_ARENA ? (uint32_t)ORR_CUT_SAVE : cut->step; /* save: it only tells */
+    msg.step = cut->stage == NODE_STAGE_ARENA ? (uint32_t)ORR_CUT_SAVE
+                                              : cut->step; /* save: it only tells */
     msg.round = cut->round;
     msg.timeout_ms = left_ms(ctx, cut);
     msg.is_detached = cut->is_detached;
@@ -565,7 +575,8 @@ static void take_places(struct node *self,
         struct node_row *row = node_row_find(self, group, msg->ranks.at[i].rank);
         if (!row || row->device == msg->ranks.at[i].device)
             continue;
-        row->old_device = row->device;
+        if (row->old_device == ORR_NO_DEVICE) /* else it has not come to that one yet */
+            row->old_device = row->device;
         row->device = msg->ranks.at[i].device;
     }
 }
