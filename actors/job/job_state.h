@@ -223,7 +223,17 @@ void job_decide(struct orr_ctx *ctx,
                 struct orr_str reason);
 enum orr_err job_judge(struct orr_ctx *ctx, struct job *self);
 
-/* job_plan.c: a stop and what comes of it. */
+static inline bool job_is_before_quiesce(enum orr_cut_step step)
+{
+    return step == ORR_CUT_BEGIN || step == ORR_CUT_TARGETS;
+}
+
+/* job_cut.c: its words with the nodes. */
+enum {
+    JOB_MARGIN_MS = 1000
+}; /* nodes know better what they wait for: they give up a step that much earlier */
+/* A job that is never stopped needs none of them. */
+enum orr_err job_plan_tables(struct job *self);
 void job_plan_fini(struct job *self);
 enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *msg);
 /* All nodes of a recovered job have said what they know. */
