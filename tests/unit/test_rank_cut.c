@@ -202,8 +202,6 @@ static void program_goes_on_when_hosts_die(void **state)
     cut_tear_down(&cut);
 }
 
-/* ---- cooperative -------------------------------------------------------------------------- */
-
 static void
 keep_arena(const char *path, uint8_t **ret_bytes, size_t *ret_len, size_t len)
 {
@@ -215,6 +213,45 @@ keep_arena(const char *path, uint8_t **ret_bytes, size_t *ret_len, size_t len)
     fclose(file);
     assert_int_equal(*ret_len, len);
 }
+
+/* As after a migration: the same processes, another node, which counts its cuts from 1. */
+static void stopped_processes_go_on_in_a_new_generation(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    uint8_t *arena[2];
+    size_t len[2];
+    cut_set_up(&cut, 2);
+    cut.cut = 40;
+    cut_start(&cut, probe, 2, "calls");
+    assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+    assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct orr_rec_rank_arena *a = &cut.report->arenas.at[i];
+        assert_int_equal(a->process, cut.pids[a->rank]);
+        keep_arena(a->path.ptr, &arena[a->rank], &len[a->rank], a->bytes);
+    }
+    orr_rank_edge_forget(cut.edge, ORR_LIT("r-1"), cut.generation);
+    cut_close_edge(&cut);
+    cut_open_edge(&cut);
+    cut.generation = 2;
+    for (uint32_t r = 0; r < 2; r++)
+        cut_expect(&cut, r, (uint32_t)cut.pids[r], len[r]);
+    cut_fill_arenas(&cut, arena, len);
+    cut.cut = 1;
+    cut.round = 0;
+    assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+    cut_wait_progress(&cut);
+    assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+    cut_check(&cut, 2);
+    assert_int_equal(cut_step(&cut, ORR_CUT_OPEN, false), ORR_STEP_DONE);
+    cut_end(&cut);
+    cut_tear_down(&cut);
+    free(arena[0]);
+    free(arena[1]);
+}
+
+/* ---- cooperative -------------------------------------------------------------------------- */
 
 static void cooperative_program_goes_on_in_new_processes(void **state)
 {
@@ -363,6 +400,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(failed_quiesce_names_the_rank_and_is_undone),
         cmocka_unit_test(rank_that_stands_still_is_named),
         cmocka_unit_test(program_goes_on_when_hosts_die),
+        cmocka_unit_test(stopped_processes_go_on_in_a_new_generation),
         cmocka_unit_test(cooperative_program_goes_on_in_new_processes),
         cmocka_unit_test(python_program_goes_on_in_new_processes),
     };

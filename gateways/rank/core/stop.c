@@ -54,6 +54,11 @@ struct orri_stop_view orri_stop_look(void)
     };
 }
 
+void orri_stop_renumber(void)
+{
+    self.cut = 0;
+}
+
 static const struct orri_part *part_of(uint32_t kind)
 {
     pthread_mutex_lock(&orri_core.lock);
