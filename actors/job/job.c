@@ -13,6 +13,7 @@ ORR_HANDLER(job, region_moved)
 ORR_HANDLER(job, job_order)
 ORR_HANDLER(job, cut_report)
 ORR_HANDLER(job, devices_given)
+ORR_HANDLER(job, rank_idle)
 ORR_HANDLER(job, rank_update)
 ORR_HANDLER(job, rank_launched)
 ORR_HANDLER(job, ranks)
@@ -24,6 +25,7 @@ static void job_fini(void *state)
 {
     struct job *self = state;
     job_plan_fini(self);
+    job_hang_fini(self);
     orr_block_fini(&self->manifest);
     orr_block_fini(&self->restored);
     orr_block_fini(&self->spec);
@@ -95,7 +97,10 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
     }
     if (job_plan_start(self, msg) != ORR_OK) {
         self->is_restore_failed = true;
-        job_decide(ctx, self, ORR_OUTCOME_LOST, ORR_LIT("its checkpoint's manifest cannot be read"));
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("its checkpoint's manifest cannot be read"));
     }
     self->is_suspended = msg->is_suspended;
     job_periodic_arm(ctx, self);
@@ -188,6 +193,14 @@ static enum orr_err job_on_cut_report(struct orr_ctx *ctx,
     return job_step(ctx, self);
 }
 
+static enum orr_err job_on_rank_idle(struct orr_ctx *ctx,
+                                     struct job *self,
+                                     const struct orr_msg_rank_idle *msg)
+{
+    job_hang_heard(ctx, self, msg);
+    return job_step(ctx, self);
+}
+
 static enum orr_err job_on_devices_given(struct orr_ctx *ctx,
                                          struct job *self,
                                          const struct orr_msg_devices_given *msg)
@@ -258,8 +271,13 @@ order_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t
     }
     plan->is_commit_due = false;
     plan->is_committed = code == ORR_OK;
-    if (code != ORR_OK)
-        job_plan_fail(ctx, self, code, "save: the region has refused the checkpoint");
+    if (code == ORR_OK)
+        return;
+    const char *text = "save: the region has refused the checkpoint";
+    if (plan->step == ORR_CUT_SAVE)
+        job_plan_fail(ctx, self, code, text);
+    else
+        job_plan_save_fail(ctx, self, code, text);
 }
 
 /* The region's answer to job_update or job_ended; code ORR_OK: acknowledged. */
@@ -305,7 +323,8 @@ outer_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t
         job_plan_fail(ctx,
                       self,
                       ORR_ENODEV,
-                      "resume: no free devices on its nodes; it is asked again when there are, or stop what holds them");
+                      "resume: no free devices on its nodes; it is asked again when "
+                      "there are, or stop what holds them");
     } else {
         job_back_off(ctx, &self->cluster_talk);
     }
@@ -384,6 +403,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(job, job_order, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, cut_report, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, devices_given, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, rank_idle, STARTED, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(job, rank_update, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, rank_launched, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, ranks, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),

@@ -24,8 +24,8 @@
 struct orri_cuda_thread {
     _Atomic uint32_t is_inside; /* pairs with the closer's load after membarrier */
     uint32_t depth;
-    uint32_t exempt; /* > 0: the gate does not hold this thread */
-    bool is_known;   /* in the closer's list */
+    uint32_t exempt;       /* > 0: the gate does not hold this thread */
+    bool is_known;         /* in the closer's list */
     _Atomic uint32_t call; /* where it is, for messages */
     pid_t tid;
     struct orri_cuda_thread *next;
@@ -38,7 +38,8 @@ extern _Atomic uint32_t orri_cuda_closed; /* a futex: 0 open, 1 closed */
 void orri_cuda_enter_slow(const void *caller);
 void orri_cuda_left_closed(void);
 
-static inline void orri_cuda_enter_at(uint32_t call, const void *caller)
+static inline __attribute__((always_inline)) void orri_cuda_enter_at(uint32_t call,
+                                                                     const void *caller)
 {
     struct orri_cuda_thread *t = &orri_cuda_self;
     if (t->depth++ > 0)
@@ -53,7 +54,7 @@ static inline void orri_cuda_enter_at(uint32_t call, const void *caller)
         orri_cuda_enter_slow(caller);
 }
 
-static inline void orri_cuda_leave(void)
+static inline __attribute__((always_inline)) void orri_cuda_leave(void)
 {
     struct orri_cuda_thread *t = &orri_cuda_self;
     if (--t->depth > 0)

@@ -10,9 +10,6 @@
 #include "reason.h"
 #include "suspend.h"
 
-/* Provided by liborrery-rank.so; without it (a test, a program outside of a job) nothing stops us. */
-#pragma weak orri_part_register
-
 static struct orri_cuda_account last;
 
 static enum orr_err fail(struct orr_error *err, enum orr_err code, const char *text)
@@ -42,8 +39,9 @@ static enum orr_err code_of(CUresult rc)
 static enum orr_err part_close(uint64_t deadline_ms, struct orr_error *err)
 {
     char why[200];
-    return orri_cuda_gate_close(deadline_ms, why, sizeof why) ? ORR_OK
-                                                              : fail(err, ORR_ETIMEOUT, why);
+    return orri_cuda_gate_close(deadline_ms, why, sizeof why)
+               ? ORR_OK
+               : fail(err, ORR_ETIMEOUT, why);
 }
 
 static enum orr_err
@@ -100,7 +98,7 @@ ORRI_EXPORT CUresult cuInit(unsigned int Flags)
     orri_cuda_enter(CALL_cuInit);
     CUresult rc = REAL(cuInit)(Flags);
     orri_cuda_leave();
-    if (!rc && orri_part_register)
+    if (!rc)
         orri_part_register(ORRI_PART_CUDA, &part);
     return rc;
 }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "../core/part.h"
 #include "gate.h"
 #include "memory.h"
 
@@ -14,7 +15,8 @@ static _Atomic(const char *) noted;
 void orri_cuda_note(const char *text)
 {
     const char *none = NULL;
-    atomic_compare_exchange_strong(&noted, &none, text);
+    if (atomic_compare_exchange_strong(&noted, &none, text))
+        orri_rank_limit(text, NULL);
 }
 
 const char *orri_cuda_reason(void)
@@ -23,7 +25,8 @@ const char *orri_cuda_reason(void)
     pthread_mutex_lock(&orri_cuda_lock);
     for (const struct orri_memory *m = orri_memories; m && !why; m = m->next)
         if (m->is_foreign)
-            why = "uses device memory of another process (cuMemImportFromShareableHandle)";
+            why = "uses device memory of another process "
+                  "(cuMemImportFromShareableHandle)";
         else if (m->is_exported)
             why = "shares device memory (cuMemExportToShareableHandle)";
     pthread_mutex_unlock(&orri_cuda_lock);

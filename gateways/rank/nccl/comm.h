@@ -106,7 +106,13 @@ static inline struct orri_comm *orri_comm_find(ncclComm_t handle)
     return atomic_load_explicit(&c->handle, memory_order_acquire) == h ? c : NULL;
 }
 
-/* As above; sets the thread's last error. */
+/* A real communicator, or garbage. */
+static inline bool orri_comm_is_foreign(ncclComm_t handle)
+{
+    return handle && (uint64_t)(uintptr_t)handle >> 48 != ORRI_HANDLE_TAG;
+}
+
+/* As orri_comm_find; sets the thread's last error. */
 struct orri_comm *orri_comm_get(ncclComm_t handle);
 
 /* A reserved slot without a handle; NULL: too many (the thread's last error). */
@@ -139,8 +145,8 @@ bool orri_use_try(void);
 /* For the stop: no use begins from now on; waits for those there are.  False: deadline. */
 bool orri_use_close(uint64_t deadline_ms);
 void orri_use_open(void);
-/* Destroy and Abort: begin begins a use, too, which ends when the communicator is out of the table; from then on a stop waits for
- * them only after it has destroyed the others. */
+/* A communicator that is out of the table, on its way to its end in the real library: a stop waits for it only after it has
+ * destroyed the others, for which it may be waiting.  begin within a gate or a use. */
 void orri_leave_begin(void);
 void orri_leave_end(void);
 bool orri_leave_await(uint64_t deadline_ms);

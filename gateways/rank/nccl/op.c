@@ -73,7 +73,7 @@ static bool is_sound(const struct orri_comm *c, const struct orri_op *op)
     bool writes = op->kind == ORR_CLOCK_OP_REDUCE || op->kind == ORR_CLOCK_OP_GATHER
                       ? is_root
                       : op->kind != ORR_CLOCK_OP_SEND;
-    size_t size;
+    size_t size, bytes_all;
     int version;
 
     if ((unsigned)op->type < (unsigned)ncclNumTypes)
@@ -85,7 +85,8 @@ static bool is_sound(const struct orri_comm *c, const struct orri_op *op)
         return false;
     if (op->count == 0)
         return !has_root || op->root < n;
-    return (!has_root || op->root < n) && op->count <= SIZE_MAX / size / (size_t)n &&
+    return (!has_root || op->root < n) &&
+           !__builtin_mul_overflow(op->count, size * (size_t)n, &bytes_all) &&
            (!reads || op->send) && (!writes || op->recv);
 }
 
@@ -139,13 +140,17 @@ static void note_capture(CUstream stream)
 
 ncclResult_t orri_op_issue(const struct orri_op *op)
 {
-    struct orri_comm *c = orri_comm_get(op->comm);
+    struct orri_comm *c;
     struct orri_redop *redop = NULL;
     struct orri_clock *clock;
     ncclComm_t comm;
     ncclRedOp_t real;
     ncclResult_t result;
 
+    if (orri_comm_is_foreign(op->comm))
+        return orri_group_is_open() ? orri_group_note(orri_group_add_op(NULL, op, NULL))
+                                    : orri_op_call(op, op->comm, op->op);
+    c = orri_comm_get(op->comm);
     if (!c)
         return orri_group_note(ncclInvalidArgument);
     result = check(c, op, &redop, &real);

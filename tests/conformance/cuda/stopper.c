@@ -62,7 +62,8 @@ static bool arena_new(struct orri_arena *a, uint64_t bytes)
     a->at = NULL;
     if (a->fd < 0 || ftruncate(a->fd, (off_t)bytes) != 0)
         return false;
-    void *at = bytes ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0) : NULL;
+    void *at =
+        bytes ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0) : NULL;
     a->at = at;
     return at != MAP_FAILED;
 }
@@ -146,7 +147,9 @@ __attribute__((constructor)) static void start(void)
     memcpy(&find, &symbol, sizeof find);
     part = find();
     least = strtoul(getenv("STOPPER_MIN"), NULL, 10);
-    setenv("STOPPER_MIN", "0", 1); /* children (a fault of the suite) live too short to be stopped often */
+    setenv("STOPPER_MIN",
+           "0",
+           1); /* children (a fault of the suite) live too short to be stopped often */
     pid = getpid();
     seed = chosen ? (unsigned)strtoul(chosen, NULL, 10) : (unsigned)pid;
     first_seed = seed;
