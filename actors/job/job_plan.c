@@ -227,7 +227,8 @@ static void forget_goal(struct job_plan *plan)
     plan->number = 0;
 }
 
-static void tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
+static void
+tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
 {
     struct job_plan *plan = &self->plan;
     if (number) {
@@ -237,7 +238,8 @@ static void tell_failure(struct job *self, uint64_t number, enum orr_err code, c
         snprintf(plan->failed, sizeof(plan->failed), "%s", text);
         return;
     }
-    snprintf(self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
+    snprintf(
+        self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
     self->is_update_due = true;
 }
 
@@ -339,11 +341,12 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
             resume_failed(ctx, self);
     }
     if (plan->is_saving && now >= plan->save_until_ms)
-        job_plan_save_fail(ctx,
-                           self,
-                           ORR_ETIMEOUT,
-                           "save: the store has not finished in time; see `orrery doctor` "
-                      "on its nodes");
+        job_plan_save_fail(
+            ctx,
+            self,
+            ORR_ETIMEOUT,
+            "save: the store has not finished in time; see `orrery doctor` "
+            "on its nodes");
 }
 
 /* ---- what follows ---- */
@@ -555,7 +558,9 @@ uint32_t job_plan_phase(const struct job *self)
         return ORR_JOB_RESTORING;
     if (plan->is_freed && plan->goal != ORR_ORDER_VACATE)
         return ORR_JOB_SUSPENDED;
-    bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_VACATE;
+    /* A run that is still to come is no run yet: the region would take the order for done. */
+    bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND ||
+                      plan->goal == ORR_ORDER_VACATE || plan->goal == ORR_ORDER_RUN;
     return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held)
                ? ORR_JOB_STOPPING
                : ORR_JOB_RUNNING;
@@ -692,7 +697,8 @@ void job_plan_heard(struct orr_ctx *ctx,
     bool is_stored = note_parts(self, node, msg);
     if (!is_stored && plan->is_saving) {
         char text[400];
-        snprintf(text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
+        snprintf(
+            text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
         job_plan_save_fail(ctx, self, ORR_EIO, text);
     }
     if (msg->step != plan->step &&

@@ -54,7 +54,7 @@ struct job_node {
     bool has_absent; /* a rank was not listed: a launch may still be on its way */
     bool is_forgotten;
     uint64_t idle_heard_ms; /* when it last had ranks that stand still; 0: never */
-    uint64_t found_cut; /* as `ranks` said: its newest cut, */
+    uint64_t found_cut;     /* as `ranks` said: its newest cut, */
     uint32_t found_step;
     uint32_t level; /* enum orr_level of its ranks, as far as is known */
     uint64_t cut;   /* as cut_report said: of that cut */
@@ -108,6 +108,7 @@ struct job_plan {
     uint64_t commit_checkpoint;
     bool is_failure_due; /* order_failed */
     uint64_t failed_number;
+    uint64_t told_number; /* in the order_failed under way */
     uint32_t failed_code;
     char failed[400];
     char trouble[320]; /* newest failure of a RESUME */
@@ -172,7 +173,7 @@ struct job {
     struct job_plan plan;
     struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
     bool has_watch;
-    bool is_hung; /* and `reason` says who holds it up */
+    bool is_hung;   /* and `reason` says who holds it up */
     uint32_t level; /* enum orr_level */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
