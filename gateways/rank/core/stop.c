@@ -54,6 +54,11 @@ struct orri_stop_view orri_stop_look(void)
     };
 }
 
+void orri_stop_renumber(void)
+{
+    self.cut = 0;
+}
+
 static const struct orri_part *part_of(uint32_t kind)
 {
     pthread_mutex_lock(&orri_core.lock);
@@ -194,16 +199,16 @@ static enum orr_err quiesce(const struct orr_msg_rank_quiesce *msg,
     return rc;
 }
 
-/* The node has the arena: nothing of the machine stays. */
+/* The node has the arena: nothing of the machine stays.  The connection goes last: its end tells the node that all is gone. */
 static void let_go(bool is_detached)
 {
-    orri_link_close();
-    if (!is_detached)
-        return;
     uint64_t bytes = self.arena.bytes;
-    drop_arena();
-    self.arena.bytes = bytes;
-    orri_page_detach();
+    if (is_detached) {
+        drop_arena();
+        self.arena.bytes = bytes;
+        orri_page_detach();
+    }
+    orri_link_close();
 }
 
 void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)
@@ -226,12 +231,14 @@ void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)
     if (rc || !is_sent)
         return;
     while (orri_link_receive(&packet, now_ms + TAKEN_MS)) {
-        bool is_taken = packet.desc->id == ORR_MSG_rank_welcome;
-        orri_packet_fini(&packet);
-        if (is_taken) {
+        uint16_t id = packet.desc->id;
+        if (id == ORR_MSG_rank_welcome)
             let_go(msg->is_detached);
+        else if (id == ORR_MSG_rank_resume) /* another rank has failed */
+            orri_stop_on_resume(packet.msg, &packet.fd);
+        orri_packet_fini(&packet);
+        if (id == ORR_MSG_rank_welcome || id == ORR_MSG_rank_resume)
             return;
-        }
     }
     orri_link_close();
 }
