@@ -249,7 +249,8 @@ void job_plan_heard(struct orr_ctx *ctx,
                     struct job *self,
                     struct job_node *node,
                     const struct orr_msg_cut_report *msg);
-/* Of a job whose ranks all run; its own phase otherwise. */
+void job_plan_new_cut(struct orr_ctx *ctx, struct job_plan *plan);
+/* Of a job whose ranks all run. */
 uint32_t job_plan_phase(const struct job *self);
 void job_plan_fail(struct orr_ctx *ctx,
                    struct job *self,

@@ -181,6 +181,13 @@ void node_cut_heard(struct orr_ctx *ctx,
 {
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
     struct node_cut *cut = group ? &group->cut : NULL;
+    bool is_late_back = cut && cut->stage == NODE_STAGE_NONE &&
+                        cut->step == ORR_CUT_RESUME && msg->step == ORR_CUT_RESUME &&
+                        msg->cut == cut->cut && msg->state == ORR_STEP_WORKING;
+    if (is_late_back) { /* a process that nobody had counted on */
+        cut->stage = NODE_STAGE_LIBRARY;
+        cut->state = ORR_STEP_WORKING;
+    }
     if (!cut || (cut->stage != NODE_STAGE_LIBRARY && cut->stage != NODE_STAGE_ARENA))
         return;
     if (ctx->tag >> 56 == NODE_TAG_CUT)
