@@ -49,7 +49,7 @@ static void make_path(const struct orri_edge *edge, char *path, size_t cap)
     if (has_run && access("/run/orrery", W_OK) == 0)
         snprintf(path, cap, "/run/orrery/ability-%016" PRIx64, key);
     else
-        snprintf(path, cap, "%s/../ability-%016" PRIx64, edge->ranks_path, key);
+        snprintf(path, cap, "%s/ability-%016" PRIx64, edge->state_path, key);
 }
 
 /* "1 1 text", and the version in a second line. */
@@ -186,7 +186,7 @@ static void clean(const char *dir)
 static bool try_it(struct orri_edge *edge, struct orri_ability *a)
 {
     char dir[600], result[700];
-    snprintf(dir, sizeof dir, "%.500s/../probe", edge->ranks_path);
+    snprintf(dir, sizeof dir, "%.500s/probe", edge->state_path);
     snprintf(result, sizeof result, "%s/result", dir);
     clean(dir);
     char *real = mkdir(dir, 0700) == 0 ? realpath(dir, NULL) : NULL;
