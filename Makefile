@@ -26,6 +26,8 @@ test: deps
 	@cmake --preset tsan --log-level=WARNING
 	@cmake --build --preset tsan --target kernel_tests
 	@ctest --preset tsan -L kernel --no-tests=error -j2
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
+	@cmake --build --preset release --target workloads
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan
 	@ctest --preset asan --no-tests=error -j2
@@ -33,13 +35,15 @@ test: deps
 # Simulated fleets with faults, ever new seeds, under ASan+UBSan; SOAK_MINUTES=60 make soak.  Prints the seed that fails.
 # Then a real fleet whose processes are killed and stopped at random; at last long outages: a minute without Redis, two without the control plane.
 soak: deps
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
+	@cmake --build --preset release --target workloads
 	@cmake --preset asan --log-level=WARNING
-	@cmake --build --preset asan --target orrery chaos_rank emu_cuda emu_nccl
+	@cmake --build --preset asan --target orrery chaos_rank
 	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
-	@ORRERY_BIN="$$(pwd)/build/asan/bin" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
+	@ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
 	@for t in fence softstate; do \
-	    SOAK=1 ORRERY_BIN="$$(pwd)/build/asan/bin" /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
+	    SOAK=1 ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
 
 # Numbers as JSON lines: see bench/README.md.
 bench: build
@@ -48,9 +52,12 @@ bench: build
 fuzz: deps
 	@sh tests/fuzz/run.sh
 
-# The fencing rules under spin, with more faults in one history than `make test` has time for.
+# The fencing rules under spin, with more faults in one history than `make test` has time for; the barrier in larger worlds.
 model: deps
 	@CHANGES=6 sh tests/model/fencing.sh
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=ON
+	@cmake --build --preset release --target barrier_model
+	@build/release/bin/barrier_model long
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -278,20 +278,24 @@ static enum orr_err write_host(const struct fleet *f,
     else if (h->role == FLEET_CLUSTER)
         append_cluster(f, h, text, sizeof text);
     else
-        append(text,
-               sizeof text,
-               "roles:\n  node:\n    name: %s\n    cluster: {name: %s, host: %s, "
-               "endpoint: \"ipc://%s/%s/sock\"}\n"
-               "    devices: {kind: %s, count: %u, memory: %s}\n    slots: %u\n",
-               h->name,
-               h->parent,
-               h->parent,
-               f->dir,
-               h->parent,
-               f->gpus ? "emulated" : "none",
-               f->gpus,
-               f->memory,
-               f->slots);
+        append(
+            text,
+            sizeof text,
+            "roles:\n  node:\n    name: %s\n    cluster: {name: %s, host: %s, "
+            "endpoint: \"ipc://%s/%s/sock\"}\n"
+            "    devices: {kind: %s, count: %u, memory: %s}\n    slots: %u\n"
+            "    store: {path: \"%s/%s/store\"}\n", /* one for all nodes of a cluster */
+            h->name,
+            h->parent,
+            h->parent,
+            f->dir,
+            h->parent,
+            f->gpus ? "emulated" : "none",
+            f->gpus,
+            f->memory,
+            f->slots,
+            f->dir,
+            h->parent);
     append(text,
            sizeof text,
            "timing: {heartbeat: %ums, suspect: %ums, lease: %ums}\n",

@@ -16,7 +16,7 @@ struct orr_device_emulated_config {
     const char *type;      /* NULL: emulated */
     const char *file_dir;  /* NULL: /dev/shm */
     const char *
-        driver_dir; /* of the emulator's libcuda.so.1; NULL: ../lib/emulator from this program */
+        driver_dir; /* of the emulator's libcuda.so.1; NULL: emulator of device_lib.h */
 };
 
 /* Find or make the devices.  Errors: ORR_EINVAL config, ORR_ESTATE a device of another size is in use, ORR_EIO. */

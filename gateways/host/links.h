@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * links.h - the actor at /edge/links: dials the hosts that an actor of this host wants to reach.
  *
- * link_want keeps a link to a host, link_drop lets it go.  It keeps no state: what is dialled, the transport knows.
+ * link_want keeps a link to a host, link_drop lets it go; a link stays while any actor wants it.
  */
 #ifndef ORR_HOST_LINKS_H
 #define ORR_HOST_LINKS_H

@@ -75,6 +75,9 @@ static const struct orr_yaml_field fields[] = {
     ROW("roles.node.slots", U32, node.slots, 0, ORR_WORLD_MAX, "0", "ranks without a device that may run at once; 0: one per core"),
     ROW("roles.node.ranks_max", U32, node.ranks_max, 1, ORR_WORLD_MAX, "1024", "rank processes that it keeps account of"),
     {"roles.node.ports", ORR_YAML_U32, AT(node.port_min), AT(node.port_max), 1024, 65535, "20000..29999", NULL, NULL, "ports for MASTER_PORT"},
+    ROW("roles.node.store.path", TEXT, node.store.path, 1, 3900, "", "directory of checkpoints, absolute; several nodes may share one; default: store in the state directory"),
+    ROW("roles.node.store.quota", SIZE, node.store.quota_bytes, 0, INT64_MAX, "0", "most that the store may hold; 0: what the disk has"),
+    ROW("roles.node.store.bandwidth", SIZE, node.store.bytes_per_s, 0, INT64_C(1) << 44, "0", "most that the store writes, sends or fetches a second; 0: no limit"),
 
     ROW("softstate.redis", TEXT, softstate.redis, 1, ENDPOINT_MAX, "", "where Redis is: unix:///PATH or tcp://127.0.0.1:PORT; default: memory of this host"),
     ROW("softstate.user", NAME, softstate.user, 1, 63, "", "user of Redis's ACL"),
@@ -231,7 +234,9 @@ static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
                              "roles.node.devices.count",
                              err,
                              "how many emulated devices? write 1 or more");
-    return fill_parent(c, &c->node.parent, is_here, "roles.node.cluster", err);
+    rc = orri_config_store(c, err);
+    return rc ? rc
+              : fill_parent(c, &c->node.parent, is_here, "roles.node.cluster", err);
 }
 
 /* Redis has no TLS here: a socket of this machine, and a user with a password. */

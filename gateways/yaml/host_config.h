@@ -20,4 +20,8 @@ ORR_NODISCARD enum orr_err orri_config_ledger(struct orr_host_config *config,
 ORR_NODISCARD enum orr_err orri_config_regions(struct orr_host_config *config,
                                                struct orr_error *err);
 
+/* Fill and check where checkpoints go. */
+ORR_NODISCARD enum orr_err orri_config_store(struct orr_host_config *config,
+                                             struct orr_error *err);
+
 #endif

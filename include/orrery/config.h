@@ -56,6 +56,13 @@ struct orr_config_cluster {
     } regions;
 };
 
+struct orr_config_store { /* where a node keeps checkpoints */
+    struct orr_str path;  /* absolute; default: STATE/store */
+    uint64_t quota_bytes; /* 0: none */
+    uint64_t
+        bytes_per_s; /* cap on writing, on sending to peers and on fetching; 0: none */
+};
+
 struct orr_config_node {
     bool is_on;
     struct orr_str name;
@@ -67,6 +74,7 @@ struct orr_config_node {
     uint32_t slots;                  /* ranks without a device that may run at once */
     uint32_t ranks_max; /* rank processes, running and ended but not forgotten */
     uint32_t port_min, port_max; /* for MASTER_PORT */
+    struct orr_config_store store;
 };
 
 struct orr_config_softstate { /* what readers that only look see */

@@ -16,6 +16,7 @@ import tempfile
 import time
 
 BIN = pathlib.Path(os.environ["ORRERY_BIN"])  # folder of orrery and digits, set by ctest
+WORKLOADS = pathlib.Path(os.environ.get("ORRERY_WORKLOADS", BIN.parent))  # a build without sanitizers, see CMakeLists.txt
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ORRERY = str(BIN / "orrery")
 SLOW = float(os.environ.get("ORRERY_TEST_SLOWNESS", "1"))  # stretches deadlines, e.g. under valgrind
@@ -253,7 +254,7 @@ class Fleet:
 
 def digits(world, gpus, steps, extra=""):
     """Spec of a digits job; `gpus` devices, so world / gpus ranks share each."""
-    return (f"name: digits\ncommand: [\"{BIN}/digits\", --data, \"{ROOT}/examples/digits/data/digits.csv\","
+    return (f"name: digits\ncommand: [\"{WORKLOADS}/bin/digits\", --data, \"{ROOT}/examples/digits/data/digits.csv\","
             f" --steps, \"{steps}\", --log-every, \"10\"]\n"
             f"world: {world}\ngpus: {{min: {gpus}, max: {gpus}}}\ncheckpoint: {{mode: none}}\n{extra}")
 

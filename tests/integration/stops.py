@@ -8,12 +8,9 @@ it writes, and must write each line once unless it was set back to a checkpoint 
 import glob
 import os
 import pathlib
-import random
-import subprocess
 
-from fleet import BIN, ROOT, check, wait_for
+from fleet import ROOT, WORKLOADS, check
 
-WORKLOADS = pathlib.Path(os.environ.get("ORRERY_WORKLOADS", BIN.parent))  # a build without sanitizers, see CMakeLists.txt
 DATA = ROOT / "examples/digits/data/digits.csv"
 
 
