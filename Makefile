@@ -1,6 +1,6 @@
 # Orrery: two commands matter, `make demo` and `make test`.  Both install what is missing and build first.
 .POSIX:
-.PHONY: all deps build demo test soak bench fuzz model format clean
+.PHONY: all deps build criu demo test soak bench fuzz model format clean
 
 all: build
 
@@ -12,12 +12,17 @@ build: deps
 	@cmake --build --preset release
 	@ln -sfn release/bin build/bin
 
+# The program that makes images of ranks, where the system's is older than 4.2 (docs/images.md).
+criu: deps
+	@sh cmake/criu.sh --again
+
 # A real training job through region, cluster, node and job actors, on emulated GPUs where there is none.
 demo: build
 	@sh examples/demo.sh
 
 # Unit, lint, sim, fuzz-corpus, conformance and integration tests under ASan+UBSan; the kernel again under TSan.
 test: deps
+	@sh cmake/criu.sh >/dev/null || true
 	@cmake --preset tsan --log-level=WARNING
 	@cmake --build --preset tsan --target kernel_tests
 	@ctest --preset tsan -L kernel --no-tests=error -j2
@@ -47,9 +52,12 @@ bench: build
 fuzz: deps
 	@sh tests/fuzz/run.sh
 
-# The fencing rules under spin, with more faults in one history than `make test` has time for.
+# The fencing rules under spin, with more faults in one history than `make test` has time for; the barrier in larger worlds.
 model: deps
 	@CHANGES=6 sh tests/model/fencing.sh
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=ON
+	@cmake --build --preset release --target barrier_model
+	@build/release/bin/barrier_model long
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

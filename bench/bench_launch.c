@@ -113,8 +113,9 @@ int main(int argc, char **argv)
                                &b.process,
                                &err) != ORR_OK)
         return 1;
-    b.process->ops->attach(b.process,
-                           &(struct orr_process_sink){on_found, on_event, &b});
+    b.process->ops->attach(
+        b.process,
+        &(struct orr_process_sink){.found = on_found, .event = on_event, .arg = &b});
     double spawns = spawns_per_s(n, at_once);
     double launches = launches_per_s(&b, n, at_once);
     b.process->ops->attach(b.process, NULL);

@@ -2,14 +2,17 @@
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 
-add_library(orr_flags INTERFACE)
-target_compile_options(orr_flags INTERFACE
+add_library(orr_plain_flags INTERFACE)
+target_compile_options(orr_plain_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
   -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wswitch-enum -Wformat=2 -Werror
   -Wno-gnu-zero-variadic-macro-arguments -Wno-unknown-warning-option
-  -fno-common -fvisibility=hidden -fno-omit-frame-pointer -fPIC)
-target_compile_definitions(orr_flags INTERFACE _GNU_SOURCE)
-target_include_directories(orr_flags INTERFACE ${PROJECT_SOURCE_DIR}/include)
+  -fno-common -fno-omit-frame-pointer -fPIC)
+target_compile_definitions(orr_plain_flags INTERFACE _GNU_SOURCE)
+target_include_directories(orr_plain_flags INTERFACE ${PROJECT_SOURCE_DIR}/include)
+add_library(orr_flags INTERFACE)
+target_link_libraries(orr_flags INTERFACE orr_plain_flags)
+target_compile_options(orr_flags INTERFACE -fvisibility=hidden)
 if(ORR_SANITIZE)
   target_compile_options(orr_flags INTERFACE -fsanitize=${ORR_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(orr_flags INTERFACE -fsanitize=${ORR_SANITIZE})
@@ -31,6 +34,19 @@ function(orr_program name)
   cmake_parse_arguments(A "" "" "SOURCES;LINKS" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE orr_flags ${A_LINKS})
+endfunction()
+
+# orr_preloaded(name SOURCES ... MAP exports.map [LINKS ...])   shared library in <build>/lib/rank that unmodified programs
+#   preload: it exports what MAP lists and nothing else, and has no sanitizer in any build. Beside it, others find it by $ORIGIN.
+function(orr_preloaded name)
+  cmake_parse_arguments(A "" "MAP" "SOURCES;LINKS" ${ARGN})
+  add_library(${name} SHARED ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE orr_plain_flags ${A_LINKS})
+  target_compile_options(${name} PRIVATE -fno-semantic-interposition $<$<CONFIG:Debug>:-O1>)
+  target_link_options(${name} PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/${A_MAP} -Wl,-Bsymbolic -Wl,-z,defs)
+  set_target_properties(${name} PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${A_MAP}
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib/rank BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
+  add_dependencies(workloads ${name})
 endfunction()
 
 add_custom_target(kernel_tests)   # all that carries the label kernel: what `make test` also builds under TSan

@@ -100,6 +100,23 @@ const char *orr_level_name(uint32_t level)
     return name_of(names, ORR_ARRAY_SIZE(names), level);
 }
 
+const char *orr_order_name(uint32_t order)
+{
+    static const char *const names[ORR_ORDER_MAX_] = {
+        "none", "resume", "suspend", "checkpoint", "migrate"};
+    return name_of(names, ORR_ARRAY_SIZE(names), order);
+}
+
+const char *orr_order_state_name(uint32_t state)
+{
+    static const char *const names[] = {
+#define X(number, name, text) [number] = (text),
+        ORR_ORDER_STATES(X)
+#undef X
+    };
+    return name_of(names, ORR_ARRAY_SIZE(names), state);
+}
+
 const char *orr_clock_op_name(uint32_t op)
 {
     static const char *const names[] = {

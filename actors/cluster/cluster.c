@@ -13,6 +13,10 @@ ORR_HANDLER(cluster, node_register)
 ORR_HANDLER(cluster, node_heartbeat)
 ORR_HANDLER(cluster, job_assign)
 ORR_HANDLER(cluster, job_stop)
+ORR_HANDLER(cluster, job_order)
+ORR_HANDLER(cluster, node_drain)
+ORR_HANDLER(cluster, devices_freed)
+ORR_HANDLER(cluster, devices_want)
 ORR_HANDLER(cluster, job_released)
 ORR_HANDLER(cluster, log_read)
 ORR_HANDLER(cluster, down)
@@ -160,18 +164,55 @@ static enum orr_err cluster_on_job_assign(struct orr_ctx *ctx,
     return cluster_job_assign(ctx, self, msg);
 }
 
-static enum orr_err cluster_on_job_stop(struct orr_ctx *ctx,
-                                        struct cluster *self,
-                                        const struct orr_msg_job_stop *msg)
+static enum orr_err relay_to_job(struct orr_ctx *ctx,
+                                 const struct cluster *self,
+                                 struct orr_str id,
+                                 uint64_t generation)
 {
-    const struct cluster_job *job = cluster_job_find(self, msg->job, msg->generation);
+    const struct cluster_job *job = cluster_job_find(self, id, generation);
     if (!job || job->state != CLUSTER_JOB_LIVE)
         return orr_refuse(ctx,
                           ORR_ENOENT,
                           "cluster %s has no actor of job %.*s",
                           self->args.cluster,
-                          ORR_STR_ARGS(msg->job));
+                          ORR_STR_ARGS(id));
     orr_relay(ctx, job->addr);
+    return ORR_OK;
+}
+
+static enum orr_err cluster_on_job_stop(struct orr_ctx *ctx,
+                                        struct cluster *self,
+                                        const struct orr_msg_job_stop *msg)
+{
+    return relay_to_job(ctx, self, msg->job, msg->generation);
+}
+
+static enum orr_err cluster_on_job_order(struct orr_ctx *ctx,
+                                         struct cluster *self,
+                                         const struct orr_msg_job_order *msg)
+{
+    return relay_to_job(ctx, self, msg->job, msg->generation);
+}
+
+static enum orr_err cluster_on_devices_freed(struct orr_ctx *ctx,
+                                             struct cluster *self,
+                                             const struct orr_msg_devices_freed *msg)
+{
+    return cluster_devices_freed(ctx, self, msg);
+}
+
+static enum orr_err cluster_on_devices_want(struct orr_ctx *ctx,
+                                            struct cluster *self,
+                                            const struct orr_msg_devices_want *msg)
+{
+    return cluster_devices_want(ctx, self, msg);
+}
+
+static enum orr_err cluster_on_node_drain(struct orr_ctx *ctx,
+                                          struct cluster *self,
+                                          const struct orr_msg_node_drain *msg)
+{
+    cluster_node_drain(ctx, self, msg->node, msg->is_draining);
     return ORR_OK;
 }
 
@@ -263,6 +304,10 @@ static const struct orr_handler handlers[] = {
     ORR_ON(cluster, node_heartbeat, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(cluster, job_assign, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, job_stop, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, job_order, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, node_drain, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, devices_freed, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(cluster, devices_want, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, job_released, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, down, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

@@ -20,6 +20,10 @@ enum orr_err cluster_node_heartbeat(struct orr_ctx *ctx,
 /* Were it silent from now on.  Not while its list may be itself alone and there are others: nobody could outvote it. */
 bool cluster_node_can_be_given_up(const struct cluster *self,
                                   const struct cluster_node *node);
+void cluster_node_drain(struct orr_ctx *ctx,
+                        struct cluster *self,
+                        struct orr_str name,
+                        bool is_draining);
 void cluster_nodes_watch(struct orr_ctx *ctx, struct cluster *self);
 struct orr_list_node_row cluster_node_rows(const struct orr_ctx *ctx,
                                            struct cluster *self);
@@ -40,6 +44,13 @@ struct cluster_hold *cluster_hold_get(struct cluster *self,
 void cluster_hold_add(struct cluster *self, struct cluster_hold *hold, uint32_t device);
 void cluster_hold_clear(struct cluster *self, struct cluster_hold *hold);
 void cluster_hold_drop(struct cluster *self, struct cluster_hold *hold);
+/* A stopped job gives its devices back, and wants as many again where its ranks are. */
+enum orr_err cluster_devices_freed(struct orr_ctx *ctx,
+                                   struct cluster *self,
+                                   const struct orr_msg_devices_freed *msg);
+enum orr_err cluster_devices_want(struct orr_ctx *ctx,
+                                  struct cluster *self,
+                                  const struct orr_msg_devices_want *msg);
 enum orr_err cluster_job_assign(struct orr_ctx *ctx,
                                 struct cluster *self,
                                 const struct orr_msg_job_assign *msg);

@@ -95,6 +95,8 @@ struct cluster_hold *cluster_hold_get(struct cluster *self,
 void cluster_hold_add(struct cluster *self, struct cluster_hold *hold, uint32_t device)
 {
     struct cluster_node *node = orr_pool_at(&self->nodes, hold->node);
+    if (device == ORR_PARKED_DEVICE)
+        return; /* suspended: it is there and has none */
     if (device < CLUSTER_DEVICES_MAX) {
         hold->devices |= UINT64_C(1) << device;
         node->used |= UINT64_C(1) << device;
@@ -153,7 +155,9 @@ static uint64_t usable_devices(const struct cluster_node *node,
     return mask;
 }
 
-static uint32_t make_view(struct cluster *self, const struct orr_msg_job_spec *spec)
+static uint32_t make_view(struct cluster *self,
+                          const struct orr_msg_job_spec *spec,
+                          struct orr_str want_node)
 {
     struct place_node *view = self->view.at;
     uint32_t n = 0;
@@ -161,7 +165,9 @@ static uint32_t make_view(struct cluster *self, const struct orr_msg_job_spec *s
         return 0;
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;) {
-        if (node->state != ORR_NODE_UP || is_listed(spec->exclude, node->name) ||
+        if (node->state != ORR_NODE_UP || node->is_draining ||
+            (want_node.len && !orr_str_eq(orr_str(node->name), want_node)) ||
+            is_listed(spec->exclude, node->name) ||
             !cluster_node_can_be_given_up(self, node))
             continue;
         uint32_t free_slots =
@@ -208,6 +214,7 @@ static struct orr_list_rank_place lay_out(struct cluster *self,
 static enum orr_err place(struct orr_ctx *ctx,
                           struct cluster *self,
                           const struct orr_msg_job_spec *spec,
+                          struct orr_str want_node,
                           struct orr_list_rank_place *ret_places)
 {
     const struct place_want want = {.world = spec->world,
@@ -220,11 +227,15 @@ static enum orr_err place(struct orr_ctx *ctx,
                           "cluster %s runs jobs of at most %u ranks",
                           self->args.cluster,
                           self->args.world_max);
-    uint32_t n = make_view(self, spec);
+    uint32_t n = make_view(self, spec, want_node);
     uint32_t units;
     if (cluster_place(&want, self->view.at, n, &units) != ORR_OK)
         return orr_refuse(
-            ctx, ORR_ENODEV, "cluster %s has no room for it now", self->args.cluster);
+            ctx,
+            ORR_ENODEV,
+            "%s %.*s has no room for it now",
+            want_node.len ? "node" : "cluster",
+            ORR_STR_ARGS(want_node.len ? want_node : orr_str(self->args.cluster)));
     *ret_places = lay_out(self, spec, n, units);
     return ORR_OK;
 }
@@ -234,7 +245,8 @@ static enum orr_err place(struct orr_ctx *ctx,
 static enum orr_err hold_places(struct orr_ctx *ctx,
                                 struct cluster *self,
                                 struct cluster_job *job,
-                                struct orr_list_rank_place places)
+                                struct orr_list_rank_place places,
+                                bool is_suspended)
 {
     /* An orphan's holds came from rows of these very ranks; the placement says it all.
      */
@@ -250,7 +262,9 @@ static enum orr_err hold_places(struct orr_ctx *ctx,
                 "cluster %s: too many nodes or holds; raise nodes_max or jobs_max",
                 self->args.cluster);
         hold->is_placed = true;
-        cluster_hold_add(self, hold, places.at[i].device);
+        uint32_t device = places.at[i].device;
+        bool is_parked = is_suspended && device != ORR_NO_DEVICE;
+        cluster_hold_add(self, hold, is_parked ? ORR_PARKED_DEVICE : device);
     }
     return ORR_OK;
 }
@@ -282,6 +296,9 @@ static enum orr_err spawn_job(struct orr_ctx *ctx,
         .generation = job->generation,
         .limit_ms = spec->limit_ms,
         .deadline_unix_ms = spec->deadline_unix_ms,
+        .checkpoint_every_ms = spec->checkpoint_every_ms,
+        .hang_ms = spec->hang_ms,
+        .checkpoint_mode = spec->checkpoint_mode,
         .world = spec->world,
         .n_nodes = nodes.n,
         .spec_bytes = msg->spec.len,
@@ -315,7 +332,9 @@ static enum orr_err spawn_job(struct orr_ctx *ctx,
              .spec = msg->spec,
              .is_recovery = msg->is_recovery,
              .ranks = places,
-             .nodes = nodes);
+             .nodes = nodes,
+             .manifest = msg->manifest,
+             .is_suspended = msg->is_suspended);
     cluster_changed(ctx, self);
     return ORR_OK;
 }
@@ -344,7 +363,7 @@ enum orr_err cluster_job_assign(struct orr_ctx *ctx,
             ctx, err, "job %.*s: its spec cannot be read", ORR_STR_ARGS(msg->job));
     struct orr_list_rank_place places = msg->ranks;
     if (!msg->is_recovery)
-        err = place(ctx, self, self->spec.at, &places);
+        err = place(ctx, self, self->spec.at, msg->want_node, &places);
     if (err != ORR_OK)
         return err;
     job = cluster_job_get(self, msg->job, msg->generation);
@@ -354,7 +373,7 @@ enum orr_err cluster_job_assign(struct orr_ctx *ctx,
                           "cluster %s holds %u jobs already; raise jobs_max",
                           self->args.cluster,
                           self->jobs.n_used);
-    err = hold_places(ctx, self, job, places);
+    err = hold_places(ctx, self, job, places, msg->is_recovery && msg->is_suspended);
     if (err == ORR_OK)
         err = spawn_job(ctx, self, job, msg, places);
     if (err != ORR_OK && !msg->is_recovery)

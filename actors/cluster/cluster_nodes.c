@@ -267,6 +267,20 @@ static uint32_t watch_majorities(struct orr_ctx *ctx, struct cluster *self)
     return first;
 }
 
+void cluster_node_drain(struct orr_ctx *ctx,
+                        struct cluster *self,
+                        struct orr_str name,
+                        bool is_draining)
+{
+    /* One that this life has not heard of yet must not be taken for free when it comes. */
+    struct cluster_node *node =
+        is_draining ? cluster_node_get(ctx, self, name) : cluster_node_find(self, name);
+    if (!node || node->is_draining == is_draining)
+        return;
+    node->is_draining = is_draining;
+    cluster_changed(ctx, self);
+}
+
 /* What stands still there is nobody's any more, once its job actors have ended. */
 static void
 give_up(struct orr_ctx *ctx, struct cluster *self, struct cluster_node *node)
@@ -298,12 +312,13 @@ static void node_row(const struct orr_ctx *ctx,
                      const struct cluster_node *node,
                      struct orr_rec_node_row *ret_row)
 {
-    bool has_room =
-        cluster_node_can_be_given_up(self, node); /* what is free, is so for placing */
+    bool is_draining = node->is_draining && node->state == ORR_NODE_UP;
+    bool has_room = cluster_node_can_be_given_up(self, node) &&
+                    !node->is_draining; /* what is free, is so for placing */
     *ret_row = (struct orr_rec_node_row){
         .cluster = orr_str(self->args.cluster),
         .node = orr_str(node->name),
-        .state = node->state,
+        .state = is_draining ? ORR_NODE_DRAINING : node->state,
         .slots = node->slots,
         .slots_free = has_room && node->slots > node->slots_used
                           ? node->slots - node->slots_used

@@ -113,6 +113,8 @@ enum orr_err cluster_registered(struct orr_ctx *ctx,
             self->args.region,
             self->args.region_hosts[self->leader]);
     tell_jobs(ctx, self);
+    for (uint32_t i = 0; i < msg->draining.n; i++)
+        cluster_node_drain(ctx, self, msg->draining.at[i].value, true);
     for (uint32_t i = 0; i < msg->jobs.n; i++) {
         const struct orr_rec_job_claim *claim = &msg->jobs.at[i];
         struct cluster_job *job =

@@ -48,6 +48,7 @@ struct cluster_node {
     uint32_t slots;
     uint32_t slots_used;
     uint32_t ranks;
+    bool is_draining; /* nothing new is placed there */
     struct cluster_device devices[CLUSTER_DEVICES_MAX]; /* by index on the node */
 };
 

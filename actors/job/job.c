@@ -10,6 +10,10 @@ ORR_HANDLER(job, job_start)
 ORR_HANDLER(job, job_stop)
 ORR_HANDLER(job, node_changed)
 ORR_HANDLER(job, region_moved)
+ORR_HANDLER(job, job_order)
+ORR_HANDLER(job, cut_report)
+ORR_HANDLER(job, devices_given)
+ORR_HANDLER(job, rank_idle)
 ORR_HANDLER(job, rank_update)
 ORR_HANDLER(job, rank_launched)
 ORR_HANDLER(job, ranks)
@@ -20,6 +24,10 @@ ORR_HANDLER(job, timer)
 static void job_fini(void *state)
 {
     struct job *self = state;
+    job_plan_fini(self);
+    job_hang_fini(self);
+    orr_block_fini(&self->manifest);
+    orr_block_fini(&self->restored);
     orr_block_fini(&self->spec);
     orr_block_fini(&self->nodes);
     orr_block_fini(&self->ranks);
@@ -87,6 +95,15 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
         orr_log(ctx, ORR_LOG_ERROR, "bug: the placement does not fit the arguments");
         return ORR_ECRASH;
     }
+    if (job_plan_start(self, msg) != ORR_OK) {
+        self->is_restore_failed = true;
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("its checkpoint's manifest cannot be read"));
+    }
+    self->is_suspended = msg->is_suspended;
+    job_periodic_arm(ctx, self);
     self->is_recovery = msg->is_recovery;
     self->has_permit = msg->is_recovery; /* given to an earlier life */
     if (self->has_permit)
@@ -146,7 +163,49 @@ static enum orr_err job_on_rank_update(struct orr_ctx *ctx,
         return orr_refuse(
             ctx, ORR_EINVAL, "job %s has no rank %u", self->args.job, msg->rank.rank);
     job_rank_apply(self, msg->rank.rank, &msg->rank);
+    job_level_note(self, msg->rank.level, msg->rank.why_level);
     return job_step(ctx, self);
+}
+
+static enum orr_err job_on_job_order(struct orr_ctx *ctx,
+                                     struct job *self,
+                                     const struct orr_msg_job_order *msg)
+{
+    return job_order_take(ctx, self, msg);
+}
+
+/* An answer, or word of a change. */
+static enum orr_err job_on_cut_report(struct orr_ctx *ctx,
+                                      struct job *self,
+                                      const struct orr_msg_cut_report *msg)
+{
+    enum job_ask ask;
+    struct job_node *node = job_answered(self, ctx->tag, &ask);
+    if (ctx->tag && !node)
+        return ORR_OK;
+    for (uint32_t i = 0; !node && i < self->n_nodes; i++)
+        if (orr_str_eq(orr_str(job_node_at(self, i)->name), msg->node))
+            node = job_node_at(self, i);
+    if (!node || msg->generation != self->args.generation)
+        return ORR_OK;
+    node->talk.backoff_ms = 0;
+    job_plan_heard(ctx, self, node, msg);
+    return job_step(ctx, self);
+}
+
+static enum orr_err job_on_rank_idle(struct orr_ctx *ctx,
+                                     struct job *self,
+                                     const struct orr_msg_rank_idle *msg)
+{
+    job_hang_heard(ctx, self, msg);
+    return job_step(ctx, self);
+}
+
+static enum orr_err job_on_devices_given(struct orr_ctx *ctx,
+                                         struct job *self,
+                                         const struct orr_msg_devices_given *msg)
+{
+    return job_devices_given(ctx, self, msg);
 }
 
 static enum orr_err job_on_rank_launched(struct orr_ctx *ctx,
@@ -154,11 +213,11 @@ static enum orr_err job_on_rank_launched(struct orr_ctx *ctx,
                                          const struct orr_msg_rank_launched *msg)
 {
     enum job_ask ask;
-    bool is_region;
-    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    struct job_node *node = job_answered(self, ctx->tag, &ask);
     if (!node)
         return ORR_OK;
     node->launch = JOB_LAUNCH_DONE;
+    job_level_note(self, msg->level, msg->why_level);
     node->talk.backoff_ms = 0;
     if (msg->master_addr.len > 0) {
         orr_str_copy(self->master_addr, sizeof(self->master_addr), msg->master_addr);
@@ -176,13 +235,49 @@ static enum orr_err
 job_on_ranks(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ranks *msg)
 {
     enum job_ask ask;
-    bool is_region;
-    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    struct job_node *node = job_answered(self, ctx->tag, &ask);
     if (!node)
         return ORR_OK;
     node->talk.backoff_ms = 0;
+    node->found_cut = msg->cut;
+    node->found_step = msg->step;
+    for (uint32_t i = 0; i < msg->ranks.n; i++)
+        job_level_note(self, msg->ranks.at[i].level, msg->ranks.at[i].why_level);
     job_ranks_heard(self, node, msg);
     return job_step(ctx, self);
+}
+
+/* These refusals will not pass. */
+static bool is_definite(uint32_t code)
+{
+    return code == ORR_EINVAL || code == ORR_ENODEV || code == ORR_ENOSPC ||
+           code == ORR_ESTALE || code == ORR_EPROTO || code == ORR_EIO ||
+           code == ORR_EPERM || code == ORR_ENOENT || code == ORR_ENOSYS;
+}
+
+/* The region's answer to checkpoint_commit or order_failed. */
+static void
+order_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t code)
+{
+    struct job_plan *plan = &self->plan;
+    if (code != ORR_OK && !is_definite(code)) {
+        job_back_off(ctx, &self->talk);
+        return;
+    }
+    self->talk.backoff_ms = 0;
+    if (ask == JOB_ASK_REFUSE) {
+        plan->is_failure_due = false;
+        return;
+    }
+    plan->is_commit_due = false;
+    plan->is_committed = code == ORR_OK;
+    if (code == ORR_OK)
+        return;
+    const char *text = "save: the region has refused the checkpoint";
+    if (plan->step == ORR_CUT_SAVE)
+        job_plan_fail(ctx, self, code, text);
+    else
+        job_plan_save_fail(ctx, self, code, text);
 }
 
 /* The region's answer to job_update or job_ended; code ORR_OK: acknowledged. */
@@ -190,6 +285,10 @@ static void
 region_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t code)
 {
     bool is_fenced = code == ORR_ESTALE || code == ORR_ENOENT;
+    if (ask == JOB_ASK_COMMIT || ask == JOB_ASK_REFUSE) {
+        order_answered(ctx, self, ask, code);
+        return;
+    }
     if (code != ORR_OK && !is_fenced) {
         job_back_off(ctx, &self->talk);
         self->is_update_due = self->is_update_due || ask == JOB_ASK_UPDATE;
@@ -207,6 +306,27 @@ region_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_
     } else if (!self->has_permit) {
         self->has_permit = true;
         arm_limit(ctx, self);
+    } else if (self->plan.is_placing) {
+        self->plan.is_placed = true;
+    }
+}
+
+static void
+outer_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t code)
+{
+    if (ask != JOB_ASK_FREED && ask != JOB_ASK_WANT) {
+        region_answered(ctx, self, ask, code);
+    } else if (ask == JOB_ASK_FREED && code == ORR_OK) {
+        self->cluster_talk.backoff_ms = 0;
+        self->plan.is_freed = true;
+    } else if (ask == JOB_ASK_WANT && (code == ORR_ENODEV || code == ORR_EINVAL)) {
+        job_plan_fail(ctx,
+                      self,
+                      ORR_ENODEV,
+                      "resume: no free devices on its nodes; it is asked again when "
+                      "there are, or stop what holds them");
+    } else {
+        job_back_off(ctx, &self->cluster_talk);
     }
 }
 
@@ -215,12 +335,11 @@ job_on_ack(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ack *msg)
 {
     (void)msg;
     enum job_ask ask;
-    bool is_region;
-    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    struct job_node *node = job_answered(self, ctx->tag, &ask);
     if (ask == JOB_ASK_NONE)
         return ORR_OK;
-    if (is_region) {
-        region_answered(ctx, self, ask, ORR_OK);
+    if (!node) {
+        outer_answered(ctx, self, ask, ORR_OK);
         return job_step(ctx, self);
     }
     node->talk.backoff_ms = 0;
@@ -235,24 +354,15 @@ job_on_ack(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ack *msg)
     return job_step(ctx, self);
 }
 
-/* These refusals of a launch will not pass: the machine cannot do it. */
-static bool is_definite(uint32_t code)
-{
-    return code == ORR_EINVAL || code == ORR_ENODEV || code == ORR_ENOSPC ||
-           code == ORR_ESTALE || code == ORR_EPROTO || code == ORR_EIO ||
-           code == ORR_EPERM;
-}
-
 static enum orr_err
 job_on_failed(struct orr_ctx *ctx, struct job *self, const struct orr_msg_failed *msg)
 {
     enum job_ask ask;
-    bool is_region;
-    struct job_node *node = job_answered(self, ctx->tag, &ask, &is_region);
+    struct job_node *node = job_answered(self, ctx->tag, &ask);
     if (ask == JOB_ASK_NONE)
         return ORR_OK;
-    if (is_region) {
-        region_answered(ctx, self, ask, msg->code);
+    if (!node) {
+        outer_answered(ctx, self, ask, msg->code);
         return job_step(ctx, self);
     }
     job_back_off(ctx, &node->talk);
@@ -278,6 +388,8 @@ job_on_timer(struct orr_ctx *ctx, struct job *self, const struct orr_msg_timer *
                    ORR_LIT("time limit reached; raise time.limit or time.deadline"));
         self->culprit.rank = -1;
     }
+    if (msg->id == JOB_T_PERIODIC)
+        job_periodic_due(ctx, self);
     return job_step(ctx, self);
 }
 
@@ -288,6 +400,10 @@ static const struct orr_handler handlers[] = {
     ORR_ON(job, job_stop, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, node_changed, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(job, region_moved, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+    ORR_ON(job, job_order, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, cut_report, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, devices_given, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, rank_idle, STARTED, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(job, rank_update, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, rank_launched, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, ranks, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),

@@ -33,6 +33,7 @@ enum orr_err job_ranks_start(struct job *self, const struct orr_msg_job_start *m
         orr_str_copy(node->name, sizeof(node->name), msg->nodes.at[i].node);
         node->addr = msg->nodes.at[i].addr;
         node->state = msg->nodes.at[i].state;
+        orr_str_copy(node->dial, sizeof(node->dial), msg->nodes.at[i].endpoint);
         node->launch = msg->is_recovery ? JOB_LAUNCH_DONE : JOB_LAUNCH_NONE;
         node->wants_get = msg->is_recovery;
     }
@@ -276,7 +277,7 @@ static void consider(struct orr_ctx *ctx, struct job *self)
     }
 }
 
-static uint32_t phase_now(struct job *self)
+static uint32_t phase_now(struct orr_ctx *ctx, struct job *self)
 {
     const struct job_node *unknown = find_unknown(self);
     if (self->is_ended) {
@@ -285,6 +286,7 @@ static uint32_t phase_now(struct job *self)
             [ORR_OUTCOME_FAILED] = ORR_JOB_FAILED,
             [ORR_OUTCOME_LOST] = ORR_JOB_QUEUED,
             [ORR_OUTCOME_CANCELLED] = ORR_JOB_CANCELLED,
+            [ORR_OUTCOME_MOVED] = ORR_JOB_QUEUED,
         };
         return ends[self->outcome];
     }
@@ -302,8 +304,14 @@ static uint32_t phase_now(struct job *self)
     for (uint32_t i = 0; self->is_recovery && i < self->n_nodes; i++)
         if (!job_node_at(self, i)->is_checked && job_node_at(self, i)->n_open > 0)
             return ORR_JOB_UNKNOWN;
-    self->is_recovery = false;
-    return self->n_state[ORR_RANK_STARTING] == 0 ? ORR_JOB_RUNNING : ORR_JOB_LAUNCHING;
+    if (self->is_recovery) {
+        self->is_recovery = false;
+        job_plan_recover(ctx, self);
+    }
+    if (self->is_stopping)
+        return ORR_JOB_STOPPING;
+    return self->n_state[ORR_RANK_STARTING] == 0 ? job_plan_phase(self)
+                                                 : ORR_JOB_LAUNCHING;
 }
 
 enum orr_err job_judge(struct orr_ctx *ctx, struct job *self)
@@ -318,7 +326,7 @@ enum orr_err job_judge(struct orr_ctx *ctx, struct job *self)
             i++;
         self->is_ended = i == self->n_nodes;
     }
-    uint32_t phase = phase_now(self);
+    uint32_t phase = phase_now(ctx, self);
     if (phase == self->phase)
         return ORR_OK;
     if (self->phase == ORR_JOB_UNKNOWN && !self->is_stopping)

@@ -9,6 +9,7 @@
 #define ORR_JOB_STATE_H
 
 #include "job.h"
+#include "job_barrier.h"
 #include "orrery/pool.h"
 #include "orrery/sm.h"
 
@@ -18,11 +19,16 @@ enum job_ask {
     JOB_ASK_GET,
     JOB_ASK_STOP,
     JOB_ASK_FORGET,
+    JOB_ASK_CUT,
     JOB_ASK_UPDATE,
     JOB_ASK_ENDED,
+    JOB_ASK_COMMIT, /* a checkpoint */
+    JOB_ASK_REFUSE, /* order_failed */
+    JOB_ASK_FREED,  /* of the cluster, as the next */
+    JOB_ASK_WANT,
 };
 enum job_launch { JOB_LAUNCH_NONE, JOB_LAUNCH_SENT, JOB_LAUNCH_DONE };
-enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT };
+enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC };
 
 /* A conversation with one peer: one ask at a time, repeated after a pause that grows.
  */
@@ -47,7 +53,76 @@ struct job_node {
     bool is_stop_acked;
     bool has_absent; /* a rank was not listed: a launch may still be on its way */
     bool is_forgotten;
+    uint64_t idle_heard_ms; /* when it last had ranks that stand still; 0: never */
+    uint64_t found_cut;     /* as `ranks` said: its newest cut, */
+    uint32_t found_step;
+    uint32_t level; /* enum orr_level of its ranks, as far as is known */
+    uint64_t cut;   /* as cut_report said: of that cut */
+    uint32_t cut_step;
+    uint32_t cut_state;
+    uint64_t cut_round;
+    uint64_t device_bytes;
+    char dial[128];           /* where its peers may dial it */
+    char store[ORR_NAME_MAX]; /* where its parts are */
+    char endpoint[128];
 };
+
+struct job_part {
+    char hash[72]; /* empty: not stored yet */
+    uint64_t bytes;
+    uint64_t new_bytes;
+    uint64_t arena_bytes;
+    uint32_t process;
+};
+
+struct job_comm_id {
+    uint64_t comm;
+    uint32_t len;
+    uint8_t id[132];
+};
+
+/* A stop, and what is to come of it (job_plan.c). */
+struct job_plan {
+    uint32_t goal;          /* enum orr_order; NONE: go on as it is */
+    uint64_t number;        /* of the order; 0: its own idea */
+    uint64_t taken;         /* newest order heard of */
+    uint64_t checkpoint;    /* number that it will have */
+    uint64_t cut;           /* newest; 0: none yet */
+    enum orr_cut_step step; /* what all nodes are asked to do; NONE: the ranks run */
+    uint64_t attempt;       /* of RESUME */
+    uint64_t since_ms;      /* the step began */
+    uint64_t until_ms;      /* and has failed then; 0: no end */
+    uint64_t stopped_ms;    /* the cut was asked for */
+    uint64_t paused_ms;     /* from then until the ranks ran again */
+    bool is_held;           /* released: waits for an order */
+    bool is_freed;          /* the cluster knows */
+    bool is_given;          /* devices are there again, */
+    bool is_placing;        /* the update under way says where */
+    bool is_placed;         /* and the region knows it */
+    bool is_restoring;      /* of a manifest */
+    bool is_saving;         /* parts are on their way to the store */
+    uint64_t save_until_ms;
+    bool is_commit_due;
+    bool is_committed;
+    uint64_t commit_number; /* of the order whose checkpoint it is */
+    uint64_t commit_checkpoint;
+    bool is_failure_due; /* order_failed */
+    uint64_t failed_number;
+    uint32_t failed_code;
+    char failed[400];
+    char trouble[320]; /* newest failure of a RESUME */
+    bool has_tables;
+    struct job_barrier barrier;
+    struct orr_block targets; /* struct orr_rec_clock[] */
+    uint32_t targets_max;
+    struct orr_block ids; /* struct job_comm_id[JOB_IDS_MAX] */
+    uint32_t n_ids;
+    struct orr_block id_list;   /* struct orr_rec_comm_id[JOB_IDS_MAX] */
+    struct orr_block parts;     /* struct job_part[world] */
+    struct orr_block body;      /* an encoded manifest */
+    struct orr_block part_list; /* struct orr_rec_part[world] */
+};
+enum { JOB_IDS_MAX = 4096 };
 
 struct job_rank {
     uint32_t node;
@@ -83,6 +158,8 @@ struct job {
     bool is_reported; /* and the region knows */
     bool is_disowned; /* the region does not want to know */
     bool is_update_due;
+    bool is_suspended;      /* at the recovery, as the region knows it */
+    bool is_restore_failed; /* lost: its checkpoint is of no use */
     enum orr_job_outcome outcome;
     uint64_t limit_at_ms;
     uint64_t step;
@@ -90,7 +167,15 @@ struct job {
     uint32_t n_state[ORR_RANK_STATE_MAX_];
     uint32_t n_ok;
     uint32_t n_bad;
-    struct job_talk talk; /* with the region */
+    struct job_talk talk;         /* with the region */
+    struct job_talk cluster_talk; /* with the cluster */
+    struct job_plan plan;
+    struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
+    bool has_watch;
+    bool is_hung;   /* and `reason` says who holds it up */
+    uint32_t level; /* enum orr_level */
+    char why_level[160];
+    uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
     struct job_culprit culprit;
     char reason[200];
     char lost[200]; /* of the first rank that was lost: which, where, why */
@@ -98,6 +183,9 @@ struct job {
     uint32_t master_port;
     uint32_t spec_len;
     uint32_t n_nodes;
+    struct orr_block
+        manifest; /* struct orr_msg_manifest, to restore from; empty: start */
+    struct orr_block restored; /* struct orr_rec_part[world], for messages */
     struct orr_block spec;
     struct orr_block nodes;  /* struct job_node[n_nodes] */
     struct orr_block ranks;  /* struct job_rank[world] */
@@ -135,13 +223,80 @@ void job_decide(struct orr_ctx *ctx,
                 struct orr_str reason);
 enum orr_err job_judge(struct orr_ctx *ctx, struct job *self);
 
+static inline bool job_is_before_quiesce(enum orr_cut_step step)
+{
+    return step == ORR_CUT_BEGIN || step == ORR_CUT_TARGETS;
+}
+
+/* job_cut.c: its words with the nodes. */
+enum {
+    JOB_MARGIN_MS = 1000
+}; /* nodes know better what they wait for: they give up a step that much earlier */
+/* A job that is never stopped needs none of them. */
+enum orr_err job_plan_tables(struct job *self);
+void job_plan_fini(struct job *self);
+enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *msg);
+/* All nodes of a recovered job have said what they know. */
+void job_plan_recover(struct orr_ctx *ctx, struct job *self);
+void job_plan_step(struct orr_ctx *ctx, struct job *self);
+bool job_plan_wants(const struct job *self, const struct job_node *node);
+void job_plan_ask(struct orr_ctx *ctx,
+                  struct job *self,
+                  struct job_node *node,
+                  uint64_t tag);
+void job_plan_heard(struct orr_ctx *ctx,
+                    struct job *self,
+                    struct job_node *node,
+                    const struct orr_msg_cut_report *msg);
+/* Of a job whose ranks all run; its own phase otherwise. */
+uint32_t job_plan_phase(const struct job *self);
+void job_plan_fail(struct orr_ctx *ctx,
+                   struct job *self,
+                   enum orr_err code,
+                   const char *text);
+void job_plan_save_fail(struct orr_ctx *ctx,
+                        struct job *self,
+                        enum orr_err code,
+                        const char *text);
+void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
+/* When the plan has to be looked at without a message; UINT64_MAX: not. */
+uint64_t job_plan_due_ms(const struct job *self);
+
+/* job_orders.c: orders, checkpoints, and the words with region and cluster about them. */
+enum orr_err job_order_take(struct orr_ctx *ctx,
+                            struct job *self,
+                            const struct orr_msg_job_order *msg);
+void job_periodic_arm(struct orr_ctx *ctx, const struct job *self);
+void job_periodic_due(struct orr_ctx *ctx, struct job *self);
+void job_part_note(struct job *self,
+                   struct job_node *node,
+                   const struct orr_rec_part *rec);
+bool job_parts_are_stored(const struct job *self);
+void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
+void job_refuse_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
+void job_level_note(struct job *self, uint32_t level, struct orr_str why);
+enum job_ask job_cluster_next(const struct job *self);
+void job_cluster_ask(struct orr_ctx *ctx,
+                     struct job *self,
+                     enum job_ask ask,
+                     uint64_t tag);
+enum orr_err job_devices_given(struct orr_ctx *ctx,
+                               struct job *self,
+                               const struct orr_msg_devices_given *msg);
+
+/* job_hang.c: ranks that wait for one that does not come. */
+void job_hang_fini(struct job *self);
+void job_hang_heard(struct orr_ctx *ctx,
+                    struct job *self,
+                    const struct orr_msg_rank_idle *msg);
+
 /* job_steps.c: the next step towards each node and the region. */
+#define JOB_TALK_REGION  UINT32_MAX /* as an index of a node, in tags */
+#define JOB_TALK_CLUSTER (UINT32_MAX - 1)
 enum orr_err job_step(struct orr_ctx *ctx,
                       struct job *self); /* judge, then ask what is due */
-struct job_node *job_answered(struct job *self,
-                              uint64_t tag,
-                              enum job_ask *ret_ask,
-                              bool *ret_is_region);
+/* Who and what an answer is for: the node, or NULL for the region and the cluster.  JOB_ASK_NONE: for nobody. */
+struct job_node *job_answered(struct job *self, uint64_t tag, enum job_ask *ret_ask);
 void job_back_off(struct orr_ctx *ctx, struct job_talk *talk);
 
 #endif

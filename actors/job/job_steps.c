@@ -22,6 +22,7 @@ enum {
     BACKOFF_MAX_MS = 2000,
     POLL_MS = 2000,
     GRACE_MS = 10000,
+    MACHINES_MAX = 64,
 };
 
 static uint64_t tag_of(uint32_t seq, uint32_t index)
@@ -29,21 +30,25 @@ static uint64_t tag_of(uint32_t seq, uint32_t index)
     return (uint64_t)seq << 32 | index;
 }
 
-struct job_node *
-job_answered(struct job *self, uint64_t tag, enum job_ask *ret_ask, bool *ret_is_region)
+static struct job_talk *talk_of(struct job *self, uint32_t index)
+{
+    if (index == JOB_TALK_REGION)
+        return &self->talk;
+    if (index == JOB_TALK_CLUSTER)
+        return &self->cluster_talk;
+    return index < self->n_nodes ? &job_node_at(self, index)->talk : NULL;
+}
+
+struct job_node *job_answered(struct job *self, uint64_t tag, enum job_ask *ret_ask)
 {
     uint32_t index = (uint32_t)tag;
-    *ret_is_region = index == ORR_NONE;
+    struct job_talk *talk = talk_of(self, index);
     *ret_ask = JOB_ASK_NONE;
-    if (!*ret_is_region && index >= self->n_nodes)
-        return NULL;
-    struct job_node *node = *ret_is_region ? NULL : job_node_at(self, index);
-    struct job_talk *talk = node ? &node->talk : &self->talk;
-    if (talk->asked == JOB_ASK_NONE || talk->seq != (uint32_t)(tag >> 32))
+    if (!talk || talk->asked == JOB_ASK_NONE || talk->seq != (uint32_t)(tag >> 32))
         return NULL;
     *ret_ask = talk->asked;
     talk->asked = JOB_ASK_NONE;
-    return node;
+    return index < self->n_nodes ? job_node_at(self, index) : NULL;
 }
 
 void job_back_off(struct orr_ctx *ctx, struct job_talk *talk)
@@ -71,6 +76,9 @@ static enum job_ask next_of(const struct job *self, const struct job_node *node)
     }
     if (node->wants_get && node->n_open > 0 && node->launch != JOB_LAUNCH_NONE)
         return JOB_ASK_GET;
+    if (node->launch == JOB_LAUNCH_DONE && !self->is_checking &&
+        job_plan_wants(self, node))
+        return JOB_ASK_CUT;
     if (node->launch == JOB_LAUNCH_DONE || self->is_checking)
         return JOB_ASK_NONE;
     bool is_master =
@@ -78,11 +86,37 @@ static enum job_ask next_of(const struct job *self, const struct job_node *node)
     return is_master || self->master_addr[0] ? JOB_ASK_LAUNCH : JOB_ASK_NONE;
 }
 
+/* Of the checkpoint that it goes on from: those of this node's ranks. */
+static struct orr_list_part restored_parts(struct job *self, uint32_t node)
+{
+    const struct orr_msg_manifest *manifest = self->manifest.at;
+    struct orr_rec_part *list = self->restored.at;
+    uint32_t n = 0;
+    for (uint32_t i = 0; manifest && i < manifest->parts.n; i++)
+        if (job_rank_at(self, i)->node == node) {
+            list[n] = manifest->parts.at[i];
+            list[n++].rank = i;
+        }
+    return (struct orr_list_part){list, n};
+}
+
 static void
 ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_t tag)
 {
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
     bool is_master = job_rank_at(self, 0)->node == index;
+    struct orr_list_part parts = restored_parts(self, index);
+    struct orr_rec_text machines[MACHINES_MAX];
+    uint32_t n_machines = 0;
+    for (uint32_t i = 0; i < self->n_nodes && n_machines < MACHINES_MAX; i++)
+        if (i != index && job_node_at(self, i)->dial[0])
+            machines[n_machines++].value = orr_str(job_node_at(self, i)->dial);
+    char overlay[ORR_JOB_ID_MAX + 32];
+    snprintf(overlay,
+             sizeof(overlay),
+             "%s/%llu",
+             self->args.job,
+             (unsigned long long)self->args.generation);
     node->launch = JOB_LAUNCH_SENT;
     orr_ask(ctx,
             node->addr,
@@ -92,10 +126,15 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
             .job = orr_str(self->args.job),
             .generation = self->args.generation,
             .spec = {self->spec.at, self->spec_len},
-            .master_addr = orr_str(is_master ? "" : self->master_addr),
+            .master_addr = orr_str(is_master && !parts.n ? "" : self->master_addr),
             .master_port = self->master_port,
             .ranks = job_places(self, index),
-            .node_rank = index);
+            .node_rank = index,
+            .link = self->link,
+            .overlay = orr_hash(orr_str(overlay)) | 1,
+            .parts = parts,
+            .cut = self->plan.cut,
+            .machines = {machines, n_machines});
 }
 
 static void
@@ -108,6 +147,8 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
     uint64_t tag = tag_of(node->talk.seq, (uint32_t)(node - job_node_at(self, 0)));
     if (ask == JOB_ASK_LAUNCH)
         ask_launch(ctx, self, node, tag);
+    else if (ask == JOB_ASK_CUT)
+        job_plan_ask(ctx, self, node, tag);
     else if (ask == JOB_ASK_GET)
         orr_ask(ctx,
                 node->addr,
@@ -124,7 +165,7 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
                 rank_stop,
                 .job = job,
                 .generation = generation,
-                .grace_ms = GRACE_MS);
+                .grace_ms = self->outcome == ORR_OUTCOME_MOVED ? 1 : GRACE_MS);
     else
         orr_ask(ctx,
                 node->addr,
@@ -142,7 +183,10 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
 static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
 {
     bool is_permit = !self->has_permit;
+    bool is_move =
+        self->plan.is_given && !self->plan.is_placed; /* permit to use devices */
     self->is_update_due = false;
+    self->plan.is_placing = is_move;
     if (!self->step)
         self->step = orr_now_ms(ctx)
                      << 12; /* above every step of an earlier life on this host */
@@ -156,8 +200,10 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
             .phase = is_permit ? (uint32_t)ORR_JOB_LAUNCHING : self->phase,
             .step = ++self->step,
             .reason = orr_str(self->reason),
-            .ranks = is_permit ? job_places(self, ORR_NONE)
-                               : (struct orr_list_rank_place){0});
+            .ranks = is_permit || is_move ? job_places(self, ORR_NONE)
+                                          : (struct orr_list_rank_place){0},
+            .level = self->level,
+            .why_level = orr_str(self->why_level));
 }
 
 static void ask_ended(struct orr_ctx *ctx, struct job *self, uint64_t tag)
@@ -178,7 +224,8 @@ static void ask_ended(struct orr_ctx *ctx, struct job *self, uint64_t tag)
             .culprit_node =
                 orr_str(is_failed ? job_node_at(self, culprit->node)->name : ""),
             .reason = orr_str(self->reason),
-            .stderr_tail = orr_str(is_failed ? culprit->tail : ""));
+            .stderr_tail = orr_str(is_failed ? culprit->tail : ""),
+            .is_restore_failed = self->is_restore_failed);
 }
 
 static enum job_ask next_of_region(const struct job *self)
@@ -189,7 +236,24 @@ static enum job_ask next_of_region(const struct job *self)
         return JOB_ASK_ENDED;
     if (!self->has_permit || self->is_update_due)
         return JOB_ASK_UPDATE;
+    if (self->plan.is_failure_due)
+        return JOB_ASK_REFUSE;
+    if (self->plan.is_commit_due && !self->is_stopping)
+        return JOB_ASK_COMMIT;
     return JOB_ASK_NONE;
+}
+
+static void
+ask_region(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint64_t tag)
+{
+    if (ask == JOB_ASK_UPDATE)
+        ask_update(ctx, self, tag);
+    else if (ask == JOB_ASK_COMMIT)
+        job_commit_ask(ctx, self, tag);
+    else if (ask == JOB_ASK_REFUSE)
+        job_refuse_ask(ctx, self, tag);
+    else
+        ask_ended(ctx, self, tag);
 }
 
 /* ---- all of them ---- */
@@ -210,11 +274,21 @@ static void ask_due(struct orr_ctx *ctx, struct job *self)
     if (ask && self->talk.retry_ms <= now) {
         self->talk.asked = ask;
         self->talk.seq = ++self->next_seq;
-        (ask == JOB_ASK_UPDATE ? ask_update : ask_ended)(
-            ctx, self, tag_of(self->talk.seq, ORR_NONE));
+        ask_region(ctx, self, ask, tag_of(self->talk.seq, JOB_TALK_REGION));
     } else if (ask && self->talk.retry_ms < next) {
         next = self->talk.retry_ms;
     }
+    struct job_talk *talk = &self->cluster_talk;
+    ask = talk->asked ? JOB_ASK_NONE : job_cluster_next(self);
+    if (ask && talk->retry_ms <= now) {
+        talk->asked = ask;
+        talk->seq = ++self->next_seq;
+        job_cluster_ask(ctx, self, ask, tag_of(talk->seq, JOB_TALK_CLUSTER));
+    } else if (ask && talk->retry_ms < next) {
+        next = talk->retry_ms;
+    }
+    uint64_t due = job_plan_due_ms(self);
+    next = due < next ? (due > now ? due : now + 1) : next;
     if (next != UINT64_MAX)
         orr_timer_set(ctx, JOB_T_RETRY, next - now, 0);
 }
@@ -236,6 +310,10 @@ enum orr_err job_step(struct orr_ctx *ctx, struct job *self)
 {
     bool was_ended = self->is_ended;
     enum orr_err err = job_judge(ctx, self);
+    if (err != ORR_OK)
+        return err;
+    job_plan_step(ctx, self);
+    err = job_judge(ctx, self); /* the plan has changed the phase, or ended the job */
     if (err != ORR_OK)
         return err;
     if (self->is_ended && !was_ended)

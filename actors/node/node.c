@@ -12,7 +12,6 @@
 #include "node_calls.h"
 
 enum {
-    REGISTER_TIMEOUT_MS = 2000,
     REGISTER_BACKOFF_MIN_MS = 100,
     REGISTER_BACKOFF_MAX_MS = 2000,
     GRACE_DEFAULT_MS = 10000,
@@ -32,6 +31,15 @@ ORR_HANDLER(node, rank_stop)
 ORR_HANDLER(node, ranks_get)
 ORR_HANDLER(node, ranks_forget)
 ORR_HANDLER(node, log_read)
+ORR_HANDLER(node, cut_step)
+ORR_HANDLER(node, cut_report)
+ORR_HANDLER(node, rank_ability)
+ORR_HANDLER(node, rank_idle)
+ORR_HANDLER(node, device_used)
+ORR_HANDLER(node, process_imaged)
+ORR_HANDLER(node, image_ability)
+ORR_HANDLER(node, store_kept)
+ORR_HANDLER(node, store_got)
 ORR_HANDLER(node, ack)
 ORR_HANDLER(node, failed)
 ORR_HANDLER(node, timer)
@@ -53,6 +61,8 @@ static void node_fini(void *state)
     orr_block_fini(&self->env);
     orr_block_fini(&self->text);
     orr_block_fini(&self->row_list);
+    orr_block_fini(&self->part_list);
+    orr_block_fini(&self->place_list);
     orr_block_fini(&self->note);
 }
 
@@ -78,6 +88,11 @@ static enum orr_err take_storage(struct node *self)
         err = orr_block_init(&self->note, NODE_NOTE_BYTES);
     if (err == ORR_OK)
         err = orr_block_init(&self->row_list, ranks * sizeof(struct orr_rec_rank_row));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->part_list, ranks * sizeof(struct orr_rec_part));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->place_list,
+                             ranks * sizeof(struct orr_rec_rank_place));
     return err;
 }
 
@@ -107,12 +122,17 @@ static enum orr_err node_init(struct orr_ctx *ctx, void *state, const void *args
                                            .slot = orr_hash(ORR_LIT("/edge/process"))};
     self->links_edge = (struct orr_addr){.host = ctx->self.host,
                                          .slot = orr_hash(ORR_LIT("/edge/links"))};
+    self->device_edge = (struct orr_addr){.host = ctx->self.host,
+                                          .slot = orr_hash(ORR_LIT("/edge/device"))};
+    self->rank_edge = (struct orr_addr){.host = ctx->self.host,
+                                        .slot = orr_hash(ORR_LIT("/edge/rank"))};
+    self->store_edge = (struct orr_addr){.host = ctx->self.host,
+                                         .slot = orr_hash(ORR_LIT("/edge/store"))};
     node_lease_start(ctx, self);
     orr_send(ctx, self->process_edge, edge_greet);
-    orr_send(ctx,
-             ((struct orr_addr){.host = ctx->self.host,
-                                .slot = orr_hash(ORR_LIT("/edge/device"))}),
-             edge_greet);
+    orr_send(ctx, self->device_edge, edge_greet);
+    if (self->args.has_stops)
+        orr_send(ctx, self->rank_edge, edge_greet);
     orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
     return ORR_OK;
 }
@@ -129,89 +149,6 @@ static const char *node_state_name(unsigned state)
 
 /* ---- cluster ---- */
 
-static void device_rec(const struct node_device *device,
-                       struct orr_rec_device_row *ret_rec)
-{
-    *ret_rec = (struct orr_rec_device_row){
-        .index = device->index,
-        .uuid = orr_str(device->uuid),
-        .type = orr_str(device->type),
-        .memory_bytes = device->memory_bytes,
-        .is_healthy = device->is_healthy,
-        .trouble = orr_str(device->trouble),
-    };
-}
-
-/* The answer tells when the question was sent. */
-static uint64_t sent_tag(const struct orr_ctx *ctx, enum node_tag kind)
-{
-    uint64_t now = orr_now_ms(ctx);
-    return node_tag(kind, (uint32_t)now, (uint32_t)(now >> 32));
-}
-
-static uint64_t sent_ms(const struct orr_ctx *ctx)
-{
-    return ctx->tag & ((UINT64_C(1) << 56) - 1);
-}
-
-static void send_register(struct orr_ctx *ctx, struct node *self)
-{
-    if (self->state != NODE_READY || self->is_registering)
-        return;
-    struct orr_rec_device_row devices[NODE_DEVICES_MAX];
-    for (uint32_t i = 0; i < self->n_devices; i++)
-        device_rec(&self->devices[i], &devices[i]);
-    struct orr_rec_rank_row *rows = self->row_list.at;
-    uint32_t n = 0;
-    for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
-        node_row_rec(self, row, false, &rows[n++]);
-    self->is_registering = true;
-    self->is_changed = false;
-    orr_ask(ctx,
-            self->cluster,
-            REGISTER_TIMEOUT_MS,
-            sent_tag(ctx, NODE_TAG_REGISTER),
-            node_register,
-            .node = orr_str(self->args.node),
-            .slots = self->args.slots,
-            .memory_bytes = self->args.memory_bytes,
-            .devices = {devices, self->n_devices},
-            .ranks = {rows, n},
-            .seq = ++self->heartbeat_seq,
-            .host = orr_str(self->args.host),
-            .endpoint = orr_str(self->args.endpoint));
-}
-
-static uint32_t live_ranks(const struct node *self)
-{
-    uint32_t n = 0;
-    for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
-        n += node_rank_is_live(row->state);
-    return n;
-}
-
-static void heartbeat(struct orr_ctx *ctx, struct node *self)
-{
-    if (!self->is_registered) {
-        if (orr_now_ms(ctx) >= self->register_due_ms)
-            send_register(ctx, self);
-    } else {
-        orr_ask(ctx,
-                self->cluster,
-                self->args.heartbeat_ms * 2,
-                sent_tag(ctx, NODE_TAG_HEARTBEAT),
-                node_heartbeat,
-                .node = orr_str(self->args.node),
-                .seq = ++self->heartbeat_seq,
-                .ranks = live_ranks(self),
-                .members = self->noted,
-                .is_unheard = node_is_unheard(ctx, self));
-    }
-    node_lease_check(ctx, self);
-    node_soft_publish(ctx, self);
-    orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
-}
-
 static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
                                             struct node *self,
                                             const struct orr_msg_node_registered *msg)
@@ -222,12 +159,12 @@ static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
         self->is_confirm_due = true;
     node_members_told(ctx, self, msg);
     if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT) {
-        node_lease_renewed(ctx, self, sent_ms(ctx));
+        node_lease_renewed(ctx, self, node_sent_ms(ctx));
     } else {
         self->is_registering = false;
         self->is_registered = !self->is_changed;
         self->register_backoff_ms = 0;
-        node_lease_begun(ctx, self, sent_ms(ctx));
+        node_lease_begun(ctx, self, node_sent_ms(ctx));
     }
     if (msg->heartbeat_ms > 0 && msg->heartbeat_ms < 60000)
         self->args.heartbeat_ms = (uint32_t)msg->heartbeat_ms;
@@ -241,7 +178,7 @@ static void become_ready(struct orr_ctx *ctx, struct node *self)
     if (self->state == NODE_READY || !self->has_devices || !self->has_processes)
         return;
     self->state = NODE_READY;
-    send_register(ctx, self);
+    node_register_send(ctx, self);
 }
 
 static enum orr_err node_on_devices_found(struct orr_ctx *ctx,
@@ -258,7 +195,7 @@ static enum orr_err node_on_device_health(struct orr_ctx *ctx,
                                           const struct orr_msg_device_health *msg)
 {
     if (node_device_health(self, msg))
-        send_register(ctx, self); /* repeats until the cluster has it */
+        node_register_send(ctx, self); /* repeats until the cluster has it */
     return ORR_OK;
 }
 
@@ -315,7 +252,7 @@ static enum orr_err node_on_rank_stop(struct orr_ctx *ctx,
             node_group_signal(ctx, self, group, SIGNAL_TERM);
             group->kill_ms = orr_now_ms(ctx) + grace;
         }
-        if (group->is_frozen) /* it cannot hear TERM */
+        if (group->is_frozen || group->cut.is_frozen) /* it cannot hear TERM */
             group->kill_ms = orr_now_ms(ctx);
         group->is_stopping = true;
         node_retry_arm(ctx, self);
@@ -338,7 +275,12 @@ static enum orr_err node_on_ranks_get(struct orr_ctx *ctx,
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         node_row_rec(self, row, true, &rows[n++]);
-    orr_reply(ctx, ranks, .node = orr_str(self->args.node), .ranks = {rows, n});
+    orr_reply(ctx,
+              ranks,
+              .node = orr_str(self->args.node),
+              .ranks = {rows, n},
+              .cut = group ? group->cut.cut : 0,
+              .step = group ? group->cut.step : 0);
     return ORR_OK;
 }
 
@@ -367,7 +309,99 @@ static enum orr_err node_on_ranks_forget(struct orr_ctx *ctx,
                  .job = msg->job,
                  .generation = msg->generation,
                  .rank = row->rank);
+    if (self->args.has_stops)
+        orr_send(ctx,
+                 self->rank_edge,
+                 rank_forgotten,
+                 .job = msg->job,
+                 .generation = msg->generation);
     node_group_drop(self, group);
+    return ORR_OK;
+}
+
+/* ---- stops ---- */
+
+static enum orr_err node_on_cut_step(struct orr_ctx *ctx,
+                                     struct node *self,
+                                     const struct orr_msg_cut_step *msg)
+{
+    return node_cut_step(ctx, self, msg);
+}
+
+static enum orr_err node_on_cut_report(struct orr_ctx *ctx,
+                                       struct node *self,
+                                       const struct orr_msg_cut_report *msg)
+{
+    node_cut_heard(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_rank_ability(struct orr_ctx *ctx,
+                                         struct node *self,
+                                         const struct orr_msg_rank_ability *msg)
+{
+    node_ability(ctx, self, msg);
+    return ORR_OK;
+}
+
+/* From /edge/rank, for the job actor. */
+static enum orr_err node_on_rank_idle(struct orr_ctx *ctx,
+                                      struct node *self,
+                                      const struct orr_msg_rank_idle *msg)
+{
+    const struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group && !group->is_frozen && !group->cut.is_frozen)
+        orr_send(ctx,
+                 node_job_addr(self, group),
+                 rank_idle,
+                 .job = msg->job,
+                 .generation = msg->generation,
+                 .node = orr_str(self->args.node),
+                 .clocks = msg->clocks);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_device_used(struct orr_ctx *ctx,
+                                        struct node *self,
+                                        const struct orr_msg_device_used *msg)
+{
+    node_cut_used(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_process_imaged(struct orr_ctx *ctx,
+                                           struct node *self,
+                                           const struct orr_msg_process_imaged *msg)
+{
+    (void)msg;
+    node_cut_worked(ctx, self, ctx->tag);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_image_ability(struct orr_ctx *ctx,
+                                          struct node *self,
+                                          const struct orr_msg_image_ability *msg)
+{
+    (void)ctx;
+    self->is_image_able = msg->is_able;
+    orr_str_copy(self->image_text, sizeof(self->image_text), msg->text);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_store_kept(struct orr_ctx *ctx,
+                                       struct node *self,
+                                       const struct orr_msg_store_kept *msg)
+{
+    node_save_kept(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_store_got(struct orr_ctx *ctx,
+                                      struct node *self,
+                                      const struct orr_msg_store_got *msg)
+{
+    (void)msg;
+    node_cut_worked(ctx, self, ctx->tag);
     return ORR_OK;
 }
 
@@ -412,11 +446,13 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
     if (ctx->tag >> 56 == NODE_TAG_LAUNCH)
         node_launch_answered(ctx, self, index, seq);
     else if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT)
-        node_lease_renewed(ctx, self, sent_ms(ctx));
+        node_lease_renewed(ctx, self, node_sent_ms(ctx));
     else if (ctx->tag >> 56 == NODE_TAG_UPDATE)
         node_row_answered(ctx, self, index, seq, true);
     else if (ctx->tag >> 56 == NODE_TAG_NOTE)
         node_noted(ctx, self, seq, true);
+    else if (ctx->tag >> 56 == NODE_TAG_WORK)
+        node_cut_worked(ctx, self, ctx->tag);
     return ORR_OK;
 }
 
@@ -440,13 +476,20 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         if (msg->code != ORR_ESTALE || !self->is_registered)
             break;
         self->is_registered = false;
-        send_register(ctx, self);
+        node_register_send(ctx, self);
         break;
     case NODE_TAG_UPDATE:
         node_row_answered(ctx, self, index, seq, false);
         break;
     case NODE_TAG_NOTE:
         node_noted(ctx, self, seq, false);
+        break;
+    case NODE_TAG_CUT:
+    case NODE_TAG_WORK:
+        node_cut_failed(ctx, self, ctx->tag, msg);
+        break;
+    case NODE_TAG_SAVE:
+        node_save_failed(ctx, self, ctx->tag, msg->text);
         break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:
@@ -462,7 +505,7 @@ static enum orr_err
 node_on_timer(struct orr_ctx *ctx, struct node *self, const struct orr_msg_timer *msg)
 {
     if (msg->id == NODE_T_HEARTBEAT)
-        heartbeat(ctx, self);
+        node_heartbeat_send(ctx, self);
     else
         node_retry(ctx, self);
     return ORR_OK;
@@ -484,6 +527,15 @@ static const struct orr_handler handlers[] = {
     ORR_ON(node, ranks_get, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, ranks_forget, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, log_read, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, cut_step, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, cut_report, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, rank_ability, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, rank_idle, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, device_used, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, process_imaged, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, image_ability, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, store_kept, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, store_got, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, ack, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

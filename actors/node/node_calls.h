@@ -34,6 +34,8 @@ void node_row_rec(const struct node *self,
                   struct orr_rec_rank_row *ret_rec);
 void node_row_answered(
     struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, bool is_ok);
+/* Its job actor is to know what it has not told yet. */
+void node_row_changed(struct orr_ctx *ctx, struct node *self, struct node_row *row);
 void node_retry(struct orr_ctx *ctx, struct node *self);
 void node_retry_arm(struct orr_ctx *ctx, struct node *self);
 void node_fence(struct node *self, struct orr_str job, uint64_t generation);
@@ -53,6 +55,12 @@ bool node_device_health(struct node *self, const struct orr_msg_device_health *m
 void node_processes_found(struct orr_ctx *ctx,
                           struct node *self,
                           const struct orr_msg_processes_found *msg);
+
+/* node_cluster.c */
+void node_register_send(struct orr_ctx *ctx, struct node *self);
+void node_heartbeat_send(struct orr_ctx *ctx, struct node *self);
+uint64_t
+node_sent_ms(const struct orr_ctx *ctx); /* the question that was just answered */
 
 /* node_lease.c */
 void node_lease_start(const struct orr_ctx *ctx, struct node *self);
@@ -77,8 +85,111 @@ void node_probe_answered(struct orr_ctx *ctx,
 void node_links_drop(struct orr_ctx *ctx, struct node *self);
 void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
+/* node_cut.c: a stop, as its job actor leads it. */
+enum orr_err node_cut_step(struct orr_ctx *ctx,
+                           struct node *self,
+                           const struct orr_msg_cut_step *msg);
+/* From /edge/rank: an answer, or word of a change. */
+void node_cut_heard(struct orr_ctx *ctx,
+                    struct node *self,
+                    const struct orr_msg_cut_report *msg);
+void node_cut_failed(struct orr_ctx *ctx,
+                     struct node *self,
+                     uint64_t tag,
+                     const struct orr_msg_failed *msg);
+/* One rank's share of a stage is done. */
+void node_cut_worked(struct orr_ctx *ctx, struct node *self, uint64_t tag);
+void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_more);
+void node_cut_used(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct orr_msg_device_used *msg);
+void node_cut_stage(struct orr_ctx *ctx,
+                    struct node *self,
+                    struct node_group *group,
+                    enum node_stage stage);
+void node_cut_tell(struct orr_ctx *ctx, struct node *self, struct node_group *group);
+void node_cut_fail(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   int64_t culprit,
+                   struct orr_str text);
+void node_ability(struct orr_ctx *ctx,
+                  struct node *self,
+                  const struct orr_msg_rank_ability *msg);
+/* How the rank can be stopped, as far as is known; *ret_why: why no better. */
+uint32_t node_row_level(const struct node *self,
+                        const struct node_row *row,
+                        struct orr_str *ret_why);
+struct orr_addr node_job_addr(const struct node *self, const struct node_group *group);
+
+/* Between node_cut.c and node_stage.c. */
+extern const enum node_stage node_stages[ORR_CUT_STEP_MAX_][5]; /* of each step */
+uint64_t node_cut_left_ms(const struct orr_ctx *ctx, const struct node_cut *cut);
+const char *node_cut_uuid_of(const struct node *self, uint32_t index);
+bool node_cut_has_moved(
+    const struct node_row *row); /* to another device, in a resume */
+struct node_row *node_cut_row(struct node *self,
+                              uint64_t tag,
+                              struct node_group **ret_group); /* whose share it was */
+void node_cut_stage_done(struct orr_ctx *ctx,
+                         struct node *self,
+                         struct node_group *group,
+                         const struct orr_msg_cut_report *from);
+void node_cut_done(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   const struct orr_msg_cut_report *from);
+/* from: what the job actor asked, NULL: nothing more than the step */
+void node_cut_library(struct orr_ctx *ctx,
+                      struct node *self,
+                      struct node_group *group,
+                      const struct orr_msg_cut_step *from);
+
+/* node_save.c: images, parts and the store; and back. */
+void node_save_ask(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   struct node_row *row);
+void node_save_image(struct orr_ctx *ctx,
+                     struct node *self,
+                     struct node_group *group,
+                     struct node_row *row,
+                     uint64_t tag);
+void node_save_kept(struct orr_ctx *ctx,
+                    struct node *self,
+                    const struct orr_msg_store_kept *msg);
+void node_save_failed(struct orr_ctx *ctx,
+                      struct node *self,
+                      uint64_t tag,
+                      struct orr_str text);
+void node_save_fetch(struct orr_ctx *ctx,
+                     struct node *self,
+                     struct node_group *group,
+                     struct node_row *row,
+                     uint64_t tag);
+void node_image_dir(const struct node *self,
+                    const struct node_group *group,
+                    const struct node_row *row,
+                    char *dst,
+                    size_t cap);
+/* All of a restore is here: launch. */
+void node_launch_restored(struct orr_ctx *ctx,
+                          struct node *self,
+                          struct node_group *group);
+void node_launch_give_up(struct orr_ctx *ctx,
+                         struct node *self,
+                         struct node_group *group,
+                         uint32_t code,
+                         struct orr_str text);
+
 /* node_soft.c */
 void node_soft_publish(struct orr_ctx *ctx, struct node *self);
+
+/* node_env.c: complete; borrowed until the next call. */
+struct orr_list_env_var node_env_make(struct node *self,
+                                      const struct node_group *group,
+                                      const struct node_row *row,
+                                      const struct orr_msg_job_spec *spec);
 
 /* node_launch.c */
 enum orr_err node_launch(struct orr_ctx *ctx,

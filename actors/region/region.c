@@ -24,7 +24,15 @@ enum { TICK_MS = 500, WAIT_MAX_MS = 3600000, LOG_ASK_MS = 10000 };
         return err ? err                                                               \
                    : region_finish(ctx, state, region_on_##message(ctx, state, msg));  \
     }
-#define LEADER(message)  REGION_HANDLER(message, region_must_lead(ctx, state))
+#define LEADER(message) REGION_HANDLER(message, region_must_lead(ctx, state))
+/* A handler that is a function of another file. */
+#define LEADER_CALLS(message, function)                                                \
+    LEADER(message)                                                                    \
+    static enum orr_err region_on_##message(                                           \
+        struct orr_ctx *ctx, struct region *self, const struct orr_msg_##message *msg) \
+    {                                                                                  \
+        return function(ctx, self, msg);                                               \
+    }
 #define REPLICA(message) REGION_HANDLER(message, ORR_OK)
 
 LEADER(job_submit)
@@ -34,11 +42,21 @@ LEADER(job_show)
 LEADER(job_wait)
 LEADER(log_read)
 LEADER(tree_get)
-LEADER(cluster_register)
-LEADER(cluster_summary)
-LEADER(claim_check)
-LEADER(job_update)
-LEADER(job_ended)
+LEADER_CALLS(job_suspend, region_suspend)
+LEADER_CALLS(job_resume, region_resume)
+LEADER_CALLS(job_checkpoint, region_take_checkpoint)
+LEADER_CALLS(job_migrate, region_migrate)
+LEADER_CALLS(checkpoint_list, region_checkpoint_list)
+LEADER_CALLS(checkpoint_show, region_checkpoint_show)
+LEADER_CALLS(checkpoint_remove, region_checkpoint_remove)
+LEADER_CALLS(node_drain, region_drain)
+LEADER_CALLS(cluster_register, region_cluster_register)
+LEADER_CALLS(cluster_summary, region_cluster_summary)
+LEADER_CALLS(claim_check, region_claim_check)
+LEADER_CALLS(job_update, region_job_update)
+LEADER_CALLS(job_ended, region_job_ended)
+LEADER_CALLS(checkpoint_commit, region_checkpoint_commit)
+LEADER_CALLS(order_failed, region_order_failed)
 REPLICA(region_info_get)
 REPLICA(region_check_get)
 REPLICA(ledger_news)
@@ -91,7 +109,7 @@ static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *ar
         region_list_init(&self->queue[tier]);
     self->events = (struct orr_addr){.host = ctx->self.host,
                                      .slot = orr_hash(ORR_LIT("/edge/events"))};
-    self->resume_at = ORR_NONE;
+    self->resume_at = self->drain_job = ORR_NONE;
     region_soft_init(ctx, self);
     orr_timer_set(ctx, REGION_T_TICK, TICK_MS, 0);
     return ORR_OK;
@@ -99,7 +117,7 @@ static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *ar
 
 /* ---- clients ---- */
 
-static enum orr_err find_job(struct orr_ctx *ctx,
+enum orr_err region_find_job(struct orr_ctx *ctx,
                              const struct region *self,
                              struct orr_str id,
                              struct region_job **ret_job)
@@ -186,7 +204,7 @@ static enum orr_err region_on_job_cancel(struct orr_ctx *ctx,
                                          const struct orr_msg_job_cancel *msg)
 {
     struct region_job *job = NULL;
-    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    enum orr_err err = region_find_job(ctx, self, msg->job, &job);
     if (err != ORR_OK || job->phase == ORR_JOB_CANCELLED)
         return err;
     if (job->where == REGION_ENDED)
@@ -211,13 +229,13 @@ static enum orr_err region_on_job_show(struct orr_ctx *ctx,
                                        const struct orr_msg_job_show *msg)
 {
     struct region_job *job = NULL;
-    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    enum orr_err err = region_find_job(ctx, self, msg->job, &job);
     if (err == ORR_OK)
         region_reply_detail(ctx, self, job, &ctx->request);
     return err;
 }
 
-static struct region_wait *new_wait(struct orr_ctx *ctx, struct region *self)
+struct region_wait *region_wait_new(struct orr_ctx *ctx, struct region *self)
 {
     struct region_wait *wait = orr_pool_take(&self->waits);
     if (!wait)
@@ -235,14 +253,14 @@ static enum orr_err region_on_job_wait(struct orr_ctx *ctx,
                                        const struct orr_msg_job_wait *msg)
 {
     struct region_job *job = NULL;
-    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    enum orr_err err = region_find_job(ctx, self, msg->job, &job);
     if (err != ORR_OK)
         return err;
     if (job->where == REGION_ENDED) {
         region_reply_detail(ctx, self, job, &ctx->request);
         return ORR_OK;
     }
-    struct region_wait *wait = new_wait(ctx, self);
+    struct region_wait *wait = region_wait_new(ctx, self);
     if (!wait)
         return orr_refuse(ctx,
                           ORR_EBUSY,
@@ -259,7 +277,7 @@ static enum orr_err region_on_log_read(struct orr_ctx *ctx,
                                        const struct orr_msg_log_read *msg)
 {
     struct region_job *job = NULL;
-    enum orr_err err = find_job(ctx, self, msg->job, &job);
+    enum orr_err err = region_find_job(ctx, self, msg->job, &job);
     if (err != ORR_OK)
         return err;
     struct orr_list_rank_place ranks = region_places(self, job);
@@ -273,7 +291,7 @@ static enum orr_err region_on_log_read(struct orr_ctx *ctx,
     if (msg->rank >= ranks.n)
         return orr_refuse(
             ctx, ORR_ENOENT, "job %s has ranks 0..%u", job->id, ranks.n - 1);
-    struct region_wait *wait = new_wait(ctx, self);
+    struct region_wait *wait = region_wait_new(ctx, self);
     if (!wait)
         return orr_refuse(ctx,
                           ORR_EBUSY,
@@ -373,44 +391,6 @@ static enum orr_err region_on_ledger_page(struct orr_ctx *ctx,
     return region_ledger_page(ctx, self, msg);
 }
 
-/* ---- clusters ---- */
-
-static enum orr_err
-region_on_cluster_register(struct orr_ctx *ctx,
-                           struct region *self,
-                           const struct orr_msg_cluster_register *msg)
-{
-    return region_cluster_register(ctx, self, msg);
-}
-
-static enum orr_err region_on_cluster_summary(struct orr_ctx *ctx,
-                                              struct region *self,
-                                              const struct orr_msg_cluster_summary *msg)
-{
-    return region_cluster_summary(ctx, self, msg);
-}
-
-static enum orr_err region_on_claim_check(struct orr_ctx *ctx,
-                                          struct region *self,
-                                          const struct orr_msg_claim_check *msg)
-{
-    return region_claim_check(ctx, self, msg);
-}
-
-static enum orr_err region_on_job_update(struct orr_ctx *ctx,
-                                         struct region *self,
-                                         const struct orr_msg_job_update *msg)
-{
-    return region_job_update(ctx, self, msg);
-}
-
-static enum orr_err region_on_job_ended(struct orr_ctx *ctx,
-                                        struct region *self,
-                                        const struct orr_msg_job_ended *msg)
-{
-    return region_job_ended(ctx, self, msg);
-}
-
 /* ---- answers and time ---- */
 
 /* The job whose ask was answered; NULL when the answer is an old one. */
@@ -421,8 +401,10 @@ asked_job(const struct orr_ctx *ctx, const struct region *self, enum region_tag 
     struct region_job *job = region_job_at(self, (uint32_t)ctx->tag);
     if (ctx->tag >> 56 != kind || !job)
         return NULL;
-    return seq == (kind == REGION_TAG_ASSIGN ? job->assign_seq : job->stop_seq) ? job
-                                                                                : NULL;
+    uint32_t want = kind == REGION_TAG_ASSIGN  ? job->assign_seq
+                    : kind == REGION_TAG_ORDER ? job->order.seq
+                                               : job->stop_seq;
+    return seq == want ? job : NULL;
 }
 
 static enum orr_err
@@ -430,7 +412,12 @@ region_on_ack(struct orr_ctx *ctx, struct region *self, const struct orr_msg_ack
 {
     (void)msg;
     struct region_job *job = asked_job(ctx, self, REGION_TAG_ASSIGN);
-    return job ? region_assign_answered(ctx, self, job, ORR_OK) : ORR_OK;
+    if (job)
+        return region_assign_answered(ctx, self, job, ORR_OK);
+    job = asked_job(ctx, self, REGION_TAG_ORDER);
+    if (job)
+        region_order_answered(ctx, self, job, ORR_OK, ORR_LIT(""));
+    return ORR_OK;
 }
 
 static enum orr_err region_on_failed(struct orr_ctx *ctx,
@@ -453,6 +440,9 @@ static enum orr_err region_on_failed(struct orr_ctx *ctx,
     job = asked_job(ctx, self, REGION_TAG_STOP);
     if (job)
         region_job_retry(ctx, self, job, REGION_JOB_STOP);
+    job = asked_job(ctx, self, REGION_TAG_ORDER);
+    if (job)
+        region_order_answered(ctx, self, job, msg->code, msg->text);
     return ORR_OK;
 }
 
@@ -472,11 +462,15 @@ static void drop_old_waits(struct orr_ctx *ctx, struct region *self)
 
 static void job_timer(struct orr_ctx *ctx, struct region *self, uint32_t id)
 {
-    struct region_job *job = region_job_at(self, (id - REGION_T_JOB) / 2);
-    bool is_stop = (id - REGION_T_JOB) % 2 == REGION_JOB_STOP;
+    struct region_job *job =
+        region_job_at(self, (id - REGION_T_JOB) / REGION_JOB_TIMERS);
+    uint32_t kind = (id - REGION_T_JOB) % REGION_JOB_TIMERS;
+    bool is_stop = kind == REGION_JOB_STOP;
     if (!job)
         return;
-    if (is_stop && job->is_cancelled && job->where == REGION_HELD) {
+    if (kind == REGION_JOB_ORDER && !job->order.seq) {
+        region_order_send(ctx, self, job);
+    } else if (is_stop && job->is_cancelled && job->where == REGION_HELD) {
         region_job_stop(ctx, self, job);
     } else if (!is_stop && job->where == REGION_BACKOFF) {
         region_enqueue(self, job);
@@ -506,7 +500,8 @@ static enum orr_err region_on_timer(struct orr_ctx *ctx,
         return ORR_OK;
     drop_old_waits(ctx, self);
     region_soft_tick(ctx, self);
-    return region_clusters_watch(ctx, self);
+    enum orr_err err = region_drain_some(ctx, self);
+    return err == ORR_OK ? region_clusters_watch(ctx, self) : err;
 }
 
 static const struct orr_handler handlers[] = {
@@ -523,6 +518,16 @@ static const struct orr_handler handlers[] = {
     ORR_ON(region, region_check_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, ledger_news, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(region, ledger_page, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(region, job_suspend, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_resume, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_checkpoint, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_migrate, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, checkpoint_list, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, checkpoint_show, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, checkpoint_remove, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, node_drain, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, checkpoint_commit, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, order_failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, cluster_register, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, cluster_summary, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(region, claim_check, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),

@@ -24,6 +24,14 @@ void region_save_cluster(struct orr_ctx *ctx,
 void region_save_node(struct orr_ctx *ctx,
                       struct region *self,
                       const struct region_node *node);
+void region_save_checkpoint(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct region_job *job,
+                            const struct region_checkpoint *checkpoint);
+void region_save_checkpoint_end(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct region_job *job,
+                                const struct region_checkpoint *checkpoint);
 void region_save_job_end(struct orr_ctx *ctx,
                          struct region *self,
                          struct region_job *job);
@@ -48,6 +56,14 @@ ORR_NODISCARD enum orr_err region_put_cluster(struct region *self,
                                               const struct region_cluster *cluster);
 ORR_NODISCARD enum orr_err region_put_node(struct region *self,
                                            const struct region_node *node);
+ORR_NODISCARD enum orr_err
+region_put_checkpoint(struct region *self,
+                      const struct region_job *job,
+                      const struct region_checkpoint *checkpoint);
+ORR_NODISCARD enum orr_err
+region_put_checkpoint_end(struct region *self,
+                          const struct region_job *job,
+                          const struct region_checkpoint *checkpoint);
 ORR_NODISCARD enum orr_err region_put_event(struct region *self,
                                             const struct orr_msg_event *event);
 struct orr_msg_region_check region_check(struct region *self);
@@ -55,10 +71,124 @@ ORR_NODISCARD enum orr_err region_fold(struct orr_ctx *ctx,
                                        struct region *self,
                                        const struct orr_rec_ledger_record *record);
 
+/* region_checkpoints.c */
+struct region_checkpoint *region_checkpoint_find(const struct region *self,
+                                                 const struct region_job *job,
+                                                 uint64_t number);
+struct region_checkpoint *region_checkpoint_newest(const struct region *self,
+                                                   const struct region_job *job);
+struct orr_bytes region_manifest(struct region *self,
+                                 const struct region_checkpoint *checkpoint);
+void region_checkpoint_row(const struct region_job *job,
+                           const struct region_checkpoint *checkpoint,
+                           struct orr_rec_checkpoint_row *ret_row);
+ORR_NODISCARD enum orr_err
+region_checkpoint_keep(struct region *self,
+                       struct region_job *job,
+                       struct orr_bytes manifest,
+                       struct region_checkpoint **ret_checkpoint);
+void region_checkpoint_forget(struct region *self,
+                              struct region_job *job,
+                              struct region_checkpoint *checkpoint);
+void region_checkpoints_end(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job);
+void region_restore_failed(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           bool is_damaged);
+enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
+                                      struct region *self,
+                                      const struct orr_msg_checkpoint_commit *msg);
+enum orr_err region_checkpoint_list(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_checkpoint_list *msg);
+enum orr_err region_checkpoint_show(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_checkpoint_show *msg);
+enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
+                                      struct region *self,
+                                      const struct orr_msg_checkpoint_remove *msg);
+
+/* region_orders.c */
+bool region_order_is_open(const struct region_job *job);
+void region_order_send(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_job *job);
+void region_order_answered(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           uint32_t code,
+                           struct orr_str text);
+void region_order_settle(struct orr_ctx *ctx,
+                         struct region *self,
+                         struct region_job *job);
+void region_order_committed(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job,
+                            uint64_t number,
+                            const struct region_checkpoint *checkpoint);
+bool region_order_survives(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           uint32_t outcome);
+void region_order_end(struct orr_ctx *ctx, struct region *self, struct region_job *job);
+enum orr_err region_order_failed(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 const struct orr_msg_order_failed *msg);
+enum orr_err region_suspend(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct orr_msg_job_suspend *msg);
+enum orr_err region_resume(struct orr_ctx *ctx,
+                           struct region *self,
+                           const struct orr_msg_job_resume *msg);
+enum orr_err region_take_checkpoint(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_job_checkpoint *msg);
+enum orr_err region_migrate(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct orr_msg_job_migrate *msg);
+enum orr_err region_vacate(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           const char *cluster,
+                           const char *node,
+                           struct orr_str why);
+struct region_node *region_target_node(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       struct orr_str cluster,
+                                       struct orr_str name);
+
+/* region_drain.c */
+enum orr_err region_drain(struct orr_ctx *ctx,
+                          struct region *self,
+                          const struct orr_msg_node_drain *msg);
+uint32_t region_drain_state(struct orr_ctx *ctx,
+                            const struct region *self,
+                            const struct region_node *node,
+                            uint32_t state);
+struct orr_list_text region_draining(const struct region *self,
+                                     const struct region_cluster *cluster,
+                                     struct orr_rec_text *list,
+                                     uint32_t cap);
+enum orr_err region_drain_some(struct orr_ctx *ctx, struct region *self);
+
+/* region.c */
+enum orr_err region_find_job(struct orr_ctx *ctx,
+                             const struct region *self,
+                             struct orr_str id,
+                             struct region_job **ret_job);
+struct region_wait *region_wait_new(struct orr_ctx *ctx, struct region *self);
+
 /* region_lead.c: from the tables of a standby to those of a leader. */
 void region_lead(struct orr_ctx *ctx, struct region *self);
 
 /* region_jobs.c: a job's way through the region. */
+uint64_t region_tag(enum region_tag kind, uint32_t index, uint32_t seq);
+uint32_t region_fresh_seq(struct region *self);
+uint32_t region_job_timer_id(const struct region *self,
+                             const struct region_job *job,
+                             enum region_job_timer kind);
 void region_list_init(struct region_list *list);
 void region_list_append_all(struct region *self, struct region_job *job);
 void region_list_append_finished(struct region *self, struct region_job *job);
@@ -109,6 +239,12 @@ void region_schedule(struct orr_ctx *ctx, struct region *self);
 enum orr_err region_schedule_some(struct orr_ctx *ctx, struct region *self);
 void region_debit(struct region *self, const struct region_job *job, int sign);
 void region_offered(struct region *self, const struct region_job *job, int sign);
+/* Is there room for the job now, where it is to go? */
+bool region_fits_now(struct region *self, const struct region_job *job);
+void region_why_not(struct region *self,
+                    const struct region_job *job,
+                    char *buf,
+                    size_t cap);
 void region_why(const struct orr_ctx *ctx,
                 struct region *self,
                 const struct region_job *job,
@@ -132,6 +268,12 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
 enum orr_err region_claim_check(struct orr_ctx *ctx,
                                 struct region *self,
                                 const struct orr_msg_claim_check *msg);
+/* May the sender speak for this generation of the job? */
+enum orr_err region_speaks_for(struct orr_ctx *ctx,
+                               struct region *self,
+                               struct orr_str id,
+                               uint64_t generation,
+                               struct region_job **ret_job);
 enum orr_err region_job_update(struct orr_ctx *ctx,
                                struct region *self,
                                const struct orr_msg_job_update *msg);

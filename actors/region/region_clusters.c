@@ -6,6 +6,10 @@
  */
 #include "region_calls.h"
 
+enum {
+    DRAINING_MAX = 256
+}; /* told with the registration; the others with the next summary */
+
 /* ---- clusters ---- */
 
 static void cluster_state(struct orr_ctx *ctx,
@@ -121,14 +125,21 @@ enum orr_err region_cluster_register(struct orr_ctx *ctx,
          (job = orr_pool_next(&self->jobs, job)) != NULL;) {
         if (!region_is_with_cluster(job) || job->cluster != index)
             continue;
-        enum orr_err err = is_claimed(msg, job) ? ORR_OK : missing(ctx, self, job);
+        bool is_there = is_claimed(msg, job);
+        enum orr_err err = is_there ? ORR_OK : missing(ctx, self, job);
         if (err != ORR_OK)
             return err;
+        if (is_there)
+            region_order_send(ctx, self, job);
         if (region_is_with_cluster(job))
             claims[n++] = (struct orr_rec_job_claim){
                 orr_str(job->id), job->generation, job->phase};
     }
-    orr_reply(ctx, cluster_registered, .jobs = {claims, n});
+    struct orr_rec_text draining[DRAINING_MAX];
+    orr_reply(ctx,
+              cluster_registered,
+              .jobs = {claims, n},
+              .draining = region_draining(self, cluster, draining, DRAINING_MAX));
     return ORR_OK;
 }
 
@@ -252,8 +263,8 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
         }
         node_read(node, &msg->nodes.at[i]);
         uint32_t state = msg->nodes.at[i].state;
-        node_state(
-            ctx, self, node, state < ORR_NODE_STATE_MAX_ ? state : ORR_NODE_UNKNOWN);
+        state = state < ORR_NODE_STATE_MAX_ ? state : ORR_NODE_UNKNOWN;
+        node_state(ctx, self, node, region_drain_state(ctx, self, node, state));
     }
     add_up(ctx, self, cluster);
     self->capacity_seq++;
@@ -297,8 +308,7 @@ enum orr_err region_clusters_watch(struct orr_ctx *ctx, struct region *self)
 
 /* ---- their jobs ---- */
 
-/* May the sender speak for this generation of the job? */
-static enum orr_err speaks_for(struct orr_ctx *ctx,
+enum orr_err region_speaks_for(struct orr_ctx *ctx,
                                struct region *self,
                                struct orr_str id,
                                uint64_t generation,
@@ -328,7 +338,7 @@ enum orr_err region_claim_check(struct orr_ctx *ctx,
                                 const struct orr_msg_claim_check *msg)
 {
     struct region_job *job = NULL;
-    enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
+    enum orr_err err = region_speaks_for(ctx, self, msg->job, msg->generation, &job);
     if (err == ORR_OK && job->where == REGION_HELD)
         recover(ctx, self, job);
     return err;
@@ -360,7 +370,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
                                const struct orr_msg_job_update *msg)
 {
     struct region_job *job = NULL;
-    enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
+    enum orr_err err = region_speaks_for(ctx, self, msg->job, msg->generation, &job);
     if (err != ORR_OK)
         return err;
     bool is_old = job->update_incarnation == ctx->from.incarnation &&
@@ -390,7 +400,16 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
     }
     if (!job->is_cancelled)
         orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
-    return region_phase(ctx, self, job, msg->phase, job->reason);
+    if (msg->level != ORR_LEVEL_UNKNOWN) {
+        job->level = msg->level;
+        orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
+    }
+    if (msg->phase == ORR_JOB_RUNNING)
+        job->restore = job->restore_tries = 0;
+    err = region_phase(ctx, self, job, msg->phase, job->reason);
+    if (err == ORR_OK)
+        region_order_settle(ctx, self, job);
+    return err;
 }
 
 static void keep_end(struct region *self,
@@ -422,15 +441,19 @@ enum orr_err region_job_ended(struct orr_ctx *ctx,
                               const struct orr_msg_job_ended *msg)
 {
     struct region_job *job = NULL;
-    enum orr_err err = speaks_for(ctx, self, msg->job, msg->generation, &job);
+    enum orr_err err = region_speaks_for(ctx, self, msg->job, msg->generation, &job);
     if (err != ORR_OK)
         return err;
     keep_end(self, job, msg);
     if (msg->outcome == ORR_OUTCOME_DONE)
         return region_end(ctx, self, job, ORR_JOB_DONE);
-    bool is_users = msg->outcome == ORR_OUTCOME_FAILED;
+    bool is_users = msg->outcome == ORR_OUTCOME_FAILED && !msg->is_restore_failed;
     if (job->is_cancelled && !is_users)
         return region_end(ctx, self, job, ORR_JOB_CANCELLED);
+    if (region_order_survives(ctx, self, job, msg->outcome))
+        return region_requeue(ctx, self, job, 0, ORR_LIT("it moves"));
+    if (job->restore && !is_users)
+        region_restore_failed(ctx, self, job, msg->is_restore_failed);
     int64_t allowed = is_users ? job->retries_user : job->retries_infra;
     uint32_t used = is_users ? job->user_restarts : job->restarts - job->user_restarts;
     if (job->is_cancelled || (allowed >= 0 && used >= allowed))

@@ -82,7 +82,7 @@ struct region_job *region_job_take(struct region *self, struct orr_str id)
         return NULL;
     orr_str_copy(job->id, sizeof(job->id), id);
     job->spec = job->places = job->tail = ORR_NONE;
-    job->cluster = job->first_wait = ORR_NONE;
+    job->cluster = job->first_wait = job->first_checkpoint = ORR_NONE;
     job->culprit = -1;
     job->phase = ORR_JOB_QUEUED;
     orr_map_add(&self->jobs_by_id, job);
@@ -122,6 +122,7 @@ void region_job_read_spec(struct region_job *job, const struct orr_msg_job_spec 
     job->has_rules = spec->gpu_types.n || spec->exclude.n || spec->gpu_memory_bytes;
     job->retries_infra = spec->retries_infra;
     job->retries_user = spec->retries_user;
+    job->checkpoint_keep = spec->checkpoint_keep ? spec->checkpoint_keep : 1;
     job->backoff_min_ms = spec->backoff_min_ms;
     job->backoff_max_ms = spec->backoff_max_ms;
 }
@@ -148,12 +149,16 @@ void region_job_forget(struct region *self, struct region_job *job)
     orr_blob_drop(&self->blobs, job->spec);
     orr_blob_drop(&self->blobs, job->places);
     orr_blob_drop(&self->blobs, job->tail);
+    while (job->first_checkpoint != ORR_NONE)
+        region_checkpoint_forget(
+            self, job, region_checkpoint_at(self, job->first_checkpoint));
     orr_pool_give(&self->jobs, job);
 }
 
 /* A finished job makes room. */
 void region_job_drop(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
+    region_checkpoints_end(ctx, self, job);
     region_save_job_end(ctx, self, job);
     list_remove(self, &self->finished, link_progress, job);
     list_remove(self, &self->all, link_all, job);
@@ -188,6 +193,19 @@ void region_dequeue(struct region *self, struct region_job *job)
 
 /* ---- phases ---- */
 
+/* Devices of a suspended job are free for others. */
+static void move_phase_debit(struct region *self,
+                             const struct region_job *job,
+                             uint32_t from,
+                             uint32_t to)
+{
+    bool has_devices = region_is_with_cluster(job) && job->gpus_max;
+    if (has_devices && from == ORR_JOB_SUSPENDED)
+        region_debit(self, job, 1);
+    else if (has_devices && to == ORR_JOB_SUSPENDED)
+        region_debit(self, job, -1);
+}
+
 enum orr_err region_phase(struct orr_ctx *ctx,
                           struct region *self,
                           struct region_job *job,
@@ -203,6 +221,7 @@ enum orr_err region_phase(struct orr_ctx *ctx,
     job->changed_unix_ms = ctx->wall_ms;
     self->n_running += phase == ORR_JOB_RUNNING;
     self->n_running -= from == ORR_JOB_RUNNING;
+    move_phase_debit(self, job, from, phase);
     region_save(self, job, 0);
     region_soft_job(ctx, self, job);
     char subject[ORR_JOB_ID_MAX + 4];
@@ -219,13 +238,21 @@ enum orr_err region_phase(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+uint32_t region_job_timer_id(const struct region *self,
+                             const struct region_job *job,
+                             enum region_job_timer kind)
+{
+    return REGION_T_JOB + REGION_JOB_TIMERS * orr_pool_index(&self->jobs, job) +
+           (uint32_t)kind;
+}
+
 static void
 forget_asks(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
-    uint32_t timer = REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job);
-    orr_timer_cancel(ctx, timer + REGION_JOB_START);
-    orr_timer_cancel(ctx, timer + REGION_JOB_STOP);
-    job->assign_seq = job->stop_seq = 0;
+    orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_START));
+    orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_STOP));
+    orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_ORDER));
+    job->assign_seq = job->stop_seq = job->order.seq = 0;
 }
 
 /* Take it out of wherever it is. */
@@ -235,11 +262,13 @@ static void detach(struct orr_ctx *ctx, struct region *self, struct region_job *
         region_dequeue(self, job);
     if (job->where == REGION_ASSIGNING)
         region_offered(self, job, -1);
-    if (region_is_with_cluster(job))
+    bool has_devices = job->phase != ORR_JOB_SUSPENDED || !job->gpus_max;
+    if (region_is_with_cluster(job) && has_devices)
         region_debit(self, job, -1);
     forget_asks(ctx, self, job);
 }
 
+/* Back to the queue, after a delay; or to wait for its resume. */
 enum orr_err region_requeue(struct orr_ctx *ctx,
                             struct region *self,
                             struct region_job *job,
@@ -251,18 +280,22 @@ enum orr_err region_requeue(struct orr_ctx *ctx,
     bool has_places = region_has_places(job);
     orr_blob_drop(&self->blobs, job->places);
     job->places = ORR_NONE;
+    if (job->is_to_suspend)
+        delay_ms = 0;
     job->start_unix_ms = delay_ms ? ctx->wall_ms + delay_ms : 0;
+    job->restore = 0;
     region_save(self, job, has_places ? REGION_DIRTY_PLACES : 0);
+    if (job->is_to_suspend) {
+        job->where = REGION_PARKED;
+        return region_phase(ctx, self, job, ORR_JOB_SUSPENDED, job->reason);
+    }
     if (delay_ms == 0) {
         region_enqueue(self, job);
         region_schedule(ctx, self);
     } else {
         job->where = REGION_BACKOFF;
-        orr_timer_set(ctx,
-                      REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job) +
-                          REGION_JOB_START,
-                      delay_ms,
-                      0);
+        orr_timer_set(
+            ctx, region_job_timer_id(self, job, REGION_JOB_START), delay_ms, 0);
     }
     return region_phase(ctx, self, job, ORR_JOB_QUEUED, job->reason);
 }
@@ -272,8 +305,12 @@ enum orr_err region_end(struct orr_ctx *ctx,
                         struct region_job *job,
                         uint32_t phase)
 {
+    region_order_end(ctx, self, job);
     detach(ctx, self, job);
     job->where = REGION_ENDED;
+    job->restore = 0;
+    if (phase != ORR_JOB_FAILED) /* nobody goes on from there */
+        region_checkpoints_end(ctx, self, job);
     region_list_append_finished(self, job);
     enum orr_err err = region_phase(ctx, self, job, phase, job->reason);
     if (err != ORR_OK)
@@ -292,12 +329,12 @@ enum orr_err region_end(struct orr_ctx *ctx,
 
 /* ---- towards the cluster ---- */
 
-static uint64_t tag_of(enum region_tag kind, uint32_t index, uint32_t seq)
+uint64_t region_tag(enum region_tag kind, uint32_t index, uint32_t seq)
 {
     return (uint64_t)kind << 56 | (uint64_t)(seq & 0xffffff) << 32 | index;
 }
 
-static uint32_t fresh_seq(struct region *self)
+uint32_t region_fresh_seq(struct region *self)
 {
     self->next_seq = (self->next_seq + 1) & 0xffffff;
     return self->next_seq ? self->next_seq : ++self->next_seq;
@@ -307,33 +344,39 @@ void region_job_assign(struct orr_ctx *ctx, struct region *self, struct region_j
 {
     const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
     bool is_recovery = job->where == REGION_RECOVERING;
-    job->assign_seq = fresh_seq(self);
-    orr_ask(
-        ctx,
-        cluster->addr,
-        ASK_MS,
-        tag_of(REGION_TAG_ASSIGN, orr_pool_index(&self->jobs, job), job->assign_seq),
-        job_assign,
-        .job = orr_str(job->id),
-        .generation = job->generation,
-        .spec = region_spec(self, job),
-        .is_recovery = is_recovery,
-        .ranks =
-            is_recovery ? region_places(self, job) : (struct orr_list_rank_place){0});
+    const struct region_checkpoint *from =
+        job->restore ? region_checkpoint_find(self, job, job->restore) : NULL;
+    job->assign_seq = region_fresh_seq(self);
+    orr_ask(ctx,
+            cluster->addr,
+            ASK_MS,
+            region_tag(
+                REGION_TAG_ASSIGN, orr_pool_index(&self->jobs, job), job->assign_seq),
+            job_assign,
+            .job = orr_str(job->id),
+            .generation = job->generation,
+            .spec = region_spec(self, job),
+            .is_recovery = is_recovery,
+            .ranks = is_recovery ? region_places(self, job)
+                                 : (struct orr_list_rank_place){0},
+            .manifest = from ? region_manifest(self, from) : (struct orr_bytes){0},
+            .want_node = orr_str(job->to_node),
+            .is_suspended = is_recovery && job->phase == ORR_JOB_SUSPENDED);
 }
 
 void region_job_stop(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
     const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
-    job->stop_seq = fresh_seq(self);
-    orr_ask(ctx,
-            cluster->addr,
-            ASK_MS,
-            tag_of(REGION_TAG_STOP, orr_pool_index(&self->jobs, job), job->stop_seq),
-            job_stop,
-            .job = orr_str(job->id),
-            .generation = job->generation,
-            .why = orr_str(job->reason));
+    job->stop_seq = region_fresh_seq(self);
+    orr_ask(
+        ctx,
+        cluster->addr,
+        ASK_MS,
+        region_tag(REGION_TAG_STOP, orr_pool_index(&self->jobs, job), job->stop_seq),
+        job_stop,
+        .job = orr_str(job->id),
+        .generation = job->generation,
+        .why = orr_str(job->reason));
 }
 
 static uint64_t longer_backoff(struct orr_ctx *ctx, struct region_job *job)
@@ -349,10 +392,8 @@ void region_job_retry(struct orr_ctx *ctx,
                       struct region_job *job,
                       enum region_job_timer kind)
 {
-    orr_timer_set(ctx,
-                  REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job) + (uint32_t)kind,
-                  longer_backoff(ctx, job),
-                  0);
+    orr_timer_set(
+        ctx, region_job_timer_id(self, job, kind), longer_backoff(ctx, job), 0);
 }
 
 /* It took what it was offered; if it was silent and given up before, there is something to give up again. */
@@ -377,6 +418,8 @@ enum orr_err region_assign_answered(struct orr_ctx *ctx,
         job->where = REGION_HELD;
         if (job->is_cancelled)
             region_job_stop(ctx, self, job);
+        else
+            region_order_send(ctx, self, job);
         return ORR_OK;
     }
     if (job->where == REGION_RECOVERING) {

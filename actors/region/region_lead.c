@@ -51,8 +51,7 @@ wait_for_start(struct orr_ctx *ctx, struct region *self, struct region_job *job)
     }
     job->where = REGION_BACKOFF;
     orr_timer_set(ctx,
-                  REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job) +
-                      REGION_JOB_START,
+                  region_job_timer_id(self, job, REGION_JOB_START),
                   delay < most ? delay : most,
                   0);
 }
@@ -60,13 +59,10 @@ wait_for_start(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 static void hold(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
     job->where = REGION_HELD;
-    region_debit(self, job, 1);
+    if (job->phase != ORR_JOB_SUSPENDED || !job->gpus_max)
+        region_debit(self, job, 1);
     if (job->is_cancelled)
-        orr_timer_set(ctx,
-                      REGION_T_JOB + 2 * orr_pool_index(&self->jobs, job) +
-                          REGION_JOB_STOP,
-                      SOON_MS,
-                      0);
+        orr_timer_set(ctx, region_job_timer_id(self, job, REGION_JOB_STOP), SOON_MS, 0);
 }
 
 static void
@@ -77,6 +73,8 @@ put_in_place(struct orr_ctx *ctx, struct region *self, struct region_job *job)
     if (orr_job_phase_is_final(job->phase)) {
         job->where = REGION_ENDED;
         region_list_append_finished(self, job);
+    } else if (job->phase == ORR_JOB_SUSPENDED && !region_has_places(job)) {
+        job->where = REGION_PARKED;
     } else if (job->phase == ORR_JOB_QUEUED || job->cluster == ORR_NONE) {
         wait_for_start(ctx, self, job);
     } else {

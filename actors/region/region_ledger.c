@@ -82,6 +82,22 @@ void region_save_node(struct orr_ctx *ctx,
     PUT(ctx, self, region_put_node(self, node));
 }
 
+void region_save_checkpoint(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct region_job *job,
+                            const struct region_checkpoint *checkpoint)
+{
+    PUT(ctx, self, region_put_checkpoint(self, job, checkpoint));
+}
+
+void region_save_checkpoint_end(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct region_job *job,
+                                const struct region_checkpoint *checkpoint)
+{
+    PUT(ctx, self, region_put_checkpoint_end(self, job, checkpoint));
+}
+
 void region_save_job_end(struct orr_ctx *ctx,
                          struct region *self,
                          struct region_job *job)

@@ -4,6 +4,7 @@
  *   region              region_record      epoch of the events, job numbers given away
  *   job/ID              job_record         all of a job that a next leader must know
  *   spec/ID             job_spec           as it was submitted
+ *   checkpoint/ID/N     manifest           the newest of its checkpoints; what is not named here, stores may collect
  *   places/ID           job_update         its ranks; there from the permit to launch until the job goes back to the queue
  *   cluster/NAME        cluster_record     which life of which host it is
  *   node/CLUSTER/NODE   node_record        its state, as last published
@@ -61,6 +62,22 @@ put_job(struct region *self, const struct region_job *job, const char *key)
         .culprit_node = orr_str(job->culprit_node),
         .reason = orr_str(job->reason),
         .stderr_tail = {(const char *)tail.ptr, tail.len},
+        .is_to_suspend = job->is_to_suspend,
+        .order = job->order.number,
+        .order_kind = job->order.kind,
+        .order_state = job->order.state,
+        .order_generation = job->order.generation,
+        .order_checkpoint = job->order.checkpoint,
+        .order_code = job->order.code,
+        .order_text = orr_str(job->order.text),
+        .to_cluster = orr_str(job->to_cluster),
+        .to_node = orr_str(job->to_node),
+        .checkpoint = job->checkpoint,
+        .restore = job->restore,
+        .restore_below = job->restore_below,
+        .restore_tries = job->restore_tries,
+        .level = job->level,
+        .why_level = orr_str(job->why_level),
     };
     return region_entry_put(
         &self->ledger.entry, key, orr_msg_desc_job_record(), &record);
@@ -130,10 +147,12 @@ enum orr_err region_put_node(struct region *self, const struct region_node *node
 {
     char key[sizeof(node->key) + 6];
     snprintf(key, sizeof(key), "node/%s", node->key);
-    return region_entry_put(&self->ledger.entry,
-                            key,
-                            orr_msg_desc_node_record(),
-                            &(struct orr_msg_node_record){node->state, 0});
+    return region_entry_put(
+        &self->ledger.entry,
+        key,
+        orr_msg_desc_node_record(),
+        &(struct orr_msg_node_record){.state = node->state,
+                                      .is_draining = node->is_draining});
 }
 
 enum orr_err region_put_event(struct region *self, const struct orr_msg_event *event)
@@ -150,6 +169,30 @@ enum orr_err region_put_event(struct region *self, const struct orr_msg_event *e
     if (err != ORR_OK)
         region_entry_rewind(&self->ledger.entry, mark);
     return err;
+}
+
+static void checkpoint_key(char *key, size_t cap, const char *job, uint64_t number)
+{
+    snprintf(key, cap, "checkpoint/%s/%" PRIu64, job, number);
+}
+
+enum orr_err region_put_checkpoint(struct region *self,
+                                   const struct region_job *job,
+                                   const struct region_checkpoint *checkpoint)
+{
+    char key[ORR_JOB_ID_MAX + 40];
+    checkpoint_key(key, sizeof(key), job->id, checkpoint->number);
+    return region_entry_put_bytes(
+        &self->ledger.entry, key, region_manifest(self, checkpoint));
+}
+
+enum orr_err region_put_checkpoint_end(struct region *self,
+                                       const struct region_job *job,
+                                       const struct region_checkpoint *checkpoint)
+{
+    char key[ORR_JOB_ID_MAX + 40];
+    checkpoint_key(key, sizeof(key), job->id, checkpoint->number);
+    return region_entry_end(&self->ledger.entry, key);
 }
 
 static void count(struct region *self, struct orr_msg_region_check *check)
@@ -183,6 +226,13 @@ struct orr_msg_region_check region_check(struct region *self)
                          (region_has_places(job) ? REGION_DIRTY_PLACES : 0);
         is_ok = region_put_job(self, job, parts) == ORR_OK;
         count(self, &check);
+        const struct region_checkpoint *at;
+        for (uint32_t i = job->first_checkpoint;
+             is_ok && (at = region_checkpoint_at(self, i)) != NULL;
+             i = at->next) {
+            is_ok = region_put_checkpoint(self, job, at) == ORR_OK;
+            count(self, &check);
+        }
     }
     count(self, &check);
     return check;
@@ -247,7 +297,30 @@ static enum orr_err fold_node(struct region *self,
     if (!node)
         return ORR_ENOSPC;
     node->state = msg->state;
+    self->n_draining += msg->is_draining;
+    self->n_draining -= node->is_draining;
+    node->is_draining = msg->is_draining;
     return ORR_OK;
+}
+
+static void fold_orders(struct region_job *job, const struct orr_msg_job_record *msg)
+{
+    job->is_to_suspend = msg->is_to_suspend;
+    job->order = (struct region_order){.number = msg->order,
+                                       .kind = msg->order_kind,
+                                       .state = msg->order_state,
+                                       .generation = msg->order_generation,
+                                       .checkpoint = msg->order_checkpoint,
+                                       .code = msg->order_code};
+    orr_str_copy(job->order.text, sizeof(job->order.text), msg->order_text);
+    orr_str_copy(job->to_cluster, sizeof(job->to_cluster), msg->to_cluster);
+    orr_str_copy(job->to_node, sizeof(job->to_node), msg->to_node);
+    job->checkpoint = msg->checkpoint;
+    job->restore = msg->restore;
+    job->restore_below = msg->restore_below;
+    job->restore_tries = msg->restore_tries;
+    job->level = msg->level;
+    orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
 }
 
 static enum orr_err fold_job(struct region *self,
@@ -287,6 +360,7 @@ static enum orr_err fold_job(struct region *self,
     orr_str_copy(job->culprit_node, sizeof(job->culprit_node), msg->culprit_node);
     orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
     region_job_keep_tail(self, job, msg->stderr_tail);
+    fold_orders(job, msg);
     return ORR_OK;
 }
 
@@ -336,6 +410,33 @@ static enum orr_err fold_any_job(struct region *self,
                                                : fold_places(self, job, record);
 }
 
+/* checkpoint/ID/NUMBER, perhaps before the job itself. */
+static enum orr_err fold_checkpoint(struct region *self,
+                                    struct orr_str key,
+                                    const struct orr_rec_ledger_record *record)
+{
+    char number[24];
+    const char *slash = key.len ? memchr(key.ptr, '/', key.len) : NULL;
+    if (!slash)
+        return ORR_EPROTO;
+    struct orr_str id = {key.ptr, (uint32_t)(slash - key.ptr)};
+    orr_str_copy(
+        number, sizeof(number), (struct orr_str){slash + 1, key.len - id.len - 1});
+    struct region_job *job = orr_map_find(&self->jobs_by_id, id);
+    if (record->is_gone) {
+        struct region_checkpoint *checkpoint =
+            job ? region_checkpoint_find(self, job, strtoull(number, NULL, 10)) : NULL;
+        if (checkpoint)
+            region_checkpoint_forget(self, job, checkpoint);
+        return ORR_OK;
+    }
+    if (!job)
+        job = region_job_take(self, id);
+    struct region_checkpoint *ignored;
+    return job ? region_checkpoint_keep(self, job, record->value, &ignored)
+               : ORR_ENOSPC;
+}
+
 /* A standby publishes what the leader has committed. */
 static enum orr_err fold_event(struct orr_ctx *ctx,
                                struct region *self,
@@ -379,6 +480,8 @@ enum orr_err region_fold(struct orr_ctx *ctx,
         return fold_any_job(self, kind, rest, record);
     if (orr_str_eq(kind, ORR_LIT("event")))
         return fold_event(ctx, self, rest, record);
+    if (orr_str_eq(kind, ORR_LIT("checkpoint")))
+        return fold_checkpoint(self, rest, record);
     if (record->is_gone)
         return ORR_OK; /* of the kinds below none ever goes */
     if (orr_str_eq(kind, ORR_LIT("region")))

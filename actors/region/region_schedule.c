@@ -50,7 +50,7 @@ static int64_t room_for(const struct region *self,
                         bool all)
 {
     int64_t room = 0;
-    if (!spec && !all) {
+    if (!spec && !all && !job->to_node[0]) {
         room = job->gpus_max ? cluster->gpus_free : cluster->slots_free;
     } else if (!spec || !is_listed(spec->exclude, cluster->name)) {
         const struct region_node *node;
@@ -58,6 +58,7 @@ static int64_t room_for(const struct region *self,
              (node = orr_pool_at(&self->nodes, at)) != NULL;
              at = node->next) {
             if ((!all && node->state != ORR_NODE_UP) ||
+                (job->to_node[0] && strcmp(node->name, job->to_node) != 0) ||
                 (spec && job->gpus_max && !node_fits(node, spec)))
                 continue;
             if (job->gpus_max)
@@ -99,6 +100,11 @@ static const struct orr_msg_job_spec *rules_of(struct region *self,
     return self->spec.at;
 }
 
+static bool may_go(const struct region_cluster *cluster, const struct region_job *job)
+{
+    return !job->to_cluster[0] || strcmp(cluster->name, job->to_cluster) == 0;
+}
+
 static struct region_cluster *
 choose(struct region *self, const struct region_job *job, uint32_t *ret_units)
 {
@@ -110,6 +116,7 @@ choose(struct region *self, const struct region_job *job, uint32_t *ret_units)
          (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;) {
         uint64_t bit = UINT64_C(1) << orr_pool_index(&self->clusters, cluster);
         if (cluster->state != ORR_NODE_UP || !cluster->is_registered ||
+            !may_go(cluster, job) ||
             (job->refused_at == self->capacity_seq && (job->refused_by & bit)))
             continue;
         int64_t room = room_for(self, cluster, job, spec, false);
@@ -122,6 +129,40 @@ choose(struct region *self, const struct region_job *job, uint32_t *ret_units)
     }
     *ret_units = best_units;
     return best;
+}
+
+bool region_fits_now(struct region *self, const struct region_job *job)
+{
+    uint32_t units;
+    return choose(self, job, &units) != NULL;
+}
+
+/* "waits for 4 free devices on node n3 of c1" */
+static size_t
+say_need(const struct region_job *job, const char *verb, char *buf, size_t cap)
+{
+    uint32_t need = job->gpus_max ? (job->gpus_min ? job->gpus_min : 1) : job->world;
+    return (size_t)snprintf(buf,
+                            cap,
+                            "%s %u free %s%s%s%s%s",
+                            verb,
+                            need,
+                            job->gpus_max ? "devices" : "slots",
+                            job->to_node[0] ? " on node " : "",
+                            job->to_node,
+                            job->to_cluster[0] ? " of " : "",
+                            job->to_cluster);
+}
+
+void region_why_not(struct region *self,
+                    const struct region_job *job,
+                    char *buf,
+                    size_t cap)
+{
+    (void)self;
+    size_t len = say_need(job, "it needs", buf, cap);
+    if (len < cap)
+        snprintf(buf + len, cap - len, ", and there is no room now");
 }
 
 static enum orr_err offer(struct orr_ctx *ctx,
@@ -138,6 +179,8 @@ static enum orr_err offer(struct orr_ctx *ctx,
     job->update_incarnation =
         0; /* steps count within a generation: it may be on another host */
     job->update_step = 0;
+    const struct region_checkpoint *from = region_checkpoint_newest(self, job);
+    job->restore = from ? from->number : 0;
     region_save(self, job, 0);
     job->reason[0] = '\0';
     region_debit(self, job, 1);
@@ -234,19 +277,21 @@ void region_why(const struct orr_ctx *ctx,
         snprintf(buf, cap, "waits for a cluster; none has registered yet");
         return;
     }
-    size_t len =
-        (size_t)(most >= need ? snprintf(buf, cap, "waits for %u free %s", need, what)
-                              : snprintf(buf,
-                                         cap,
-                                         "needs %u %s%s; no cluster has more than %lld",
-                                         need,
-                                         what,
-                                         spec ? " that fit" : "",
-                                         (long long)most));
+    size_t len = most >= need
+                     ? say_need(job, "waits for", buf, cap)
+                     : (size_t)snprintf(buf,
+                                        cap,
+                                        "needs %u %s%s; no cluster has more than %lld",
+                                        need,
+                                        what,
+                                        spec ? " that fit" : "",
+                                        (long long)most);
     for (struct region_cluster *cluster = NULL;
          most >= need && len < cap &&
          (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;) {
         const char *separator = strchr(buf, ';') ? "," : ";";
+        if (!may_go(cluster, job))
+            continue;
         bool is_excluded = spec && is_listed(spec->exclude, cluster->name);
         len +=
             (size_t)(is_excluded

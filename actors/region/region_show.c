@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 
-enum { LIST_DEFAULT = 100, LIST_MAX = 500, WHY_BYTES = 256 };
+enum { LIST_DEFAULT = 100, LIST_MAX = 500, WHY_BYTES = 256, SHOW_CHECKPOINTS = 16 };
 
 /* Fills in what all events have in common; into the entry, and out once that is committed. */
 void region_event(struct orr_ctx *ctx,
@@ -64,13 +64,39 @@ void region_job_row(const struct orr_ctx *ctx,
         .phase = job->phase,
         .generation = job->generation,
         .world = job->world,
-        .gpus = region_is_with_cluster(job) && job->gpus_max ? job->units : 0,
+        .gpus = region_is_with_cluster(job) && job->gpus_max &&
+                        job->phase != ORR_JOB_SUSPENDED
+                    ? job->units
+                    : 0,
         .cluster = orr_str(cluster ? cluster->name : ""),
         .submitted_unix_ms = job->submitted_unix_ms,
         .changed_unix_ms = job->changed_unix_ms,
         .exit_code = job->exit_code,
         .reason = orr_str(why),
     };
+}
+
+/* The newest ones, oldest first. */
+static struct orr_list_checkpoint_row newest(const struct region *self,
+                                             const struct region_job *job,
+                                             struct orr_rec_checkpoint_row *rows)
+{
+    uint32_t n = 0;
+    const struct region_checkpoint *at;
+    for (uint32_t i = job->first_checkpoint;
+         (at = region_checkpoint_at(self, i)) != NULL;
+         i = at->next)
+        n++;
+    uint32_t skip = n > SHOW_CHECKPOINTS ? n - SHOW_CHECKPOINTS : 0;
+    n = 0;
+    for (uint32_t i = job->first_checkpoint;
+         (at = region_checkpoint_at(self, i)) != NULL;
+         i = at->next)
+        if (skip > 0)
+            skip--;
+        else
+            region_checkpoint_row(job, at, &rows[n++]);
+    return (struct orr_list_checkpoint_row){rows, n};
 }
 
 void region_reply_detail(struct orr_ctx *ctx,
@@ -80,6 +106,7 @@ void region_reply_detail(struct orr_ctx *ctx,
 {
     char why[WHY_BYTES];
     struct orr_rec_job_row row;
+    struct orr_rec_checkpoint_row checkpoints[SHOW_CHECKPOINTS];
     region_job_row(ctx, self, job, why, sizeof(why), &row);
     struct orr_bytes tail =
         orr_blob_get(&self->blobs, job->tail, self->tail, sizeof(self->tail));
@@ -94,7 +121,17 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .culprit = job->culprit,
                  .culprit_node = orr_str(job->culprit_node),
                  .signal = job->signal,
-                 .stderr_tail = {(const char *)tail.ptr, tail.len});
+                 .stderr_tail = {(const char *)tail.ptr, tail.len},
+                 .level = job->level,
+                 .why_level = orr_str(job->why_level),
+                 .checkpoints = newest(self, job, checkpoints),
+                 .order = job->order.number,
+                 .order_kind = job->order.kind,
+                 .order_state = job->order.state,
+                 .order_code = job->order.code,
+                 .order_text = orr_str(job->order.text),
+                 .to_cluster = orr_str(job->to_cluster),
+                 .to_node = orr_str(job->to_node));
 }
 
 /* Where a page starts: after the job of that id, also if that job has been dropped since. */

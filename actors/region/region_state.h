@@ -17,20 +17,27 @@
 enum {
     REGION_CLUSTERS_MAX = 64,
     REGION_SPEC_BYTES = 256 << 10,
-    REGION_BODY_BYTES = 1 << 20
+    REGION_BODY_BYTES = 1 << 20,
+    REGION_HASH_BYTES = 384, /* of a part of a manifest: its texts */
 };
 
 enum region_timer {
     REGION_T_TICK = 1,
     REGION_T_SCHEDULE,
     REGION_T_JOB = 16
-}; /* T_JOB + 2 * index + kind */
-enum region_job_timer { REGION_JOB_START, REGION_JOB_STOP };
+}; /* T_JOB + JOB_TIMERS * index + kind */
+enum region_job_timer {
+    REGION_JOB_START,
+    REGION_JOB_STOP,
+    REGION_JOB_ORDER,
+    REGION_JOB_TIMERS
+};
 enum region_tag {
     REGION_TAG_ASSIGN = 1,
     REGION_TAG_STOP,
     REGION_TAG_LOG,
-    REGION_TAG_LEDGER
+    REGION_TAG_LEDGER,
+    REGION_TAG_ORDER
 };
 
 enum region_where {
@@ -39,6 +46,7 @@ enum region_where {
     REGION_ASSIGNING,  /* offered to a cluster that has not answered */
     REGION_HELD,       /* the cluster has it; launched only if it has places */
     REGION_RECOVERING, /* to be handed over again to its restarted cluster */
+    REGION_PARKED, /* suspended, and nowhere: it has not started, or its ranks are lost */
     REGION_ENDED,
 };
 
@@ -58,6 +66,33 @@ struct region_list {
     uint32_t n;
 };
 
+/* The newest thing that was wanted of a job; what becomes of it is told by its cluster. */
+struct region_order {
+    uint64_t number;     /* of the job: 1, 2, ...; 0: none yet */
+    uint32_t kind;       /* enum orr_order */
+    uint32_t state;      /* enum orr_order_state */
+    uint64_t generation; /* that it was given to */
+    uint64_t checkpoint; /* number that its checkpoint will have */
+    uint32_t code;       /* failed: enum orr_err */
+    uint32_t seq;        /* of the ask under way; 0: none */
+    uint32_t backoff_ms; /* of a resume that waits for devices; 0: it does not */
+    char text[200];      /* why; once it has failed: why it has */
+};
+
+struct region_checkpoint {
+    uint32_t next;     /* newer one of the same job */
+    uint32_t manifest; /* blob */
+    uint64_t number;
+    uint64_t generation;
+    uint64_t cut;
+    uint32_t level;
+    uint64_t created_unix_ms;
+    uint64_t bytes;
+    uint64_t new_bytes;
+    uint64_t paused_ms;
+    char cause[24];
+};
+
 struct region_job {
     char id[ORR_JOB_ID_MAX];
     char key[ORR_NAME_MAX]; /* idempotency key; empty: none */
@@ -74,8 +109,21 @@ struct region_job {
     uint32_t gpus_max;
     bool has_rules; /* device type, memory or exclusions: look into the spec */
     bool is_cancelled;
-    bool is_recorded; /* standby: its job_record was read, not only its parts */
-    uint8_t dirty;    /* enum region_dirty bits; not 0: in the list of dirty jobs */
+    bool is_to_suspend; /* its user wants it so */
+    struct region_order order;
+    char to_cluster[ORR_NAME_MAX]; /* where it is to go next; empty: anywhere */
+    char to_node[ORR_NAME_MAX];
+    uint32_t first_checkpoint; /* the oldest */
+    uint32_t checkpoint_keep;
+    uint64_t checkpoint; /* numbers up to here were given away */
+    uint64_t restore;    /* this generation is still to be restored from it; 0: none */
+    uint64_t restore_below; /* this one and later ones could not be restored; 0: none */
+    uint32_t restore_tries;
+    uint32_t level; /* enum orr_level */
+    char why_level[160];
+    uint64_t drain_ms; /* a drain does not try it before */
+    bool is_recorded;  /* standby: its job_record was read, not only its parts */
+    uint8_t dirty;     /* enum region_dirty bits; not 0: in the list of dirty jobs */
     uint32_t next_dirty;
     uint32_t spec; /* blob */
     uint32_t
@@ -143,12 +191,14 @@ struct region_node {
     uint32_t ranks;
     uint64_t seen_ms; /* age at the last summary */
     bool is_present;  /* in the summary being read */
+    bool is_draining; /* nothing new is placed there, what runs there is to go */
 };
 
 struct region_wait {
     struct orr_request request;
-    uint32_t next; /* of the same job */
-    uint32_t job;  /* ORR_NONE: a log_read */
+    uint32_t next;  /* of the same job */
+    uint32_t job;   /* ORR_NONE: a log_read */
+    uint64_t order; /* job_checkpoint: the order that answers it; 0: job_wait */
     uint64_t until_ms;
 };
 
@@ -197,15 +247,21 @@ struct region {
     struct orr_pool nodes;
     struct orr_map nodes_by_key;
     struct orr_pool waits;
+    struct orr_pool checkpoints;
+    uint32_t n_draining; /* nodes */
+    uint32_t drain_next; /* job to go on with */
+    uint32_t drain_job;  /* the one that a drain moves now; ORR_NONE */
     struct orr_blobs blobs;
     struct region_list all;
     struct region_list queue[ORR_TIER_MAX_];
     struct region_list finished;
-    struct orr_block spec;      /* decoded job_spec */
-    struct orr_block spec_body; /* encoded job_spec */
-    struct orr_block body;      /* encoded job_update */
-    struct orr_block places;    /* decoded job_update */
-    struct orr_block list;      /* records of one message */
+    struct orr_block spec;          /* decoded job_spec */
+    struct orr_block spec_body;     /* encoded job_spec */
+    struct orr_block body;          /* encoded job_update */
+    struct orr_block places;        /* decoded job_update */
+    struct orr_block manifest;      /* decoded manifest */
+    struct orr_block manifest_body; /* encoded manifest */
+    struct orr_block list;          /* records of one message */
     char tail[ORR_TAIL_MAX];
 };
 
@@ -217,6 +273,11 @@ static inline struct region_job *region_job_at(const struct region *self,
 static inline bool region_has_places(const struct region_job *job)
 {
     return job->places != ORR_NONE;
+}
+static inline struct region_checkpoint *region_checkpoint_at(const struct region *self,
+                                                             uint32_t index)
+{
+    return orr_pool_at(&self->checkpoints, index);
 }
 static inline bool region_is_with_cluster(const struct region_job *job)
 {

@@ -3,7 +3,7 @@
  */
 #include "region_calls.h"
 
-enum { LIST_BYTES_PER_ROW = 256, LIST_MAX = 500 };
+enum { LIST_BYTES_PER_ROW = 256, LIST_MAX = 500, CHECKPOINTS_PER_JOB = 4 };
 
 static struct orr_str job_id(const void *item)
 {
@@ -32,11 +32,14 @@ void region_storage_fini(struct region *self)
     orr_pool_fini(&self->clusters);
     orr_pool_fini(&self->nodes);
     orr_pool_fini(&self->waits);
+    orr_pool_fini(&self->checkpoints);
     orr_blobs_fini(&self->blobs);
     orr_block_fini(&self->spec);
     orr_block_fini(&self->spec_body);
     orr_block_fini(&self->body);
     orr_block_fini(&self->places);
+    orr_block_fini(&self->manifest);
+    orr_block_fini(&self->manifest_body);
     orr_block_fini(&self->list);
     region_entry_fini(&self->ledger.entry);
 }
@@ -59,6 +62,12 @@ static enum orr_err take_tables(struct region *self)
     if (err == ORR_OK)
         err = orr_pool_init(&self->waits, sizeof(struct region_wait), args->waits_max);
     if (err == ORR_OK)
+        err = orr_pool_init(&self->checkpoints,
+                            sizeof(struct region_checkpoint),
+                            args->jobs_max > UINT32_MAX / CHECKPOINTS_PER_JOB
+                                ? UINT32_MAX / 2
+                                : args->jobs_max * CHECKPOINTS_PER_JOB);
+    if (err == ORR_OK)
         err = orr_map_init(&self->jobs_by_id, &self->jobs, job_id);
     if (err == ORR_OK)
         err = orr_map_init(&self->jobs_by_key, &self->jobs, job_key);
@@ -76,7 +85,8 @@ static enum orr_err take_blocks(struct region *self)
     size_t nodes = args->nodes_max * sizeof(struct orr_rec_node_row);
     size_t claims = args->jobs_max * sizeof(struct orr_rec_job_claim);
     size_t place = sizeof(struct orr_rec_rank_place) + ORR_NAME_MAX;
-    enum orr_err err = orr_blobs_init(&self->blobs, (size_t)args->jobs_max * 1024);
+    size_t part = sizeof(struct orr_rec_part) + REGION_HASH_BYTES;
+    enum orr_err err = orr_blobs_init(&self->blobs, (size_t)args->jobs_max * 2048);
     if (err == ORR_OK)
         err = orr_block_init(&self->spec, REGION_SPEC_BYTES);
     if (err == ORR_OK)
@@ -87,6 +97,12 @@ static enum orr_err take_blocks(struct region *self)
         err = orr_block_init(&self->places,
                              sizeof(struct orr_msg_job_update) + 64 +
                                  args->world_max * place);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->manifest,
+                             sizeof(struct orr_msg_manifest) + REGION_HASH_BYTES +
+                                 args->world_max * part);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->manifest_body, REGION_BODY_BYTES);
     if (err == ORR_OK)
         err = orr_block_init(&self->list, max_of(rows, max_of(nodes, claims)));
     return err;

@@ -6,31 +6,15 @@
  * a column, so that the 32 threads of a warp, one unit each, read and write side by side
  * and share what they multiply with. hidden is a multiple of 32.
  *
- * Every output is summed in one fixed order and no float is touched by an atomic: equal
- * inputs give equal bits. Launch shapes: x is the column, y the row or group of rows.
+ * Every output is summed in one fixed order: equal inputs give equal bits. Launch shapes:
+ * x is the column, y the row or group of rows. What is not of these two layers is in
+ * ../common/kernels.cu.
  */
-enum { PIXELS = 64, CLASSES = 10, WARP = 32, XENT_THREADS = 64 };
+enum { PIXELS = 64, CLASSES = 10, WARP = 32 };
 enum { FORWARD_ROWS = 4, INPUT_GROUP = 8, CLASS_GROUP = 5 };
 
 #define COLUMN (int)(blockIdx.x * blockDim.x + threadIdx.x)
 #define ROW    (int)(blockIdx.y * blockDim.y + threadIdx.y)
-
-/* Rows `ids` of the data set become the batch. */
-extern "C" __global__ void gather(int rows,
-                                  const unsigned *ids,
-                                  const float *pixels,
-                                  const int *labels,
-                                  float *x,
-                                  int *y)
-{
-    int c = COLUMN, r = ROW;
-    if (r >= rows || c >= PIXELS)
-        return;
-    unsigned id = ids[r];
-    x[r * PIXELS + c] = pixels[id * PIXELS + c];
-    if (c == 0)
-        y[r] = labels[id];
-}
 
 /* h = relu(x w1 + b1), FORWARD_ROWS rows a thread; past the end the last row is repeated */
 extern "C" __global__ void hidden_forward(
@@ -76,40 +60,6 @@ extern "C" __global__ void logits_forward(
         s += __shfl_xor_sync(~0u, s, far);
     if (threadIdx.x == 0)
         z[r * CLASSES + c] = s + bias[c];
-}
-
-/* z becomes dloss/dz; *loss the sum over the rows; both times `scale`, 1 / global batch.
- * One block: each thread takes every XENT_THREADS-th row, then a tree adds the threads. */
-extern "C" __global__ void
-softmax_xent(int rows, float scale, const int *y, float *z, float *loss)
-{
-    __shared__ float part[XENT_THREADS];
-    float sum = 0.0f;
-    for (int r = threadIdx.x; r < rows; r += XENT_THREADS) {
-        float *row = z + r * CLASSES, e[CLASSES], top = row[0], norm = 0.0f;
-#pragma unroll
-        for (int c = 1; c < CLASSES; c++)
-            top = fmaxf(top, row[c]);
-        int label = y[r];
-        float at_label = row[label];
-#pragma unroll
-        for (int c = 0; c < CLASSES; c++)
-            norm += e[c] = __expf(row[c] - top);
-        float inverse = scale / norm;
-#pragma unroll
-        for (int c = 0; c < CLASSES; c++)
-            row[c] = e[c] * inverse - (c == label ? scale : 0.0f);
-        sum += (__logf(norm) + top - at_label) * scale;
-    }
-    part[threadIdx.x] = sum;
-    __syncthreads();
-    for (int half = XENT_THREADS / 2; half > 0; half >>= 1) {
-        if (threadIdx.x < half)
-            part[threadIdx.x] += part[threadIdx.x + half];
-        __syncthreads();
-    }
-    if (threadIdx.x == 0)
-        *loss = part[0];
 }
 
 /* dh = dz w2, where h > 0 */
@@ -161,50 +111,4 @@ extern "C" __global__ void
 class_weight_grad(int rows, int hidden, const float *dz, const float *h, float *g)
 {
     weight_grad<CLASSES, CLASS_GROUP>(rows, hidden, dz, h, g);
-}
-
-/* g[n] = column sums of d[rows][n] */
-extern "C" __global__ void bias_grad(int rows, int n, const float *d, float *g)
-{
-    int c = COLUMN;
-    if (c >= n)
-        return;
-    float s = 0.0f;
-    d += c;
-#pragma unroll 4
-    for (int r = 0; r < rows; r++, d += n)
-        s += *d;
-    g[c] = s;
-}
-
-/* v = momentum v + g; w += step v, where step is minus the learning rate */
-extern "C" __global__ void
-sgd(int n, float step, float momentum, const float *g, float *v, float *w)
-{
-    int i = COLUMN;
-    if (i >= n)
-        return;
-    float m = momentum * v[i] + g[i];
-    v[i] = m;
-    w[i] += step * m;
-}
-
-/* *hits += rows whose largest logit (the first of equals) is the label */
-extern "C" __global__ void
-count_hits(int rows, const float *z, const int *y, unsigned *hits)
-{
-    int r = COLUMN;
-    if (r >= rows)
-        return;
-    const float *row = z + r * CLASSES;
-    int best = 0;
-    float top = row[0];
-#pragma unroll
-    for (int c = 1; c < CLASSES; c++) {
-        float v = row[c];
-        best = v > top ? c : best;
-        top = fmaxf(v, top);
-    }
-    if (best == y[r])
-        atomicAdd(hits, 1u);
 }

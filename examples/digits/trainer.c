@@ -4,54 +4,58 @@
  */
 #include "trainer.h"
 
-#include <math.h>
+#include "fail.h"
+
 #include <stdlib.h>
 
 /* The text of kernels.ptx, zero-terminated; made by embed.cmake. */
 static const char kernels_ptx[] = {
-#include "kernels_ptx.inc"
+#include "digits_ptx.inc"
 };
 
 static const char *const kernel_names[K_MAX_] = {
-    [K_GATHER] = "gather",
     [K_HIDDEN_FORWARD] = "hidden_forward",
     [K_LOGITS_FORWARD] = "logits_forward",
-    [K_SOFTMAX_XENT] = "softmax_xent",
     [K_HIDDEN_BACKWARD] = "hidden_backward",
     [K_INPUT_WEIGHT_GRAD] = "input_weight_grad",
     [K_CLASS_WEIGHT_GRAD] = "class_weight_grad",
-    [K_BIAS_GRAD] = "bias_grad",
-    [K_SGD] = "sgd",
-    [K_COUNT_HITS] = "count_hits",
+};
+
+static const char *const buffer_names[B_MAX_] = {
+    [B_TRAIN_PIXELS] = "train_pixels",
+    [B_TRAIN_LABELS] = "train_labels",
+    [B_TEST_PIXELS] = "test_pixels",
+    [B_TEST_LABELS] = "test_labels",
+    [B_IDS] = "ids",
+    [B_PIXELS] = "pixels",
+    [B_LABELS] = "labels",
+    [B_HIDDEN] = "hidden",
+    [B_LOGITS] = "logits",
+    [B_HIDDEN_GRAD] = "hidden_grad",
+    [B_WEIGHTS] = "weights",
+    [B_GRADS] = "grads",
+    [B_MOMENTS] = "moments",
+    [B_LOSS] = "loss",
+    [B_HITS] = "hits",
+    [B_DIGESTS] = "digests",
 };
 
 void trainer_init(struct trainer *t, const struct trainer_config *cfg)
 {
-    int ndevices = 0;
-    CUcontext context;
     *t = (struct trainer){.cfg = *cfg, .share = cfg->batch / cfg->world};
-    CU(cuInit, 0);
-    CU(cuDeviceGetCount, &ndevices);
-    if (ndevices == 0)
-        die("cuDeviceGetCount: no CUDA device on this machine");
-    CU(cuDeviceGet, &t->device, (int)(cfg->device % (uint32_t)ndevices));
-    CU(cuDevicePrimaryCtxRetain, &context, t->device);
-    CU(cuCtxSetCurrent, context);
+    nn_init(&t->nn, cfg->device);
     CU(cuStreamCreate, &t->stream, CU_STREAM_NON_BLOCKING);
 }
 
 void trainer_fini(struct trainer *t)
 {
-    for (int b = 0; b < B_MAX_; b++)
-        if (t->buffers[b])
-            CU(cuMemFree, t->buffers[b]);
     if (t->ids)
         CU(cuMemFreeHost, t->ids);
     free(t->order);
     if (t->module)
         CU(cuModuleUnload, t->module);
     CU(cuStreamDestroy, t->stream);
-    CU(cuDevicePrimaryCtxRelease, t->device);
+    nn_fini(&t->nn);
     *t = (struct trainer){0};
 }
 
@@ -84,39 +88,21 @@ static void alloc_buffers(struct trainer *t)
         [B_DIGESTS] = 2 * sizeof(uint64_t),
     };
     for (int b = 0; b < B_MAX_; b++)
-        CU(cuMemAlloc, &t->buffers[b], bytes[b] ? bytes[b] : 1);
+        t->buffers[b] = nn_alloc(&t->nn, buffer_names[b], bytes[b]);
     CU(cuMemHostAlloc, (void **)&t->ids, bytes[B_IDS], 0);
     t->order = malloc(t->ntrain * sizeof *t->order);
     if (!t->order)
         die("out of memory for the order of %u rows", t->ntrain);
 }
 
-static void copy_rows(CUdeviceptr pixels,
-                      CUdeviceptr labels,
-                      const struct rows *r,
-                      uint32_t first,
-                      uint32_t n)
-{
-    if (n == 0)
-        return;
-    size_t row = DATA_PIXELS * sizeof *r->pixels;
-    CU(cuMemcpyHtoD, pixels, r->pixels + first * (size_t)DATA_PIXELS, n * row);
-    CU(cuMemcpyHtoD, labels, r->labels + first, n * sizeof *r->labels);
-}
-
-/* Uniform within sqrt(6 / inputs), after He et al.; biases and padding stay zero. */
+/* Biases and padding stay zero. */
 static void draw_weights(const struct trainer_config *cfg, float *w)
 {
-    uint64_t state = cfg->seed;
-    float *layers[] = {w, w + cfg->hidden * (size_t)(DATA_PIXELS + 1)};
-    const uint32_t inputs[] = {DATA_PIXELS, cfg->hidden};
-    const uint32_t outputs[] = {cfg->hidden, DATA_CLASSES};
-    for (int l = 0; l < 2; l++) {
-        float reach = sqrtf(6.0f / (float)inputs[l]);
-        for (size_t k = 0; k < (size_t)inputs[l] * outputs[l]; k++)
-            layers[l][k] =
-                reach * ((float)(data_random(&state) >> 40) * 0x1p-23f - 1.0f);
-    }
+    uint64_t random = cfg->seed;
+    size_t hidden = cfg->hidden;
+    nn_draw(&random, DATA_PIXELS, hidden * DATA_PIXELS, w);
+    nn_draw(
+        &random, cfg->hidden, hidden * DATA_CLASSES, w + hidden * (DATA_PIXELS + 1));
 }
 
 static void share_first_weights(struct trainer *t)
@@ -130,9 +116,7 @@ static void share_first_weights(struct trainer *t)
         CU(cuMemcpyHtoD, t->buffers[B_WEIGHTS], w, n * sizeof *w);
         free(w);
     }
-    CU(cuMemsetD32, t->buffers[B_MOMENTS], 0, n);
-    CU(cuMemsetD32, t->buffers[B_GRADS], 0, n); /* the padding stays zero */
-    void *w = (void *)(uintptr_t)t->buffers[B_WEIGHTS];
+    void *w = gpu_pointer(t->buffers[B_WEIGHTS]);
     NCCL(ncclBroadcast, w, w, n, ncclFloat32, 0, t->comm, t->stream);
     CU(cuStreamSynchronize, t->stream);
 }
@@ -144,20 +128,21 @@ void trainer_load(struct trainer *t, const struct data *data, ncclComm_t comm)
     t->ntrain = data->train.n;
     t->ntest_all = data->test.n;
     data_share(t->ntest_all, t->cfg.rank, t->cfg.world, &first, &t->ntest);
+    nn_load(&t->nn);
     CU(cuModuleLoadData, &t->module, kernels_ptx);
     for (int k = 0; k < K_MAX_; k++)
         CU(cuModuleGetFunction, &t->kernels[k], t->module, kernel_names[k]);
     alloc_buffers(t);
-    copy_rows(t->buffers[B_TRAIN_PIXELS],
-              t->buffers[B_TRAIN_LABELS],
-              &data->train,
-              0,
-              t->ntrain);
-    copy_rows(t->buffers[B_TEST_PIXELS],
-              t->buffers[B_TEST_LABELS],
-              &data->test,
-              first,
-              t->ntest);
+    nn_copy_rows(t->buffers[B_TRAIN_PIXELS],
+                 t->buffers[B_TRAIN_LABELS],
+                 &data->train,
+                 0,
+                 t->ntrain);
+    nn_copy_rows(t->buffers[B_TEST_PIXELS],
+                 t->buffers[B_TEST_LABELS],
+                 &data->test,
+                 first,
+                 t->ntest);
     data_shuffle(t->order, t->ntrain, t->cfg.seed, t->epoch);
     share_first_weights(t);
 }
@@ -165,4 +150,16 @@ void trainer_load(struct trainer *t, const struct data *data, ncclComm_t comm)
 void trainer_weights(const struct trainer *t, float *ret)
 {
     CU(cuMemcpyDtoH, ret, t->buffers[B_WEIGHTS], trainer_nweights(t) * sizeof *ret);
+}
+
+void trainer_record(struct trainer *t, struct digests *d)
+{
+    const uint32_t counters[] = {t->steps, t->epoch};
+    if (!digests_begin(d, t->steps))
+        return;
+    nn_digest(&t->nn, d);
+    digests_add(d, "pinned_ids", t->ids, t->share * sizeof *t->ids);
+    digests_add(d, "order", t->order, t->ntrain * sizeof *t->order);
+    digests_add(d, "counters", counters, sizeof counters);
+    digests_end(d);
 }

@@ -15,7 +15,7 @@
 #define DIGITS_TRAINER_H
 
 #include "data.h"
-#include "gpu.h"
+#include "nn.h"
 
 #include <stddef.h>
 
@@ -29,16 +29,11 @@ struct trainer_config {
 };
 
 enum trainer_kernel {
-    K_GATHER,
     K_HIDDEN_FORWARD,
     K_LOGITS_FORWARD,
-    K_SOFTMAX_XENT,
     K_HIDDEN_BACKWARD,
     K_INPUT_WEIGHT_GRAD,
     K_CLASS_WEIGHT_GRAD,
-    K_BIAS_GRAD,
-    K_SGD,
-    K_COUNT_HITS,
     K_MAX_
 };
 
@@ -68,11 +63,11 @@ struct trainer {
     uint32_t ntrain; /* rows to train on */
     uint32_t ntest;  /* this rank's share of the test rows */
     uint32_t ntest_all;
-    CUdevice device;
+    struct nn nn;
     CUstream stream; /* owned */
     CUmodule module; /* owned */
     CUfunction kernels[K_MAX_];
-    CUdeviceptr buffers[B_MAX_]; /* owned */
+    CUdeviceptr buffers[B_MAX_]; /* borrowed from `nn` */
     ncclComm_t comm;             /* borrowed: see trainer_load */
     uint32_t *ids;               /* owned: pinned, `share` of them */
     uint32_t *order;             /* owned: the rows in this epoch's order */
@@ -90,6 +85,9 @@ void trainer_load(struct trainer *t, const struct data *data, ncclComm_t comm);
 
 /* Returns when the step is done on the device and no communicator reports an error. */
 void trainer_step(struct trainer *t);
+
+/* Appends the state of this rank to its file of digests, if a line is due. */
+void trainer_record(struct trainer *t, struct digests *d);
 
 /* Mean loss of the last step's batch; on rank 0 only. */
 float trainer_loss(struct trainer *t);

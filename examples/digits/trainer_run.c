@@ -6,38 +6,23 @@
  */
 #include "trainer.h"
 
+#include "fail.h"
+
 #include <stdlib.h>
 
-/* As in kernels.cu: threads of a block, and rows that one of them takes. */
-enum { TILE_COLS = 32, TILE_ROWS = 4, XENT_THREADS = 64 };
-enum { FORWARD_ROWS = 4, INPUT_GROUP = 8, CLASS_GROUP = 5 };
+/* As in kernels.cu: columns of a block, and rows that a thread of it takes. */
+enum { TILE_COLS = 32, FORWARD_ROWS = 4, INPUT_GROUP = 8, CLASS_GROUP = 5 };
 
-/* One thread for each of cols x rows, in tiles; threads beyond the edge do nothing. */
 static void launch(
     struct trainer *t, enum trainer_kernel k, uint32_t cols, uint32_t rows, void **args)
 {
-    uint32_t tile_rows = rows < TILE_ROWS ? rows : TILE_ROWS;
-    CU(cuLaunchKernel,
-       t->kernels[k],
-       (cols + TILE_COLS - 1) / TILE_COLS,
-       (rows + tile_rows - 1) / tile_rows,
-       1,
-       TILE_COLS,
-       tile_rows,
-       1,
-       0,
-       t->stream,
-       args,
-       NULL);
+    nn_launch(t->kernels[k], t->stream, cols, rows, args);
 }
 
 static void settle(struct trainer *t, const char *what)
 {
-    ncclResult_t res;
     CU(cuStreamSynchronize, t->stream);
-    NCCL(ncclCommGetAsyncError, t->comm, &res);
-    if (res != ncclSuccess)
-        nccl_die(what, res, t->comm);
+    nccl_settle(what, t->comm);
 }
 
 /* ---- layers ---- */
@@ -73,16 +58,14 @@ static void gather_batch(struct trainer *t)
         t->ids[r] = mine[r];
     CUdeviceptr *b = t->buffers;
     CU(cuMemcpyHtoDAsync, b[B_IDS], t->ids, t->share * sizeof *t->ids, t->stream);
-    launch(t,
-           K_GATHER,
-           DATA_PIXELS,
-           t->share,
-           (void *[]){&t->share,
-                      &b[B_IDS],
-                      &b[B_TRAIN_PIXELS],
-                      &b[B_TRAIN_LABELS],
-                      &b[B_PIXELS],
-                      &b[B_LABELS]});
+    nn_gather(&t->nn,
+              t->stream,
+              t->share,
+              b[B_IDS],
+              b[B_TRAIN_PIXELS],
+              b[B_TRAIN_LABELS],
+              b[B_PIXELS],
+              b[B_LABELS]);
 }
 
 static void forward(struct trainer *t, uint32_t rows, CUdeviceptr pixels)
@@ -110,7 +93,7 @@ static void layer_grads(struct trainer *t, int layer)
     struct layer l = layer_at(t, layer);
     CUdeviceptr weights = at(t, B_GRADS, l.weights), biases = at(t, B_GRADS, l.biases);
     CUdeviceptr *b = t->buffers;
-    uint32_t *hidden = &t->cfg.hidden, classes = DATA_CLASSES;
+    uint32_t *hidden = &t->cfg.hidden;
     if (layer == 0) {
         launch(
             t,
@@ -118,24 +101,18 @@ static void layer_grads(struct trainer *t, int layer)
             *hidden,
             DATA_PIXELS / INPUT_GROUP,
             (void *[]){&t->share, hidden, &b[B_PIXELS], &b[B_HIDDEN_GRAD], &weights});
-        launch(t,
-               K_BIAS_GRAD,
-               *hidden,
-               1,
-               (void *[]){&t->share, hidden, &b[B_HIDDEN_GRAD], &biases});
+        nn_bias_grad(
+            &t->nn, t->stream, t->share, *hidden, b[B_HIDDEN_GRAD], false, biases);
     } else {
         launch(t,
                K_CLASS_WEIGHT_GRAD,
                *hidden,
                DATA_CLASSES / CLASS_GROUP,
                (void *[]){&t->share, hidden, &b[B_LOGITS], &b[B_HIDDEN], &weights});
-        launch(t,
-               K_BIAS_GRAD,
-               classes,
-               1,
-               (void *[]){&t->share, &classes, &b[B_LOGITS], &biases});
+        nn_bias_grad(
+            &t->nn, t->stream, t->share, DATA_CLASSES, b[B_LOGITS], false, biases);
     }
-    void *all = (void *)(uintptr_t)weights;
+    void *all = gpu_pointer(weights);
     size_t n = l.end - l.weights;
     NCCL(ncclAllReduce, all, all, n, ncclFloat32, ncclSum, t->comm, t->stream);
 }
@@ -144,20 +121,9 @@ static void loss_and_its_gradient(struct trainer *t)
 {
     float scale = 1.0f / (float)t->cfg.batch;
     CUdeviceptr *b = t->buffers;
-    void *args[] = {&t->share, &scale, &b[B_LABELS], &b[B_LOGITS], &b[B_LOSS]};
-    CU(cuLaunchKernel,
-       t->kernels[K_SOFTMAX_XENT],
-       1,
-       1,
-       1,
-       XENT_THREADS,
-       1,
-       1,
-       0,
-       t->stream,
-       args,
-       NULL);
-    void *loss = (void *)(uintptr_t)b[B_LOSS];
+    nn_softmax_xent(
+        &t->nn, t->stream, t->share, scale, b[B_LABELS], b[B_LOGITS], b[B_LOSS]);
+    void *loss = gpu_pointer(b[B_LOSS]);
     NCCL(ncclReduce, loss, loss, 1, ncclFloat32, ncclSum, 0, t->comm, t->stream);
 }
 
@@ -177,15 +143,15 @@ static void backward(struct trainer *t)
 
 static void move_weights(struct trainer *t)
 {
-    uint32_t n = (uint32_t)trainer_nweights(t);
-    float step = -t->cfg.lr;
     CUdeviceptr *b = t->buffers;
-    launch(t,
-           K_SGD,
-           n,
-           1,
-           (void *[]){
-               &n, &step, &t->cfg.momentum, &b[B_GRADS], &b[B_MOMENTS], &b[B_WEIGHTS]});
+    nn_sgd(&t->nn,
+           t->stream,
+           (uint32_t)trainer_nweights(t),
+           t->cfg.lr,
+           t->cfg.momentum,
+           b[B_GRADS],
+           b[B_MOMENTS],
+           b[B_WEIGHTS]);
 }
 
 void trainer_step(struct trainer *t)
@@ -212,29 +178,17 @@ double trainer_accuracy(struct trainer *t)
 {
     CUdeviceptr *b = t->buffers;
     uint32_t count;
-    void *hits = (void *)(uintptr_t)b[B_HITS];
+    void *hits = gpu_pointer(b[B_HITS]);
     CU(cuMemsetD32Async, b[B_HITS], 0, 1, t->stream);
     if (t->ntest > 0) {
         forward(t, t->ntest, b[B_TEST_PIXELS]);
-        launch(t,
-               K_COUNT_HITS,
-               t->ntest,
-               1,
-               (void *[]){&t->ntest, &b[B_LOGITS], &b[B_TEST_LABELS], &b[B_HITS]});
+        nn_count_hits(
+            &t->nn, t->stream, t->ntest, b[B_LOGITS], b[B_TEST_LABELS], b[B_HITS]);
     }
     NCCL(ncclAllReduce, hits, hits, 1, ncclUint32, ncclSum, t->comm, t->stream);
     settle(t, "accuracy");
     CU(cuMemcpyDtoH, &count, b[B_HITS], sizeof count);
     return (double)count / t->ntest_all;
-}
-
-static uint64_t fnv1a(const void *data, size_t len)
-{
-    const unsigned char *p = data;
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t k = 0; k < len; k++)
-        hash = (hash ^ p[k]) * UINT64_C(0x100000001b3);
-    return hash;
 }
 
 uint64_t trainer_digest(struct trainer *t)
@@ -244,12 +198,12 @@ uint64_t trainer_digest(struct trainer *t)
     if (!w)
         die("out of memory for %zu weights", n);
     trainer_weights(t, w);
-    uint64_t mine = fnv1a(w, n * sizeof *w), of_all[2] = {mine, mine};
+    uint64_t mine = fnv1a(FNV1A_START, w, n * sizeof *w), of_all[2] = {mine, mine};
     free(w);
     CUdeviceptr words = t->buffers[B_DIGESTS];
     CU(cuMemcpyHtoD, words, of_all, sizeof of_all);
-    void *least = (void *)(uintptr_t)words;
-    void *most = (void *)(uintptr_t)(words + sizeof mine);
+    void *least = gpu_pointer(words);
+    void *most = gpu_pointer(words + sizeof mine);
     NCCL(ncclAllReduce, least, least, 1, ncclUint64, ncclMin, t->comm, t->stream);
     NCCL(ncclAllReduce, most, most, 1, ncclUint64, ncclMax, t->comm, t->stream);
     settle(t, "digest");

@@ -42,6 +42,7 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
     X(KEY, "key", 0, "TEXT", "idempotency key: the same key is the same job")          \
     X(MARKDOWN, "markdown", 0, NULL, "as a markdown table")                            \
     X(NAME, "name", 'n', "NAME", "name of the job")                                    \
+    X(NO_WAIT, "no-wait", 0, NULL, "do not wait for what comes of it")                 \
     X(ONCE, "once", 0, NULL, "print once and end")                                     \
     X(OUTPUT, "output", 'o', "FORMAT", "table, json or jsonl")                         \
     X(PROJECT, "project", 'p', "NAME", "project of the job")                           \
@@ -56,6 +57,8 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
     X(STDERR, "stderr", 'e', NULL, "standard error instead of standard output")        \
     X(TIER, "tier", 0, "TIER", "premium, standard or basic")                           \
     X(TIMEOUT, "timeout", 't', "DURATION", "give up after this time, e.g. 30s")        \
+    X(TO, "to", 0, "WHERE", "node:NAME, cluster:NAME or region:NAME")                  \
+    X(UNDO, "undo", 0, NULL, "it takes jobs again")                                    \
     X(VERBOSE, "verbose", 'v', NULL, "say on stderr where the answer comes from")      \
     X(WHY, "why", 0, "TEXT", "reason, kept with the job")                              \
     X(WORKDIR, "workdir", 0, "DIR", "directory in which ranks start")                  \
@@ -218,6 +221,9 @@ ORR_NODISCARD enum orr_err orri_logs_poll(struct orri_cli *cli,
 /* Every rank has ended and all that it wrote was read. */
 bool orri_logs_are_final(const struct orri_log *logs, size_t n);
 
+/* ---- cli_checkpoint.c ---- */
+void orri_checkpoint_table(const struct orr_list_checkpoint_row *rows);
+
 /* ---- cli_print.c ---- */
 enum { TABLE_COLUMNS_MAX = 12, TABLE_ROWS_MAX = 1024 };
 struct orri_table {
@@ -254,16 +260,21 @@ int orri_exit_of(enum orr_err code);
 
 /* ---- verbs ---- */
 int orri_verb_cancel(struct orri_cli *cli);
+int orri_verb_checkpoint(struct orri_cli *cli);
 int orri_verb_doctor(struct orri_cli *cli);
+int orri_verb_drain(struct orri_cli *cli);
 int orri_verb_events(struct orri_cli *cli);
 int orri_verb_explain(struct orri_cli *cli);
 int orri_verb_logs(struct orri_cli *cli);
+int orri_verb_migrate(struct orri_cli *cli);
 int orri_verb_node(struct orri_cli *cli);
 int orri_verb_ps(struct orri_cli *cli);
 int orri_verb_region(struct orri_cli *cli);
+int orri_verb_resume(struct orri_cli *cli);
 int orri_verb_run(struct orri_cli *cli);
 int orri_verb_show(struct orri_cli *cli);
 int orri_verb_submit(struct orri_cli *cli);
+int orri_verb_suspend(struct orri_cli *cli);
 int orri_verb_top(struct orri_cli *cli);
 int orri_verb_tree(struct orri_cli *cli);
 int orri_verb_wait(struct orri_cli *cli);

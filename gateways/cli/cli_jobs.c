@@ -227,6 +227,37 @@ static void show_ranks(const struct orr_msg_job_detail *d)
     orri_table_fini(&table);
 }
 
+/* How it can be stopped, what was last wanted of it, where it is to go. */
+static void show_orders(const struct orr_msg_job_detail *d)
+{
+    char text[512];
+    snprintf(text,
+             sizeof text,
+             "%s%s%.300s",
+             orr_level_name(d->level),
+             d->why_level.len ? ": " : "",
+             d->why_level.ptr);
+    if (d->level != ORR_LEVEL_UNKNOWN)
+        show_line("level", text);
+    snprintf(text,
+             sizeof text,
+             "%s, %s%s%.300s",
+             orr_order_name(d->order_kind),
+             orr_order_state_name(d->order_state),
+             d->order_text.len ? ": " : "",
+             d->order_text.ptr);
+    if (d->order)
+        show_line("order", text);
+    snprintf(text,
+             sizeof text,
+             "%s%s%s",
+             d->to_cluster.ptr,
+             d->to_node.len ? "/" : "",
+             d->to_node.ptr);
+    if (d->to_cluster.len)
+        show_line("goes to", text);
+}
+
 static void show_detail(const struct orr_msg_job_detail *d,
                         const struct orr_msg_job_spec *spec)
 {
@@ -276,7 +307,12 @@ static void show_detail(const struct orr_msg_job_detail *d,
                  d->culprit_node.len ? d->culprit_node.ptr : "an unknown node");
         show_line("culprit", text);
     }
+    show_orders(d);
     show_ranks(d);
+    if (d->checkpoints.n) {
+        printf("\n");
+        orri_checkpoint_table(&d->checkpoints);
+    }
     if (d->stderr_tail.len)
         printf("\nits last words on stderr:\n%.*s%s",
                ORR_STR_ARGS(d->stderr_tail),

@@ -29,6 +29,9 @@ static const struct {
 } enums[] = {{"\"phase\":", orr_job_phase_name},
              {"\"state\":", orr_node_state_name},
              {"\"tier\":", orr_tier_name},
+             {"\"level\":", orr_level_name},
+             {"\"order_kind\":", orr_order_name},
+             {"\"order_state\":", orr_order_state_name},
              {"\"spread\":", spread_name},
              {"\"checkpoint_mode\":", checkpoint_name}};
 

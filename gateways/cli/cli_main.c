@@ -24,6 +24,11 @@ static const struct orri_verb verbs[] = {
     {"logs", orri_verb_logs, "JOB", "what a rank wrote; -f: go on until it ends", OPT(FOLLOW) | OPT(RANK) | OPT(STDERR), 1, 1, false},
     {"events", orri_verb_events, "[JOB]", "every change of state, or those of a job; -f: as they happen", OPT(FOLLOW) | OPT(AFTER) | OPT(JOBS), 0, 1, false},
     {"cancel", orri_verb_cancel, "JOB...", "end jobs", OPT(WHY), 1, 10000, false},
+    {"suspend", orri_verb_suspend, "JOB", "free a job's devices, keep its work", OPT(WHY) | OPT(NO_WAIT), 1, 1, false},
+    {"resume", orri_verb_resume, "JOB", "a suspended job goes on where it stopped", OPT(NO_WAIT), 1, 1, false},
+    {"checkpoint", orri_verb_checkpoint, "JOB | ls [JOB] | show JOB [NUMBER] | verify JOB [NUMBER] | rm JOB NUMBER", "save a job while it runs; list, show, verify, remove what was saved", 0, 1, 3, false},
+    {"migrate", orri_verb_migrate, "JOB --to WHERE", "a job goes on elsewhere, without losing a step", OPT(TO) | OPT(NO_WAIT), 1, 1, false},
+    {"drain", orri_verb_drain, "NODE", "migrate all jobs off a node and place nothing there; --undo: it takes jobs again", OPT(UNDO) | OPT(NO_WAIT), 1, 1, false},
     {"wait", orri_verb_wait, "JOB...", "wait until jobs have ended, exit as the first that failed", 0, 1, 10000, false},
     {"tree", orri_verb_tree, "", "the region with its clusters and nodes", 0, 0, 0, false},
     {"top", orri_verb_top, "", "region, clusters, nodes and jobs, live", OPT(ONCE) | OPT(VERBOSE), 0, 0, false},
@@ -54,7 +59,7 @@ static void print_verbs(FILE *out)
 {
     fputs("usage: orrery VERB [options] [arguments]\n\n", out);
     for (size_t i = 0; i < ORR_ARRAY_SIZE(verbs); i++)
-        fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].help);
+        fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].help);
     fputs("\nThe region: ORRERY_STATE=DIR (of `orrery dev up`), or ORRERY_REGION or "
           "--region with the endpoints of its hosts.\n`orrery help VERB` explains one. "
           "Exit codes: "

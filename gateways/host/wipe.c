@@ -58,7 +58,8 @@ static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
 static enum orr_err end_ranks(struct orr_process *process, struct orr_error *err)
 {
     struct wipe w = {.process = process, .lock = PTHREAD_MUTEX_INITIALIZER};
-    const struct orr_process_sink sink = {on_found, on_event, &w};
+    const struct orr_process_sink sink = {
+        .found = on_found, .event = on_event, .arg = &w};
     struct timespec deadline;
     pthread_condattr_t attr;
     int rc = 0;
@@ -92,5 +93,6 @@ enum orr_err roles_wipe(struct host *h, struct orr_error *err)
     enum orr_err code = orr_process_linux_open(&config, &h->process, err);
     if (!code)
         code = end_ranks(h->process, err);
+    roles_remove_images(h);
     return code ? code : role_devices_remove(&h->config.node, h->config.state.ptr, err);
 }

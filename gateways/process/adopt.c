@@ -87,6 +87,7 @@ void orri_edge_declare(struct orri_edge *edge,
     va_end(args);
     int dir = open_rank(edge, rank);
     if (dir >= 0) {
+        orri_env_end(dir);
         orri_status_write(dir, &status);
         close(dir);
     }
@@ -135,8 +136,10 @@ void orri_edge_settle_end(struct orri_edge *edge, struct orri_rank *rank)
     enum orri_read has_status =
         dir < 0 ? ORRI_READ_ABSENT : orri_status_read(dir, &status);
     enum orri_read has_meta = dir < 0 ? ORRI_READ_ABSENT : orri_meta_read(dir, &meta);
-    if (dir >= 0)
+    if (dir >= 0) {
+        orri_env_end(dir); /* nothing is left, unless the keeper was killed */
         close(dir);
+    }
     if (has_status == ORRI_READ_OK)
         orri_edge_set_end(edge, rank, &status);
     else if (has_meta != ORRI_READ_OK || !kill_rank(edge, rank, &meta))
@@ -157,8 +160,25 @@ take_meta(struct orri_edge *edge, struct orri_rank *rank, const struct orri_meta
     pthread_mutex_lock(&edge->lock);
     rank->pid = meta->rank;
     rank->pid_start = meta->rank_start;
+    rank->keeper = meta->keeper;
     rank->device = meta->device;
     rank->changed_unix_ms = meta->started_unix_ms;
+    pthread_mutex_unlock(&edge->lock);
+}
+
+static void
+take_env(struct orri_edge *edge, struct orri_rank *rank, int dir, pid_t keeper)
+{
+    struct orri_env env;
+    orri_env_mend(edge, dir, keeper);
+    enum orri_read has_env = orri_env_read(dir, &env);
+    bool is_frozen = orri_mark_get(dir, ORRI_MARK_FROZEN);
+    pthread_mutex_lock(&edge->lock);
+    if (has_env == ORRI_READ_OK) {
+        rank->is_image = env.is_image;
+        memcpy(rank->why, env.why, sizeof rank->why);
+    }
+    rank->is_frozen = is_frozen;
     pthread_mutex_unlock(&edge->lock);
 }
 
@@ -196,6 +216,7 @@ static bool adopt_started(struct orri_edge *edge,
     }
     if (pidfd < 0)
         return false; /* it is just going */
+    take_env(edge, rank, dir, meta->keeper);
     set_running(edge, rank, pidfd);
     return true;
 }

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "image_work.h"
 #include "lease.h"
 #include "process_linux.h"
 #include "rank_table.h"
@@ -31,11 +32,12 @@ struct orri_edge {
     struct orr_process base;
     struct orr_process_linux_config config; /* numbers only, defaults filled in */
     char *ranks_path;                       /* owned */
+    char *criu, *init, *plugins;            /* owned; empty: none found */
     int state_dir, ranks_dir, logs_dir;
     char boot[ORRI_BOOT_MAX];
     struct orri_lease *lease; /* owned */
-    pthread_t thread;
-    bool has_thread;
+    pthread_t thread, probe;
+    bool has_thread, has_probe;
 
     pthread_mutex_t lock; /* guards what follows, up to the next blank line */
     struct orri_table table;
@@ -49,11 +51,14 @@ struct orri_edge {
     uint64_t log_bytes;
     struct orri_ports ports;
     bool is_closing;
+    struct orri_ability ability;
+    struct orri_work work;
 
     pthread_mutex_t sink_lock; /* held while the sink is called; guards: */
     struct orr_process_sink sink;
     bool has_sink;
     bool is_announced; /* `found` was taken */
+    bool is_ability_told;
 
     /* the edge's thread only */
     int epoll_fd, wake_fd;
@@ -98,6 +103,16 @@ enum orr_err orri_edge_launch(struct orr_process *process,
 /* To the process group, if the process is the one that started then.  0 or an errno
  * (ESRCH: it is gone). */
 int orri_group_signal(pid_t pid, uint64_t start, int sig);
+
+uint32_t orri_rank_level(const struct orri_edge *edge, const struct orri_rank *rank);
+/* What a rank had besides its processes, removed; and what is left of those in its cgroup, killed.  dir: of the rank. */
+void orri_env_end(int dir);
+/* What an image that was being made when its host died has left. */
+void orri_env_mend(struct orri_edge *edge, int dir, pid_t keeper);
+
+/* Find CRIU and the init.  Errors: ORR_ENOMEM. */
+ORR_NODISCARD enum orr_err
+orri_image_setup(struct orri_edge *edge, const struct orr_process_linux_config *config);
 
 /* Move a forgotten rank's directory to the logs, and age out the oldest. */
 void orri_logs_keep(struct orri_edge *edge, struct orri_rank *rank);

@@ -109,6 +109,9 @@ static void rank_started(struct orri_edge *edge,
     free(rank->launch);
     rank->launch = NULL;
     rank->state = ORR_RANK_RUNNING;
+    rank->keeper = report->keeper;
+    rank->is_image = report->is_image;
+    memcpy(rank->why, report->why, sizeof rank->why);
     rank->pid = report->rank;
     rank->pid_start = report->rank_start;
     rank->changed_unix_ms = report->started_unix_ms;
@@ -180,7 +183,7 @@ static bool send_launch(struct orri_edge *edge, struct orri_rank *rank)
              rank->launch_bytes,
              MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         return false;
-    rank->deadline_ms = orri_mono_ms() + edge->config.start_timeout_ms + START_SLACK_MS;
+    rank->deadline_ms = orri_mono_ms() + rank->start_timeout_ms + START_SLACK_MS;
     move_to(edge, &edge->sent, rank);
     return true;
 }
@@ -200,6 +203,32 @@ static void send_launches(struct orri_edge *edge)
 /* ---- ranks between two states
  * --------------------------------------------------------------- */
 
+/* Its keeper had begun, and is dead. */
+static bool is_orphan(struct orri_edge *edge, const struct orri_rank *rank)
+{
+    int dir = openat(edge->ranks_dir, rank->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct orri_env env;
+    bool is_orphan =
+        dir >= 0 && orri_env_read(dir, &env) == ORRI_READ_OK && orri_dir_lock(dir);
+    if (dir >= 0)
+        close(dir);
+    return is_orphan;
+}
+
+/* A restore may take minutes: that its keeper died is not left to the deadline. */
+static struct orri_rank *find_orphan(struct orri_edge *edge)
+{
+    struct orri_rank *rank;
+    pthread_mutex_lock(&edge->lock);
+    TAILQ_FOREACH(rank, &edge->sent.head, link)
+    {
+        if (rank->is_restore && is_orphan(edge, rank))
+            break;
+    }
+    pthread_mutex_unlock(&edge->lock);
+    return rank;
+}
+
 static void check_ranks(struct orri_edge *edge, uint64_t now_ms)
 {
     struct orri_rank *rank;
@@ -211,12 +240,15 @@ static void check_ranks(struct orri_edge *edge, uint64_t now_ms)
         if (!orri_edge_adopt_rank(edge, rank))
             move_to(edge, &edge->settling, rank);
     }
+    while ((rank = find_orphan(edge)))
+        orri_edge_declare(
+            edge, rank, ORR_RANK_LOST, "its keeper died while it was being restored");
     while ((rank = next_of(edge, &edge->sent)) && now_ms >= rank->deadline_ms)
         orri_edge_declare(edge,
                           rank,
                           ORR_RANK_FAILED,
                           "it did not start within %u ms; is the workdir reachable?",
-                          edge->config.start_timeout_ms);
+                          rank->start_timeout_ms);
 }
 
 static void run_forgets(struct orri_edge *edge)
@@ -244,6 +276,9 @@ make_row(struct orri_edge *edge, const struct orri_rank *rank, char *tail)
         .signal = rank->signal,
         .changed_unix_ms = rank->changed_unix_ms,
         .reason = orr_str(rank->reason),
+        .level = orri_rank_level(edge, rank),
+        .why_level = orr_str(
+            rank->is_image && !edge->ability.is_able ? edge->ability.text : rank->why),
     };
     int dir =
         orri_rank_has_ended(rank)
@@ -306,6 +341,23 @@ static enum orr_err tell_one(struct orri_edge *edge, struct orri_rank *rank)
     return rc;
 }
 
+/* Under sink_lock. */
+static enum orr_err tell_ability(struct orri_edge *edge)
+{
+    pthread_mutex_lock(&edge->lock);
+    struct orri_ability a = edge->ability;
+    pthread_mutex_unlock(&edge->lock);
+    if (!a.is_known || edge->is_ability_told || !edge->sink.ability)
+        return ORR_OK;
+    enum orr_err rc = edge->sink.ability(
+        edge->sink.arg,
+        &(struct orr_process_ability){.is_able = a.is_able,
+                                      .text = orr_str(a.text),
+                                      .version = orr_str(a.version)});
+    edge->is_ability_told = rc == ORR_OK;
+    return rc;
+}
+
 static void tell(struct orri_edge *edge, uint64_t now_ms)
 {
     struct orri_rank *rank;
@@ -316,6 +368,10 @@ static void tell(struct orri_edge *edge, uint64_t now_ms)
     pthread_mutex_lock(&edge->sink_lock);
     if (edge->has_sink && !edge->is_announced)
         rc = announce(edge);
+    if (edge->has_sink && rc == ORR_OK)
+        rc = tell_ability(edge);
+    if (edge->has_sink && rc == ORR_OK)
+        rc = orri_work_tell(edge);
     for (int i = 0; i < BATCH_MAX && edge->has_sink && rc == ORR_OK; i++) {
         if (!(rank = next_of(edge, &edge->events)))
             break;

@@ -19,30 +19,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lease.h"
-#include "spawner.h"
+#include "image.h"
+#include "keeper.h"
+#include "rank_tree.h"
 
 /* How long orphans are killed and waited for before the rank counts as ended all the
  * same. */
 enum { SWEEP_MS_MAX = 10000, SWEEP_PAUSE_US = 300 };
 /* How often a lease is looked at that is over, or was never given: it may be given, and end again. */
-enum { LEASE_LOOK_MS = 500 };
-
-enum start_step { STEP_LIMITS, STEP_OUTPUT, STEP_WORKDIR, STEP_LEASE, STEP_EXEC };
-
-struct start {
-    const struct orri_launch *launch;
-    const char *key;
-    const char *workdir;
-    char **args;
-    char **env;
-    const struct orri_lease *lease; /* NULL: cannot be read, and nothing starts */
-    int dir;
-    pid_t keeper;
-    volatile enum start_step
-        step; /* written by the child, which shares our memory until it execs */
-    volatile int error;
-};
+enum { LEASE_LOOK_MS = 500, LOOK_MS_MAX = 1 << 30, STOP_MS_MAX = 2000 };
 
 /* ---- the rank, before it becomes the user's program
  * -------------------------------------------------------------------- */
@@ -58,12 +43,39 @@ static bool set_limit(int what, uint64_t value)
     return setrlimit((__rlimit_resource_t)what, &limit) == 0;
 }
 
-static bool open_output(int dir)
+bool orri_open_output(int dir)
 {
     const int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
     int out = openat(dir, "stdout", flags, 0644);
     int err = openat(dir, "stderr", flags, 0644);
     return out >= 0 && err >= 0 && dup2(out, 1) == 1 && dup2(err, 2) == 2;
+}
+
+bool orri_rank_prepare(struct start *s)
+{
+    s->step = STEP_LIMITS;
+    if (!set_limit(RLIMIT_CORE, s->launch->core_bytes_max) ||
+        (s->launch->files_max && !set_limit(RLIMIT_NOFILE, s->launch->files_max)))
+        goto fail;
+    s->step = STEP_OUTPUT;
+    if (!orri_open_output(s->dir))
+        goto fail;
+    s->step = STEP_WORKDIR;
+    if (chdir(s->workdir) == 0)
+        return true;
+fail:
+    s->error = errno;
+    return false;
+}
+
+/* A launch that waited while this machine stood still must not run beside the next generation, not even for a moment. */
+bool orri_lease_allows(struct start *s)
+{
+    if (orri_lease_left_ms(s->lease) != 0)
+        return true;
+    s->step = STEP_LEASE;
+    s->error = ETIMEDOUT;
+    return false;
 }
 
 /* Only calls that are safe after vfork. */
@@ -74,27 +86,13 @@ _Noreturn static void rank_exec(struct start *s)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != s->keeper)
         _exit(1);
-    s->step = STEP_LIMITS;
-    if (!set_limit(RLIMIT_CORE, s->launch->core_bytes_max) ||
-        (s->launch->files_max && !set_limit(RLIMIT_NOFILE, s->launch->files_max)))
-        goto fail;
-    s->step = STEP_OUTPUT;
-    if (!open_output(s->dir))
-        goto fail;
-    s->step = STEP_WORKDIR;
-    if (chdir(s->workdir) != 0)
-        goto fail;
-    /* A launch that waited while this machine stood still must not run beside the next generation, not even for a moment. */
-    s->step = STEP_LEASE;
-    errno = ETIMEDOUT;
-    if (orri_lease_left_ms(s->lease) == 0)
-        goto fail;
+    if (!orri_rank_prepare(s) || !orri_lease_allows(s))
+        _exit(127);
     s->step = STEP_EXEC;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
     execvp(s->args[0], s->args);
-fail:
     s->error = errno;
     _exit(127);
 }
@@ -124,6 +122,13 @@ static void explain(const struct start *s, char *buf, size_t cap)
     case STEP_EXEC:
         snprintf(buf, cap, "cannot execute %.160s: %s", s->args[0], why);
         return;
+    case STEP_NAMESPACE:
+        snprintf(
+            buf, cap, "cannot make namespaces of its own, %.120s: %s", s->what, why);
+        return;
+    case STEP_RESTORE:
+        snprintf(buf, cap, "%s", s->what);
+        return;
     }
 }
 
@@ -148,20 +153,22 @@ static pid_t start_rank(struct start *s)
  * ------------------------------------------------------------------------------------------------------------
  */
 
-/* Until a child ends or the lease needs a look.  Freezes the rank once for each end of a lease. */
-static void wait_child(pid_t rank, const struct orri_lease *lease, uint64_t *frozen_for)
+uint64_t orri_lease_look(const struct orri_lease *lease, uint64_t *frozen_for)
+{
+    uint64_t end = orri_lease_end(lease);
+    uint64_t left = orri_lease_left_ms(lease);
+    if (left == 0 && *frozen_for != end && orri_tree_stop(getpid(), STOP_MS_MAX))
+        *frozen_for = end;
+    return left < LOOK_MS_MAX && left > 0 ? left : LEASE_LOOK_MS;
+}
+
+/* Until a child ends or the lease needs a look. */
+static void wait_child(const struct orri_lease *lease, uint64_t *frozen_for)
 {
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
-    uint64_t end = orri_lease_end(lease);
-    uint64_t left = orri_lease_left_ms(lease);
-    if (left == 0 && *frozen_for != end) {
-        *frozen_for = end;
-        kill(-rank, SIGSTOP);
-    }
-    if (left == 0 || left == UINT64_MAX)
-        left = LEASE_LOOK_MS;
+    uint64_t left = orri_lease_look(lease, frozen_for);
     const struct timespec wait = {.tv_sec = (time_t)(left / 1000),
                                   .tv_nsec = (long)(left % 1000) * 1000000};
     sigtimedwait(&child, NULL, &wait);
@@ -179,7 +186,7 @@ static void wait_rank(pid_t rank, const struct orri_lease *lease, siginfo_t *ret
             continue;
         }
         if (ret_end->si_pid == 0) {
-            wait_child(rank, lease, &frozen_for);
+            wait_child(lease, &frozen_for);
             continue;
         }
         if (ret_end->si_pid == rank)
@@ -222,7 +229,16 @@ void orri_exit_text(int64_t exit_code, uint32_t signal, char *buf, size_t cap)
         snprintf(buf, cap, "exit code %lld", (long long)exit_code);
 }
 
-static void await_end(int dir, pid_t rank, const struct orri_lease *lease)
+/* One that was made to freeze the rank.  The zombie that the rank still is does not hold it. */
+static void remove_cgroup(int dir)
+{
+    struct orri_env env;
+    if (orri_env_read(dir, &env) == ORRI_READ_OK && *env.cgroup)
+        (void)orri_cgroup_remove(env.cgroup, SWEEP_MS_MAX);
+}
+
+/* In the form of waitpid. */
+static int await_rank(pid_t rank, const struct orri_lease *lease)
 {
     siginfo_t end;
     wait_rank(rank, lease, &end);
@@ -230,16 +246,28 @@ static void await_end(int dir, pid_t rank, const struct orri_lease *lease)
     uint64_t deadline_ms = orri_mono_ms() + SWEEP_MS_MAX;
     while (sweep_orphans(rank) > 0 && orri_mono_ms() < deadline_ms)
         usleep(SWEEP_PAUSE_US);
+    return end.si_code == CLD_EXITED ? end.si_status << 8 : end.si_status;
+}
+
+static void await_end(struct start *s, pid_t rank)
+{
+    bool is_image = s->rank_env.is_image;
+    int end = is_image ? orri_ns_wait(s, rank) : await_rank(rank, s->lease);
     struct orri_status status = {.state = ORR_RANK_EXITED,
                                  .ended_unix_ms = orri_unix_ms()};
-    if (end.si_code == CLD_EXITED)
-        status.exit_code = end.si_status;
+    if (WIFEXITED(end))
+        status.exit_code = WEXITSTATUS(end);
     else
-        status.signal = (uint32_t)end.si_status;
+        status.signal = (uint32_t)WTERMSIG(end);
     orri_exit_text(
         status.exit_code, status.signal, status.reason, sizeof status.reason);
-    orri_status_write(dir, &status);
-    waitpid(rank, NULL, 0);
+    if (is_image)
+        orri_ns_end(s);
+    else
+        remove_cgroup(s->dir);
+    orri_status_write(s->dir, &status);
+    if (!is_image)
+        waitpid(rank, NULL, 0);
 }
 
 /* ---- from launch to end
@@ -251,19 +279,33 @@ static char *text_after(char *text)
     return text + strlen(text) + 1;
 }
 
-/* Split the packet's texts; the lists are NULL-terminated as execve wants them. */
+/* Split the packet's texts; the lists are NULL-terminated as execve wants them, with room for an init before the arguments. */
 static bool parse_launch(char *packet, struct start *s)
 {
     s->launch = (const struct orri_launch *)(const void *)packet;
-    size_t n_args = s->launch->n_args, n_env = s->launch->n_env;
-    char **list = calloc(n_args + n_env + 2, sizeof *list);
+    const char **texts[] = {&s->workdir,
+                            &s->address,
+                            &s->hostname,
+                            &s->underlay,
+                            &s->restore_dir,
+                            &s->why,
+                            &s->criu,
+                            &s->init,
+                            &s->plugins};
+    size_t n_peers = s->launch->n_peers, n_args = s->launch->n_args,
+           n_env = s->launch->n_env;
+    char **list = calloc(n_peers + 1 + 2 + n_args + 1 + n_env + 1, sizeof *list);
     if (!list)
         return false;
     char *text = packet + sizeof *s->launch;
     s->key = text;
-    s->workdir = text = text_after(text);
-    s->args = list;
-    s->env = list + n_args + 1;
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(texts); i++)
+        *texts[i] = text = text_after(text);
+    s->peers = list;
+    s->args = s->peers + n_peers + 1 + 2;
+    s->env = s->args + n_args + 1;
+    for (size_t i = 0; i < n_peers; i++)
+        s->peers[i] = text = text_after(text);
     for (size_t i = 0; i < n_args; i++)
         s->args[i] = text = text_after(text);
     for (size_t i = 0; i < n_env; i++)
@@ -292,7 +334,8 @@ static void become_keeper(void)
 /* That its files cannot be written, or that it came too late, is the machine's fault and not the program's. */
 static void record_failed_start(const struct start *s)
 {
-    bool is_machine = s->step == STEP_OUTPUT || s->step == STEP_LEASE;
+    bool is_machine = s->step == STEP_OUTPUT || s->step == STEP_LEASE ||
+                      s->step == STEP_NAMESPACE || s->step == STEP_RESTORE;
     struct orri_status status = {.state = is_machine ? ORR_RANK_LOST : ORR_RANK_FAILED,
                                  .ended_unix_ms = orri_unix_ms()};
     explain(s, status.reason, sizeof status.reason);
@@ -317,22 +360,70 @@ record_start(struct start *s, const char *boot, pid_t rank, struct orri_report *
         return false;
     }
     report->is_started = true;
+    report->keeper = s->keeper;
+    report->is_image = s->rank_env.is_image;
+    orr_str_copy(report->why, sizeof report->why, orr_str(s->rank_env.why));
     report->rank = rank;
     report->rank_start = meta.rank_start;
     report->started_unix_ms = meta.started_unix_ms;
     return true;
 }
 
+/* As a plain process: no image will be made of it. */
+static pid_t start_inplace(struct start *s, const char *why)
+{
+    s->error = 0;
+    s->rank_env = (struct orri_env){.is_image = false};
+    orr_str_copy(s->rank_env.why, sizeof s->rank_env.why, orr_str(why));
+    if (*why)
+        (void)orri_env_write(s->dir, &s->rank_env);
+    return start_rank(s);
+}
+
+static pid_t start(struct start *s)
+{
+    char why[ORRI_REASON_MAX];
+    if (*s->restore_dir) {
+        alarm(0); /* it takes as long as the image is large; it has its own limit */
+        return orri_ns_restore(s);
+    }
+    if (!s->launch->wants_image)
+        return start_inplace(s, s->why);
+    pid_t rank = orri_ns_start(s);
+    if (rank > 0 || s->step != STEP_NAMESPACE)
+        return rank;
+    explain(s, why, sizeof why);
+    orri_ns_end(s);
+    return start_inplace(s, why);
+}
+
+/* 0, or an errno with its step. */
+static int prepare(struct start *s)
+{
+    s->lease = orri_lease_watch(s->ranks_dir);
+    int why_no_lease = errno;
+    s->step = STEP_OUTPUT;
+    int rc = orri_status_reserve(s->dir);
+    if (rc == 0 && !s->lease) {
+        s->step = STEP_LEASE;
+        rc = why_no_lease;
+    }
+    return rc;
+}
+
 _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *packet)
 {
-    struct start s = {.keeper = getpid()};
+    struct start s = {.keeper = getpid(),
+                      .ranks_dir = ranks_dir,
+                      .net_ns = -1,
+                      .procs_fd = -1,
+                      .report_fd = -1,
+                      .gone_fd = -1};
     struct orri_report report = {.is_started = false};
     struct orri_status old;
     become_keeper();
     if (!parse_launch(packet, &s))
         _exit(1);
-    s.lease = orri_lease_watch(ranks_dir);
-    int why_no_lease = errno;
     s.dir = openat(ranks_dir, s.key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     /* Locked or ended already: another host has decided about this launch. */
     if (s.dir < 0 || !orri_dir_lock(s.dir) ||
@@ -340,21 +431,21 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
         _exit(1);
     orr_str_copy(report.key, sizeof report.key, orr_str(s.key));
     alarm((s.launch->start_timeout_ms + 999) / 1000);
-    s.step = STEP_OUTPUT;
-    s.error = orri_status_reserve(s.dir);
-    if (!s.error && !s.lease) {
-        s.step = STEP_LEASE;
-        s.error = why_no_lease;
-    }
-    pid_t rank = s.error ? -1 : start_rank(&s);
+    s.error = prepare(&s);
+    pid_t rank = s.error ? -1 : start(&s);
     alarm(0);
-    if (rank < 0 || !record_start(&s, boot, rank, &report))
+    if (rank < 0 || !record_start(&s, boot, rank, &report)) {
+        if (s.rank_env.is_image)
+            orri_ns_end(&s);
         record_failed_start(&s);
+    }
     int self = pidfd_open(s.keeper, 0);
     orri_report_send(sock, &report, self);
     close(self);
     close(sock);
+    if (report.is_started && *s.restore_dir)
+        orri_image_resume(s.keeper, s.lease);
     if (report.is_started)
-        await_end(s.dir, rank, s.lease);
+        await_end(&s, rank);
     _exit(0);
 }

@@ -51,9 +51,19 @@ static uint32_t put_env(struct texts *t, struct orr_list_env_var env)
     return n;
 }
 
+static void put_paths(struct texts *t, const struct orri_edge *edge, const char *why)
+{
+    put(t, orr_str(why), true);
+    put(t, orr_str(edge->criu), true);
+    put(t, orr_str(edge->init), true);
+    put(t, orr_str(edge->plugins), true);
+}
+
 /* Both passes, counting and copying, must see the same: nothing of Orrery changes its
  * environment after start. */
 static size_t put_launch(struct texts *t,
+                         const struct orri_edge *edge,
+                         const char *why,
                          const char *key,
                          const struct orr_process_launch *l,
                          uint32_t *ret_n_env)
@@ -61,6 +71,13 @@ static size_t put_launch(struct texts *t,
     t->len = sizeof(struct orri_launch);
     put(t, orr_str(key), true);
     put(t, l->workdir.len ? l->workdir : ORR_LIT("/"), true);
+    put(t, l->address, true);
+    put(t, l->hostname, true);
+    put(t, l->underlay, true);
+    put(t, l->restore_dir, true);
+    put_paths(t, edge, why);
+    for (uint32_t i = 0; i < l->peers.n; i++)
+        put(t, l->peers.at[i].value, true);
     for (uint32_t i = 0; i < l->command.n; i++)
         put(t, l->command.at[i].value, true);
     *ret_n_env = put_env(t, l->env);
@@ -72,10 +89,34 @@ static bool has_nul(struct orr_str s)
     return s.len && memchr(s.ptr, '\0', s.len);
 }
 
+static enum orr_err check_surroundings(const struct orr_process_launch *l,
+                                       struct orr_error *err)
+{
+    const struct orr_str texts[] = {
+        l->address, l->hostname, l->underlay, l->restore_dir};
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(texts); i++) {
+        if (has_nul(texts[i]))
+            return orr_fail(err,
+                            ORR_EINVAL,
+                            "address, hostname, underlay, restore_dir: has a NUL byte");
+    }
+    for (uint32_t i = 0; i < l->peers.n; i++) {
+        if (has_nul(l->peers.at[i].value))
+            return orr_fail(err, ORR_EINVAL, "peers: %u has a NUL byte", i);
+    }
+    if (l->address.len >= ORRI_ADDRESS_MAX)
+        return orr_fail(
+            err, ORR_EINVAL, "address: longer than any; such as 10.77.0.5/16");
+    if (l->restore_dir.len && l->restore_dir.ptr[0] != '/')
+        return orr_fail(err, ORR_EINVAL, "restore_dir: must be an absolute path");
+    return ORR_OK;
+}
+
 static enum orr_err check_launch(const struct orr_process_launch *l,
                                  struct orr_error *err)
 {
-    if (l->command.n == 0 || l->command.at[0].value.len == 0)
+    if (l->restore_dir.len == 0 &&
+        (l->command.n == 0 || l->command.at[0].value.len == 0))
         return orr_fail(err, ORR_EINVAL, "command: empty; name a program");
     for (uint32_t i = 0; i < l->command.n; i++) {
         if (has_nul(l->command.at[i].value))
@@ -96,10 +137,20 @@ static enum orr_err check_launch(const struct orr_process_launch *l,
                         ORR_EINVAL,
                         "workdir: \"%.*s\": must be an absolute path",
                         ORR_STR_ARGS(l->workdir));
-    return ORR_OK;
+    return check_surroundings(l, err);
 }
 
-static enum orr_err make_packet(const struct orri_edge *edge,
+/* What was shown not to work is not tried. */
+static bool has_ability(struct orri_edge *edge, char why[ORRI_REASON_MAX])
+{
+    pthread_mutex_lock(&edge->lock);
+    bool is_able = edge->ability.is_able || !edge->ability.is_known;
+    orr_str_copy(why, ORRI_REASON_MAX, orr_str(is_able ? "" : edge->ability.text));
+    pthread_mutex_unlock(&edge->lock);
+    return is_able;
+}
+
+static enum orr_err make_packet(struct orri_edge *edge,
                                 const char *key,
                                 const struct orr_process_launch *l,
                                 struct orri_launch **ret_packet,
@@ -108,7 +159,9 @@ static enum orr_err make_packet(const struct orri_edge *edge,
 {
     uint32_t n_env;
     struct texts t = {.at = NULL};
-    size_t bytes = put_launch(&t, key, l, &n_env);
+    char why[ORRI_REASON_MAX] = "";
+    bool wants_image = (l->wants_image || l->restore_dir.len) && has_ability(edge, why);
+    size_t bytes = put_launch(&t, edge, why, key, l, &n_env);
     if (bytes > ORRI_LAUNCH_BYTES_MAX)
         return orr_fail(err,
                         ORR_EINVAL,
@@ -118,7 +171,7 @@ static enum orr_err make_packet(const struct orri_edge *edge,
     t.at = malloc(bytes);
     if (!t.at)
         return orr_fail(err, ORR_ENOMEM, "launch of %s: out of memory", key);
-    put_launch(&t, key, l, &n_env);
+    put_launch(&t, edge, why, key, l, &n_env);
     struct orri_launch *packet = (struct orri_launch *)(void *)t.at;
     *packet = (struct orri_launch){
         .core_bytes_max = edge->config.core_bytes_max,
@@ -127,6 +180,11 @@ static enum orr_err make_packet(const struct orri_edge *edge,
         .device = l->device,
         .n_args = l->command.n,
         .n_env = n_env,
+        .n_peers = l->peers.n,
+        .restore_timeout_ms = edge->config.restore_timeout_ms,
+        .overlay = l->overlay,
+        .wants_image = wants_image,
+        .has_nft = edge->ability.has_nft,
     };
     *ret_packet = packet;
     *ret_bytes = bytes;
@@ -158,6 +216,9 @@ static enum orr_err add_launch(struct orri_edge *edge,
         return orr_fail(err, ORR_ENOMEM, "rank %s: out of memory", key);
     rank->launch = packet;
     rank->launch_bytes = bytes;
+    rank->is_restore = l->restore_dir.len > 0;
+    rank->start_timeout_ms = l->restore_dir.len ? edge->config.restore_timeout_ms
+                                                : edge->config.start_timeout_ms;
     rank->device = l->device;
     rank->changed_unix_ms = orri_unix_ms();
     orri_rank_queue_push(&edge->launches, rank);

@@ -31,6 +31,40 @@ struct orr_process_launch {
     struct orr_list_env_var
         env; /* complete; PATH, HOME, USER, LANG are added where absent */
     struct orr_str workdir; /* absolute; empty: / */
+    /* Namespaces of its own, so that an image can be made of it; where that cannot be, it starts without them. */
+    bool wants_image;
+    uint64_t
+        overlay; /* whose ranks reach each other: unique to the job and its fleet */
+    struct orr_str address; /* "10.77.0.5/16": the rank's on the overlay; empty: none */
+    struct orr_str hostname; /* empty: the machine's */
+    struct orr_str
+        underlay; /* this machine's IPv4 address for VXLAN; empty: the overlay stays on the machine */
+    struct orr_list_text peers; /* the other machines' */
+    struct orr_str
+        restore_dir; /* absolute; not empty: go on from this image instead of executing the command */
+};
+
+struct orr_process_image {
+    struct orr_str dir;  /* absolute; made if absent, else empty */
+    bool leave_running;  /* else the rank is killed once its image is complete */
+    uint32_t timeout_ms; /* 0: 60 s */
+};
+
+/* How a freeze or an image went. */
+struct orr_process_done {
+    uint64_t tag;
+    enum orr_err code;
+    struct orr_str text; /* of an error */
+    uint64_t bytes;      /* of the image */
+    uint64_t took_ms;
+    uint64_t paused_ms; /* the rank stood still for so long */
+};
+
+/* Whether images work on this machine, shown by making and restoring one. */
+struct orr_process_ability {
+    bool is_able;
+    struct orr_str text;    /* one line: what works, or why not */
+    struct orr_str version; /* of CRIU; empty: none found */
 };
 
 struct orr_process_log {
@@ -48,6 +82,9 @@ struct orr_process_sink {
     enum orr_err (*found)(void *arg,
                           struct orr_list_rank_row ranks); /* once, before any event */
     enum orr_err (*event)(void *arg, const struct orr_rec_rank_row *rank);
+    enum orr_err (*done)(void *arg, const struct orr_process_done *done); /* or NULL */
+    enum orr_err (*ability)(void *arg,
+                            const struct orr_process_ability *ability); /* or NULL */
     void *arg;
 };
 
@@ -72,6 +109,24 @@ struct orr_process_ops {
                            const struct orr_process_id *id,
                            uint32_t signal,
                            struct orr_error *err);
+
+    /* Stop all of the rank's processes where they are, or let them go on; once it is so, the sink's `done` gets the tag.  What the
+     * lease has frozen stays frozen.  Errors: ORR_ENOENT unknown, ORR_EGONE it has ended, ORR_ESTATE it does not run yet,
+     * ORR_EBUSY another freeze or image of it, or too many.  Later: ORR_ETIMEOUT, ORR_EIO. */
+    enum orr_err (*freeze)(struct orr_process *process,
+                           const struct orr_process_id *id,
+                           bool is_frozen,
+                           uint64_t tag,
+                           struct orr_error *err);
+
+    /* Make an image of the rank; `done` gets the tag.  After an error the rank is as it was before, and the directory holds only
+     * logs of the attempt.  A rank that was frozen stays so.  Errors as of freeze, ORR_ENOSYS no image of this one, ORR_EINVAL the
+     * directory.  Later: ORR_EEXIST it is not empty, ORR_ETIMEOUT, ORR_EIO, ORR_EGONE. */
+    enum orr_err (*image)(struct orr_process *process,
+                          const struct orr_process_id *id,
+                          const struct orr_process_image *image,
+                          uint64_t tag,
+                          struct orr_error *err);
 
     /* Drop what is known of an ended rank; its logs stay until they age out.  Unknown:
      * ORR_OK. Errors: ORR_ESTATE it has not ended. */

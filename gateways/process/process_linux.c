@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "edge.h"
+#include "image_probe.h"
+#include "rank_tree.h"
 
 enum { LOCK_MS_MAX = 1000, LOCK_PAUSE_US = 5000 };
 
@@ -26,6 +28,38 @@ static struct orri_edge *edge_of(struct orr_process *process)
 
 /* ---- signal, forget, attach
  * ------------------------------------------------------------------ */
+
+struct target {
+    pid_t rank;
+    uint64_t rank_start;
+    pid_t keeper;
+    bool is_frozen;
+};
+
+/* What the lease stopped goes on as a whole, unless it is also frozen, and by the same means.  A rank that is killed while it is
+ * frozen is one that goes on elsewhere: its connections must not be closed. */
+static int
+send_signal(struct orri_edge *edge, const char *key, struct target t, int sig)
+{
+    struct orri_env env = {.is_image = false};
+    int dir = t.is_frozen
+                  ? openat(edge->ranks_dir, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                  : -1;
+    if (dir >= 0 && orri_env_read(dir, &env) != ORRI_READ_OK)
+        env.cgroup[0] = '\0';
+    if (dir >= 0)
+        close(dir);
+    if (sig == SIGCONT && t.is_frozen && !*env.cgroup)
+        return 0;
+    if (sig == SIGKILL && t.is_frozen)
+        (void)orri_overlay_link(&env.overlay, false, -1, "");
+    int rc = orri_group_signal(t.rank, t.rank_start, sig);
+    if (rc == 0 && sig == SIGCONT && t.keeper > 0)
+        orri_tree_signal(t.keeper, SIGCONT);
+    if (rc == 0 && sig == SIGKILL && t.is_frozen && *env.cgroup)
+        orri_cgroup_let_die(env.cgroup);
+    return rc;
+}
 
 static enum orr_err edge_signal(struct orr_process *process,
                                 const struct orr_process_id *id,
@@ -47,16 +81,23 @@ static enum orr_err edge_signal(struct orr_process *process,
     struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
     bool is_known = rank && !rank->is_forgotten,
          has_ended = rank && orri_rank_has_ended(rank);
-    pid_t pid = rank ? rank->pid : 0;
+    pid_t pid = rank ? rank->pid : 0, keeper = rank ? rank->keeper : 0;
+    bool is_stopped = rank && rank->is_frozen;
+    bool is_halted =
+        rank && rank->is_in_image && signal == SIGCONT; /* goes on when that is done */
     uint64_t start = rank ? rank->pid_start : 0;
     if (is_known && rank->state == ORR_RANK_STARTING && rank->pending_signal != SIGKILL)
         rank->pending_signal = signal;
     pthread_mutex_unlock(&edge->lock);
     if (!is_known)
         return orr_fail(err, ORR_ENOENT, "rank %s: not known here", key);
-    if (!has_ended && pid == 0)
+    if (!has_ended && (pid == 0 || is_halted))
         return ORR_OK; /* when it is up */
-    int error = has_ended ? ESRCH : orri_group_signal(pid, start, (int)signal);
+    int error = has_ended ? ESRCH
+                          : send_signal(edge,
+                                        key,
+                                        (struct target){pid, start, keeper, is_stopped},
+                                        (int)signal);
     if (error == ESRCH)
         return orr_fail(err, ORR_EGONE, "rank %s: has ended", key);
     if (error)
@@ -101,7 +142,7 @@ static void edge_attach(struct orr_process *process,
     struct orri_edge *edge = edge_of(process);
     pthread_mutex_lock(&edge->sink_lock);
     edge->has_sink = sink != NULL;
-    edge->is_announced = false;
+    edge->is_announced = edge->is_ability_told = false;
     if (sink)
         edge->sink = *sink;
     pthread_mutex_unlock(&edge->sink_lock);
@@ -146,6 +187,8 @@ static void edge_close(struct orr_process *process)
         orri_edge_wake(edge);
         pthread_join(edge->thread, NULL);
     }
+    orri_work_stop(edge);
+    orri_probe_stop(edge);
     for (size_t i = 0; i < ORRI_BUCKETS; i++) {
         while (!LIST_EMPTY(&edge->table.buckets[i]))
             orri_rank_table_remove(&edge->table, LIST_FIRST(&edge->table.buckets[i]));
@@ -154,6 +197,7 @@ static void edge_close(struct orr_process *process)
                        edge->wake_fd,
                        edge->ranks_dir,
                        edge->logs_dir,
+                       edge->work.stop_fd,
                        edge->state_dir};
     for (size_t i = 0; i < ORR_ARRAY_SIZE(fds); i++) {
         if (fds[i] >= 0)
@@ -164,6 +208,9 @@ static void edge_close(struct orr_process *process)
     pthread_mutex_destroy(&edge->sink_lock);
     free(edge->ports.held_until_ms);
     free(edge->ranks_path);
+    free(edge->criu);
+    free(edge->init);
+    free(edge->plugins);
     free(edge);
 }
 
@@ -171,6 +218,8 @@ static const struct orr_process_ops edge_ops = {
     .attach = edge_attach,
     .launch = orri_edge_launch,
     .signal = edge_signal,
+    .freeze = orri_edge_freeze,
+    .image = orri_edge_image,
     .forget = edge_forget,
     .log_read = orri_edge_log_read,
     .port_reserve = orri_edge_port_reserve,
@@ -258,6 +307,9 @@ static enum orr_err set_config(struct orri_edge *edge,
     struct orri_ports *ports = &edge->ports;
     edge->config = *c;
     edge->config.state_dir = edge->config.addr = NULL; /* the caller's */
+    edge->config.criu = edge->config.init = NULL;
+    edge->config.restore_timeout_ms =
+        c->restore_timeout_ms ? c->restore_timeout_ms : 120000;
     edge->config.ranks_max = c->ranks_max ? c->ranks_max : 16384;
     edge->config.launches_max = c->launches_max ? c->launches_max : 4096;
     edge->config.logs_max = c->logs_max ? c->logs_max : 1000;
@@ -294,6 +346,11 @@ static struct orri_edge *edge_new(void)
     pthread_mutex_init(&edge->lock, NULL);
     pthread_mutex_init(&edge->sink_lock, NULL);
     orri_rank_table_init(&edge->table);
+    edge->work.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_cond_init(&edge->work.changed, NULL);
+    TAILQ_INIT(&edge->work.freezes);
+    TAILQ_INIT(&edge->work.images);
+    TAILQ_INIT(&edge->work.done);
     orri_rank_queue_init(&edge->launches);
     orri_rank_queue_init(&edge->sent);
     orri_rank_queue_init(&edge->settling);
@@ -319,11 +376,14 @@ enum orr_err orr_process_linux_open(const struct orr_process_linux_config *confi
             "process edge: no file descriptors left; raise the limit of open files");
     if (rc == ORR_OK)
         rc = open_state(edge, config->state_dir, err);
+    if (rc == ORR_OK && orri_image_setup(edge, config) != ORR_OK)
+        rc = orr_fail(err, ORR_ENOMEM, "process edge: out of memory");
     if (rc == ORR_OK)
         rc = orri_edge_adopt(edge, err);
     if (rc == ORR_OK)
         rc = orri_logs_adopt(edge, err);
     if (rc == ORR_OK) {
+        (void)orri_probe_start(edge); /* else it stays unknown */
         int error = pthread_create(&edge->thread, NULL, orri_edge_run, edge);
         edge->has_thread = error == 0;
         if (error)

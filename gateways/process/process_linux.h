@@ -27,6 +27,9 @@ struct orr_process_linux_config {
     uint32_t start_timeout_ms; /* for a rank to get to its exec; 0: 30 s */
     uint16_t port_min;         /* 0: 20000 */
     uint16_t port_max;         /* 0: 29999 */
+    const char *criu; /* NULL: $ORRERY_CRIU, or beside this program, or in $PATH */
+    const char *init; /* NULL: $ORRERY_INIT, or orrery-init beside this program */
+    uint32_t restore_timeout_ms; /* for CRIU to restore a rank; 0: 120 s */
 };
 
 /* Errors: ORR_EINVAL config, ORR_EEXIST another host has the directory, ORR_EIO,

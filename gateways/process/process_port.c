@@ -6,16 +6,30 @@
  */
 #include "process_port.h"
 
-enum { LOG_CHUNK_MAX = 64 << 10, NOTE_MAX = 512 << 10 };
+#include "image_drop.h"
+
+enum { LOG_CHUNK_MAX = 64 << 10, NOTE_MAX = 512 << 10, KEPT_MAX = 512 };
+
+struct kept { /* an ask that is answered later; ticket 0: free */
+    uint64_t ticket;
+    struct orr_request request;
+    bool is_image;
+};
 
 struct process_port {
     struct orr_process_port_args args;
     struct orr_addr self;
+    uint64_t n_tickets;
+    struct kept kept[KEPT_MAX];
 };
 
 ORR_HANDLER(process_port, process_launch)
 ORR_HANDLER(process_port, process_signal)
 ORR_HANDLER(process_port, process_forget)
+ORR_HANDLER(process_port, process_freeze)
+ORR_HANDLER(process_port, process_image)
+ORR_HANDLER(process_port, image_drop)
+ORR_HANDLER(process_port, process_done)
 ORR_HANDLER(process_port, port_reserve)
 ORR_HANDLER(process_port, log_read)
 ORR_HANDLER(process_port, process_lease)
@@ -40,6 +54,13 @@ process_port_on_process_launch(struct orr_ctx *ctx,
         .command = msg->command,
         .env = msg->env,
         .workdir = msg->workdir,
+        .wants_image = msg->wants_image,
+        .overlay = msg->overlay,
+        .address = msg->address,
+        .hostname = msg->hostname,
+        .underlay = msg->underlay,
+        .peers = msg->peers,
+        .restore_dir = msg->restore_dir,
     };
     return answer(
         ctx, self->args.process->ops->launch(self->args.process, &launch, &err), &err);
@@ -67,6 +88,112 @@ process_port_on_process_forget(struct orr_ctx *ctx,
     struct orr_process_id id = {msg->job, msg->generation, msg->rank};
     return answer(
         ctx, self->args.process->ops->forget(self->args.process, &id, &err), &err);
+}
+
+/* ---- what takes time: asked for with a ticket, answered when the edge says that it is done
+ * ----------- */
+
+static struct kept *kept_find(struct process_port *self, uint64_t ticket)
+{
+    for (size_t i = 0; i < KEPT_MAX; i++) {
+        if (self->kept[i].ticket == ticket)
+            return &self->kept[i];
+    }
+    return NULL;
+}
+
+/* The ticket of the request being handled, or 0: too many are kept. */
+static struct kept *keep(struct process_port *self)
+{
+    struct kept *kept = kept_find(self, 0);
+    if (kept)
+        kept->ticket = ++self->n_tickets;
+    return kept;
+}
+
+static enum orr_err keep_or_refuse(struct orr_ctx *ctx,
+                                   struct kept *kept,
+                                   enum orr_err rc,
+                                   struct orr_error *err)
+{
+    if (rc == ORR_OK)
+        kept->request = orr_defer(ctx);
+    else
+        kept->ticket = 0;
+    return answer(ctx, rc, err);
+}
+
+static enum orr_err
+process_port_on_process_freeze(struct orr_ctx *ctx,
+                               struct process_port *self,
+                               const struct orr_msg_process_freeze *msg)
+{
+    struct orr_error err;
+    struct orr_process *process = self->args.process;
+    struct orr_process_id id = {msg->job, msg->generation, msg->rank};
+    struct kept *kept = keep(self);
+    if (!kept)
+        return orr_refuse(
+            ctx, ORR_EBUSY, "%d freezes and images wait already", KEPT_MAX);
+    kept->is_image = false;
+    enum orr_err rc =
+        process->ops->freeze(process, &id, msg->is_frozen, kept->ticket, &err);
+    return keep_or_refuse(ctx, kept, rc, &err);
+}
+
+static enum orr_err
+process_port_on_process_image(struct orr_ctx *ctx,
+                              struct process_port *self,
+                              const struct orr_msg_process_image *msg)
+{
+    struct orr_error err;
+    struct orr_process *process = self->args.process;
+    struct orr_process_id id = {msg->job, msg->generation, msg->rank};
+    const struct orr_process_image image = {
+        msg->dir, msg->leave_running, msg->timeout_ms};
+    struct kept *kept = keep(self);
+    if (!kept)
+        return orr_refuse(
+            ctx, ORR_EBUSY, "%d freezes and images wait already", KEPT_MAX);
+    kept->is_image = true;
+    enum orr_err rc = process->ops->image(process, &id, &image, kept->ticket, &err);
+    return keep_or_refuse(ctx, kept, rc, &err);
+}
+
+static enum orr_err process_port_on_image_drop(struct orr_ctx *ctx,
+                                               struct process_port *self,
+                                               const struct orr_msg_image_drop *msg)
+{
+    struct orr_error err;
+    return answer(ctx, orr_image_drop(self->args.images, msg->dir, &err), &err);
+}
+
+static enum orr_err process_port_on_process_done(struct orr_ctx *ctx,
+                                                 struct process_port *self,
+                                                 const struct orr_msg_process_done *msg)
+{
+    struct kept *kept = msg->ticket ? kept_find(self, msg->ticket) : NULL;
+    if (!kept)
+        return ORR_OK; /* asked for in an earlier life of this actor */
+    kept->ticket = 0;
+    if (msg->code != ORR_OK)
+        orr_reply_to(ctx,
+                     &kept->request,
+                     failed,
+                     .msg = kept->is_image ? ORR_MSG_process_image
+                                           : ORR_MSG_process_freeze,
+                     .code = msg->code,
+                     .text = msg->text);
+    else if (kept->is_image)
+        orr_reply_to(ctx,
+                     &kept->request,
+                     process_imaged,
+                     .bytes = msg->bytes,
+                     .took_ms = msg->took_ms,
+                     .paused_ms = msg->paused_ms);
+    else
+        orr_reply_to(ctx, &kept->request, ack);
+    return ORR_OK;
 }
 
 static enum orr_err process_port_on_port_reserve(struct orr_ctx *ctx,
@@ -164,6 +291,32 @@ static enum orr_err tell_event(void *arg, const struct orr_rec_rank_row *rank)
                            &msg);
 }
 
+static enum orr_err tell_done(void *arg, const struct orr_process_done *done)
+{
+    const struct process_port *self = arg;
+    const struct orr_msg_process_done msg = {.ticket = done->tag,
+                                             .code = (uint32_t)done->code,
+                                             .text = done->text,
+                                             .bytes = done->bytes,
+                                             .took_ms = done->took_ms,
+                                             .paused_ms = done->paused_ms};
+    return self->args.post(
+        self->args.system, self->self, self->self, orr_msg_desc_process_done(), &msg);
+}
+
+static enum orr_err tell_ability(void *arg, const struct orr_process_ability *ability)
+{
+    const struct process_port *self = arg;
+    const struct orr_msg_image_ability msg = {.is_able = ability->is_able,
+                                              .text = ability->text,
+                                              .criu_version = ability->version};
+    return self->args.post(self->args.system,
+                           self->self,
+                           self->args.node,
+                           orr_msg_desc_image_ability(),
+                           &msg);
+}
+
 /* ---- the actor
  * ------------------------------------------------------------------------------ */
 
@@ -172,6 +325,8 @@ static void attach(struct process_port *self)
     self->args.process->ops->attach(self->args.process,
                                     &(struct orr_process_sink){.found = tell_found,
                                                                .event = tell_event,
+                                                               .done = tell_done,
+                                                               .ability = tell_ability,
                                                                .arg = self});
 }
 
@@ -206,6 +361,10 @@ static const struct orr_handler handlers[] = {
     ORR_ON(process_port, process_launch, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, process_done, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(process_port, node_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

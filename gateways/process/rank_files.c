@@ -81,6 +81,18 @@ bool orri_key_parse(const char *key, struct orr_process_id *ret_id)
     return true;
 }
 
+void orri_rank_name(int ranks_dir, const char *key, char name[ORRI_RANK_NAME_MAX])
+{
+    struct stat st = {.st_ino = 0};
+    fstat(ranks_dir, &st);
+    snprintf(name,
+             ORRI_RANK_NAME_MAX,
+             "orrery-%" PRIx64 "-%" PRIx64 "-%s",
+             (uint64_t)st.st_dev,
+             (uint64_t)st.st_ino,
+             key);
+}
+
 /* ---- key=value files
  * -------------------------------------------------------------------- */
 
@@ -247,6 +259,86 @@ int orri_status_write(int dir, const struct orri_status *status)
     return fields_write(dir, "status", s.at, ORR_ARRAY_SIZE(s.at));
 }
 
+struct env_fields {
+    uint64_t is_image, init, init_start;
+    struct field at[9];
+};
+
+static void env_fields(struct env_fields *f, struct orri_env *env)
+{
+    const struct field at[] = {
+        {"image", &f->is_image, NULL, 0},
+        {"init", &f->init, NULL, 0},
+        {"init_start", &f->init_start, NULL, 0},
+        {"cgroup", NULL, env->cgroup, sizeof env->cgroup},
+        {"link", NULL, env->overlay.link, ORRI_LINK_MAX},
+        {"bridge", NULL, env->overlay.bridge, ORRI_LINK_MAX},
+        {"vxlan", NULL, env->overlay.vxlan, ORRI_LINK_MAX},
+        {"address", NULL, env->address, sizeof env->address},
+        {"why", NULL, env->why, sizeof env->why},
+    };
+    memcpy(f->at, at, sizeof at);
+}
+
+int orri_env_write(int dir, const struct orri_env *env)
+{
+    struct orri_env copy = *env;
+    struct env_fields f = {env->is_image, (uint64_t)env->init, env->init_start, {{0}}};
+    env_fields(&f, &copy);
+    for (char *c = copy.why; *c; c++) {
+        if (*c == '\n')
+            *c = ' ';
+    }
+    return fields_write(dir, "env", f.at, ORR_ARRAY_SIZE(f.at));
+}
+
+enum orri_read orri_env_read(int dir, struct orri_env *ret_env)
+{
+    struct orri_env env;
+    struct env_fields f;
+    env_fields(&f, &env);
+    enum orri_read rc = fields_read(dir, "env", f.at, ORR_ARRAY_SIZE(f.at));
+    if (rc != ORRI_READ_OK)
+        return rc;
+    if (f.is_image > 1 || f.init > INT32_MAX)
+        return ORRI_READ_TORN;
+    env.is_image = f.is_image == 1;
+    env.init = (pid_t)f.init;
+    env.init_start = f.init_start;
+    *ret_env = env;
+    return ORRI_READ_OK;
+}
+
+int orri_image_note_write(int dir, const struct orri_image_note *note)
+{
+    struct orri_image_note copy = *note;
+    const struct field at[] = {{"logs", NULL, copy.logs, sizeof copy.logs}};
+    return fields_write(dir, "rank", at, ORR_ARRAY_SIZE(at));
+}
+
+enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note)
+{
+    const struct field at[] = {{"logs", NULL, ret_note->logs, sizeof ret_note->logs}};
+    enum orri_read rc = fields_read(dir, "rank", at, ORR_ARRAY_SIZE(at));
+    return rc == ORRI_READ_OK && ret_note->logs[0] != '/' ? ORRI_READ_TORN : rc;
+}
+
+int orri_mark_set(int dir, const char *mark, bool is_set)
+{
+    if (!is_set)
+        return unlinkat(dir, mark, 0) == 0 || errno == ENOENT ? 0 : errno;
+    int fd = openat(dir, mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return errno;
+    close(fd);
+    return 0;
+}
+
+bool orri_mark_get(int dir, const char *mark)
+{
+    return faccessat(dir, mark, F_OK, 0) == 0;
+}
+
 int orri_status_reserve(int dir)
 {
     static const char room[FIELDS_BYTES_MAX];
@@ -311,8 +403,19 @@ bool orri_dir_lock(int dir)
 
 int orri_dir_remove(int parent, const char *name)
 {
-    static const char *const files[] = {
-        "meta", "meta.tmp", "status", "status.tmp", "stdout", "stderr"};
+    static const char *const files[] = {"meta",
+                                        "meta.tmp",
+                                        "status",
+                                        "status.tmp",
+                                        "stdout",
+                                        "stderr",
+                                        "env",
+                                        "env.tmp",
+                                        ORRI_MARK_FROZEN,
+                                        ORRI_MARK_IMAGING,
+                                        "restore.log",
+                                        "init.pid",
+                                        "stats-restore"};
     int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (dir < 0)
         return errno == ENOENT ? 0 : errno;

@@ -3,6 +3,7 @@
  *
  *   <state>/ranks/<job>.<generation>.<rank>/meta     written by the keeper when the
  * rank has started status   written when it has ended, or never started stdout, stderr
+ *   env, frozen, imaging: what was made for it, and what is being done to it (below)
  *   <state>/logs/<same>/                             the same directory after forget,
  * until it ages out
  *
@@ -17,12 +18,16 @@
 
 #include <sys/types.h>
 
+#include "cgroup.h"
+#include "overlay.h"
 #include "process.h"
 
 enum {
     ORRI_KEY_MAX = ORR_JOB_ID_MAX + 32, /* "<job>.<generation>.<rank>" with its NUL */
     ORRI_BOOT_MAX = 40,
     ORRI_REASON_MAX = 256,
+    ORRI_ADDRESS_MAX = 64,
+    ORRI_RANK_NAME_MAX = ORRI_KEY_MAX + 48,
 };
 
 struct orri_meta {
@@ -42,6 +47,17 @@ struct orri_status {
     char reason[ORRI_REASON_MAX];
 };
 
+/* What was made for the rank besides its processes, written before it is made, so that whoever comes later can remove it. */
+struct orri_env {
+    bool is_image;                     /* it has namespaces of its own */
+    pid_t init;                        /* pid 1 of those; 0: not started yet */
+    uint64_t init_start;               /* of orri_proc_start */
+    char cgroup[ORRI_CGROUP_PATH_MAX]; /* empty: none */
+    struct orri_overlay overlay;
+    char address[ORRI_ADDRESS_MAX];
+    char why[ORRI_REASON_MAX]; /* it has none although they were wanted */
+};
+
 enum orri_read { ORRI_READ_OK, ORRI_READ_ABSENT, ORRI_READ_TORN };
 
 /* The directory's name, in key[ORRI_KEY_MAX].  Errors: ORR_EINVAL, naming the field. */
@@ -50,6 +66,9 @@ orri_key_make(const struct orr_process_id *id, char *key, struct orr_error *err)
 /* The other way; ret_id->job borrows from key. */
 bool orri_key_parse(const char *key, struct orr_process_id *ret_id);
 
+/* Unique on the machine, for what has no place in the directory: two fleets have different ones. */
+void orri_rank_name(int ranks_dir, const char *key, char name[ORRI_RANK_NAME_MAX]);
+
 /* dir: of the rank.  Writing returns 0 or an errno. */
 int orri_meta_write(int dir, const struct orri_meta *meta);
 /* Room for the status, so that a rank that fills the disk still has an end. */
@@ -57,6 +76,23 @@ int orri_status_reserve(int dir);
 int orri_status_write(int dir, const struct orri_status *status);
 enum orri_read orri_meta_read(int dir, struct orri_meta *ret_meta);
 enum orri_read orri_status_read(int dir, struct orri_status *ret_status);
+
+int orri_env_write(int dir, const struct orri_env *env);
+enum orri_read orri_env_read(int dir, struct orri_env *ret_env);
+
+/* In the directory of an image. */
+struct orri_image_note {
+    char logs[800]; /* where stdout and stderr were */
+};
+int orri_image_note_write(int dir, const struct orri_image_note *note);
+enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note);
+
+/* A file without content says something by being there.  Setting returns 0 or an errno. */
+#define ORRI_MARK_FROZEN "frozen" /* until told otherwise */
+#define ORRI_MARK_IMAGING                                                              \
+    "imaging" /* an image is being made: criu may have been killed in the middle */
+int orri_mark_set(int dir, const char *mark, bool is_set);
+bool orri_mark_get(int dir, const char *mark);
 
 /* The last bytes of stderr, from a line's start where one is in reach; how many.  No
  * file: 0. */

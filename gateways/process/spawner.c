@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "image_probe.h"
 #include "process_linux.h"
 
 enum { SPAWNER_FD = 3 };
@@ -141,6 +142,8 @@ int orr_spawner_main(int argc, char **argv)
 {
     static _Alignas(struct orri_launch) char packet[ORRI_LAUNCH_BYTES_MAX];
     char boot[ORRI_BOOT_MAX];
+    if (argc == 6 && strcmp(argv[2], ORRI_PROBE_ARG) == 0)
+        return orri_probe_main(argv[3], argv[4], argv[5]);
     int ranks_dir = argc == 3 ? open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (ranks_dir < 0) {
         fprintf(stderr, "orrery %s: for the host's own use\n", ORR_SPAWNER_ARG);

@@ -19,22 +19,32 @@
 
 enum { ORRI_LAUNCH_BYTES_MAX = 128 << 10 };
 
-struct orri_launch { /* then texts, each with its NUL: key, workdir, args, NAME=value */
+/* Then texts, each with its NUL: key, workdir, address, hostname, underlay, restore_dir, why, criu, init, plugins; peers, args,
+ * NAME=value. */
+struct orri_launch {
     uint64_t core_bytes_max;
     uint64_t files_max;
     uint32_t start_timeout_ms;
     uint32_t device;
     uint32_t n_args;
     uint32_t n_env;
+    uint32_t n_peers;
+    uint32_t restore_timeout_ms;
+    uint64_t overlay;
+    bool wants_image; /* namespaces; else `why` says why not, if they were wanted */
+    bool has_nft;     /* CRIU can hold back packets by itself */
 };
 
 struct orri_report {
     char key[ORRI_KEY_MAX];
     bool is_started; /* else the status file or `error` says why not */
     int error;       /* errno of fork, 0 otherwise */
+    pid_t keeper;
     pid_t rank;
     uint64_t rank_start;
     uint64_t started_unix_ms;
+    bool is_image;
+    char why[ORRI_REASON_MAX]; /* not, although it was wanted */
 };
 
 /* Host: start a spawner for the ranks directory.  ret_pid is a child of the calling

@@ -92,6 +92,21 @@ enum orr_order {
     ORR_ORDER_MAX_
 };
 
+/* X(number, name, text): how far an order is. */
+#define ORR_ORDER_STATES(X)                                                            \
+    X(0, NONE, "none")                                                                 \
+    X(1, OPEN, "open")     /* the job's actor has not taken it yet */                  \
+    X(2, TAKEN, "taken")   /* by it */                                                 \
+    X(3, QUEUED, "queued") /* the job waits for its place, and runs on there */        \
+    X(4, DONE, "done")                                                                 \
+    X(5, FAILED, "failed")
+enum orr_order_state {
+#define X(number, name, text) ORR_ORDER_IS_##name = (number),
+    ORR_ORDER_STATES(X)
+#undef X
+        ORR_ORDER_STATE_MAX_
+};
+
 /* What a rank counts (docs/barrier.md). */
 enum orr_clock_kind {
     ORR_CLOCK_COLLECTIVE, /* and the communicator's own making, the first of them */
@@ -165,6 +180,8 @@ const char *orr_rank_state_name(uint32_t state);
 const char *orr_node_state_name(uint32_t state);
 const char *orr_tier_name(uint32_t tier);
 const char *orr_level_name(uint32_t level);
+const char *orr_order_name(uint32_t order);
+const char *orr_order_state_name(uint32_t state);
 const char *orr_clock_op_name(uint32_t op);
 const char *orr_cut_step_name(uint32_t step);
 

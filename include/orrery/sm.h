@@ -36,28 +36,32 @@ orr_sm_move(struct orr_ctx *ctx, const struct orr_sm *sm, uint32_t *state, uint3
     return ORR_OK;
 }
 
-/* What the fleet may see of a job.  QUEUED from a phase with ranks: they are lost, a
- * new generation will be made. UNKNOWN: a node with unfinished ranks is out of reach,
- * they may well run. */
+/* What the fleet may see of a job.  QUEUED from a phase with ranks: they are lost, or
+ * moved with their checkpoint; a new generation will be made.  UNKNOWN: a node with
+ * unfinished ranks is out of reach, they may well run.  STOPPING: on its way to its end,
+ * or to SUSPENDED, which may fail: then it runs on.  SUSPENDED: its ranks are frozen and
+ * hold no devices; from QUEUED: it is held back before it starts.  Steps may be missed by
+ * whoever looks from afar, so live phases follow each other in many ways. */
 #define ORR_JOB_ENDS                                                                   \
     (ORR_IN(ORR_JOB_DONE) | ORR_IN(ORR_JOB_FAILED) | ORR_IN(ORR_JOB_CANCELLED))
-#define ORR_JOB_LIVE                                                                   \
-    (ORR_IN(ORR_JOB_LAUNCHING) | ORR_IN(ORR_JOB_RUNNING) | ORR_IN(ORR_JOB_STOPPING) |  \
-     ORR_IN(ORR_JOB_UNKNOWN))
+#define ORR_JOB_STARTED                                                                \
+    (ORR_IN(ORR_JOB_RUNNING) | ORR_IN(ORR_JOB_STOPPING) | ORR_IN(ORR_JOB_SUSPENDED) |  \
+     ORR_IN(ORR_JOB_RESTORING) | ORR_IN(ORR_JOB_UNKNOWN))
+#define ORR_JOB_LIVE (ORR_IN(ORR_JOB_LAUNCHING) | ORR_JOB_STARTED)
+#define ORR_JOB_MOVES(also, self)                                                      \
+    ((ORR_IN(ORR_JOB_QUEUED) | (also) | ORR_JOB_ENDS) & ~ORR_IN(self))
 
 static const uint32_t orr_job_moves[ORR_JOB_PHASE_MAX_] = {
-    [ORR_JOB_QUEUED] = ORR_IN(ORR_JOB_PLACING) | ORR_JOB_ENDS,
-    [ORR_JOB_PLACING] = ORR_IN(ORR_JOB_QUEUED) | ORR_JOB_LIVE | ORR_JOB_ENDS,
-    [ORR_JOB_LAUNCHING] = ORR_IN(ORR_JOB_QUEUED) | ORR_IN(ORR_JOB_RUNNING) |
-                          ORR_IN(ORR_JOB_STOPPING) | ORR_IN(ORR_JOB_UNKNOWN) |
-                          ORR_JOB_ENDS,
-    [ORR_JOB_RUNNING] = ORR_IN(ORR_JOB_QUEUED) | ORR_IN(ORR_JOB_STOPPING) |
-                        ORR_IN(ORR_JOB_UNKNOWN) | ORR_JOB_ENDS,
-    [ORR_JOB_STOPPING] =
-        ORR_IN(ORR_JOB_QUEUED) | ORR_IN(ORR_JOB_UNKNOWN) | ORR_JOB_ENDS,
-    [ORR_JOB_UNKNOWN] = ORR_IN(ORR_JOB_QUEUED) | ORR_IN(ORR_JOB_LAUNCHING) |
-                        ORR_IN(ORR_JOB_RUNNING) | ORR_IN(ORR_JOB_STOPPING) |
-                        ORR_JOB_ENDS,
+    [ORR_JOB_QUEUED] = ORR_JOB_MOVES(ORR_IN(ORR_JOB_PLACING) |
+                                         ORR_IN(ORR_JOB_SUSPENDED),
+                                     ORR_JOB_QUEUED),
+    [ORR_JOB_PLACING] = ORR_JOB_MOVES(ORR_JOB_LIVE, ORR_JOB_PLACING),
+    [ORR_JOB_LAUNCHING] = ORR_JOB_MOVES(ORR_JOB_STARTED, ORR_JOB_LAUNCHING),
+    [ORR_JOB_RUNNING] = ORR_JOB_MOVES(ORR_JOB_STARTED, ORR_JOB_RUNNING),
+    [ORR_JOB_STOPPING] = ORR_JOB_MOVES(ORR_JOB_STARTED, ORR_JOB_STOPPING),
+    [ORR_JOB_SUSPENDED] = ORR_JOB_MOVES(ORR_JOB_STARTED, ORR_JOB_SUSPENDED),
+    [ORR_JOB_RESTORING] = ORR_JOB_MOVES(ORR_JOB_STARTED, ORR_JOB_RESTORING),
+    [ORR_JOB_UNKNOWN] = ORR_JOB_MOVES(ORR_JOB_LIVE, ORR_JOB_UNKNOWN),
 };
 
 static const struct orr_sm orr_job_sm = {

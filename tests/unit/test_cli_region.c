@@ -97,6 +97,111 @@ static const struct orr_rec_job_row rows[] = {
      .reason = {"exit 3", 6}},
 };
 
+static struct orr_rec_checkpoint_row saved = {.job = {"r1-1", 4},
+                                              .number = 7,
+                                              .level = ORR_LEVEL_IMAGE,
+                                              .created_unix_ms = 1700000000000,
+                                              .bytes = 3 << 20,
+                                              .new_bytes = 1 << 20,
+                                              .paused_ms = 40,
+                                              .cause = {"asked", 5}};
+
+static void add_order(struct orr_msg_job_detail *detail)
+{
+    bool is_over = region.order && region.order_looks == 0;
+    region.order_looks -= region.order_looks > 0;
+    detail->level = ORR_LEVEL_INPLACE;
+    detail->why_level = ORR_LIT("no CRIU");
+    detail->checkpoints = (struct orr_list_checkpoint_row){&saved, 1};
+    detail->order = region.order;
+    detail->order_kind = region.order_kind;
+    detail->order_state = !region.order        ? ORR_ORDER_IS_NONE
+                          : !is_over           ? ORR_ORDER_IS_TAKEN
+                          : region.order_fails ? ORR_ORDER_IS_FAILED
+                                               : ORR_ORDER_IS_DONE;
+    detail->order_code = region.order_fails;
+    detail->order_text =
+        region.order_fails ? ORR_LIT("barrier: rank 2 on n1 never came") : ORR_LIT("");
+    if (region.order_phase)
+        detail->row.phase = region.order_phase;
+}
+
+static void take_order(uint64_t corr, struct orr_str job, uint32_t kind)
+{
+    if (!orr_str_eq(job, ORR_LIT("r1-1"))) {
+        put_failed(corr, ORR_ESTATE, "it has ended already");
+        return;
+    }
+    region.order++;
+    region.order_kind = kind;
+    put(corr, orr_msg_desc_ack(), &(struct orr_msg_ack){0});
+}
+
+static void answer_migrate(uint64_t corr, const struct orr_msg_job_migrate *m)
+{
+    snprintf(region.to,
+             sizeof region.to,
+             "%.*s %.*s %.*s",
+             ORR_STR_ARGS(m->region),
+             ORR_STR_ARGS(m->cluster),
+             ORR_STR_ARGS(m->node));
+    take_order(corr, m->job, ORR_ORDER_VACATE);
+}
+
+static void answer_drain(uint64_t corr, const struct orr_msg_node_drain *m)
+{
+    snprintf(region.drained,
+             sizeof region.drained,
+             "%.*s %.*s %d",
+             ORR_STR_ARGS(m->cluster),
+             ORR_STR_ARGS(m->node),
+             m->is_draining);
+    put(corr, orr_msg_desc_ack(), &(struct orr_msg_ack){0});
+}
+
+static bool
+answer_order(uint64_t corr, const struct orr_msg_desc *desc, const void *msg)
+{
+    struct orr_rec_part part = {
+        .hash = ORR_LIT("abcd"), .bytes = 3 << 20, .store = ORR_LIT("n1")};
+    switch (desc->id) {
+    case ORR_MSG_job_suspend:
+        take_order(
+            corr, ((const struct orr_msg_job_suspend *)msg)->job, ORR_ORDER_SUSPEND);
+        return true;
+    case ORR_MSG_job_resume:
+        take_order(corr, ((const struct orr_msg_job_resume *)msg)->job, ORR_ORDER_RUN);
+        return true;
+    case ORR_MSG_job_migrate:
+        answer_migrate(corr, msg);
+        return true;
+    case ORR_MSG_node_drain:
+        answer_drain(corr, msg);
+        return true;
+    case ORR_MSG_job_checkpoint:
+        put(corr,
+            orr_msg_desc_checkpoint_made(),
+            &(struct orr_msg_checkpoint_made){.row = saved});
+        return true;
+    case ORR_MSG_checkpoint_list:
+        put(corr,
+            orr_msg_desc_checkpoint_rows(),
+            &(struct orr_msg_checkpoint_rows){.rows = {&saved, 1}});
+        return true;
+    case ORR_MSG_checkpoint_show:
+        put(corr,
+            orr_msg_desc_checkpoint_detail(),
+            &(struct orr_msg_checkpoint_detail){.row = saved, .parts = {&part, 1}});
+        return true;
+    case ORR_MSG_checkpoint_remove:
+        region.removed = ((const struct orr_msg_checkpoint_remove *)msg)->number;
+        put(corr, orr_msg_desc_ack(), &(struct orr_msg_ack){0});
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void answer_detail(uint64_t corr, struct orr_str job)
 {
     static uint8_t wire[512];
@@ -124,6 +229,8 @@ static void answer_detail(uint64_t corr, struct orr_str job)
                                             row->phase == ORR_JOB_FAILED ? 0 : -1,
                                         .culprit_node = ORR_LIT("n1"),
                                         .stderr_tail = ORR_LIT("boom")};
+    if (orr_str_eq(job, ORR_LIT("r1-1")))
+        add_order(&detail);
     put(corr, orr_msg_desc_job_detail(), &detail);
 }
 
@@ -232,6 +339,8 @@ static void answer_events(uint64_t corr, const struct orr_msg_events_get *m)
 static void answer(uint64_t corr, const struct orr_msg_desc *desc, const void *msg)
 {
     struct orr_msg_region_info info = {.region = ORR_LIT("r1"), .epoch = 4, .seq = 3};
+    if (answer_order(corr, desc, msg))
+        return;
     switch (desc->id) {
     case ORR_MSG_job_submit:
         answer_submit(corr, msg);

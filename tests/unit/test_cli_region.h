@@ -38,6 +38,14 @@ extern struct region {
     char topic[200];    /* of the last events_get */
     uint64_t
         interrupt_after; /* Ctrl-C when events after this one are asked for; 0: never */
+    uint32_t order_kind; /* of r1-1's newest order; 0: none */
+    uint64_t order;      /* its number */
+    unsigned order_looks;         /* looks until it is over */
+    uint32_t order_fails;         /* enum orr_err; 0: it will be done */
+    uint32_t order_phase;         /* of r1-1 then */
+    char to[200];                 /* of the last job_migrate: REGION CLUSTER NODE */
+    char drained[200];            /* of the last node_drain */
+    uint64_t removed;             /* of the last checkpoint_remove */
     struct orr_msg_job_spec spec; /* of the last submit; its texts are gone */
 } region;
 

@@ -3,12 +3,15 @@
  * user leaves behind: nothing.
  */
 #include <errno.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -256,6 +259,80 @@ static void users_are_limited(void **state)
         emu_device_file_close(files[i]);
 }
 
+/* ---- each user in a PID namespace of its own: all of them are process 1, thread 1 ---- */
+
+/* Take a page, write, look whether it stays ours, let go: for ever, or until somebody else writes to it. */
+static int use_pages(unsigned char id)
+{
+    struct emu_device_file *file = NULL;
+    uint32_t page;
+    unsigned char *at =
+        mmap(NULL, EMU_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    while (emu_device_file_open(path, &file, NULL) != 0)
+        ;
+    for (;;) {
+        if (emu_device_file_take(file, 1, &page, NULL) != 0)
+            continue;
+        if (emu_device_file_map(file, at, 1, &page) != 0 || at[7] != 0)
+            return 1; /* not zeroed: it is somebody's */
+        at[7] = id;
+        sched_yield();
+        if (at[7] != id)
+            return 1;
+        emu_device_file_drop(file, 1, &page);
+    }
+}
+
+/* The process between us and the user: when it is killed, so is the user. */
+static pid_t namespaced(unsigned char id, int alarm_fd)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    int life[2]; /* ends with this process */
+    if (unshare(CLONE_NEWPID) != 0 || pipe(life) != 0)
+        _exit(0);
+    pid = fork();
+    if (pid == 0) {
+        struct pollfd parent = {.fd = life[0], .events = POLLIN};
+        close(life[1]);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        _exit(poll(&parent, 1, 0) == 0 ? use_pages(id) : 0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+        (void)!write(alarm_fd, "x", 1);
+    _exit(0);
+}
+
+static void users_in_pid_namespaces_keep_apart(void **state)
+{
+    enum { USERS = 6, KILLS = 800, LIFE_MS = 1 };
+    pid_t pids[USERS];
+    int alarm_fds[2];
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("skipped: PID namespaces need root\n");
+        return;
+    }
+    assert_int_equal(pipe(alarm_fds), 0);
+    for (int i = 0; i < USERS; i++)
+        pids[i] = namespaced((unsigned char)(i + 1), alarm_fds[1]);
+    struct pollfd alarm = {.fd = alarm_fds[0], .events = POLLIN};
+    int is_raised = 0;
+    for (int n = 0; n < KILLS && !is_raised; n++) {
+        is_raised = poll(&alarm, 1, LIFE_MS);
+        kill_and_reap(pids[n % USERS]);
+        pids[n % USERS] = namespaced((unsigned char)(n % 250 + 1), alarm_fds[1]);
+    }
+    for (int i = 0; i < USERS; i++)
+        kill_and_reap(pids[i]);
+    close(alarm_fds[0]);
+    close(alarm_fds[1]);
+    assert_int_equal(is_raised, 0);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -270,6 +347,7 @@ int main(void)
         CASE(scattered_pages_map_in_order),
         CASE(shared_page_lives_until_the_last_holder),
         CASE(users_are_limited),
+        CASE(users_in_pid_namespaces_keep_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * device_file.c - the device file of device_file.h.
  *
- * Invariants: the page table and the slots change only under the robust mutex in the
- * header; every change is a single store that leaves the table valid, so a holder that
+ * Invariants: the page table and the slots change only under the lock, which is an
+ * open-file-description lock on one byte and, among the threads of a process, a mutex. (A
+ * robust mutex in the file would name its owner by thread number, and users in PID namespaces
+ * of their own have the same ones: the kernel would open it for one user when another dies.)
+ * Every change is a single store that leaves the table valid, so a holder that
  * is killed leaves nothing to repair. Page contents are zeroed (hole punched) when the
  * last holder lets go, and reserved (fallocate) when taken: no page fault of a user can
  * fail for lack of memory.
@@ -22,9 +25,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const uint64_t file_magic = 0x31756d456772724fu; /* "OrrgEmu1" */
+static const uint64_t file_magic = 0x32756d456772724fu; /* "OrrgEmu2" */
 static const off_t lock_base = (off_t)1 << 60;          /* past any page of a file */
 static const uint64_t memory_bytes_max = (uint64_t)1 << 40;
+
+/* Of all device files: what it guards is short. */
+static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct header {
     _Atomic uint64_t magic; /* stored last by create, pairs with the load in attach */
@@ -32,8 +38,7 @@ struct header {
     uint64_t data_offset;
     uint8_t uuid[16];
     char name[EMU_DEVICE_NAME_MAX];
-    pthread_mutex_t mutex; /* robust; guards what follows and the page table */
-    uint32_t next_page;    /* where the search for free pages starts */
+    uint32_t next_page; /* where the search for free pages starts */
     uint32_t next_serial;
     int32_t pids[EMU_DEVICE_USERS_MAX]; /* 0 = slot not used */
     _Atomic uint64_t busy_ns;
@@ -72,27 +77,16 @@ static size_t table_bytes(uint64_t n_pages)
     return (bytes + EMU_PAGE_BYTES - 1) / EMU_PAGE_BYTES * EMU_PAGE_BYTES;
 }
 
-static int init_header(struct header *h,
-                       const uint8_t uuid[16],
-                       const char *name,
-                       uint64_t n_pages)
+static void init_header(struct header *h,
+                        const uint8_t uuid[16],
+                        const char *name,
+                        uint64_t n_pages)
 {
-    pthread_mutexattr_t attr;
-    int rc = pthread_mutexattr_init(&attr);
-    if (rc)
-        return -rc;
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    rc = pthread_mutex_init(&h->mutex, &attr);
-    pthread_mutexattr_destroy(&attr);
-    if (rc)
-        return -rc;
     h->n_pages = n_pages;
     h->data_offset = table_bytes(n_pages);
     memcpy(h->uuid, uuid, sizeof h->uuid);
     snprintf(h->name, sizeof h->name, "%s", name);
     atomic_store_explicit(&h->magic, file_magic, memory_order_release);
-    return 0;
 }
 
 int emu_device_file_create(const char *path,
@@ -122,7 +116,7 @@ int emu_device_file_create(const char *path,
     if (!rc && map == MAP_FAILED)
         rc = -errno;
     if (!rc) {
-        rc = init_header(map, uuid, name, n_pages);
+        init_header(map, uuid, name, n_pages);
         munmap(map, head);
     }
     close(fd);
@@ -195,21 +189,26 @@ static void detach(struct emu_device_file *file)
     close(file->fd);
 }
 
-static void lock(struct emu_device_file *file)
-{
-    if (pthread_mutex_lock(&file->header->mutex) == EOWNERDEAD)
-        pthread_mutex_consistent(&file->header->mutex);
-}
-
-static void unlock(struct emu_device_file *file)
-{
-    pthread_mutex_unlock(&file->header->mutex);
-}
-
 static struct flock slot_lock(int slot, short type)
 {
     return (struct flock){
         .l_type = type, .l_whence = SEEK_SET, .l_start = lock_base + slot, .l_len = 1};
+}
+
+static void lock(struct emu_device_file *file)
+{
+    struct flock l =
+        slot_lock(EMU_DEVICE_USERS_MAX, F_WRLCK); /* the byte after the slots */
+    pthread_mutex_lock(&process_lock);
+    while (fcntl(file->fd, F_OFD_SETLKW, &l) != 0 && errno == EINTR)
+        ;
+}
+
+static void unlock(struct emu_device_file *file)
+{
+    struct flock l = slot_lock(EMU_DEVICE_USERS_MAX, F_UNLCK);
+    fcntl(file->fd, F_OFD_SETLK, &l);
+    pthread_mutex_unlock(&process_lock);
 }
 
 static bool slot_is_alive(struct emu_device_file *file, int slot)
@@ -220,24 +219,28 @@ static bool slot_is_alive(struct emu_device_file *file, int slot)
     return fcntl(file->fd, F_OFD_GETLK, &l) != 0 || l.l_type != F_UNLCK;
 }
 
-static void page_release(struct emu_device_file *file, uint64_t page, uint64_t bit)
+/* Take bit from pages in a row. What nobody holds any more is zeroed, many pages at once, and then free. */
+static void release(struct emu_device_file *file, uint64_t first, uint64_t n, uint64_t bit)
 {
-    struct page *p = &file->pages[page];
-    if (!(p->users & bit))
-        return;
-    if (p->users == bit) /* the last holder: nothing of it may be read by the next */
-        fallocate(file->fd,
-                  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)(file->header->data_offset + page * EMU_PAGE_BYTES),
-                  EMU_PAGE_BYTES);
-    p->users &= ~bit;
+    struct page *p = file->pages;
+    for (uint64_t i = first; i < first + n;) {
+        uint64_t run = 0;
+        while (i + run < first + n && p[i + run].users == bit)
+            run++;
+        if (run) /* nothing of the last holder may be read by the next */
+            fallocate(file->fd,
+                      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (off_t)(file->header->data_offset + i * EMU_PAGE_BYTES),
+                      (off_t)(run * EMU_PAGE_BYTES));
+        for (uint64_t end = i + (run ? run : 1); i < end; i++)
+            p[i].users &= ~bit;
+    }
 }
 
 static void slot_clear(struct emu_device_file *file, int slot)
 {
     uint64_t bit = (uint64_t)1 << slot;
-    for (uint64_t i = 0; i < file->header->n_pages; i++)
-        page_release(file, i, bit);
+    release(file, 0, file->header->n_pages, bit);
     file->header->pids[slot] = 0;
 }
 
@@ -406,7 +409,7 @@ int emu_device_file_take(struct emu_device_file *file,
         }
     }
     for (size_t i = 0; !ok && i < held; i++)
-        page_release(file, pages[i], bit);
+        release(file, pages[i], 1, bit);
     unlock(file);
     return ok ? 0 : -ENOMEM;
 }
@@ -433,10 +436,19 @@ int emu_device_file_share(struct emu_device_file *file,
 
 void emu_device_file_drop(struct emu_device_file *file, size_t n, const uint32_t *pages)
 {
+    const uint64_t bit = (uint64_t)1 << file->slot;
     lock(file);
     for (size_t i = 0; i < n; i++)
-        if (--file->held[pages[i]] == 0)
-            page_release(file, pages[i], (uint64_t)1 << file->slot);
+        file->held[pages[i]]--;
+    for (size_t i = 0; i < n;) {
+        size_t run = 0;
+        while (i + run < n && file->held[pages[i + run]] == 0 &&
+               (run == 0 || pages[i + run] == pages[i + run - 1] + 1))
+            run++;
+        if (run)
+            release(file, pages[i], run, bit);
+        i += run ? run : 1;
+    }
     unlock(file);
 }
 

@@ -3,7 +3,7 @@
  * that use the device map. The file outlives its users; a user that dies, however it
  * dies, loses its pages to the next one who needs them.
  *
- * Layout: a header (identity, robust mutex, user slots, busy clock), the page table
+ * Layout: a header (identity, user slots, busy clock), the page table
  * (for every page the set of user slots that hold it, and a serial that changes with
  * each allocation), then the pages themselves. A page is free when no slot holds it. A
  * user proves that it lives by an open-file-description lock on the byte of its slot:

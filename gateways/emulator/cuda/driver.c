@@ -13,7 +13,10 @@
 #include <string.h>
 #include <time.h>
 
-struct emu_driver emu = {.lock = PTHREAD_MUTEX_INITIALIZER, .next_id = 1};
+struct emu_driver emu = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                         .unlocked = PTHREAD_COND_INITIALIZER,
+                         .quiet = PTHREAD_COND_INITIALIZER,
+                         .next_id = 1};
 static __thread bool in_callback;
 
 uint64_t emu_now_ns(void)
@@ -28,13 +31,22 @@ void emu_set_in_callback(bool is_in_callback)
     in_callback = is_in_callback;
 }
 
+/* The lock, once no checkpoint holds calls back. */
+static void enter_gate(void)
+{
+    pthread_mutex_lock(&emu.lock);
+    while (emu.is_locked)
+        pthread_cond_wait(&emu.unlocked, &emu.lock);
+    emu.n_inside++;
+}
+
 CUresult emu_enter(void)
 {
     if (emu.is_forked)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (in_callback)
         return CUDA_ERROR_NOT_PERMITTED;
-    pthread_mutex_lock(&emu.lock);
+    enter_gate();
     if (emu.is_ready)
         return CUDA_SUCCESS;
     return emu_leave(CUDA_ERROR_NOT_INITIALIZED);
@@ -42,6 +54,8 @@ CUresult emu_enter(void)
 
 CUresult emu_leave(CUresult rc)
 {
+    if (--emu.n_inside == 0 && emu.is_locked)
+        pthread_cond_signal(&emu.quiet);
     pthread_mutex_unlock(&emu.lock);
     return rc;
 }
@@ -80,6 +94,7 @@ static void on_fork_child(void)
     if (!emu.is_ready)
         return;
     emu.is_forked = true;
+    emu_control_abandon();
     for (unsigned i = 0; i < emu.n_devices; i++) {
         emu_device_file_abandon(emu.devices[i].file);
         emu.devices[i].file = NULL;
@@ -194,6 +209,8 @@ static CUresult start(void)
         rc = emu_range_start();
     if (!rc && pthread_atfork(NULL, NULL, on_fork_child) != 0)
         rc = CUDA_ERROR_OUT_OF_MEMORY;
+    if (!rc)
+        rc = emu_control_start();
     if (!rc) {
         emu.is_ready = true;
         return CUDA_SUCCESS;
@@ -211,7 +228,7 @@ EMU_API CUresult cuInit(unsigned int Flags)
         return CUDA_ERROR_NOT_INITIALIZED;
     if (Flags != 0)
         return CUDA_ERROR_INVALID_VALUE;
-    pthread_mutex_lock(&emu.lock);
+    enter_gate();
     CUresult rc = emu.is_ready ? CUDA_SUCCESS : start();
     return emu_leave(rc);
 }

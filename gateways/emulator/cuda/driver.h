@@ -76,14 +76,19 @@ struct emu_range {
     unsigned flags;
     struct CUctx_st *ctx; /* borrowed: freed with the context */
     uint64_t id;
-    uint32_t *pages;              /* owned; the device's pages behind it, in order */
+    uint32_t *pages; /* owned; the device's pages behind it, in order */
+    void *saved;     /* owned; its content while the process is suspended */
     struct emu_mapping *mappings; /* owned; of a reservation */
 };
 
 struct emu_driver {
     pthread_mutex_t lock;
-    bool is_ready;  /* cuInit succeeded in this process */
-    bool is_forked; /* a child of a process that was ready: nothing works */
+    bool is_ready;           /* cuInit succeeded in this process */
+    bool is_forked;          /* a child of a process that was ready: nothing works */
+    bool is_locked;          /* a checkpoint holds calls back */
+    unsigned n_inside;       /* calls that were let in and have not returned */
+    pthread_cond_t unlocked; /* is_locked became false */
+    pthread_cond_t quiet;    /* n_inside became 0 */
     unsigned n_devices;
     struct emu_device devices[EMU_DEVICES_MAX];
     uint64_t next_id;
@@ -102,7 +107,9 @@ uint64_t emu_now_ns(void);
 void emu_object_init(struct emu_object *o, enum emu_kind kind, struct CUctx_st *ctx);
 void *emu_object_find(const void *handle, enum emu_kind kind); /* NULL unless live */
 void emu_object_kill(struct emu_object *o); /* the handle is no more */
-/* The next live object of a kind in a context; start with NULL. */
+/* The next live object of a kind; start with NULL. */
+void *emu_object_next(const void *after, enum emu_kind kind);
+/* A live object of a kind in a context. */
 void *emu_object_any(enum emu_kind kind, const struct CUctx_st *ctx);
 
 /* ---- context.c ---- */
@@ -131,6 +138,24 @@ bool emu_range_is_valid(uint64_t address, uint64_t bytes);
 CUresult emu_memory_alloc(struct CUctx_st *ctx, size_t bytes, CUdeviceptr *ret_address);
 void emu_memory_free(struct emu_range *range);
 void emu_memory_free_all(struct CUctx_st *ctx);
+
+/* The content of all device memory of cuMemAlloc, and modules, goes to host memory, the pages are dropped; or back. */
+CUresult emu_memory_save(void);
+CUresult
+emu_memory_take(struct emu_device_file *const *files); /* by device; -> new pages */
+void emu_memory_take_back(struct emu_device_file *const *files);
+CUresult emu_memory_restore(struct emu_device_file *const *files);
+
+/* ---- vmm.c: the same for physical memory ---- */
+bool emu_vmm_is_shared(void); /* something was exported or imported */
+CUresult emu_vmm_save(void);
+CUresult emu_vmm_take(struct emu_device_file *const *files);
+void emu_vmm_take_back(struct emu_device_file *const *files);
+CUresult emu_vmm_restore(struct emu_device_file *const *files);
+
+/* ---- control.c: the thread that suspends this process when another one asks ---- */
+CUresult emu_control_start(void); /* with the lock, at cuInit */
+void emu_control_abandon(void);   /* in a child after fork */
 
 /* ---- stream.c: in-order queues, a thread for each that has work ---- */
 enum emu_op_kind {

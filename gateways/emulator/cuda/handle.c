@@ -41,6 +41,20 @@ void emu_object_kill(struct emu_object *o)
     o->is_live = false;
 }
 
+/* In no order; objects may come and go only between walks. */
+void *emu_object_next(const void *after, enum emu_kind kind)
+{
+    const struct emu_object *prev = after;
+    size_t i = prev ? (size_t)(bucket_of(prev) - buckets) : 0;
+    struct emu_object *o = prev ? prev->next : buckets[0];
+    for (;; o = o->next) {
+        while (!o && ++i < BUCKETS)
+            o = buckets[i];
+        if (!o || o->kind == kind)
+            return o;
+    }
+}
+
 void *emu_object_any(enum emu_kind kind, const struct CUctx_st *ctx)
 {
     for (int i = 0; i < BUCKETS; i++)

@@ -20,7 +20,9 @@ static const uint64_t ticket_magic = 0x31746b6354756d45u; /* "EmuTckt1" */
 struct emu_physical {
     struct emu_object object; /* references: the handle, and each mapping */
     struct emu_device *device;
-    bool is_exportable;
+    bool is_exportable, is_shared;
+    void *saved;               /* owned; its content while the process is suspended */
+    struct emu_physical *next; /* in the list of all */
     size_t n_pages;
     uint32_t *pages, *serials; /* owned */
 };
@@ -37,10 +39,16 @@ struct ticket {
     uint8_t uuid[16]; /* then n_pages page numbers, and as many serials */
 };
 
+static struct emu_physical *physicals; /* all that hold pages */
+
 static void physical_unref(struct emu_physical *p)
 {
     if (--p->object.refs > 0)
         return;
+    struct emu_physical **at = &physicals;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
     emu_device_file_drop(p->device->file, p->n_pages, p->pages);
     free(p->pages);
     free(p->serials);
@@ -76,6 +84,8 @@ publish(struct emu_physical *p, int error, CUmemGenericAllocationHandle *handle)
         return error == -ENOMEM ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
     }
     emu_object_init(&p->object, EMU_PHYSICAL, NULL);
+    p->next = physicals;
+    physicals = p;
     *handle = (CUmemGenericAllocationHandle)(uintptr_t)p;
     return CUDA_SUCCESS;
 }
@@ -346,6 +356,7 @@ EMU_API CUresult cuMemExportToShareableHandle(void *shareableHandle,
         return emu_leave(CUDA_ERROR_OPERATING_SYSTEM);
     }
     memcpy(shareableHandle, &fd, sizeof fd);
+    p->is_shared = true;
     return emu_leave(CUDA_SUCCESS);
 }
 
@@ -386,6 +397,119 @@ EMU_API CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *ha
     if (read_at(fd, p->pages, bytes, sizeof t) &&
         read_at(fd, p->serials, bytes, sizeof t + bytes))
         error = emu_device_file_share(d->file, p->n_pages, p->pages, p->serials);
-    p->is_exportable = true;
+    p->is_exportable = p->is_shared = true;
     return emu_leave(publish(p, error, handle));
+}
+
+/* ---- checkpoint ------------------------------------------------------------------------ */
+
+bool emu_vmm_is_shared(void)
+{
+    for (const struct emu_physical *p = physicals; p; p = p->next)
+        if (p->is_shared)
+            return true;
+    return false;
+}
+
+/* The pages of p at an address of its own; NULL: no room. */
+static void *view(struct emu_device_file *file, const struct emu_physical *p)
+{
+    size_t bytes = p->n_pages * EMU_PAGE_BYTES;
+    void *at = mmap(
+        NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    if (emu_device_file_map(file, at, p->n_pages, p->pages) == 0)
+        return at;
+    munmap(at, bytes);
+    return NULL;
+}
+
+static CUresult physical_save(struct emu_physical *p)
+{
+    size_t bytes = p->n_pages * EMU_PAGE_BYTES;
+    void *content = view(p->device->file, p);
+    p->saved =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (content && p->saved != MAP_FAILED)
+        memcpy(p->saved, content, bytes);
+    if (content)
+        munmap(content, bytes);
+    if (content && p->saved != MAP_FAILED)
+        return CUDA_SUCCESS;
+    if (p->saved != MAP_FAILED)
+        munmap(p->saved, bytes);
+    p->saved = NULL;
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult emu_vmm_save(void)
+{
+    CUresult rc = CUDA_SUCCESS;
+    for (struct emu_physical *p = physicals; p && !rc; p = p->next)
+        rc = physical_save(p);
+    for (struct emu_physical *p = physicals; p; p = p->next) {
+        if (!rc)
+            emu_device_file_drop(p->device->file, p->n_pages, p->pages);
+        else if (p->saved) {
+            munmap(p->saved, p->n_pages * EMU_PAGE_BYTES);
+            p->saved = NULL;
+        }
+    }
+    if (rc)
+        return rc;
+    uint64_t at = 0;
+    for (struct emu_range *r; (r = emu_range_next(at));
+         at = r->address + r->mapped_bytes)
+        for (struct emu_mapping *m = r->mappings; m; m = m->next)
+            emu_range_reserve_again(m->address, m->bytes);
+    return CUDA_SUCCESS;
+}
+
+static void drop_until(struct emu_device_file *const *files,
+                       const struct emu_physical *end)
+{
+    for (struct emu_physical *p = physicals; p != end; p = p->next)
+        emu_device_file_drop(files[p->device - emu.devices], p->n_pages, p->pages);
+}
+
+CUresult emu_vmm_take(struct emu_device_file *const *files)
+{
+    for (struct emu_physical *p = physicals; p; p = p->next)
+        if (emu_device_file_take(
+                files[p->device - emu.devices], p->n_pages, p->pages, p->serials) !=
+            0) {
+            drop_until(files, p);
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        }
+    return CUDA_SUCCESS;
+}
+
+void emu_vmm_take_back(struct emu_device_file *const *files)
+{
+    drop_until(files, NULL);
+}
+
+CUresult emu_vmm_restore(struct emu_device_file *const *files)
+{
+    for (struct emu_physical *p = physicals; p; p = p->next) {
+        size_t bytes = p->n_pages * EMU_PAGE_BYTES;
+        void *content = view(files[p->device - emu.devices], p);
+        if (!content)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        memcpy(content, p->saved, bytes);
+        munmap(content, bytes);
+        munmap(p->saved, bytes);
+        p->saved = NULL;
+    }
+    uint64_t at = 0;
+    for (struct emu_range *r; (r = emu_range_next(at));
+         at = r->address + r->mapped_bytes)
+        for (struct emu_mapping *m = r->mappings; m; m = m->next)
+            if (emu_device_file_map(files[m->physical->device - emu.devices],
+                                    (void *)m->address,
+                                    m->bytes / EMU_PAGE_BYTES,
+                                    m->physical->pages) != 0)
+                return CUDA_ERROR_MAP_FAILED;
+    return CUDA_SUCCESS;
 }

@@ -20,7 +20,7 @@ static int run(char **argv)
 {
     pid_t pid;
     int status;
-    int rc = posix_spawn(&pid, argv[0], NULL, NULL, argv, environ);
+    int rc = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
     if (rc != 0) {
         fprintf(stderr, "%s: %s\n", argv[0], strerror(rc));
         return 2;

@@ -263,7 +263,7 @@ static void memory(struct rank *r)
 static void not_emulated(struct rank *r)
 {
     const char *(*counted)(unsigned, uint64_t *);
-    void *symbol = dlsym(RTLD_DEFAULT, "orrEmuNcclUnsupported");
+    void *symbol = suite_symbol("orrEmuNcclUnsupported");
     ncclSimInfo_t info = NCCL_SIM_INFO_INITIALIZER;
     ncclComm_t comm;
     ncclWindow_t window;

@@ -5,10 +5,14 @@
  *   conformance_nccl [PATTERN]                  all tests, or those whose name matches
  *   conformance_nccl --rank CASE RANK WORLD FD  one rank (started by the above)
  *
+ * With NCCL_CONFORMANCE_CUTS=SEED, and the interposer and cut_core.c preloaded, all ranks are stopped at random consistent cuts
+ * while a test runs, and all communicators destroyed and made anew.
+ *
  * Where the driver has too few devices for a world (real GPUs: one rank each), it is
  * skipped. With the emulator the devices are made here, in a directory of our own.
  */
 #include "coverage.h"
+#include "cut_board.h"
 #include "orr_test.h"
 #include "suite_devices.h"
 #include "suite_run.h"
@@ -91,12 +95,26 @@ static bool all_end(int alive_fd)
     return false;
 }
 
+static uint64_t cuts_done, comms_remade;
+
+/* NULL: none are wanted. */
+static struct cut_drive *start_cuts(void)
+{
+    const char *seed = getenv("NCCL_CONFORMANCE_CUTS");
+    struct cut_drive *d = seed ? cut_drive_new((unsigned)atoi(seed)) : NULL;
+
+    if (d)
+        setenv("NCCL_CUT_BOARD", cut_drive_path(d), 1);
+    return d;
+}
+
 static void run_one(void **state)
 {
     const struct test *t = *state;
     pid_t pid[SUITE_RANKS];
     struct board *board;
     int board_fd = board_new(t->world, &board), alive[2], status, failed = 0;
+    struct cut_drive *cuts = start_cuts();
     bool in_time;
 
     assert_true(board_fd >= 0);
@@ -116,6 +134,8 @@ static void run_one(void **state)
         }
     }
     close(alive[0]);
+    if (cuts && cut_drive_free(cuts, &cuts_done, &comms_remade) > 0)
+        failed++;
     board_free(board, board_fd);
     if (!in_time)
         fail_msg("%s: not over after %d ms", t->name, (int)CASE_MS);
@@ -126,7 +146,11 @@ static size_t list_tests(struct test *tests, struct CMUnitTest *units, int ndevi
 {
     size_t n = 0;
 
+    bool has_cuts = getenv("NCCL_CONFORMANCE_CUTS") != NULL;
+
     for (size_t i = 0; i < sizeof all_cases / sizeof *all_cases; i++) {
+        if (has_cuts && all_cases[i] == fault_cases)
+            continue; /* a stop among ranks that die is the job's, not this library's */
         for (const struct conf_case *c = all_cases[i]; c->name; c++) {
             for (const int *world = c->worlds; *world; world++) {
                 if ((c->is_for_emulator && !suite_is_emulated()) ||
@@ -145,6 +169,15 @@ static size_t list_tests(struct test *tests, struct CMUnitTest *units, int ndevi
     return n;
 }
 
+static void cuts_were_made(void **state)
+{
+    (void)state;
+    printf("%llu cuts, %llu communicators made anew\n",
+           (unsigned long long)cuts_done,
+           (unsigned long long)comms_remade);
+    assert_true(cuts_done > 50 && comms_remade > 50);
+}
+
 static void every_call_is_covered(void **state)
 {
     (void)state;
@@ -154,7 +187,7 @@ static void every_call_is_covered(void **state)
 static int run_all(const char *pattern)
 {
     static struct test tests[TESTS_MAX];
-    static struct CMUnitTest units[TESTS_MAX + 1];
+    static struct CMUnitTest units[TESTS_MAX + 2];
     int failed, ndevices = suite_devices_make(4);
     size_t n;
 
@@ -165,9 +198,13 @@ static int run_all(const char *pattern)
     n = list_tests(tests, units, ndevices);
     if (pattern)
         cmocka_set_test_filter(pattern);
-    else if (suite_is_emulated() && coverage_begin())
+    else if (suite_is_emulated() && !getenv("NCCL_CONFORMANCE_CUTS") &&
+             coverage_begin())
         units[n++] = (struct CMUnitTest){.name = "every_call_is_covered",
                                          .test_func = every_call_is_covered};
+    if (getenv("NCCL_CONFORMANCE_CUTS") && !pattern)
+        units[n++] =
+            (struct CMUnitTest){.name = "cuts_were_made", .test_func = cuts_were_made};
     failed = _cmocka_run_group_tests("nccl", units, n, NULL, NULL);
     suite_devices_remove();
     coverage_end();

@@ -55,6 +55,8 @@ __attribute__((format(printf, 5, 6))) void suite_assert(
 /* For the few calls that return no ncclResult_t. */
 void suite_covered(const char *call, bool is_error_case);
 bool suite_is_emulated(void);
+/* A symbol of the library under test, also when another one stands before it (ORRERY_REAL_LIBNCCL). */
+void *suite_symbol(const char *name);
 /* Calls libcuda and NCCL make about themselves; a wait with a deadline of `ms`. */
 ncclResult_t suite_await_async(ncclComm_t comm, ncclResult_t unlike, int ms);
 

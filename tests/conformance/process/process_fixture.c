@@ -50,9 +50,11 @@ static void store(struct fixture *f, const struct orr_rec_rank_row *row)
                        .pid = row->pid,
                        .device = row->device,
                        .signal = row->signal,
+                       .level = row->level,
                        .exit_code = row->exit_code};
     orr_str_copy(t->job, sizeof t->job, row->job);
     orr_str_copy(t->reason, sizeof t->reason, row->reason);
+    orr_str_copy(t->why, sizeof t->why, row->why_level);
     orr_str_copy(t->tail, sizeof t->tail, row->stderr_tail);
 }
 
@@ -81,12 +83,40 @@ static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
     return rc;
 }
 
+static enum orr_err on_done(void *arg, const struct orr_process_done *done)
+{
+    struct fixture *f = arg;
+    pthread_mutex_lock(&f->lock);
+    struct finished *at = &f->finished[done->tag % FIXTURE_DONE_MAX];
+    *at = (struct finished){.is_done = true,
+                            .code = done->code,
+                            .bytes = done->bytes,
+                            .took_ms = done->took_ms,
+                            .paused_ms = done->paused_ms};
+    orr_str_copy(at->text, sizeof at->text, done->text);
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return ORR_OK;
+}
+
+static enum orr_err on_ability(void *arg, const struct orr_process_ability *ability)
+{
+    struct fixture *f = arg;
+    pthread_mutex_lock(&f->lock);
+    f->has_ability = true;
+    f->is_able = ability->is_able;
+    orr_str_copy(f->ability, sizeof f->ability, ability->text);
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return ORR_OK;
+}
+
 /* ---- open and close
  * -------------------------------------------------------------------------- */
 
 void fixture_attach(struct fixture *f)
 {
-    const struct orr_process_sink sink = {on_found, on_event, f};
+    const struct orr_process_sink sink = {on_found, on_event, on_done, on_ability, f};
     f->process->ops->attach(f->process, &sink);
 }
 
@@ -210,6 +240,75 @@ struct told fixture_wait_id(struct fixture *f, struct orr_process_id id, uint32_
 struct told fixture_wait(struct fixture *f, const char *job, uint32_t state)
 {
     return fixture_wait_id(f, (struct orr_process_id){orr_str(job), 1, 0}, state);
+}
+
+struct finished fixture_finish(struct fixture *f, uint64_t tag)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 3 * WAIT_S;
+    pthread_mutex_lock(&f->lock);
+    int rc = 0;
+    while (!f->finished[tag].is_done && rc == 0)
+        rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+    struct finished copy = f->finished[tag];
+    pthread_mutex_unlock(&f->lock);
+    if (rc != 0)
+        fail_msg("task %lu is never done", (unsigned long)tag);
+    return copy;
+}
+
+static struct finished refused(struct fixture *f, enum orr_err rc)
+{
+    struct finished result = {.code = rc};
+    orr_str_copy(result.text, sizeof result.text, orr_str(f->err.text));
+    return result;
+}
+
+struct finished
+fixture_freeze(struct fixture *f, struct orr_process_id id, bool is_frozen)
+{
+    uint64_t tag = ++f->n_tags;
+    assert_true(tag < FIXTURE_DONE_MAX);
+    enum orr_err rc = f->process->ops->freeze(f->process, &id, is_frozen, tag, &f->err);
+    return rc == ORR_OK ? fixture_finish(f, tag) : refused(f, rc);
+}
+
+enum orr_err fixture_image_begin(struct fixture *f,
+                                 struct orr_process_id id,
+                                 const char *dir,
+                                 bool leave_running,
+                                 uint64_t *ret_tag)
+{
+    const struct orr_process_image image = {orr_str(dir), leave_running, 30000};
+    *ret_tag = ++f->n_tags;
+    assert_true(*ret_tag < FIXTURE_DONE_MAX);
+    return f->process->ops->image(f->process, &id, &image, *ret_tag, &f->err);
+}
+
+struct finished fixture_image(struct fixture *f,
+                              struct orr_process_id id,
+                              const char *dir,
+                              bool leave_running)
+{
+    uint64_t tag;
+    enum orr_err rc = fixture_image_begin(f, id, dir, leave_running, &tag);
+    return rc == ORR_OK ? fixture_finish(f, tag) : refused(f, rc);
+}
+
+bool fixture_ability(struct fixture *f)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 3 * WAIT_S;
+    pthread_mutex_lock(&f->lock);
+    int rc = 0;
+    while (!f->has_ability && rc == 0)
+        rc = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+    bool is_able = f->is_able;
+    pthread_mutex_unlock(&f->lock);
+    assert_int_equal(rc, 0);
+    return is_able;
 }
 
 uint32_t fixture_found(struct fixture *f, struct told all[FIXTURE_RANKS_MAX])

@@ -12,15 +12,23 @@
 
 #include "process_linux.h"
 
-enum { FIXTURE_RANKS_MAX = 1024 };
+enum { FIXTURE_RANKS_MAX = 1024, FIXTURE_DONE_MAX = 1024 };
 
 struct told { /* the last that was told of a rank */
     char job[ORR_JOB_ID_MAX];
     uint64_t generation;
-    uint32_t rank, state, pid, device, signal;
+    uint32_t rank, state, pid, device, signal, level;
     int64_t exit_code;
     char reason[300];
+    char why[300];
     char tail[ORR_TAIL_MAX + 1];
+};
+
+struct finished { /* a freeze or an image */
+    bool is_done;
+    enum orr_err code;
+    char text[300];
+    uint64_t bytes, took_ms, paused_ms;
 };
 
 struct fixture {
@@ -32,6 +40,10 @@ struct fixture {
     pthread_cond_t changed;
     struct told told[FIXTURE_RANKS_MAX];
     uint32_t n_told;
+    struct finished finished[FIXTURE_DONE_MAX]; /* by tag */
+    uint64_t n_tags;
+    bool is_able, has_ability;
+    char ability[300];
     int n_found;    /* times `found` was called */
     int n_refusals; /* that the sink still answers with EBUSY */
 };
@@ -58,6 +70,23 @@ enum orr_err fixture_launch(struct fixture *f,
 struct told fixture_wait(struct fixture *f, const char *job, uint32_t state);
 struct told
 fixture_wait_id(struct fixture *f, struct orr_process_id id, uint32_t state);
+
+/* Ask, and wait until it is done; of a refusal at once only code and text are set. */
+struct finished
+fixture_freeze(struct fixture *f, struct orr_process_id id, bool is_frozen);
+struct finished fixture_image(struct fixture *f,
+                              struct orr_process_id id,
+                              const char *dir,
+                              bool leave_running);
+/* The parts: ask, and wait for that tag. */
+enum orr_err fixture_image_begin(struct fixture *f,
+                                 struct orr_process_id id,
+                                 const char *dir,
+                                 bool leave_running,
+                                 uint64_t *ret_tag);
+struct finished fixture_finish(struct fixture *f, uint64_t tag);
+/* Wait until it is known whether images work here. */
+bool fixture_ability(struct fixture *f);
 
 /* All that was told so far, after `found` was; how many. */
 uint32_t fixture_found(struct fixture *f, struct told all[FIXTURE_RANKS_MAX]);

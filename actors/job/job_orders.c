@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_orders.c - orders to stop, save, move and run; what is said to the region and the cluster about them.
+ *
+ * An order is taken once, by its number; a later one replaces an earlier one.  Those that cannot be followed are refused
+ * at once where that is known, else by order_failed.  Checkpoints without an order (spec.checkpoint) are number 0.
+ */
+#include "job_state.h"
+
+enum { PERIODIC_MIN_MS = 1000 };
+
+static bool is_known(uint32_t order)
+{
+    return order == ORR_ORDER_RUN || order == ORR_ORDER_SUSPEND ||
+           order == ORR_ORDER_CHECKPOINT || order == ORR_ORDER_VACATE;
+}
+
+/* Why can it not be done, as far as is known now? */
+static const char *obstacle(const struct job *self, uint32_t order)
+{
+    bool is_save = order == ORR_ORDER_CHECKPOINT || order == ORR_ORDER_VACATE;
+    if (order == ORR_ORDER_RUN)
+        return NULL;
+    if (self->level == ORR_LEVEL_NONE)
+        return "cannot be stopped";
+    if (is_save && self->level == ORR_LEVEL_INPLACE)
+        return "can be suspended where it is, but not saved or moved";
+    return NULL;
+}
+
+enum orr_err job_order_take(struct orr_ctx *ctx,
+                            struct job *self,
+                            const struct orr_msg_job_order *msg)
+{
+    struct job_plan *plan = &self->plan;
+    if (msg->generation != self->args.generation)
+        return orr_refuse(ctx,
+                          ORR_ESTALE,
+                          "job %s is at generation %llu",
+                          self->args.job,
+                          (unsigned long long)self->args.generation);
+    if (!is_known(msg->order))
+        return orr_refuse(
+            ctx, ORR_EINVAL, "job %s: no such order: %u", self->args.job, msg->order);
+    if (msg->number <= plan->taken)
+        return ORR_OK;
+    const char *why_not = obstacle(self, msg->order);
+    if (why_not)
+        return orr_refuse(ctx,
+                          ORR_ENOSYS,
+                          "job %s %s: %s",
+                          self->args.job,
+                          why_not,
+                          self->why_level[0] ? self->why_level
+                                             : "see `orrery doctor` on its nodes");
+    if (self->is_stopping)
+        return orr_refuse(ctx, ORR_ESTATE, "job %s is at its end", self->args.job);
+    plan->taken = plan->number = msg->number;
+    plan->goal = msg->order;
+    plan->checkpoint = msg->checkpoint;
+    plan->is_failure_due = false;
+    bool is_there = (msg->order == ORR_ORDER_SUSPEND && plan->is_freed) ||
+                    (msg->order == ORR_ORDER_RUN && plan->step == ORR_CUT_NONE &&
+                     !self->is_recovery);
+    if (is_there) {
+        plan->goal = ORR_ORDER_NONE;
+        plan->number = 0;
+        self->is_update_due = true;
+    }
+    return job_step(ctx, self);
+}
+
+/* ---- periodic checkpoints ---- */
+
+void job_periodic_arm(struct orr_ctx *ctx, const struct job *self)
+{
+    uint64_t every = self->args.checkpoint_every_ms;
+    bool is_wanted = self->args.checkpoint_mode != ORR_CHECKPOINT_NONE &&
+                     self->args.checkpoint_mode != ORR_CHECKPOINT_INPLACE;
+    if (every && is_wanted)
+        orr_timer_set(
+            ctx, JOB_T_PERIODIC, every > PERIODIC_MIN_MS ? every : PERIODIC_MIN_MS, 0);
+}
+
+/* Not while something else is going on: the next one will do. */
+void job_periodic_due(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    bool is_able =
+        self->level == ORR_LEVEL_IMAGE || self->level == ORR_LEVEL_COOPERATIVE;
+    if (self->phase == ORR_JOB_RUNNING && is_able && plan->goal == ORR_ORDER_NONE &&
+        plan->step == ORR_CUT_NONE && !plan->is_saving && !plan->is_commit_due) {
+        plan->goal = ORR_ORDER_CHECKPOINT;
+        plan->number = plan->checkpoint = 0;
+    }
+    job_periodic_arm(ctx, self);
+}
+
+/* ---- what was saved ---- */
+
+void job_part_note(struct job *self,
+                   struct job_node *node,
+                   const struct orr_rec_part *rec)
+{
+    if (rec->rank >= self->args.world || !rec->hash.len)
+        return;
+    struct job_part *part = (struct job_part *)self->plan.parts.at + rec->rank;
+    if (job_rank_at(self, rec->rank)->node != (uint32_t)(node - job_node_at(self, 0)))
+        return;
+    orr_str_copy(part->hash, sizeof(part->hash), rec->hash);
+    part->bytes = rec->bytes;
+    part->new_bytes = rec->new_bytes;
+    part->process = rec->process;
+    part->arena_bytes = rec->arena_bytes;
+    orr_str_copy(node->store, sizeof(node->store), rec->store);
+    orr_str_copy(node->endpoint, sizeof(node->endpoint), rec->endpoint);
+}
+
+bool job_parts_are_stored(const struct job *self)
+{
+    const struct job_part *parts = self->plan.parts.at;
+    for (uint32_t i = 0; i < self->args.world; i++)
+        if (!parts[i].hash[0])
+            return false;
+    return true;
+}
+
+static struct orr_list_part list_parts(struct job *self,
+                                       struct orr_rec_checkpoint_row *row)
+{
+    struct orr_rec_part *list = self->plan.part_list.at;
+    const struct job_part *parts = self->plan.parts.at;
+    for (uint32_t i = 0; i < self->args.world; i++) {
+        const struct job_node *node = job_node_at(self, job_rank_at(self, i)->node);
+        list[i] = (struct orr_rec_part){.rank = i,
+                                        .hash = orr_str(parts[i].hash),
+                                        .bytes = parts[i].bytes,
+                                        .new_bytes = parts[i].new_bytes,
+                                        .store = orr_str(node->store),
+                                        .endpoint = orr_str(node->endpoint),
+                                        .process = parts[i].process,
+                                        .arena_bytes = parts[i].arena_bytes};
+        row->bytes += parts[i].bytes;
+        row->new_bytes += parts[i].new_bytes;
+    }
+    return (struct orr_list_part){list, self->args.world};
+}
+
+void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
+{
+    struct job_plan *plan = &self->plan;
+    bool is_vacate = plan->goal == ORR_ORDER_VACATE;
+    struct orr_msg_manifest manifest = {
+        .row = {.job = orr_str(self->args.job),
+                .number = plan->commit_checkpoint,
+                .generation = self->args.generation,
+                .cut = plan->cut,
+                .level = self->level,
+                .created_unix_ms = ctx->wall_ms,
+                .paused_ms = plan->is_freed || is_vacate ? 0 : plan->paused_ms,
+                .cause = orr_str(is_vacate             ? "migrate"
+                                 : plan->commit_number ? "asked"
+                                                       : "periodic")},
+        .link = self->link,
+        .world = self->args.world,
+        .master_addr = orr_str(self->master_addr),
+        .master_port = self->master_port};
+    manifest.parts = list_parts(self, &manifest.row);
+    size_t len = 0;
+    if (orr_msg_encode(
+            orr_msg_desc_manifest(), &manifest, plan->body.at, plan->body.size, &len) !=
+        ORR_OK) {
+        self->talk.asked = JOB_ASK_NONE;
+        job_plan_fail(
+            ctx, self, ORR_ENOSPC, "the list of its parts is too long for a manifest");
+        return;
+    }
+    orr_ask(ctx,
+            self->region,
+            2000,
+            tag,
+            checkpoint_commit,
+            .order = plan->commit_number,
+            .row = manifest.row,
+            .manifest = {plan->body.at, (uint32_t)len});
+}
+
+void job_refuse_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
+{
+    orr_ask(ctx,
+            self->region,
+            2000,
+            tag,
+            order_failed,
+            .job = orr_str(self->args.job),
+            .generation = self->args.generation,
+            .number = self->plan.failed_number,
+            .code = self->plan.failed_code,
+            .text = orr_str(self->plan.failed));
+}
+
+/* ---- how it can be stopped ---- */
+
+/* The least of all its ranks; what nobody has said yet does not count. */
+void job_level_note(struct job *self, uint32_t level, struct orr_str why)
+{
+    if (level == ORR_LEVEL_UNKNOWN || level >= ORR_LEVEL_MAX_ ||
+        (self->level != ORR_LEVEL_UNKNOWN && level >= self->level))
+        return;
+    self->level = level;
+    orr_str_copy(self->why_level, sizeof(self->why_level), why);
+    self->is_update_due = self->has_permit;
+}
+
+/* ---- the cluster ---- */
+
+enum job_ask job_cluster_next(const struct job *self)
+{
+    const struct job_plan *plan = &self->plan;
+    if (self->is_stopping || !plan->is_held)
+        return JOB_ASK_NONE;
+    if (!plan->is_freed)
+        return JOB_ASK_FREED;
+    return plan->goal == ORR_ORDER_RUN && !plan->is_given ? JOB_ASK_WANT : JOB_ASK_NONE;
+}
+
+void job_cluster_ask(struct orr_ctx *ctx,
+                     struct job *self,
+                     enum job_ask ask,
+                     uint64_t tag)
+{
+    struct orr_str job = orr_str(self->args.job);
+    uint64_t generation = self->args.generation;
+    if (ask == JOB_ASK_FREED)
+        orr_ask(ctx,
+                self->cluster,
+                2000,
+                tag,
+                devices_freed,
+                .job = job,
+                .generation = generation);
+    else
+        orr_ask(ctx,
+                self->cluster,
+                2000,
+                tag,
+                devices_want,
+                .job = job,
+                .generation = generation,
+                .ranks = job_places(self, ORR_NONE));
+}
+
+enum orr_err job_devices_given(struct orr_ctx *ctx,
+                               struct job *self,
+                               const struct orr_msg_devices_given *msg)
+{
+    enum job_ask ask;
+    (void)job_answered(self, ctx->tag, &ask);
+    if (ask != JOB_ASK_WANT)
+        return ORR_OK;
+    for (uint32_t i = 0; i < msg->ranks.n; i++) {
+        const struct orr_rec_rank_place *place = &msg->ranks.at[i];
+        struct job_rank *rank =
+            place->rank < self->args.world ? job_rank_at(self, place->rank) : NULL;
+        if (!rank ||
+            !orr_str_eq(orr_str(job_node_at(self, rank->node)->name), place->node)) {
+            orr_log(ctx,
+                    ORR_LOG_ERROR,
+                    "bug: devices were given for a rank that is elsewhere");
+            return ORR_ECRASH;
+        }
+        rank->device = place->device;
+    }
+    self->cluster_talk.backoff_ms = 0;
+    self->plan.is_given = true;
+    self->is_update_due = true;
+    return job_step(ctx, self);
+}

@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region_orders.c - what is wanted of a job that runs: suspend, resume, checkpoint, migrate.
+ *
+ * START      a client's request, a drain, or what the job's phase lacks of its user's wish (settle).  It is in the ledger
+ *            before it is acknowledged, as the job's newest order: a number, a kind, a state.  A later order replaces it
+ * OPERATION  OPEN    sent to the job's cluster until its actor has taken it, and again whenever either may have forgotten it:
+ *                    another leader, a restarted cluster, a new actor.  The number makes the repeats harmless
+ *            TAKEN   what comes of it is told by job_update, checkpoint_commit, job_ended, order_failed
+ *            QUEUED  the generation is over, or there was none: the job waits for its place and runs on there
+ * STOP       DONE, or FAILED with the reason.  Whoever waits for a checkpoint is answered then
+ * FAILURES   A suspend or a migration that failed leaves the job as it was.  A resume for which there are no devices is tried
+ *            again, with a new number.  A generation that is lost after the commit of its last checkpoint has moved.
+ */
+#include "region_calls.h"
+
+#include <inttypes.h>
+
+enum {
+    ASK_MS = 2000,
+    DRAIN_AGAIN_MS = 60000,
+    DEVICES_MIN_MS = 200,
+    DEVICES_MAX_MS = 2000
+};
+
+bool region_order_is_open(const struct region_job *job)
+{
+    return job->order.state == ORR_ORDER_IS_OPEN ||
+           job->order.state == ORR_ORDER_IS_TAKEN;
+}
+
+/* It has a generation that an order can be given to. */
+static bool is_placed(const struct region_job *job)
+{
+    return job->where == REGION_RECOVERING ||
+           (job->where == REGION_HELD && region_has_places(job));
+}
+
+static void move(struct orr_ctx *ctx,
+                 struct region *self,
+                 struct region_job *job,
+                 enum orr_order_state state)
+{
+    struct region_order *order = &job->order;
+    char subject[ORR_JOB_ID_MAX + 4];
+    char cause[sizeof(order->text) + 48];
+    snprintf(subject, sizeof(subject), "job/%s", job->id);
+    snprintf(cause,
+             sizeof(cause),
+             "%s %" PRIu64 "%s%s",
+             orr_order_name(order->kind),
+             order->number,
+             order->text[0] ? ": " : "",
+             order->text);
+    uint32_t from = order->state;
+    order->state = state;
+    region_save(self, job, 0);
+    region_event(ctx,
+                 self,
+                 &(struct orr_msg_event){.type = ORR_LIT("job.order"),
+                                         .subject = orr_str(subject),
+                                         .generation = job->generation,
+                                         .from = orr_str(orr_order_state_name(from)),
+                                         .to = orr_str(orr_order_state_name(state)),
+                                         .cause = orr_str(cause),
+                                         .principal = orr_str(job->owner)});
+}
+
+/* Answers and forgets the waits for this order; checkpoint NULL: it has failed. */
+static void answer_waits(struct orr_ctx *ctx,
+                         struct region *self,
+                         struct region_job *job,
+                         const struct region_checkpoint *checkpoint)
+{
+    struct orr_rec_checkpoint_row row = {0};
+    if (checkpoint)
+        region_checkpoint_row(job, checkpoint, &row);
+    uint32_t *link = &job->first_wait;
+    struct region_wait *wait;
+    while ((wait = orr_pool_at(&self->waits, *link)) != NULL) {
+        if (wait->order != job->order.number || !wait->order) {
+            link = &wait->next;
+            continue;
+        }
+        const struct orr_msg_failed failed = {.code = job->order.code,
+                                              .msg = wait->request.msg_id,
+                                              .text = orr_str(job->order.text)};
+        if (checkpoint)
+            orr_reply_to(ctx, &wait->request, checkpoint_made, .row = row);
+        else
+            ctx->ops->reply(ctx, &wait->request, orr_msg_desc_failed(), &failed);
+        *link = wait->next;
+        orr_pool_give(&self->waits, wait);
+    }
+}
+
+static void close_order(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job,
+                        uint32_t code,
+                        struct orr_str text)
+{
+    struct region_order *order = &job->order;
+    order->code = code;
+    order->seq = 0;
+    order->backoff_ms = 0;
+    if (text.len)
+        orr_str_copy(order->text, sizeof(order->text), text);
+    bool is_move =
+        order->kind == ORR_ORDER_VACATE ||
+        (order->kind == ORR_ORDER_RUN && order->state == ORR_ORDER_IS_QUEUED);
+    if (is_move)
+        job->to_cluster[0] = job->to_node[0] = '\0';
+    move(ctx, self, job, code == ORR_OK ? ORR_ORDER_IS_DONE : ORR_ORDER_IS_FAILED);
+    if (code != ORR_OK)
+        answer_waits(ctx, self, job, NULL);
+    if (self->drain_job == orr_pool_index(&self->jobs, job)) {
+        self->drain_job = ORR_NONE;
+        job->drain_ms = code == ORR_OK ? 0 : orr_now_ms(ctx) + DRAIN_AGAIN_MS;
+    }
+}
+
+static void send(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
+    struct region_order *order = &job->order;
+    order->seq = region_fresh_seq(self);
+    orr_ask(ctx,
+            cluster->addr,
+            ASK_MS,
+            region_tag(REGION_TAG_ORDER, orr_pool_index(&self->jobs, job), order->seq),
+            job_order,
+            .job = orr_str(job->id),
+            .generation = job->generation,
+            .number = order->number,
+            .order = order->kind,
+            .checkpoint = order->checkpoint,
+            .why = orr_str(order->text));
+}
+
+/* Whoever has the job may not know of its order (any more). */
+void region_order_send(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    bool is_due = region_order_is_open(job) && job->where == REGION_HELD &&
+                  is_placed(job) && !job->is_cancelled &&
+                  job->order.generation == job->generation;
+    if (!is_due)
+        return;
+    if (job->order.code != ORR_OK) { /* that number has failed: there were no devices */
+        job->order.number++;
+        job->order.code = ORR_OK;
+        region_save(self, job, 0);
+    }
+    send(ctx, self, job);
+}
+
+static void open_order(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_job *job,
+                       enum orr_order kind,
+                       struct orr_str why)
+{
+    struct region_order *order = &job->order;
+    if (region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED) {
+        char to_cluster[ORR_NAME_MAX], to_node[ORR_NAME_MAX];
+        memcpy(to_cluster, job->to_cluster, sizeof(to_cluster));
+        memcpy(to_node, job->to_node, sizeof(to_node));
+        close_order(ctx, self, job, ORR_ESTALE, ORR_LIT("replaced by a later order"));
+        memcpy(job->to_cluster, to_cluster, sizeof(to_cluster));
+        memcpy(job->to_node, to_node, sizeof(to_node));
+    }
+    order->number++;
+    order->kind = kind;
+    order->state = ORR_ORDER_IS_NONE;
+    order->generation = job->generation;
+    order->code = ORR_OK;
+    order->seq = 0;
+    order->checkpoint = kind == ORR_ORDER_CHECKPOINT || kind == ORR_ORDER_VACATE
+                            ? ++job->checkpoint
+                            : 0;
+    orr_str_copy(order->text, sizeof(order->text), why);
+    orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_ORDER));
+    move(ctx, self, job, is_placed(job) ? ORR_ORDER_IS_OPEN : ORR_ORDER_IS_QUEUED);
+    region_order_send(ctx, self, job);
+}
+
+/* ---- what comes of it ---- */
+
+/* What the job's phase says of its order, and what it lacks of what its user wants. */
+void region_order_settle(struct orr_ctx *ctx,
+                         struct region *self,
+                         struct region_job *job)
+{
+    const struct region_order *order = &job->order;
+    bool is_ours = order->generation == job->generation;
+    bool is_done =
+        (order->state == ORR_ORDER_IS_QUEUED && job->phase == ORR_JOB_RUNNING) ||
+        (order->state == ORR_ORDER_IS_TAKEN && is_ours &&
+         ((order->kind == ORR_ORDER_SUSPEND && job->phase == ORR_JOB_SUSPENDED) ||
+          (order->kind == ORR_ORDER_RUN && job->phase == ORR_JOB_RUNNING)));
+    if (is_done)
+        close_order(ctx, self, job, ORR_OK, ORR_LIT(""));
+    if (region_order_is_open(job) || job->where != REGION_HELD || !is_placed(job) ||
+        job->is_cancelled)
+        return;
+    if (job->is_to_suspend && job->phase == ORR_JOB_RUNNING)
+        open_order(ctx, self, job, ORR_ORDER_SUSPEND, ORR_LIT("to be suspended"));
+    else if (!job->is_to_suspend && job->phase == ORR_JOB_SUSPENDED)
+        open_order(ctx, self, job, ORR_ORDER_RUN, ORR_LIT("to run on"));
+}
+
+static void
+wait_for_devices(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    uint32_t *backoff = &job->order.backoff_ms;
+    *backoff = *backoff == 0               ? DEVICES_MIN_MS
+               : *backoff < DEVICES_MAX_MS ? *backoff * 2
+                                           : DEVICES_MAX_MS;
+    orr_timer_set(ctx,
+                  region_job_timer_id(self, job, REGION_JOB_ORDER),
+                  *backoff / 2 + orr_random(ctx) % *backoff,
+                  0);
+}
+
+static void fail(struct orr_ctx *ctx,
+                 struct region *self,
+                 struct region_job *job,
+                 uint32_t code,
+                 struct orr_str text)
+{
+    struct region_order *order = &job->order;
+    snprintf(job->reason,
+             sizeof(job->reason),
+             "%s: %.*s",
+             orr_order_name(order->kind),
+             ORR_STR_ARGS(text));
+    region_save(self, job, 0);
+    if (order->kind == ORR_ORDER_RUN && code == ORR_ENODEV) { /* others have them now */
+        order->code = code;
+        order->state = ORR_ORDER_IS_OPEN;
+        order->seq = 0;
+        wait_for_devices(ctx, self, job);
+        return;
+    }
+    if (order->kind == ORR_ORDER_SUSPEND || order->kind == ORR_ORDER_RUN)
+        job->is_to_suspend = order->kind == ORR_ORDER_RUN; /* it stays as it is */
+    close_order(ctx, self, job, code ? code : ORR_EIO, text);
+}
+
+/* These will not pass by asking again.  Of a generation that ends (ORR_ESTATE) the end is awaited: the wish outlives it. */
+static bool is_definite(enum orr_order kind, uint32_t code)
+{
+    bool is_wish = kind == ORR_ORDER_RUN || kind == ORR_ORDER_SUSPEND;
+    return code == ORR_EINVAL || (code == ORR_ESTATE && !is_wish) ||
+           code == ORR_ENOSYS || code == ORR_EPERM || code == ORR_ENODEV;
+}
+
+/* The answer to job_order; code ORR_OK: taken. */
+void region_order_answered(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           uint32_t code,
+                           struct orr_str text)
+{
+    job->order.seq = 0;
+    if (!region_order_is_open(job) || job->order.generation != job->generation)
+        return;
+    if (code == ORR_OK) {
+        job->backoff_ms = 0;
+        if (job->order.backoff_ms) { /* once more: nothing new to tell */
+            job->order.state = ORR_ORDER_IS_TAKEN;
+            region_save(self, job, 0);
+        } else if (job->order.state == ORR_ORDER_IS_OPEN) {
+            move(ctx, self, job, ORR_ORDER_IS_TAKEN);
+        }
+        region_order_settle(ctx, self, job);
+    } else if (is_definite(job->order.kind, code)) {
+        fail(ctx, self, job, code, text);
+    } else {
+        region_job_retry(ctx, self, job, REGION_JOB_ORDER);
+    }
+}
+
+enum orr_err region_order_failed(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 const struct orr_msg_order_failed *msg)
+{
+    struct region_job *job = NULL;
+    enum orr_err err = region_speaks_for(ctx, self, msg->job, msg->generation, &job);
+    if (err == ORR_OK && msg->number == job->order.number &&
+        region_order_is_open(job) && job->order.code == ORR_OK)
+        fail(ctx, self, job, msg->code, msg->text);
+    return err;
+}
+
+void region_order_committed(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job,
+                            uint64_t number,
+                            const struct region_checkpoint *checkpoint)
+{
+    bool is_it = number && number == job->order.number && region_order_is_open(job) &&
+                 job->order.kind == ORR_ORDER_CHECKPOINT;
+    if (!is_it)
+        return;
+    close_order(ctx, self, job, ORR_OK, ORR_LIT(""));
+    answer_waits(ctx, self, job, checkpoint);
+}
+
+/* Its generation has ended, the job has not.  Returns whether nothing of its work is lost. */
+bool region_order_survives(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           uint32_t outcome)
+{
+    const struct region_order *order = &job->order;
+    bool was_open = region_order_is_open(job);
+    bool is_saved = region_checkpoint_find(self, job, order->checkpoint) != NULL;
+    bool is_moved = outcome == ORR_OUTCOME_MOVED
+                        ? region_checkpoint_newest(self, job) != NULL
+                        : was_open && order->kind == ORR_ORDER_VACATE && is_saved;
+    if (!was_open)
+        return is_moved;
+    if ((order->kind == ORR_ORDER_VACATE && is_moved) || order->kind == ORR_ORDER_RUN)
+        move(ctx, self, job, ORR_ORDER_IS_QUEUED);
+    else if (order->kind == ORR_ORDER_SUSPEND)
+        close_order(ctx, self, job, ORR_OK, orr_str(job->reason));
+    else
+        close_order(ctx, self, job, ORR_ESTATE, orr_str(job->reason));
+    return is_moved;
+}
+
+/* The job has ended: nothing can come of it any more. */
+void region_order_end(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    char text[sizeof(job->reason) + 32];
+    if (!region_order_is_open(job) && job->order.state != ORR_ORDER_IS_QUEUED)
+        return;
+    snprintf(text,
+             sizeof(text),
+             "the job has ended%s%s",
+             job->reason[0] ? ": " : "",
+             job->reason);
+    close_order(ctx, self, job, ORR_ESTATE, orr_str(text));
+}
+
+/* ---- clients ---- */
+
+static enum orr_err find_live(struct orr_ctx *ctx,
+                              struct region *self,
+                              struct orr_str id,
+                              struct region_job **ret_job)
+{
+    enum orr_err err = region_find_job(ctx, self, id, ret_job);
+    const struct region_job *job = *ret_job;
+    if (err != ORR_OK)
+        return err;
+    if (job->where == REGION_ENDED)
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "job %s has ended already: %s",
+                          job->id,
+                          orr_job_phase_name(job->phase));
+    if (job->is_cancelled)
+        return orr_refuse(ctx, ORR_ESTATE, "job %s is being cancelled", job->id);
+    return ORR_OK;
+}
+
+static enum orr_err
+check_level(struct orr_ctx *ctx, const struct region_job *job, enum orr_order kind)
+{
+    if (job->level != ORR_LEVEL_NONE)
+        return ORR_OK;
+    return orr_refuse(ctx,
+                      ORR_ENOSYS,
+                      "%s: job %s can only be killed: %s",
+                      orr_order_name(kind),
+                      job->id,
+                      job->why_level);
+}
+
+enum orr_err region_suspend(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct orr_msg_job_suspend *msg)
+{
+    struct region_job *job = NULL;
+    enum orr_err err = find_live(ctx, self, msg->job, &job);
+    if (err == ORR_OK && is_placed(job))
+        err = check_level(ctx, job, ORR_ORDER_SUSPEND);
+    if (err != ORR_OK || job->is_to_suspend)
+        return err;
+    struct orr_str why = msg->why.len ? msg->why : ORR_LIT("by its user");
+    job->is_to_suspend = true;
+    open_order(ctx, self, job, ORR_ORDER_SUSPEND, why);
+    if (is_placed(job))
+        return ORR_OK;
+    close_order(ctx, self, job, ORR_OK, ORR_LIT("before it ran"));
+    return region_requeue(ctx, self, job, 0, why);
+}
+
+enum orr_err region_resume(struct orr_ctx *ctx,
+                           struct region *self,
+                           const struct orr_msg_job_resume *msg)
+{
+    struct region_job *job = NULL;
+    enum orr_err err = find_live(ctx, self, msg->job, &job);
+    if (err != ORR_OK || !job->is_to_suspend)
+        return err;
+    job->is_to_suspend = false;
+    open_order(ctx, self, job, ORR_ORDER_RUN, ORR_LIT("by its user"));
+    return job->where == REGION_PARKED ? region_requeue(ctx, self, job, 0, ORR_LIT(""))
+                                       : ORR_OK;
+}
+
+/* Two that ask at a time get the same one. */
+enum orr_err region_take_checkpoint(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_job_checkpoint *msg)
+{
+    struct region_job *job = NULL;
+    enum orr_err err = find_live(ctx, self, msg->job, &job);
+    if (err == ORR_OK)
+        err = check_level(ctx, job, ORR_ORDER_CHECKPOINT);
+    if (err != ORR_OK)
+        return err;
+    bool is_open = region_order_is_open(job);
+    if (!is_placed(job))
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "job %s is %s: there is nothing to save",
+                          job->id,
+                          orr_job_phase_name(job->phase));
+    if (is_open && job->order.kind != ORR_ORDER_CHECKPOINT)
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "job %s: its %s is under way; try again when that is over",
+                          job->id,
+                          orr_order_name(job->order.kind));
+    struct region_wait *wait = region_wait_new(ctx, self);
+    if (!wait)
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "%u clients wait already; ask again later",
+                          self->waits.cap);
+    if (!is_open)
+        open_order(ctx, self, job, ORR_ORDER_CHECKPOINT, ORR_LIT("asked"));
+    wait->order = job->order.number;
+    wait->job = orr_pool_index(&self->jobs, job);
+    wait->next = job->first_wait;
+    job->first_wait = orr_pool_index(&self->waits, wait);
+    return ORR_OK;
+}
+
+/* ---- migration ---- */
+
+/* Go elsewhere: with its checkpoint if it runs, else when it starts. */
+enum orr_err region_vacate(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           const char *cluster,
+                           const char *node,
+                           struct orr_str why)
+{
+    bool was_placed = is_placed(job);
+    bool has_target = *cluster != '\0';
+    char old_cluster[ORR_NAME_MAX], old_node[ORR_NAME_MAX];
+    memcpy(old_cluster, job->to_cluster, sizeof(old_cluster));
+    memcpy(old_node, job->to_node, sizeof(old_node));
+    orr_str_copy(job->to_cluster, sizeof(job->to_cluster), orr_str(cluster));
+    orr_str_copy(job->to_node, sizeof(job->to_node), orr_str(node));
+    if (was_placed && has_target && !region_fits_now(self, job)) {
+        char text[200];
+        region_why_not(self, job, text, sizeof(text));
+        memcpy(job->to_cluster, old_cluster, sizeof(old_cluster));
+        memcpy(job->to_node, old_node, sizeof(old_node));
+        return orr_refuse(ctx, ORR_ENODEV, "job %s stays: %s", job->id, text);
+    }
+    open_order(ctx, self, job, ORR_ORDER_VACATE, why);
+    if (was_placed || job->where == REGION_PARKED)
+        return ORR_OK;
+    return region_requeue(ctx, self, job, 0, ORR_LIT(""));
+}
+
+static const struct region_node *
+find_node(const struct region *self, struct orr_str cluster, struct orr_str name)
+{
+    const struct region_node *found = NULL;
+    for (const struct region_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;) {
+        const struct region_cluster *of = orr_pool_at(&self->clusters, node->cluster);
+        if (!orr_str_eq(orr_str(node->name), name) ||
+            (cluster.len && !orr_str_eq(orr_str(of->name), cluster)))
+            continue;
+        if (found)
+            return NULL; /* of two clusters */
+        found = node;
+    }
+    return found;
+}
+
+struct region_node *region_target_node(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       struct orr_str cluster,
+                                       struct orr_str name)
+{
+    const struct region_node *node = find_node(self, cluster, name);
+    if (node)
+        return orr_pool_at(&self->nodes, orr_pool_index(&self->nodes, node));
+    (void)orr_refuse(ctx,
+                     ORR_ENOENT,
+                     "node %.*s: there is none, or one in each of several clusters; "
+                     "`orrery tree` lists them, write CLUSTER/NODE",
+                     ORR_STR_ARGS(name));
+    return NULL;
+}
+
+enum orr_err region_migrate(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct orr_msg_job_migrate *msg)
+{
+    struct region_job *job = NULL;
+    enum orr_err err = find_live(ctx, self, msg->job, &job);
+    if (err == ORR_OK)
+        err = check_level(ctx, job, ORR_ORDER_VACATE);
+    if (err != ORR_OK)
+        return err;
+    if (msg->region.len && !orr_str_eq(msg->region, orr_str(self->args.region)))
+        return orr_refuse(ctx,
+                          ORR_ENOSYS,
+                          "job %s: region %s does not hand jobs over to %.*s; nothing "
+                          "was done. Submit it there, or migrate it to another cluster",
+                          job->id,
+                          self->args.region,
+                          ORR_STR_ARGS(msg->region));
+    const struct region_node *node = NULL;
+    const struct region_cluster *cluster = NULL;
+    if (msg->node.len) {
+        node = region_target_node(ctx, self, msg->cluster, msg->node);
+        if (!node)
+            return ORR_ENOENT;
+        cluster = orr_pool_at(&self->clusters, node->cluster);
+    } else if (msg->cluster.len) {
+        cluster = orr_map_find(&self->clusters_by_name, msg->cluster);
+        if (!cluster)
+            return orr_refuse(ctx,
+                              ORR_ENOENT,
+                              "cluster %.*s: there is none in region %s; `orrery tree` "
+                              "lists them",
+                              ORR_STR_ARGS(msg->cluster),
+                              self->args.region);
+    }
+    return region_vacate(ctx,
+                         self,
+                         job,
+                         cluster ? cluster->name : "",
+                         node ? node->name : "",
+                         ORR_LIT("asked"));
+}

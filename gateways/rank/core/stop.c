@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * stop.c - a process stops at a cut, and goes on: all in the link's thread.
+ *
+ *   RUNNING --quiesce--> STOPPED --resume--> RUNNING
+ *
+ * QUIESCE  The gate is shut (nobody goes on, whatever the clocks say), the parts close theirs, then each lets go of what lies
+ *          outside of this process, nccl before cuda; device memory goes into the arena.  The arena's descriptor is sent to the
+ *          node, which says welcome when it has it; then the connection is closed, and, for an image, the arena and the clock
+ *          page are given up, too.  If the welcome does not come, nothing is given up: the next connection says `stopped`, and
+ *          the node asks again.
+ * FAILURE  A part that fails has undone itself.  When none has let go, the gate is merely closed as before.  When one before
+ *          it has, the process stays stopped: a resume, in which all ranks make their communicators anew, is the way back.
+ * RESUME   Ids are made and exchanged, the parts take back what they had, cuda before nccl, gates open.  A part that fails
+ *          stays as it was, and those after it; the next resume goes on from there.
+ */
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "link.h"
+
+enum {
+    PAGE = 4096,
+    FD_MIN = 300,
+    IDS_MAX = 4096,
+    TAKEN_MS = 10000, /* the node has the arena */
+    SEND_MS = 5000,
+};
+
+static struct {
+    bool is_stopped;
+    bool is_partial; /* only some parts have let go: a quiesce failed */
+    uint64_t cut;
+    struct orri_arena arena; /* owned; fd -1: none, or given up */
+    uint64_t at[ORRI_PART_MAX_], bytes[ORRI_PART_MAX_]; /* the parts' pieces */
+    bool is_quiet[ORRI_PART_MAX_];                      /* has let go */
+    struct orri_comm_id *ids;                           /* owned: IDS_MAX of them */
+    uint32_t n_ids;
+} self = {.arena.fd = -1};
+
+const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n)
+{
+    *ret_n = self.n_ids;
+    return self.ids;
+}
+
+struct orri_stop_view orri_stop_look(void)
+{
+    return (struct orri_stop_view){
+        .is_stopped = self.is_stopped,
+        .cut = self.cut,
+        .arena_bytes = self.arena.at ? 0 : self.arena.bytes,
+    };
+}
+
+void orri_stop_renumber(void)
+{
+    self.cut = 0;
+}
+
+static const struct orri_part *part_of(uint32_t kind)
+{
+    pthread_mutex_lock(&orri_core.lock);
+    const struct orri_part *part = orri_core.parts[kind];
+    pthread_mutex_unlock(&orri_core.lock);
+    return part;
+}
+
+/* ---- the arena ---------------------------------------------------------------------------- */
+
+static void drop_arena(void)
+{
+    if (self.arena.at)
+        munmap(self.arena.at, self.arena.bytes);
+    if (self.arena.fd >= 0)
+        close(self.arena.fd);
+    self.arena = (struct orri_arena){.fd = -1};
+}
+
+static enum orr_err map_arena(int fd, uint64_t bytes, struct orr_error *err)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return orr_fail(
+            err,
+            ORR_ENOMEM,
+            "cannot map %llu bytes for the device's memory; is there a limit "
+            "of address space?",
+            (unsigned long long)bytes);
+    madvise(at, bytes, MADV_HUGEPAGE);
+    madvise(at, bytes, MADV_DONTFORK);
+    self.arena = (struct orri_arena){.fd = fd, .at = at, .bytes = bytes};
+    return ORR_OK;
+}
+
+static enum orr_err make_arena(struct orr_error *err)
+{
+    uint64_t total = 0;
+    for (uint32_t k = 0; k < ORRI_PART_MAX_; k++) {
+        const struct orri_part *part = part_of(k);
+        uint64_t bytes = part && part->arena_bytes ? part->arena_bytes() : 0;
+        self.at[k] = total;
+        self.bytes[k] = (bytes + PAGE - 1) / PAGE * PAGE;
+        total += self.bytes[k];
+    }
+    if (total == 0)
+        return ORR_OK;
+    int fd = memfd_create("orrery-arena", MFD_CLOEXEC);
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FD_MIN);
+    if (high >= 0) {
+        close(fd);
+        fd = high;
+    }
+    if (fd < 0 || ftruncate(fd, (off_t)total) != 0) {
+        if (fd >= 0)
+            close(fd);
+        return orr_fail(
+            err, ORR_ENOMEM, "cannot make an arena: out of memory or files");
+    }
+    enum orr_err rc = map_arena(fd, total, err);
+    if (rc)
+        close(fd);
+    return rc;
+}
+
+static struct orri_arena piece_of(uint32_t kind)
+{
+    return (struct orri_arena){
+        .fd = self.arena.fd,
+        .at = self.bytes[kind] ? self.arena.at + self.at[kind] : NULL,
+        .bytes = self.bytes[kind],
+    };
+}
+
+/* ---- quiesce ------------------------------------------------------------------------------ */
+
+static void open_parts(void)
+{
+    for (uint32_t k = ORRI_PART_MAX_; k-- > 0;) {
+        const struct orri_part *part = part_of(k);
+        if (part && part->open)
+            part->open();
+    }
+}
+
+static bool is_any_quiet(void)
+{
+    for (uint32_t k = 0; k < ORRI_PART_MAX_; k++)
+        if (self.is_quiet[k])
+            return true;
+    return false;
+}
+
+static enum orr_err quiet_parts(uint64_t deadline_ms, struct orr_error *err)
+{
+    enum orr_err rc = ORR_OK;
+    for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
+        const struct orri_part *part = part_of(k);
+        if (part && part->close)
+            rc = part->close(deadline_ms, err);
+    }
+    if (!rc)
+        rc = make_arena(err);
+    for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
+        const struct orri_part *part = part_of(k);
+        struct orri_arena piece = piece_of(k);
+        if (!part || !part->quiesce)
+            continue;
+        rc = part->quiesce(&piece, deadline_ms, err);
+        self.is_quiet[k] = rc == ORR_OK;
+    }
+    return rc;
+}
+
+static enum orr_err quiesce(const struct orr_msg_rank_quiesce *msg,
+                            struct orr_error *err)
+{
+    if (self.is_stopped && self.cut == msg->cut && !self.is_partial)
+        return self.arena.bytes && !self.arena.at
+                   ? orr_fail(
+                         err,
+                         ORR_EIO,
+                         "the node that held its device memory is gone; restore it "
+                         "from a checkpoint")
+                   : ORR_OK;
+    if (self.is_stopped || !orri_gate_ask_shut())
+        return orr_fail(
+            err, ORR_ESTATE, "it is not at the cut %llu", (unsigned long long)msg->cut);
+    enum orr_err rc = quiet_parts(orri_mono_ms() + msg->timeout_ms, err);
+    self.is_stopped = rc == ORR_OK || is_any_quiet();
+    self.is_partial = rc != ORR_OK;
+    self.cut = msg->cut;
+    if (!self.is_stopped) {
+        drop_arena();
+        open_parts();
+        orri_gate_ask_unshut();
+    }
+    return rc;
+}
+
+/* The node has the arena: nothing of the machine stays.  The connection goes last: its end tells the node that all is gone. */
+static void let_go(bool is_detached)
+{
+    uint64_t bytes = self.arena.bytes;
+    if (is_detached) {
+        drop_arena();
+        self.arena.bytes = bytes;
+        orri_page_detach();
+    }
+    orri_link_close();
+}
+
+void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)
+{
+    struct orri_packet packet;
+    struct orr_error err = {.text = ""};
+    enum orr_err rc = quiesce(msg, &err);
+    struct orr_msg_rank_quiesced answer = {
+        .cut = msg->cut,
+        .code = (uint32_t)rc,
+        .text = orr_str(err.text),
+        .device_bytes = self.arena.bytes,
+        .arena_bytes = rc ? 0 : self.arena.bytes,
+    };
+    uint64_t now_ms = orri_mono_ms();
+    bool is_sent = orri_link_send(orr_msg_desc_rank_quiesced(),
+                                  &answer,
+                                  rc ? -1 : self.arena.fd,
+                                  now_ms + SEND_MS);
+    if (rc || !is_sent)
+        return;
+    while (orri_link_receive(&packet, now_ms + TAKEN_MS)) {
+        uint16_t id = packet.desc->id;
+        if (id == ORR_MSG_rank_welcome)
+            let_go(msg->is_detached);
+        else if (id == ORR_MSG_rank_resume) /* another rank has failed */
+            orri_stop_on_resume(packet.msg, &packet.fd);
+        orri_packet_fini(&packet);
+        if (id == ORR_MSG_rank_welcome || id == ORR_MSG_rank_resume)
+            return;
+    }
+    orri_link_close();
+}
+
+/* ---- resume ------------------------------------------------------------------------------- */
+
+static void take_ids(const struct orr_msg_rank_comm_ids *msg)
+{
+    for (uint32_t i = 0; i < msg->ids.n; i++) {
+        const struct orr_rec_comm_id *from = &msg->ids.at[i];
+        uint32_t at = 0;
+        while (at < self.n_ids && self.ids[at].comm != from->comm)
+            at++;
+        if (at == IDS_MAX || from->id.len != sizeof self.ids[at].id)
+            continue;
+        self.ids[at].comm = from->comm;
+        memcpy(self.ids[at].id, from->id.ptr, from->id.len);
+        if (at == self.n_ids)
+            self.n_ids++;
+    }
+}
+
+static bool send_ids(uint64_t cut, uint32_t n)
+{
+    static struct orr_rec_comm_id list[ORRI_PACKET_IDS];
+    struct orr_msg_rank_comm_ids msg = {.cut = cut, .ids.at = list};
+    for (uint32_t at = 0; at < n; at += msg.ids.n) {
+        for (msg.ids.n = 0; msg.ids.n < ORRI_PACKET_IDS && at + msg.ids.n < n;
+             msg.ids.n++) {
+            const struct orri_comm_id *id = &self.ids[at + msg.ids.n];
+            list[msg.ids.n] = (struct orr_rec_comm_id){.comm = id->comm,
+                                                       .id = {id->id, sizeof id->id}};
+        }
+        msg.has_more = at + msg.ids.n < n;
+        if (!orri_link_send(
+                orr_msg_desc_rank_comm_ids(), &msg, -1, orri_mono_ms() + SEND_MS))
+            return false;
+    }
+    return true;
+}
+
+static enum orr_err
+exchange_ids(uint64_t cut, uint64_t deadline_ms, struct orr_error *err)
+{
+    const struct orri_part *part = part_of(ORRI_PART_NCCL);
+    struct orri_packet packet;
+    self.n_ids = 0;
+    if (!part || !part->make_ids || !part->has_all_ids ||
+        !self.is_quiet[ORRI_PART_NCCL])
+        return ORR_OK;
+    if (!self.ids && !(self.ids = calloc(IDS_MAX, sizeof *self.ids)))
+        return orr_fail(err, ORR_ENOMEM, "out of memory for communicators' ids");
+    self.n_ids = part->make_ids(self.ids, IDS_MAX);
+    if (!send_ids(cut, self.n_ids))
+        return orr_fail(err, ORR_EUNREACH, "the node's host is gone");
+    while (!part->has_all_ids(self.ids, self.n_ids)) {
+        if (!orri_link_receive(&packet, deadline_ms))
+            return orr_fail(err,
+                            ORR_ETIMEOUT,
+                            "the ids of its communicators did not come: is a rank that "
+                            "has to make one missing?");
+        if (packet.desc->id == ORR_MSG_rank_comm_ids &&
+            ((struct orr_msg_rank_comm_ids *)packet.msg)->cut == cut)
+            take_ids(packet.msg);
+        orri_packet_fini(&packet);
+    }
+    return ORR_OK;
+}
+
+/* Back from the node, or from the image's files. */
+static enum orr_err regain_arena(int *take_fd, struct orr_error *err)
+{
+    struct stat st;
+    if (self.arena.bytes == 0 || self.arena.at)
+        return ORR_OK;
+    if (*take_fd < 0 || fstat(*take_fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+        (uint64_t)st.st_size < self.arena.bytes)
+        return orr_fail(
+            err,
+            ORR_EIO,
+            "its node gave back no arena of %llu bytes with its device memory",
+            (unsigned long long)self.arena.bytes);
+    enum orr_err rc = map_arena(*take_fd, self.arena.bytes, err);
+    if (rc == ORR_OK)
+        *take_fd = -1;
+    return rc;
+}
+
+static enum orr_err
+resume(const struct orr_msg_rank_resume *msg, int *take_fd, struct orr_error *err)
+{
+    uint64_t deadline_ms = orri_mono_ms() + msg->timeout_ms;
+    char device[ORR_NAME_MAX];
+    orr_str_copy(device, sizeof device, msg->device);
+    enum orr_err rc = regain_arena(take_fd, err);
+    if (!rc)
+        rc = exchange_ids(msg->cut, deadline_ms, err);
+    for (uint32_t k = ORRI_PART_MAX_; k-- > 0 && !rc;) {
+        const struct orri_part *part = part_of(k);
+        struct orri_arena piece = piece_of(k);
+        if (!part || !part->resume || !self.is_quiet[k])
+            continue;
+        rc = part->resume(&piece, device, deadline_ms, err);
+        self.is_quiet[k] = rc != ORR_OK;
+    }
+    return rc;
+}
+
+void orri_stop_on_resume(const struct orr_msg_rank_resume *msg, int *take_fd)
+{
+    struct orr_error err = {.text = ""};
+    enum orr_err rc = ORR_OK;
+    if (self.is_stopped && msg->cut < self.cut)
+        return;
+    if (self.is_stopped)
+        rc = resume(msg, take_fd, &err);
+    if (rc == ORR_OK) {
+        bool was_stopped = self.is_stopped;
+        orri_core.generation = msg->generation;
+        self.is_stopped = false;
+        drop_arena();
+        if (was_stopped) {
+            open_parts();
+            orri_gate_ask_reopen();
+        } else {
+            orri_gate_ask_open(msg->cut);
+        }
+    }
+    struct orr_msg_rank_resumed answer = {
+        .cut = msg->cut, .code = (uint32_t)rc, .text = orr_str(err.text)};
+    orri_link_send(orr_msg_desc_rank_resumed(), &answer, -1, orri_mono_ms() + SEND_MS);
+}
+
+void orri_stop_in_child(void)
+{
+    if (self.arena.fd >= 0)
+        close(self.arena.fd);
+    self.arena = (struct orri_arena){.fd = -1}; /* the mapping was not inherited */
+    self.is_stopped = false;
+}

@@ -1,0 +1,571 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * rebuild.c - the real communicators go at a cut and come anew at a resume (core/part.h).
+ *
+ * START      The core has closed the gate: every operation that any rank issued was issued by all, and no thread is in a call that
+ *            moves a clock.  close() waits for the other calls.
+ * STOP       quiesce() looks at all communicators first and changes nothing when one is broken.  Then it destroys them, a few at a
+ *            time in the order of their keys, which all ranks share: the least key that is not done yet is being worked on by all
+ *            of its members, so nobody waits in a circle, however many threads there are.
+ * RESUME     Rank 0 of each communicator has made a unique id (make_ids), the core has passed them on (orri_comm_ids).  All are made
+ *            in one group, those that do not block first: again no order to wait in.  Each is an InitRankConfig with the original
+ *            config, also what was a split.  A rank that has destroyed a
+ *            communicator, or whose is broken, gives an id of zeros for it: it cannot be made anew, and its calls fail with
+ *            ncclRemoteError.  So the ids of all ranks must be there first.
+ * FAILURES   A destroy that is not over at the deadline is aborted; the communicator is lost, and the stop has failed.  A failed
+ *            resume aborts what it has made and can be tried again with other ids.
+ */
+#include "../core/part.h"
+#include "op.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { THREADS_MAX = 32, POLL_NS = 200000, ABORT_GRACE_MS = 2000 };
+
+static enum orr_err
+set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
+    ORR_PRINTF(3, 4);
+
+static enum orr_err
+set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    if (err) {
+        err->code = code;
+        vsnprintf(err->text, sizeof err->text, format, args);
+    }
+    va_end(args);
+    return code;
+}
+
+static void pause_a_little(void)
+{
+    const struct timespec t = {.tv_nsec = POLL_NS};
+
+    nanosleep(&t, NULL); /* NCCL offers nothing to wait on */
+}
+
+/* ---- Which there are --------------------------------------------------------------------- */
+
+static int by_key(const void *a, const void *b)
+{
+    const struct orri_comm *x = *(struct orri_comm *const *)a;
+    const struct orri_comm *y = *(struct orri_comm *const *)b;
+
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    return (x->me > y->me) - (x->me < y->me);
+}
+
+/* Those that have a real one, or those that are to get it again; in the order of their keys. */
+static size_t list_comms(struct orri_comm **list, bool with_real)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < ORRI_COMMS_MAX; i++) {
+        struct orri_comm *c = &orri_comms[i];
+        if (atomic_load(&c->handle) &&
+            (with_real ? atomic_load(&c->real) != NULL : c->is_stopped))
+            list[n++] = c;
+    }
+    qsort(list, n, sizeof *list, by_key);
+    return n;
+}
+
+/* ---- Work that may never end --------------------------------------------------------------- */
+
+/* Shared by the caller and its threads; the last to let go frees it. */
+struct work {
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t turn;
+    int refs, threads; /* still at it */
+    size_t next;
+    atomic_bool is_cancelled;
+    /* fixed from the start */
+    void (*run)(struct work *w, size_t i);
+    size_t n;
+    struct orri_comm *comm[ORRI_COMMS_MAX];
+    ncclComm_t real[ORRI_COMMS_MAX];
+    /* each slot by the thread that has it; read when all are done */
+    ncclResult_t result[ORRI_COMMS_MAX];
+    atomic_bool is_done[ORRI_COMMS_MAX];
+    char text[256]; /* of the first failure; guarded by the lock */
+};
+
+static struct work *work_new(void (*run)(struct work *, size_t), bool with_real)
+{
+    struct work *w = calloc(1, sizeof *w);
+    pthread_condattr_t attr;
+
+    if (!w)
+        return NULL;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->turn, &attr);
+    pthread_condattr_destroy(&attr);
+    w->refs = 1;
+    w->run = run;
+    w->n = list_comms(w->comm, with_real);
+    return w;
+}
+
+static void work_put(struct work *w)
+{
+    bool is_last;
+
+    pthread_mutex_lock(&w->lock);
+    is_last = --w->refs == 0;
+    pthread_mutex_unlock(&w->lock);
+    if (is_last) {
+        pthread_cond_destroy(&w->turn);
+        pthread_mutex_destroy(&w->lock);
+        free(w);
+    }
+}
+
+static void work_note(struct work *w, size_t i, ncclResult_t result)
+{
+    const char *text =
+        orri_self.is_ours ? orri_self.text : orri_real.GetLastError(NULL);
+
+    pthread_mutex_lock(&w->lock);
+    w->result[i] = result;
+    if (result != ncclSuccess && !w->text[0])
+        snprintf(w->text,
+                 sizeof w->text,
+                 "communicator %016llx (rank %d of %d): %.60s: %.120s",
+                 (unsigned long long)w->comm[i]->key,
+                 w->comm[i]->me,
+                 atomic_load(&w->comm[i]->n),
+                 orri_real.GetErrorString(result),
+                 text ? text : "");
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *worker(void *arg)
+{
+    struct work *w = arg;
+
+    orri_self.inside = 1; /* all calls of this thread are to the real library */
+    for (;;) {
+        size_t i;
+        pthread_mutex_lock(&w->lock);
+        i = w->next++;
+        pthread_mutex_unlock(&w->lock);
+        if (i >= w->n)
+            break;
+        w->run(w, i);
+        atomic_store(&w->is_done[i], true);
+    }
+    pthread_mutex_lock(&w->lock);
+    w->threads--;
+    pthread_cond_broadcast(&w->turn);
+    pthread_mutex_unlock(&w->lock);
+    work_put(w);
+    return NULL;
+}
+
+/* Waits for the threads.  False: not in time. */
+static bool work_await(struct work *w, uint64_t deadline_ms)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
+                             .tv_nsec = (long)(deadline_ms % 1000) * 1000000};
+    bool is_over;
+    int err = 0;
+
+    pthread_mutex_lock(&w->lock);
+    while (w->threads > 0 && err != ETIMEDOUT)
+        err = pthread_cond_timedwait(&w->turn, &w->lock, &until);
+    is_over = w->threads == 0;
+    pthread_mutex_unlock(&w->lock);
+    return is_over;
+}
+
+/* Runs all of it on up to n threads.  False: not over at the deadline, or no thread. */
+static bool work_run(struct work *w, size_t n, uint64_t deadline_ms)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    size_t started = 0;
+
+    n = n > w->n ? w->n : n;
+    n = n > THREADS_MAX ? THREADS_MAX : n;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    for (; started < n; started++) {
+        pthread_mutex_lock(&w->lock);
+        w->threads++;
+        w->refs++;
+        pthread_mutex_unlock(&w->lock);
+        if (pthread_create(&thread, &attr, worker, w) != 0) {
+            pthread_mutex_lock(&w->lock);
+            w->threads--;
+            w->refs--;
+            pthread_mutex_unlock(&w->lock);
+            break;
+        }
+    }
+    pthread_attr_destroy(&attr);
+    return (n == 0 || started > 0) && work_await(w, deadline_ms);
+}
+
+/* ---- Stop --------------------------------------------------------------------------------- */
+
+/* Waits until nothing is under way in it.  Errors: what is wrong with it; ncclInProgress at the deadline or when cancelled. */
+static ncclResult_t
+await_ready(ncclComm_t real, uint64_t deadline_ms, const atomic_bool *is_cancelled)
+{
+    ncclResult_t state = ncclInProgress, result;
+
+    for (;;) {
+        result = REAL(CommGetAsyncError, real, &state);
+        if (result != ncclSuccess || state != ncclInProgress)
+            return result != ncclSuccess ? result : state;
+        if (orri_nccl_now_ms() >= deadline_ms || atomic_load(is_cancelled))
+            return ncclInProgress;
+        pause_a_little();
+    }
+}
+
+static void destroy_one(struct work *w, size_t i)
+{
+    struct orri_comm *c = w->comm[i];
+
+    while (atomic_load(&c->finalizing) > 0)
+        pause_a_little();
+    if (w->result[i] == ncclSuccess)
+        work_note(w, i, REAL(CommDestroy, w->real[i]));
+    else
+        REAL(CommAbort, w->real[i]);
+}
+
+/* Those that hang are freed by force; their communicators are lost. */
+static enum orr_err give_up_destroy(struct work *w, struct orr_error *err)
+{
+    size_t stuck = w->n;
+
+    for (size_t i = w->n; i-- > 0;) {
+        if (atomic_load(&w->is_done[i]))
+            continue;
+        stuck = i;
+        orri_comm_lose(w->comm[i], ncclRemoteError, "it hung when the job was stopped");
+        REAL(CommAbort, w->real[i]);
+    }
+    work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
+    return set_error(
+        err,
+        ORR_ETIMEOUT,
+        "communicator %016llx (rank %d of %d) does not end: an operation of it waits "
+        "for a rank that has not issued it",
+        (unsigned long long)(stuck < w->n ? w->comm[stuck]->key : 0),
+        stuck < w->n ? w->comm[stuck]->me : 0,
+        stuck < w->n ? atomic_load(&w->comm[stuck]->n) : 0);
+}
+
+/* Waits until none is in the middle of something.  A broken one does not hold the others up: it goes, and its error stays. */
+static enum orr_err
+check_all(struct work *w, uint64_t deadline_ms, struct orr_error *err)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        struct orri_comm *c = w->comm[i];
+        ncclComm_t real = atomic_load(&c->real);
+        ncclResult_t state = await_ready(real, deadline_ms, &w->is_cancelled);
+        if (state == ncclSuccess)
+            state = orri_comm_settle(c);
+        w->result[i] = state;
+        if (state == ncclInProgress)
+            return set_error(
+                err,
+                ORR_ETIMEOUT,
+                "communicator %016llx is not ready: a rank of it has not come",
+                (unsigned long long)c->key);
+    }
+    return ORR_OK;
+}
+
+/* Takes the real ones. */
+static void detach_all(struct work *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        struct orri_comm *c = w->comm[i];
+        if (w->result[i] != ncclSuccess) {
+            const char *text = orri_real.GetLastError(atomic_load(&c->real));
+            orri_comm_lose(c, w->result[i], text ? text : "");
+        } else {
+            orri_buffers_drop(c);
+            c->is_stopped = true;
+        }
+        w->real[i] = atomic_exchange(&c->real, NULL);
+        memset(&c->fresh, 0, sizeof c->fresh);
+    }
+}
+
+static enum orr_err
+quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
+{
+    struct work *w = work_new(destroy_one, true);
+    enum orr_err code;
+
+    (void)piece;
+    if (!w)
+        return set_error(err, ORR_ENOMEM, "out of memory");
+    code = check_all(w, deadline_ms, err);
+    if (code != ORR_OK) {
+        work_put(w);
+        return code;
+    }
+    detach_all(w);
+    if (!work_run(w, THREADS_MAX, deadline_ms))
+        code = give_up_destroy(w, err);
+    else if (w->text[0])
+        code = set_error(err, ORR_EIO, "cannot end %s", w->text);
+    else if (!orri_leave_await(deadline_ms))
+        code =
+            set_error(err,
+                      ORR_ETIMEOUT,
+                      "the program's own ncclCommDestroy does not return: other ranks "
+                      "have not called it");
+    work_put(w);
+    return code;
+}
+
+/* ---- Resume --------------------------------------------------------------------------------- */
+
+static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
+{
+    static struct orri_comm *list[ORRI_COMMS_MAX]; /* the link's one thread */
+    static uint64_t gone[ORRI_GONE_MAX];
+    size_t n = list_comms(list, false);
+    uint32_t made = 0, ngone = orri_gone_list(gone, ORRI_GONE_MAX);
+
+    for (size_t i = 0; i < n; i++) {
+        struct orri_comm *c = list[i];
+        if (c->me != 0)
+            continue;
+        if (made < cap && REAL(GetUniqueId, &c->fresh) == ncclSuccess) {
+            ids[made].comm = c->key;
+            memcpy(ids[made].id, &c->fresh, sizeof ids[made].id);
+        }
+        made++;
+    }
+    for (uint32_t i = 0; i < ngone; i++, made++)
+        if (made < cap)
+            ids[made] = (struct orri_comm_id){.comm = gone[i]}; /* void */
+    return made;
+}
+
+static bool is_void(const void *id)
+{
+    static const ncclUniqueId zero;
+
+    return memcmp(id, &zero, sizeof zero) == 0;
+}
+
+/* Any rank may say that there is none. */
+static const struct orri_comm_id *
+find_id(const struct orri_comm_id *ids, uint32_t n, uint64_t key)
+{
+    const struct orri_comm_id *found = NULL;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i].comm == key && (!found || is_void(ids[i].id)))
+            found = &ids[i];
+    return found;
+}
+
+static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
+{
+    static struct orri_comm *list[ORRI_COMMS_MAX];
+    size_t comms = list_comms(list, false);
+
+    for (size_t i = 0; i < comms; i++)
+        if (list[i]->me != 0 && !find_id(ids, n, list[i]->key))
+            return false;
+    return true;
+}
+
+/* The context in which it was made: NCCL takes its device from that. */
+static ncclResult_t enter_context(struct orri_comm *c)
+{
+    if (!c->ctx && c->device >= 0 && !c->is_retained) {
+        if (!orri_ctx_primary(c->device, &c->ctx))
+            return orri_nccl_fail(
+                ncclUnhandledCudaError, "device %d has no context", c->device);
+        c->is_retained = true;
+    }
+    if (c->ctx && !orri_ctx_set(c->ctx))
+        return orri_nccl_fail(ncclUnhandledCudaError,
+                              "the context of the communicator is gone");
+    return ncclSuccess;
+}
+
+static ncclResult_t init_one(struct work *w, size_t i)
+{
+    struct orri_comm *c = w->comm[i];
+    ncclResult_t result = enter_context(c);
+
+    if (result != ncclSuccess)
+        return result;
+    return REAL(CommInitRankConfig,
+                &w->real[i],
+                atomic_load(&c->n),
+                c->fresh,
+                c->me,
+                orri_config_get(&c->config));
+}
+
+/* All of those that block, or all that do not, in one group. */
+static ncclResult_t init_group(struct work *w, bool blocking)
+{
+    ncclResult_t result = REAL0(GroupStart), end;
+
+    for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
+        if (orri_config_is_blocking(&w->comm[i]->config) != blocking)
+            continue;
+        result = init_one(w, i);
+        if (result == ncclInProgress)
+            result = ncclSuccess;
+        if (result != ncclSuccess)
+            work_note(w, i, result);
+    }
+    end = REAL0(GroupEnd);
+    if (end == ncclInProgress)
+        end = ncclSuccess;
+    if (result == ncclSuccess && end != ncclSuccess && w->n > 0)
+        work_note(w, 0, end);
+    return result == ncclSuccess ? end : result;
+}
+
+/* One item of work: all communicators. */
+static void init_all(struct work *w, size_t first)
+{
+    ncclResult_t result = init_group(w, false);
+
+    (void)first;
+    if (result == ncclSuccess)
+        result = init_group(w, true);
+    for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
+        result = await_ready(w->real[i], UINT64_MAX, &w->is_cancelled);
+        if (result != ncclSuccess)
+            work_note(w, i, result);
+    }
+    for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
+        atomic_store(&w->comm[i]->real, w->real[i]);
+        result = orri_redops_remake(w->comm[i]);
+        if (result == ncclSuccess)
+            result = orri_buffers_remake(w->comm[i]);
+        if (result != ncclSuccess)
+            work_note(w, i, result);
+    }
+    pthread_mutex_lock(&w->lock);
+    w->next = w->n;
+    pthread_mutex_unlock(&w->lock);
+    orri_ctx_set(NULL);
+}
+
+/* Takes the ids; drops those that cannot be made anew.  False: one is missing. */
+static bool take_ids(struct work *w, struct orr_error *err)
+{
+    uint32_t nids;
+    const struct orri_comm_id *ids = orri_comm_ids(&nids), *found;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < w->n; i++) {
+        struct orri_comm *c = w->comm[i];
+        found = find_id(ids, nids, c->key);
+        if (!found && c->me != 0) {
+            set_error(err,
+                      ORR_ENOENT,
+                      "no unique id came for communicator %016llx (rank %d of %d)",
+                      (unsigned long long)c->key,
+                      c->me,
+                      atomic_load(&c->n));
+            return false;
+        }
+        if (found)
+            memcpy(&c->fresh, found->id, sizeof c->fresh);
+        if (is_void(&c->fresh))
+            orri_comm_lose(
+                c,
+                ncclRemoteError,
+                "another rank had destroyed the communicator when the job was "
+                "stopped");
+        else
+            w->comm[kept++] = c;
+    }
+    w->n = kept;
+    return true;
+}
+
+static enum orr_err resume(const struct orri_arena *piece,
+                           const char *device,
+                           uint64_t deadline_ms,
+                           struct orr_error *err)
+{
+    struct work *w = work_new(init_all, false);
+    enum orr_err code = ORR_OK;
+    bool is_over = true;
+
+    (void)piece, (void)device;
+    if (!w)
+        return set_error(err, ORR_ENOMEM, "out of memory");
+    if (!take_ids(w, err)) {
+        work_put(w);
+        return ORR_ENOENT;
+    }
+    if (w->n > 0)
+        is_over = work_run(w, 1, deadline_ms);
+    if (!is_over)
+        code = set_error(err,
+                         ORR_ETIMEOUT,
+                         "%zu communicators were not made anew in time: a rank has not "
+                         "come, or the ranks cannot reach each other",
+                         w->n);
+    else if (w->text[0])
+        code = set_error(err, ORR_EIO, "cannot make %s", w->text);
+    for (size_t i = 0; i < w->n && code == ORR_OK; i++)
+        w->comm[i]->is_stopped = false;
+    if (code == ORR_OK)
+        orri_gone_clear();
+    atomic_store(&w->is_cancelled, code != ORR_OK);
+    for (size_t i = 0; i < w->n && code != ORR_OK; i++) {
+        atomic_store(&w->comm[i]->real, NULL);
+        if (w->real[i])
+            REAL(CommAbort, w->real[i]);
+    }
+    if (!is_over)
+        work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
+    work_put(w);
+    return code;
+}
+
+/* ---- The part ------------------------------------------------------------------------------- */
+
+static enum orr_err close_gate(uint64_t deadline_ms, struct orr_error *err)
+{
+    if (orri_use_close(deadline_ms))
+        return ORR_OK;
+    orri_use_open();
+    return set_error(err, ORR_ETIMEOUT, "a call of NCCL does not return");
+}
+
+void orri_nccl_register(void)
+{
+    static const struct orri_part part = {.name = "nccl",
+                                          .quiesce = quiesce,
+                                          .resume = resume,
+                                          .make_ids = make_ids,
+                                          .has_all_ids = has_all_ids,
+                                          .close = close_gate,
+                                          .open = orri_use_open};
+    static atomic_flag is_registered = ATOMIC_FLAG_INIT;
+
+    if (!atomic_flag_test_and_set(&is_registered))
+        orri_part_register(ORRI_PART_NCCL, &part);
+}

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_process_image.c - ranks with namespaces of their own: frozen, saved as an image by the real CRIU, and gone on with on another
+ * node (another state directory).  Without root or CRIU the tests say so and are skipped.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "orr_test.h"
+
+#include "image_fixture.h"
+
+static void counting_rank_goes_on_on_another_node(void **state)
+{
+    struct two *t = *state;
+    char dir[100];
+    struct orr_process_id first = {ORR_LIT("r1-a"), 1, 0},
+                          second = {ORR_LIT("r1-a"), 2, 0};
+    image_start(
+        t,
+        t->a,
+        first,
+        "",
+        (const char *const[]){"sh",
+                              "-c",
+                              "i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); "
+                              "sleep 0.02; done; exit 7",
+                              NULL});
+    fixture_wait_log(t->a, "r1-a", "20\n");
+    snprintf(dir, sizeof dir, "%s/image", t->a->dir);
+    struct finished image = fixture_image(t->a, first, dir, false);
+    if (image.code != ORR_OK)
+        fail_msg("%s", image.text);
+    assert_int_equal(fixture_wait(t->a, "r1-a", ORR_RANK_EXITED).signal, SIGKILL);
+    image_restore(t, t->b, second, "", dir);
+    struct told told = fixture_wait_id(t->b, second, ORR_RANK_EXITED);
+    assert_int_equal(told.exit_code, 7);
+}
+
+static void both_ends_of_a_connection_move(void **state)
+{
+    struct two *t = *state;
+    image_start_pair(t, t->a, t->a);
+    image_freeze_ok(t->a, server1, true);
+    image_freeze_ok(t->a, client1, true);
+    image_ok(t->a, server1, image_dir(t, "s"), false);
+    image_ok(t->a, client1, image_dir(t, "c"), false);
+    fixture_wait_id(t->a, server1, ORR_RANK_EXITED);
+    fixture_wait_id(t->a, client1, ORR_RANK_EXITED);
+    char *said = image_read_log(t->a, server1, "stdout");
+    unsigned long n = image_count_lines(said);
+    free(said);
+    image_restore(t, t->b, server2, SERVER, image_dir(t, "s"));
+    image_restore(t, t->b, client2, CLIENT, image_dir(t, "c"));
+    image_wait_progress(t->b, server2, n);
+    image_wait_progress(t->b, client2, n);
+    image_stop_pair(t);
+    image_check_ends(t->b, server2, t->b, client2);
+}
+
+static void one_end_of_a_connection_moves(void **state)
+{
+    struct two *t = *state;
+    image_start_pair(t, t->a, t->a);
+    image_ok(t->a, server1, image_dir(t, "s"), false);
+    fixture_wait_id(t->a, server1, ORR_RANK_EXITED);
+    char *said = image_read_log(t->a, server1, "stdout");
+    unsigned long n = image_count_lines(said);
+    free(said);
+    image_restore(t, t->b, server2, SERVER, image_dir(t, "s"));
+    image_wait_progress(t->b, server2, n);
+    image_stop_pair(t);
+    image_check_ends(t->b, server2, t->a, client1);
+}
+
+static void image_of_a_running_rank_leaves_it_running(void **state)
+{
+    struct two *t = *state;
+    image_start_pair(t, t->a, t->a);
+    unsigned long n = 0;
+    for (int i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "s%d", i);
+        image_ok(t->a, server1, image_dir(t, name), true);
+        n = image_wait_progress(t->a, client1, n);
+    }
+    image_stop_pair(t);
+    image_check_ends(t->a, server1, t->a, client1);
+}
+
+/* ---- ends
+ * ------------------------------------------------------------------------------------------ */
+
+static const struct orr_process_id one = {{"r1-a", 4}, 1, 0};
+
+static void end_of_a_rank_with_namespaces_is_exact(void **state)
+{
+    struct two *t = *state;
+    static const struct {
+        const char *script, *reason;
+    } ends[] = {
+        {"exit 255", "exit code 255"},
+        {"kill -KILL $$; sleep 10", "killed by signal 9 (SIGKILL)"},
+        {"kill -SEGV $$; sleep 10", "killed by signal 11 (SIGSEGV)"},
+        {"sleep 1000 & setsid sleep 1000 & exit 3", "exit code 3"},
+        {"exec python3 -c 'import threading,os,ctypes,time; "
+         "threading.Thread(target=lambda:(time.sleep(.1),os._exit(9))).start();"
+         "ctypes.CDLL(None).pthread_exit(None)'",
+         "exit code 9"},
+    };
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(ends); i++) {
+        struct orr_process_id id = {ORR_LIT("r1-e"), 1, (uint32_t)i};
+        struct orr_rec_text args[4];
+        struct orr_process_launch launch =
+            image_launch_of(t,
+                            id,
+                            CLIENT,
+                            args,
+                            (const char *const[]){"sh", "-c", ends[i].script, NULL});
+        assert_int_equal(t->a->process->ops->launch(t->a->process, &launch, &t->a->err),
+                         ORR_OK);
+        assert_string_equal(fixture_wait_id(t->a, id, ORR_RANK_EXITED).reason,
+                            ends[i].reason);
+    }
+}
+
+static void program_that_is_not_there_fails_with_its_name(void **state)
+{
+    struct two *t = *state;
+    struct orr_rec_text args[4];
+    struct orr_process_launch launch =
+        image_launch_of(t, one, CLIENT, args, (const char *const[]){"./no-such", NULL});
+    assert_int_equal(t->a->process->ops->launch(t->a->process, &launch, &t->a->err),
+                     ORR_OK);
+    assert_string_equal(fixture_wait_id(t->a, one, ORR_RANK_FAILED).reason,
+                        "cannot execute ./no-such: No such file or directory");
+}
+
+static void rank_has_its_own_names_and_level(void **state)
+{
+    struct two *t = *state;
+    assert_true(fixture_ability(t->a));
+    struct told told = image_start(
+        t,
+        t->a,
+        one,
+        CLIENT,
+        (const char *const[]){
+            "sh", "-c", "hostname; echo $$; cat /proc/net/fib_trie; sleep 1000", NULL});
+    fixture_wait_log(t->a, "r1-a", "10.77.0.2");
+    assert_int_equal(told.level, ORR_LEVEL_IMAGE);
+    assert_int_equal(strncmp(fixture_log(t->a, "r1-a", 1), "rank-host\n2\n", 12), 0);
+    assert_int_equal(kill((pid_t)told.pid, 0), 0); /* the rank's, as seen from here */
+}
+
+static void address_that_is_none_leaves_the_rank_without_namespaces(void **state)
+{
+    struct two *t = *state;
+    struct told told = image_start(
+        t, t->a, one, "10.77.0.2", (const char *const[]){"sleep", "1000", NULL});
+    assert_int_equal(told.level, ORR_LEVEL_INPLACE);
+    assert_string_equal(told.why,
+                        "cannot make namespaces of its own, address: Invalid argument");
+    struct finished image = fixture_image(t->a, one, image_dir(t, "s"), true);
+    assert_int_equal(image.code, ORR_ENOSYS);
+    assert_non_null(strstr(image.text, "Invalid argument"));
+}
+
+/* ---- freezing
+ * ------------------------------------------------------------------------------------ */
+
+static void frozen_rank_stands_still_until_it_is_thawed(struct two *t, bool wants_image)
+{
+    if (wants_image)
+        image_start(
+            t, t->a, one, CLIENT, (const char *const[]){"sh", "-c", COUNT, NULL});
+    else
+        assert_int_equal(fixture_sh(t->a, "r1-a", COUNT), ORR_OK);
+    fixture_wait(t->a, "r1-a", ORR_RANK_RUNNING);
+    fixture_wait_log(t->a, "r1-a", "10\n");
+    for (int i = 0; i < 3; i++) {
+        image_freeze_ok(t->a, one, true);
+        assert_false(image_makes_progress(t->a, one));
+        image_freeze_ok(t->a, one, false);
+        assert_true(image_makes_progress(t->a, one));
+    }
+    image_freeze_ok(
+        t->a,
+        one,
+        true); /* the next host knows it, and one that is frozen can be killed */
+    fixture_close(t->a);
+    fixture_open(t->a);
+    fixture_wait(t->a, "r1-a", ORR_RANK_RUNNING);
+    assert_false(image_makes_progress(t->a, one));
+    assert_int_equal(
+        t->a->process->ops->signal(t->a->process, &one, SIGCONT, &t->a->err), ORR_OK);
+    assert_false(image_makes_progress(t->a, one));
+    assert_int_equal(
+        t->a->process->ops->signal(t->a->process, &one, SIGKILL, &t->a->err), ORR_OK);
+    assert_int_equal(fixture_wait(t->a, "r1-a", ORR_RANK_EXITED).signal, SIGKILL);
+}
+
+static void freeze_works_with_namespaces(void **state)
+{
+    frozen_rank_stands_still_until_it_is_thawed(*state, true);
+}
+
+static void freeze_works_without_namespaces(void **state)
+{
+    frozen_rank_stands_still_until_it_is_thawed(*state, false);
+}
+
+static void thaw_does_not_thaw_what_the_lease_froze(void **state)
+{
+    struct two *t = *state;
+    struct orr_process *p = t->a->process;
+    image_start(
+        t,
+        t->a,
+        one,
+        CLIENT,
+        (const char *const[]){"sh", "-c", "(setsid sh -c '" COUNT "') & wait", NULL});
+    fixture_wait_log(t->a, "r1-a", "10\n");
+    image_freeze_ok(t->a, one, true);
+    p->ops->lease_set(p, 1, 0);
+    usleep(20000); /* the keeper may be late; frozen or not, nothing runs */
+    image_freeze_ok(t->a, one, false);
+    while (image_makes_progress(t->a, one))
+        ; /* until the keeper has looked; the test's own limit ends it */
+    assert_false(image_makes_progress(t->a, one));
+    p->ops->lease_set(p, 60000, 0);
+    assert_false(image_makes_progress(t->a, one));
+    assert_int_equal(p->ops->signal(p, &one, SIGCONT, &t->a->err), ORR_OK);
+    assert_true(image_makes_progress(t->a, one));
+}
+
+/* ---- between machines: network namespaces that are joined by a link
+ * ------------------------------------------------ */
+
+static void shell(const char *fmt, ...) ORR_PRINTF(1, 2);
+static void shell(const char *fmt, ...)
+{
+    char text[400];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (system(text) != 0)
+        fail_msg("%s", text);
+}
+
+static int open_ns(void)
+{
+    int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* What this thread starts from here on is on that machine. */
+static void enter(int machine)
+{
+    assert_int_equal(setns(machine, CLONE_NEWNET), 0);
+}
+
+static int new_machine(void)
+{
+    assert_int_equal(unshare(CLONE_NEWNET), 0);
+    return open_ns();
+}
+
+static void start_on(struct two *t,
+                     struct fixture *f,
+                     struct orr_process_launch launch,
+                     const char *underlay,
+                     const char *peer)
+{
+    const struct orr_rec_text peers[] = {{orr_str(peer)}};
+    launch.overlay = t->overlay;
+    launch.underlay = orr_str(underlay);
+    launch.peers = (struct orr_list_text){peers, 1};
+    if (f->process->ops->launch(f->process, &launch, &f->err) != ORR_OK)
+        fail_msg("%s", f->err.text);
+    struct told told = fixture_wait_id(f, launch.id, ORR_RANK_RUNNING);
+    assert_string_equal(told.why, "");
+}
+
+static void connection_between_machines_lives_through_a_move(void **state)
+{
+    struct two *t = *state;
+    struct orr_rec_text args[16];
+    const char *const server[] = {RANK_PROGRAM, "server", "-", t->a->dir, NULL};
+    const char *const client[] = {RANK_PROGRAM, "client", "10.77.0.1", t->a->dir, NULL};
+    int own = open_ns();
+    if (system("ip -V >/dev/null 2>&1") != 0) {
+        print_message("needs ip(8)\n");
+        skip();
+    }
+    fixture_close(t->a);
+    fixture_close(t->b);
+    int first = new_machine(), second = new_machine();
+    shell("ip link add u2 type veth peer name u1 netns /proc/%d/fd/%d && ip addr add "
+          "192.0.2.2/24 dev u2 && "
+          "ip link set u2 up && ip link set lo up",
+          (int)getpid(),
+          first);
+    fixture_open(t->b);
+    enter(first);
+    shell("ip addr add 192.0.2.1/24 dev u1 && ip link set u1 up && ip link set lo up");
+    fixture_open(t->a);
+    start_on(t,
+             t->a,
+             image_launch_of(t, server1, SERVER, args, server),
+             "192.0.2.1",
+             "192.0.2.2");
+    start_on(t,
+             t->b,
+             image_launch_of(t, client1, CLIENT, args, client),
+             "192.0.2.2",
+             "192.0.2.1");
+    unsigned long n = image_wait_progress(t->b, client1, 0);
+    image_ok(t->a, server1, image_dir(t, "s"), false);
+    fixture_wait_id(t->a, server1, ORR_RANK_EXITED);
+    struct orr_process_launch again = image_launch_of(t, server2, SERVER, args, NULL);
+    again.restore_dir = orr_str(image_dir(t, "s"));
+    start_on(t, t->b, again, "192.0.2.2", "192.0.2.1");
+    image_wait_progress(t->b, client1, n);
+    image_stop_pair(t);
+    image_check_ends(t->b, server2, t->b, client1);
+    enter(own);
+    close(own);
+    close(first);
+    close(second);
+}
+
+#define IMAGE_TEST(name)                                                               \
+    cmocka_unit_test_setup_teardown(name, image_setup, image_teardown)
+
+int main(int argc, char **argv)
+{
+    int exit_code;
+    if (fixture_dispatch(argc, argv, &exit_code))
+        return exit_code;
+    if (argc > 1) /* a pattern of names */
+        cmocka_set_test_filter(argv[1]);
+    if (image_why_skip()) {
+        printf("skipped: %s\n", image_why_skip());
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        IMAGE_TEST(counting_rank_goes_on_on_another_node),
+        IMAGE_TEST(both_ends_of_a_connection_move),
+        IMAGE_TEST(one_end_of_a_connection_moves),
+        IMAGE_TEST(image_of_a_running_rank_leaves_it_running),
+        IMAGE_TEST(connection_between_machines_lives_through_a_move),
+        IMAGE_TEST(end_of_a_rank_with_namespaces_is_exact),
+        IMAGE_TEST(program_that_is_not_there_fails_with_its_name),
+        IMAGE_TEST(rank_has_its_own_names_and_level),
+        IMAGE_TEST(address_that_is_none_leaves_the_rank_without_namespaces),
+        IMAGE_TEST(freeze_works_with_namespaces),
+        IMAGE_TEST(freeze_works_without_namespaces),
+        IMAGE_TEST(thaw_does_not_thaw_what_the_lease_froze),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

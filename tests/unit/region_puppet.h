@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region_puppet.h - a region on two hosts, whose only cluster and its jobs are the test's puppet.
+ *
+ * Whatever is posted to the puppet it asks of the region that leads; what the region asks of it is noted down and acknowledged.
+ * puppet_setup submits one job, eu1-1, of PUPPET_WORLD ranks, which is then offered to the puppet.
+ */
+#ifndef REGION_PUPPET_H
+#define REGION_PUPPET_H
+
+#include "orrery/actor.h"
+
+enum { PUPPET_WORLD = 2 };
+
+extern struct puppet_answer {
+    uint16_t msg; /* of the last answer; 0: none yet */
+    uint32_t code;
+    char text[256];
+    uint64_t number; /* checkpoint_made, or the first of checkpoint_rows */
+    uint32_t n_rows;
+    struct orr_msg_region_check check;
+    struct orr_msg_job_detail *detail; /* owned */
+} answer;
+
+extern struct puppet_seen {
+    unsigned n_assigns, n_orders, n_stops, n_drains;
+    uint64_t generation;
+    uint64_t manifest; /* number of the checkpoint to restore; 0: none */
+    bool is_recovery, is_suspended, is_draining;
+    char want_node[ORR_NAME_MAX];
+    struct orr_msg_job_order order; /* numbers only */
+    uint32_t refuse_order;          /* enum orr_err: answer with that */
+} seen;
+
+extern uint32_t gpus_free;  /* on each of n1, n2 */
+extern uint32_t node_state; /* of n1, as its cluster says */
+
+int puppet_setup(void **state);
+int puppet_teardown(void **state);
+
+/* Ask the region; the answer's message, 0: none within 100 ms. */
+#define POST(name, ...)                                                                \
+    post(orr_msg_desc_##name(), &(struct orr_msg_##name){__VA_ARGS__})
+uint16_t post(const struct orr_msg_desc *desc, const void *msg);
+
+void drain(const char *node, bool is_draining);
+void summary(void);
+void wait_for(uint64_t ms); /* with the cluster's heartbeats */
+const struct orr_msg_job_detail *show(void);
+
+/* The tables of both hosts are what the ledger says. */
+void tables_match(void);
+/* Another host leads from now on, and the cluster registers there with that generation of the job; 0: with nothing. */
+void fail_over(uint64_t generation);
+
+/* What the job's actor says. */
+void update(uint32_t phase);
+void end(uint32_t outcome, bool is_restore_failed);
+uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_of_1);
+
+#endif
