@@ -105,8 +105,8 @@ enum orr_err orri_part_read(struct orr_store *s,
                             struct orr_error *err)
 {
     struct orr_store_hash got;
-    uint8_t *bytes;
-    size_t len;
+    uint8_t *bytes = NULL;
+    size_t len = 0;
     char hex[ORR_STORE_HEX_BYTES];
     orr_store_hex(hash, hex);
     enum orr_err code = read_file(s, hex, &bytes, &len, err);
