@@ -105,7 +105,7 @@ step_two_ranks() {
 
 step_probes() {
     local code worst=0 size room sizes=${PROBE_MIB:-1024 16384 61440} copy_mib=8192
-    [ "$GPU_EMULATED" = 0 ] || copy_mib=96
+    [ "$GPU_EMULATED" = 0 ] || { copy_mib=96 && sizes=${PROBE_MIB:-8 32}; }
     show nvidia-smi
     "$bin/probe_memory" $copy_mib || worst=1
     "$bin/probe_checkpoint" lock

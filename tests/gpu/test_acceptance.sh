@@ -27,7 +27,8 @@ DIGITS_STEPS=150 KILL_SECONDS=4 accept facts digits orrery probes || fail "exit 
 said facts true '"libc":' || fail "facts"
 said digits true '"result":"accuracy=0.9' || fail "digits"
 said orrery true '"readopted":true' || fail "orrery"
-said probes true '"skipped":' || fail "the emulator has no checkpoint calls"
+said probes true '' || fail "probes"
+grep -q '"probe":"suspend","ok":true,.*"cycle":2' "$out/probes.log" || fail "the driver's suspend"
 grep -q '"probe":"the same at the same address","ok":true' "$out/probes.log" || fail "memory out and back"
 [ "$(wc -l <"$out/summary.jsonl")" = 4 ] || fail "one line a step"
 left=$(grep -lzF "GPU_WORK=$out/" /proc/[0-9]*/environ 2>/dev/null)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# test_probe.sh WITH_DEVICES PROBE EMULATOR - probe_checkpoint with fake_checkpoint.c for a driver: a good one passes, a bad
-# one is found out.
+# test_probe.sh WITH_DEVICES PROBE EMULATOR - probe_checkpoint on the emulated driver: a good one passes, one with a fault is
+# found out.
 set -u
 export LD_LIBRARY_PATH=$3
 with_devices=$1 probe=$2
@@ -20,7 +20,7 @@ expect() {
 
 expect 0 '"probe":"suspend","ok":true.*"cycle":2.*"calls_wait":true,"memory_right":true' suspend 8 32
 expect 0 '"probe":"lock of a busy process times out","ok":true,"result":"CUDA_ERROR_NOT_READY"' lock
-FAKE_CHECKPOINT=keeps-memory expect 1 '"probe":"suspend","ok":false' suspend 32
-FAKE_CHECKPOINT=waits-for-ever expect 1 'times out","ok":false,"result":"CUDA_SUCCESS"' lock
+ORRERY_EMULATOR_CHECKPOINT=keeps-memory expect 1 '"probe":"suspend","ok":false' suspend 32
+ORRERY_EMULATOR_CHECKPOINT=waits-for-ever expect 1 'times out","ok":false,"result":"CUDA_SUCCESS"' lock
 expect 2 '' suspend
 exit 0

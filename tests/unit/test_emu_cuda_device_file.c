@@ -289,12 +289,15 @@ static pid_t namespaced(unsigned char id, int alarm_fd)
     pid_t pid = fork();
     if (pid != 0)
         return pid;
-    if (unshare(CLONE_NEWPID) != 0)
+    int life[2]; /* ends with this process */
+    if (unshare(CLONE_NEWPID) != 0 || pipe(life) != 0)
         _exit(0);
     pid = fork();
     if (pid == 0) {
+        struct pollfd parent = {.fd = life[0], .events = POLLIN};
+        close(life[1]);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        _exit(use_pages(id));
+        _exit(poll(&parent, 1, 0) == 0 ? use_pages(id) : 0);
     }
     int status = 0;
     waitpid(pid, &status, 0);

@@ -10,9 +10,6 @@
 #include "reason.h"
 #include "suspend.h"
 
-/* Provided by liborrery-rank.so; without it (a test, a program outside of a job) nothing stops us. */
-#pragma weak orri_part_register
-
 static struct orri_cuda_account last;
 
 static enum orr_err fail(struct orr_error *err, enum orr_err code, const char *text)
@@ -100,7 +97,7 @@ ORRI_EXPORT CUresult cuInit(unsigned int Flags)
     orri_cuda_enter(CALL_cuInit);
     CUresult rc = REAL(cuInit)(Flags);
     orri_cuda_leave();
-    if (!rc && orri_part_register)
+    if (!rc)
         orri_part_register(ORRI_PART_CUDA, &part);
     return rc;
 }

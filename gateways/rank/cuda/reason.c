@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "../core/part.h"
 #include "gate.h"
 #include "memory.h"
 
@@ -14,7 +15,8 @@ static _Atomic(const char *) noted;
 void orri_cuda_note(const char *text)
 {
     const char *none = NULL;
-    atomic_compare_exchange_strong(&noted, &none, text);
+    if (atomic_compare_exchange_strong(&noted, &none, text))
+        orri_rank_limit(text, NULL);
 }
 
 const char *orri_cuda_reason(void)

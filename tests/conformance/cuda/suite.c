@@ -134,6 +134,8 @@ static void every_call_was_tried_both_ways(void **state)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], SUITE_VICTIM) == 0)
+        return victim_main();
     if (argc == 2)
         return fault_main(argv[1]);
     const struct CMUnitTest last[] = {cmocka_unit_test(every_call_was_tried_both_ways)};
@@ -147,6 +149,7 @@ int main(int argc, char **argv)
     GROUP(module);
     GROUP(kernel);
     GROUP(vmm);
+    GROUP(checkpoint);
     failed += cmocka_run_group_tests(last, NULL, NULL);
     free(ptx_text);
     return failed;
