@@ -170,7 +170,7 @@ static void
 take_env(struct orri_edge *edge, struct orri_rank *rank, int dir, pid_t keeper)
 {
     struct orri_env env;
-    orri_env_mend(dir, keeper);
+    orri_env_mend(edge, dir, keeper);
     enum orri_read has_env = orri_env_read(dir, &env);
     bool is_frozen = orri_mark_get(dir, ORRI_MARK_FROZEN);
     pthread_mutex_lock(&edge->lock);

@@ -108,7 +108,7 @@ uint32_t orri_rank_level(const struct orri_edge *edge, const struct orri_rank *r
 /* What a rank had besides its processes, removed; and what is left of those in its cgroup, killed.  dir: of the rank. */
 void orri_env_end(int dir);
 /* What an image that was being made when its host died has left. */
-void orri_env_mend(int dir, pid_t keeper);
+void orri_env_mend(struct orri_edge *edge, int dir, pid_t keeper);
 
 /* Find CRIU and the init.  Errors: ORR_ENOMEM. */
 ORR_NODISCARD enum orr_err

@@ -7,17 +7,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "criu_run.h"
+#include "rank_tree.h"
 
 enum {
     ARGS_MAX = 40,
     WHY_MAX = 160,
     LOG_BYTES_MAX = 64 << 10, /* that are searched for the first error */
     COPY_BYTES = 1 << 20,
+    HALT_MS_MAX = 5000,
 };
 #define NET_NAME "rank-net" /* what the image calls its network namespace */
 
@@ -34,6 +37,8 @@ static void read_error(int dir, const char *name, char why[WHY_MAX])
     if (n > 0) {
         buf[n] = '\0';
         char *error = strstr(buf, "Error (");
+        while (error && strstr(error, "rlimit: ") == strstr(error, "): ") + 3)
+            error = strstr(error + 1, "Error ("); /* only said, not meant */
         char *text = error ? strstr(error, "): ") : NULL;
         if (text)
             snprintf(why, WHY_MAX, "%.*s", (int)strcspn(text + 3, "\n"), text + 3);
@@ -133,6 +138,27 @@ static int copy_file(int from_dir, int to_dir, const char *name)
     return rc;
 }
 
+/* ---- standing still
+ * ---------------------------------------------------------------------------- */
+
+bool orri_image_halt(pid_t keeper, const char *cgroup)
+{
+    orri_tree_signal(keeper, SIGSTOP);
+    if (*cgroup && orri_cgroup_freeze(cgroup, false, HALT_MS_MAX) != 0)
+        return false;
+    return orri_tree_stop(keeper, HALT_MS_MAX);
+}
+
+void orri_image_resume(pid_t keeper, const struct orri_lease *lease)
+{
+    if (orri_lease_left_ms(lease) == 0)
+        return; /* who renews it lets them go on */
+    orri_tree_signal(keeper, SIGCONT);
+    if (orri_lease_left_ms(lease) ==
+        0) /* its keeper may just have found them stopped */
+        (void)orri_tree_stop(keeper, HALT_MS_MAX);
+}
+
 /* ---- making one
  * -------------------------------------------------------------------------------- */
 
@@ -157,8 +183,6 @@ static enum orr_err run_dump(const struct orri_dump *d, int dir, struct orr_erro
                                "dump.log",
                                "-v2",
                                "--leave-running",
-                               "--freeze-cgroup",
-                               d->cgroup,
                                "--external",
                                net,
                                "--manage-cgroups=ignore",

@@ -28,7 +28,6 @@ struct orri_dump {
     int rank_dir;
     const char *rank_path; /* of rank_dir, as the kernel names it */
     pid_t init;
-    const char *cgroup; /* that the whole tree is in; frozen */
     uint32_t timeout_ms;
     int stop_fd; /* readable: give up; or -1 */
 };
@@ -43,15 +42,20 @@ struct orri_restore {
     uint32_t timeout_ms;
 };
 
-/* The tree is frozen before and after.  Errors: ORR_EEXIST the directory is not empty, ORR_EIO, ORR_ETIMEOUT.  After an error only
+/* All processes are stopped (orri_image_halt) before and after.  Errors: ORR_EEXIST the directory is not empty, ORR_EIO, ORR_ETIMEOUT.  After an error only
  * logs are left in the directory. */
 ORR_NODISCARD enum orr_err orri_image_dump(const struct orri_dump *dump,
                                            uint64_t *ret_bytes,
                                            struct orr_error *err);
+/* Bring the descendants of a keeper from frozen, with their cgroup, to stopped: when CRIU is killed in the middle, what it had
+ * caught stays where it is until it was mended.  The restored ones are stopped, too.  False: not within a few seconds. */
+bool orri_image_halt(pid_t keeper, const char *cgroup);
+/* Let them go on, unless the lease is over. */
+void orri_image_resume(pid_t keeper, const struct orri_lease *lease);
 /* What a CRIU that was killed may leave behind in living processes: sockets in repair mode, rules that drop packets. */
 void orri_image_mend(pid_t init);
 
-/* *ret_init: a child of the caller; it runs already.  Errors: ORR_EIO, ORR_ETIMEOUT. */
+/* *ret_init: a child of the caller, stopped, as all below it.  Errors: ORR_EIO, ORR_ETIMEOUT. */
 ORR_NODISCARD enum orr_err orri_image_restore(const struct orri_restore *restore,
                                               pid_t *ret_init,
                                               struct orr_error *err);

@@ -108,13 +108,14 @@ static bool make_image(struct probe *p, char *why, size_t cap)
                                    .rank_dir = p->s.dir,
                                    .rank_path = path,
                                    .init = p->s.rank_env.init,
-                                   .cgroup = p->s.rank_env.cgroup,
                                    .timeout_ms = STEP_MS_MAX,
                                    .stop_fd = -1};
     if (!wait_ready(p->s.dir))
         snprintf(why, cap, "the test program does not start");
     else if (orri_cgroup_freeze(p->s.rank_env.cgroup, true, STEP_MS_MAX) != 0)
         snprintf(why, cap, "the cgroup freezer does not work");
+    else if (!orri_image_halt(getpid(), p->s.rank_env.cgroup))
+        snprintf(why, cap, "stopping a process does not work");
     else if (orri_image_dump(&dump, &bytes, &err) == ORR_OK)
         return orri_ns_end(&p->s), true;
     else
@@ -131,6 +132,7 @@ static bool restore_image(struct probe *p, char *why, size_t cap)
     int end = 0;
     if (rank > 0) {
         kill(rank, SIGUSR1);
+        orri_image_resume(getpid(), p->s.lease);
         end = orri_ns_wait(&p->s, rank);
     } else {
         why_not(&p->s, why, cap);

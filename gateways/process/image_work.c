@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * image_work.c - image_work.h: freezing a rank, and making an image of it, step by step and back.
  *
- * An image: mark, freeze, link down, CRIU, save the output; then, unless it is to end: link up, thaw, unmark.  Whatever fails, the
- * second half is done all the same.  A rank that was frozen before keeps its link down after a good image until it is thawed: what
- * another rank's image has not sent yet must not arrive here after this image was made.  One that is not to go on is killed while
- * it is frozen and cut off: its peers see silence, and then the rank that was restored.
+ * An image: mark, freeze, link down, stop, CRIU, save the output; then, unless it is to end: link up, go on, unmark.  Whatever fails,
+ * the second half is done all the same.  A rank that was frozen before keeps its link down after a good image until it is thawed:
+ * what another rank's image has not sent yet must not arrive here after this image was made.  One that is not to go on is killed
+ * while it stands still and is cut off: its peers see silence, and then the rank that was restored.
  */
 #include "image_work.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -84,20 +85,35 @@ static enum orr_err fail_freeze(struct subject *s, bool is_frozen, int error)
             : strerror(error));
 }
 
+static int stop_or_continue(struct subject *s, bool is_frozen)
+{
+    if (*s->env.cgroup)
+        return orri_cgroup_freeze(s->env.cgroup, is_frozen, FREEZE_MS_MAX);
+    if (is_frozen)
+        return orri_tree_stop(s->meta.keeper, FREEZE_MS_MAX) ? 0 : ETIMEDOUT;
+    orri_image_resume(s->meta.keeper, s->edge->lease);
+    return orri_lease_left_ms(s->edge->lease) == 0 ? EAGAIN : 0;
+}
+
+/* Not in the middle of a vfork, where the parent cannot be brought to any other state: CRIU would wait for it for ever. */
 static enum orr_err set_frozen(struct subject *s, bool is_frozen)
 {
-    int error = 0;
-    if (*s->env.cgroup)
-        error = orri_cgroup_freeze(s->env.cgroup, is_frozen, FREEZE_MS_MAX);
-    else if (is_frozen)
-        error = orri_tree_stop(s->meta.keeper, FREEZE_MS_MAX) ? 0 : ETIMEDOUT;
-    else if (orri_lease_left_ms(s->edge->lease) == 0)
+    uint64_t deadline_ms = orri_mono_ms() + FREEZE_MS_MAX;
+    int error = stop_or_continue(s, is_frozen);
+    while (error == 0 && is_frozen && orri_tree_has_vfork(s->meta.keeper)) {
+        if (orri_mono_ms() >= deadline_ms)
+            error = ETIMEDOUT;
+        if (error == 0)
+            error = stop_or_continue(s, false);
+        poll(NULL, 0, 1);
+        if (error == 0)
+            error = stop_or_continue(s, true);
+    }
+    if (error == EAGAIN)
         return orr_fail(&s->task->err,
                         ORR_EBUSY,
                         "rank %s: the lease is over; renew it first",
                         s->task->key);
-    else
-        orri_tree_signal(s->meta.keeper, SIGCONT);
     return error ? fail_freeze(s, is_frozen, error) : ORR_OK;
 }
 
@@ -145,18 +161,35 @@ static enum orr_err dump(struct subject *s)
         .rank_dir = s->dir,
         .rank_path = path,
         .init = s->env.init,
-        .cgroup = s->env.cgroup,
         .timeout_ms = s->task->timeout_ms,
         .stop_fd = s->edge->work.stop_fd,
     };
     return orri_image_dump(&d, &s->task->result.bytes, &s->task->err);
 }
 
-static void end_rank(struct subject *s)
+/* From frozen to stopped, CRIU, and what a failed one left, put right before anything runs again. */
+static enum orr_err halt_and_dump(struct subject *s)
 {
-    kill(s->env.init,
-         SIGKILL); /* our keeper has not reaped it, or it would have a status */
-    orri_cgroup_let_die(s->env.cgroup);
+    (void)orri_overlay_link(&s->env.overlay, false, -1, "");
+    if (!orri_image_halt(s->meta.keeper, s->env.cgroup))
+        return fail_freeze(s, true, ETIMEDOUT);
+    enum orr_err rc = dump(s);
+    if (rc != ORR_OK)
+        orri_image_mend(s->env.init);
+    return rc;
+}
+
+static void go_on(struct subject *s, bool is_frozen, bool is_cut_off)
+{
+    struct orr_error first = s->task->err;
+    if (is_frozen)
+        (void)set_frozen(s, true);
+    if (!is_cut_off)
+        (void)orri_overlay_link(&s->env.overlay, true, -1, "");
+    if (!is_frozen)
+        (void)orri_cgroup_freeze(s->env.cgroup, false, FREEZE_MS_MAX);
+    orri_image_resume(s->meta.keeper, s->edge->lease);
+    s->task->err = first;
 }
 
 static enum orr_err do_image(struct subject *s)
@@ -172,38 +205,30 @@ static enum orr_err do_image(struct subject *s)
     uint64_t from_ms = orri_mono_ms();
     int error = orri_mark_set(s->dir, ORRI_MARK_IMAGING, true);
     enum orr_err rc = error ? fail_freeze(s, true, error) : set_frozen(s, true);
-    if (rc == ORR_OK) {
-        (void)orri_overlay_link(&s->env.overlay, false, -1, "");
-        rc = dump(s);
-        if (rc != ORR_OK)
-            orri_image_mend(s->env.init);
-    }
-    if (rc == ORR_OK && !s->task->leave_running) {
-        end_rank(s);
-    } else {
-        struct orr_error first = s->task->err;
-        if (!was_frozen || rc != ORR_OK)
-            (void)orri_overlay_link(&s->env.overlay, true, -1, "");
-        (void)set_frozen(s, was_frozen); /* CRIU may have thawed it */
-        s->task->err = first;
-    }
+    if (rc == ORR_OK)
+        rc = halt_and_dump(s);
+    if (rc == ORR_OK && !s->task->leave_running)
+        kill(s->env.init,
+             SIGKILL); /* the keeper has not reaped it, or there were a status */
+    else
+        go_on(s, was_frozen, was_frozen && rc == ORR_OK);
     (void)orri_mark_set(s->dir, ORRI_MARK_IMAGING, false);
     s->task->result.paused_ms = orri_mono_ms() - from_ms;
     return rc;
 }
 
-void orri_env_mend(int dir, pid_t keeper)
+void orri_env_mend(struct orri_edge *edge, int dir, pid_t keeper)
 {
     struct orri_env env;
     if (!orri_mark_get(dir, ORRI_MARK_IMAGING) ||
         orri_env_read(dir, &env) != ORRI_READ_OK || env.init <= 0 ||
         orri_proc_start(env.init) != env.init_start)
         return;
-    (void)keeper;
+    bool is_frozen = orri_mark_get(dir, ORRI_MARK_FROZEN);
     orri_image_mend(env.init);
     (void)orri_overlay_link(&env.overlay, true, -1, "");
-    (void)orri_cgroup_freeze(
-        env.cgroup, orri_mark_get(dir, ORRI_MARK_FROZEN), FREEZE_MS_MAX);
+    (void)orri_cgroup_freeze(env.cgroup, is_frozen, FREEZE_MS_MAX);
+    orri_image_resume(keeper, edge->lease);
     (void)orri_mark_set(dir, ORRI_MARK_IMAGING, false);
 }
 

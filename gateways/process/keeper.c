@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "image.h"
 #include "keeper.h"
 #include "rank_tree.h"
 
@@ -442,6 +443,8 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
     orri_report_send(sock, &report, self);
     close(self);
     close(sock);
+    if (report.is_started && *s.restore_dir)
+        orri_image_resume(s.keeper, s.lease);
     if (report.is_started)
         await_end(&s, rank);
     _exit(0);

@@ -83,13 +83,15 @@ static enum orr_err edge_signal(struct orr_process *process,
          has_ended = rank && orri_rank_has_ended(rank);
     pid_t pid = rank ? rank->pid : 0, keeper = rank ? rank->keeper : 0;
     bool is_stopped = rank && rank->is_frozen;
+    bool is_halted =
+        rank && rank->is_in_work && signal == SIGCONT; /* goes on when that is done */
     uint64_t start = rank ? rank->pid_start : 0;
     if (is_known && rank->state == ORR_RANK_STARTING && rank->pending_signal != SIGKILL)
         rank->pending_signal = signal;
     pthread_mutex_unlock(&edge->lock);
     if (!is_known)
         return orr_fail(err, ORR_ENOENT, "rank %s: not known here", key);
-    if (!has_ended && pid == 0)
+    if (!has_ended && (pid == 0 || is_halted))
         return ORR_OK; /* when it is up */
     int error = has_ended ? ESRCH
                           : send_signal(edge,

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cgroup.h"
@@ -123,6 +124,40 @@ bool orri_tree_stop(pid_t keeper, uint64_t timeout_ms)
             return false;
         poll(NULL, 0, PASS_PAUSE_MS);
     }
+}
+
+/* What a thread is blocked in: no program stays in these three otherwise. */
+static bool is_in_vfork(const char *syscall)
+{
+    long nr = strtol(syscall, NULL, 10);
+#ifdef SYS_vfork
+    if (nr == SYS_vfork)
+        return true;
+#endif
+    return nr == SYS_clone || nr == SYS_clone3;
+}
+
+static void look_for_vfork(void *arg, pid_t pid)
+{
+    char path[64], buf[256];
+    struct dirent *entry;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *dir = opendir(path);
+    while (dir && (entry = readdir(dir))) {
+        int tid = atoi(entry->d_name);
+        snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", (int)pid, tid);
+        if (tid > 0 && read_text(path, buf, sizeof buf) > 0 && is_in_vfork(buf))
+            *(bool *)arg = true;
+    }
+    if (dir)
+        closedir(dir);
+}
+
+bool orri_tree_has_vfork(pid_t keeper)
+{
+    bool has_vfork = false;
+    orri_tree_each(keeper, look_for_vfork, &has_vfork);
+    return has_vfork;
 }
 
 struct join {

@@ -18,6 +18,8 @@ pid_t orri_tree_child(pid_t parent);
 void orri_tree_signal(pid_t keeper, int sig);
 /* SIGSTOP, until all stand still.  False: not within the time. */
 bool orri_tree_stop(pid_t keeper, uint64_t timeout_ms);
+/* A process that waits in vfork (or posix_spawn) for a child to get to its exec. */
+bool orri_tree_has_vfork(pid_t keeper);
 bool orri_tree_join(pid_t keeper, const char *cgroup);
 
 #endif

@@ -2,7 +2,9 @@
  * test_process_image.c - ranks with namespaces of their own: frozen, saved as an image by the real CRIU, and gone on with on another
  * node (another state directory).  Without root or CRIU the tests say so and are skipped.
  */
+#include <dirent.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -298,6 +300,253 @@ static void image_of_a_running_rank_leaves_it_running(void **state)
     check_ends(t->a, server1, t->a, client1);
 }
 
+/* ---- ends
+ * ------------------------------------------------------------------------------------------ */
+
+static const struct orr_process_id one = {{"r1-a", 4}, 1, 0};
+
+static void end_of_a_rank_with_namespaces_is_exact(void **state)
+{
+    struct two *t = *state;
+    static const struct {
+        const char *script, *reason;
+    } ends[] = {
+        {"exit 255", "exit code 255"},
+        {"kill -KILL $$; sleep 10", "killed by signal 9 (SIGKILL)"},
+        {"kill -SEGV $$; sleep 10", "killed by signal 11 (SIGSEGV)"},
+        {"sleep 1000 & setsid sleep 1000 & exit 3", "exit code 3"},
+        {"exec python3 -c 'import threading,os,ctypes,time; "
+         "threading.Thread(target=lambda:(time.sleep(.1),os._exit(9))).start();"
+         "ctypes.CDLL(None).pthread_exit(None)'",
+         "exit code 9"},
+    };
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(ends); i++) {
+        struct orr_process_id id = {ORR_LIT("r1-e"), 1, (uint32_t)i};
+        struct orr_rec_text args[4];
+        struct orr_process_launch launch =
+            launch_of(t,
+                      id,
+                      CLIENT,
+                      args,
+                      (const char *const[]){"sh", "-c", ends[i].script, NULL});
+        assert_int_equal(t->a->process->ops->launch(t->a->process, &launch, &t->a->err),
+                         ORR_OK);
+        assert_string_equal(fixture_wait_id(t->a, id, ORR_RANK_EXITED).reason,
+                            ends[i].reason);
+    }
+}
+
+static void program_that_is_not_there_fails_with_its_name(void **state)
+{
+    struct two *t = *state;
+    struct orr_rec_text args[4];
+    struct orr_process_launch launch =
+        launch_of(t, one, CLIENT, args, (const char *const[]){"./no-such", NULL});
+    assert_int_equal(t->a->process->ops->launch(t->a->process, &launch, &t->a->err),
+                     ORR_OK);
+    assert_string_equal(fixture_wait_id(t->a, one, ORR_RANK_FAILED).reason,
+                        "cannot execute ./no-such: No such file or directory");
+}
+
+static void rank_has_its_own_names_and_level(void **state)
+{
+    struct two *t = *state;
+    assert_true(fixture_ability(t->a));
+    struct told told = start(
+        t,
+        t->a,
+        one,
+        CLIENT,
+        (const char *const[]){
+            "sh", "-c", "hostname; echo $$; cat /proc/net/fib_trie; sleep 1000", NULL});
+    fixture_wait_log(t->a, "r1-a", "10.77.0.2");
+    assert_int_equal(told.level, ORR_LEVEL_IMAGE);
+    assert_int_equal(strncmp(fixture_log(t->a, "r1-a", 1), "rank-host\n2\n", 12), 0);
+    assert_int_equal(kill((pid_t)told.pid, 0), 0); /* the rank's, as seen from here */
+}
+
+static void address_that_is_none_leaves_the_rank_without_namespaces(void **state)
+{
+    struct two *t = *state;
+    struct told told =
+        start(t, t->a, one, "10.77.0.2", (const char *const[]){"sleep", "1000", NULL});
+    assert_int_equal(told.level, ORR_LEVEL_INPLACE);
+    assert_string_equal(told.why,
+                        "cannot make namespaces of its own, address: Invalid argument");
+    struct finished image = fixture_image(t->a, one, image_dir(t, "s"), true);
+    assert_int_equal(image.code, ORR_ENOSYS);
+    assert_non_null(strstr(image.text, "Invalid argument"));
+}
+
+/* ---- freezing
+ * ------------------------------------------------------------------------------------ */
+
+static bool makes_progress(struct fixture *f, struct orr_process_id id)
+{
+    char *before = read_log(f, id, "stdout"), *after = NULL;
+    bool is_more = false;
+    for (int i = 0; i < 100 && !is_more; i++) {
+        usleep(2000);
+        free(after);
+        after = read_log(f, id, "stdout");
+        is_more = strlen(after) > strlen(before);
+    }
+    free(before);
+    free(after);
+    return is_more;
+}
+
+#define COUNT "i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done"
+
+static void frozen_rank_stands_still_until_it_is_thawed(struct two *t, bool wants_image)
+{
+    if (wants_image)
+        start(t, t->a, one, CLIENT, (const char *const[]){"sh", "-c", COUNT, NULL});
+    else
+        assert_int_equal(fixture_sh(t->a, "r1-a", COUNT), ORR_OK);
+    fixture_wait(t->a, "r1-a", ORR_RANK_RUNNING);
+    fixture_wait_log(t->a, "r1-a", "10\n");
+    for (int i = 0; i < 3; i++) {
+        freeze_ok(t->a, one, true);
+        assert_false(makes_progress(t->a, one));
+        freeze_ok(t->a, one, false);
+        assert_true(makes_progress(t->a, one));
+    }
+    freeze_ok(t->a,
+              one,
+              true); /* the next host knows it, and one that is frozen can be killed */
+    fixture_close(t->a);
+    fixture_open(t->a);
+    fixture_wait(t->a, "r1-a", ORR_RANK_RUNNING);
+    assert_false(makes_progress(t->a, one));
+    assert_int_equal(
+        t->a->process->ops->signal(t->a->process, &one, SIGCONT, &t->a->err), ORR_OK);
+    assert_false(makes_progress(t->a, one));
+    assert_int_equal(
+        t->a->process->ops->signal(t->a->process, &one, SIGKILL, &t->a->err), ORR_OK);
+    assert_int_equal(fixture_wait(t->a, "r1-a", ORR_RANK_EXITED).signal, SIGKILL);
+}
+
+static void freeze_works_with_namespaces(void **state)
+{
+    frozen_rank_stands_still_until_it_is_thawed(*state, true);
+}
+
+static void freeze_works_without_namespaces(void **state)
+{
+    frozen_rank_stands_still_until_it_is_thawed(*state, false);
+}
+
+static void thaw_does_not_thaw_what_the_lease_froze(void **state)
+{
+    struct two *t = *state;
+    struct orr_process *p = t->a->process;
+    start(t,
+          t->a,
+          one,
+          CLIENT,
+          (const char *const[]){"sh", "-c", "(setsid sh -c '" COUNT "') & wait", NULL});
+    fixture_wait_log(t->a, "r1-a", "10\n");
+    freeze_ok(t->a, one, true);
+    p->ops->lease_set(p, 1, 0);
+    usleep(20000); /* the keeper may be late; frozen or not, nothing runs */
+    freeze_ok(t->a, one, false);
+    while (makes_progress(t->a, one))
+        ; /* until the keeper has looked; the test's own limit ends it */
+    assert_false(makes_progress(t->a, one));
+    p->ops->lease_set(p, 60000, 0);
+    assert_false(makes_progress(t->a, one));
+    assert_int_equal(p->ops->signal(p, &one, SIGCONT, &t->a->err), ORR_OK);
+    assert_true(makes_progress(t->a, one));
+}
+
+/* ---- what goes wrong
+ * ----------------------------------------------------------------------------- */
+
+static void image_that_fails_leaves_the_rank_unharmed(void **state)
+{
+    struct two *t = *state;
+    const char *dir = image_dir(t, "full");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    start_pair(t, t->a, t->a);
+    assert_int_equal(mount("none", dir, "tmpfs", 0, "size=64k"), 0);
+    for (int i = 0; i < 2; i++) { /* of a running one, and of a frozen one */
+        struct finished image = fixture_image(t->a, server1, dir, i == 0);
+        print_message("%s\n", image.text);
+        assert_int_equal(image.code, ORR_EIO);
+        unlink(image_dir(t, "full/dump.log"));
+        if (i == 0)
+            wait_progress(t->a, server1, wait_progress(t->a, client1, 0));
+        freeze_ok(t->a, server1, i == 0);
+    }
+    assert_int_equal(umount(dir), 0);
+    wait_progress(t->a, server1, wait_progress(t->a, client1, 0));
+    assert_int_equal(fixture_image(t->a, server1, t->a->dir, true).code, ORR_EEXIST);
+    stop_pair(t);
+    check_ends(t->a, server1, t->a, client1);
+}
+
+/* A child of that process (0: anybody) called so; 0: none. */
+static pid_t find_process(const char *name, pid_t parent)
+{
+    char path[64], buf[256], comm[32];
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+    pid_t found = 0;
+    while (proc && !found && (entry = readdir(proc))) {
+        int ppid = 0;
+        snprintf(path, sizeof path, "/proc/%d/stat", atoi(entry->d_name));
+        FILE *file = atoi(entry->d_name) > 0 ? fopen(path, "re") : NULL;
+        if (file && fgets(buf, sizeof buf, file) &&
+            sscanf(buf, "%*d (%31[^)]) %*c %d", comm, &ppid) == 2 &&
+            strcmp(comm, name) == 0 && (parent == 0 || ppid == parent))
+            found = atoi(entry->d_name);
+        if (file)
+            fclose(file);
+    }
+    if (proc)
+        closedir(proc);
+    return found;
+}
+
+static pid_t wait_process(const char *name, pid_t parent)
+{
+    pid_t pid = 0;
+    for (int i = 0; i < 5000 && !pid; i++) {
+        pid = find_process(name, parent);
+        if (!pid)
+            usleep(500);
+    }
+    return pid;
+}
+
+/* criu is killed after a growing part of its work.  The rank goes on; where it was caught in the middle of what cannot be undone,
+ * its earlier image does. */
+static void criu_killed_in_a_dump_costs_nothing(void **state)
+{
+    struct two *t = *state;
+    int n_survived = 0;
+    start_pair(t, t->a, t->a);
+    for (unsigned ms = 0; ms < 120; ms += 8) {
+        uint64_t tag;
+        char name[16];
+        snprintf(name, sizeof name, "k%u", ms);
+        assert_int_equal(
+            fixture_image_begin(t->a, server1, image_dir(t, name), true, &tag), ORR_OK);
+        pid_t criu = wait_process("criu", getpid());
+        usleep(ms * 1000);
+        if (criu)
+            kill(criu, SIGKILL);
+        struct finished image = fixture_finish(t->a, tag);
+        wait_progress(t->a, client1, wait_progress(t->a, server1, 0));
+        n_survived += image.code != ORR_OK;
+    }
+    print_message("%d dumps were killed\n", n_survived);
+    assert_true(n_survived > 3);
+    stop_pair(t);
+    check_ends(t->a, server1, t->a, client1);
+}
+
 #define IMAGE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -312,6 +561,15 @@ int main(int argc, char **argv)
         IMAGE_TEST(both_ends_of_a_connection_move),
         IMAGE_TEST(one_end_of_a_connection_moves),
         IMAGE_TEST(image_of_a_running_rank_leaves_it_running),
+        IMAGE_TEST(end_of_a_rank_with_namespaces_is_exact),
+        IMAGE_TEST(program_that_is_not_there_fails_with_its_name),
+        IMAGE_TEST(rank_has_its_own_names_and_level),
+        IMAGE_TEST(address_that_is_none_leaves_the_rank_without_namespaces),
+        IMAGE_TEST(freeze_works_with_namespaces),
+        IMAGE_TEST(freeze_works_without_namespaces),
+        IMAGE_TEST(thaw_does_not_thaw_what_the_lease_froze),
+        IMAGE_TEST(image_that_fails_leaves_the_rank_unharmed),
+        IMAGE_TEST(criu_killed_in_a_dump_costs_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
