@@ -177,29 +177,55 @@ EXPORT ncclResult_t ncclCommFinalize(ncclComm_t comm)
 ALIAS(CommFinalize);
 
 /* The handle is gone at once: a stop meanwhile leaves the real one to this thread. */
-static ncclResult_t leave(ncclComm_t comm, ncclResult_t (*call)(ncclComm_t))
+static ncclResult_t leave(struct orri_comm *c, ncclComm_t comm, ncclComm_t *ret_real)
 {
-    struct orri_comm *c = orri_comm_get(comm);
-    ncclResult_t result = ncclSuccess;
-    ncclComm_t real;
-
-    if (!c)
-        return ncclInvalidArgument;
     orri_leave_begin();
     if (!orri_comm_forget(c, comm)) {
-        orri_use_end();
         orri_leave_end();
         return orri_nccl_fail(ncclInvalidArgument,
                               "another thread destroys this communicator");
     }
-    real = atomic_exchange(&c->real, NULL);
+    *ret_real = atomic_exchange(&c->real, NULL);
+    return ncclSuccess;
+}
+
+/* Passes the gate like a collective: at a cut either the program has the communicator, or it is seen that it has not. */
+static ncclResult_t destroy(ncclComm_t comm)
+{
+    struct orri_comm *c = orri_comm_get(comm);
+    ncclComm_t real = NULL;
+    ncclResult_t result;
+
+    if (!c)
+        return ncclInvalidArgument;
+    orri_gate_enter(&c->clock, 0, ORR_CLOCK_OP_NONE);
+    result = leave(c, comm, &real);
+    orri_gate_leave();
+    if (result != ncclSuccess)
+        return result;
+    if (real)
+        result = REAL(CommDestroy, real);
+    orri_comm_free(c);
+    orri_leave_end();
+    return result;
+}
+
+/* Does not: it is to free threads that are stuck. */
+static ncclResult_t abort_now(ncclComm_t comm)
+{
+    struct orri_comm *c = orri_comm_get(comm);
+    ncclComm_t real = NULL;
+    ncclResult_t result;
+
+    if (!c)
+        return ncclInvalidArgument;
+    orri_use_begin();
+    result = leave(c, comm, &real);
     orri_use_end();
-    if (real) {
-        orri_self.inside++;
-        orri_self.is_ours = false;
-        result = call(real);
-        orri_self.inside--;
-    }
+    if (result != ncclSuccess)
+        return result;
+    if (real)
+        result = REAL(CommAbort, real);
     orri_comm_free(c);
     orri_leave_end();
     return result;
@@ -208,14 +234,14 @@ static ncclResult_t leave(ncclComm_t comm, ncclResult_t (*call)(ncclComm_t))
 EXPORT ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
     ENTER(CommDestroy, comm);
-    return comm ? leave(comm, orri_real.CommDestroy) : ncclSuccess;
+    return comm ? destroy(comm) : ncclSuccess;
 }
 ALIAS(CommDestroy);
 
 EXPORT ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     ENTER(CommAbort, comm);
-    return comm ? leave(comm, orri_real.CommAbort) : ncclSuccess;
+    return comm ? abort_now(comm) : ncclSuccess;
 }
 ALIAS(CommAbort);
 

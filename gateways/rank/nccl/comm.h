@@ -139,8 +139,8 @@ bool orri_use_try(void);
 /* For the stop: no use begins from now on; waits for those there are.  False: deadline. */
 bool orri_use_close(uint64_t deadline_ms);
 void orri_use_open(void);
-/* Destroy and Abort: begin begins a use, too, which ends when the communicator is out of the table; from then on a stop waits for
- * them only after it has destroyed the others. */
+/* A communicator that is out of the table, on its way to its end in the real library: a stop waits for it only after it has
+ * destroyed the others, for which it may be waiting.  begin within a gate or a use. */
 void orri_leave_begin(void);
 void orri_leave_end(void);
 bool orri_leave_await(uint64_t deadline_ms);

@@ -309,7 +309,6 @@ void orri_use_open(void)
 
 void orri_leave_begin(void)
 {
-    orri_use_begin();
     atomic_fetch_add(&leaving, 1);
 }
 

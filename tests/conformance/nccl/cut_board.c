@@ -95,7 +95,9 @@ bool cut_is_behind(const struct cut_board *b, const struct orri_clock *c)
 {
     struct view v = view_of(b, c);
 
-    return !v.is_over && c->issued < v.target;
+    if (v.is_over)
+        return !c->is_over;
+    return c->issued < v.target;
 }
 
 bool cut_is_consistent(const struct cut_board *b)
@@ -105,8 +107,10 @@ bool cut_is_consistent(const struct cut_board *b)
             const struct orri_clock *c = &b->proc[p].clocks[i];
             struct view v = view_of(b, c);
             uint32_t want = c->kind == ORR_CLOCK_COLLECTIVE ? c->n : 1;
-            if (!v.is_over && v.target > 0 &&
-                (c->issued < v.target || v.members < want))
+            if (b->proc[p].is_gone)
+                continue;
+            if (v.is_over ? !c->is_over
+                          : v.target > 0 && (c->issued < v.target || v.members < want))
                 return false;
         }
         if (b->proc[p].is_here && !b->proc[p].is_gone && b->proc[p].inside > 0)

@@ -61,7 +61,8 @@ uint32_t cut_drive_free(struct cut_drive *d, uint64_t *add_done, uint64_t *add_r
 
 /* True when every clock is at its target. */
 bool cut_is_consistent(const struct cut_board *b);
-/* True when this clock is below its target: the largest among its members. */
+/* True when this clock is below its target: the largest among its members.  Where a member has destroyed the communicator already,
+ * it could not be made anew: the others run on until they have destroyed it as well. */
 bool cut_is_behind(const struct cut_board *b, const struct orri_clock *c);
 
 #endif
