@@ -164,7 +164,7 @@ static void remove_dir(const char *path, int depth)
 /* What a helper that did not come to its end has left. */
 static void clean(const char *dir, const char *rank)
 {
-    char path[600];
+    char path[620];
     snprintf(path, sizeof path, "%s/%s", dir, rank);
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
