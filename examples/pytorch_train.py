@@ -90,7 +90,8 @@ def main():
     if world > 1:
         torch.distributed.destroy_process_group()
     if rank == 0:
-        print(f"reserved={torch.cuda.max_memory_reserved(device)} digest={result}", flush=True)
+        print(f"reserved={torch.cuda.max_memory_reserved(device)}", file=sys.stderr)
+        print(f"digest={result}", flush=True)
 
 
 if __name__ == "__main__":
