@@ -95,7 +95,10 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
     }
     if (job_plan_start(self, msg) != ORR_OK) {
         self->is_restore_failed = true;
-        job_decide(ctx, self, ORR_OUTCOME_LOST, ORR_LIT("its checkpoint's manifest cannot be read"));
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("its checkpoint's manifest cannot be read"));
     }
     self->is_suspended = msg->is_suspended;
     job_periodic_arm(ctx, self);
@@ -258,8 +261,13 @@ order_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t
     }
     plan->is_commit_due = false;
     plan->is_committed = code == ORR_OK;
-    if (code != ORR_OK)
-        job_plan_fail(ctx, self, code, "save: the region has refused the checkpoint");
+    if (code == ORR_OK)
+        return;
+    const char *text = "save: the region has refused the checkpoint";
+    if (plan->step == ORR_CUT_SAVE)
+        job_plan_fail(ctx, self, code, text);
+    else
+        job_plan_save_fail(ctx, self, code, text);
 }
 
 /* The region's answer to job_update or job_ended; code ORR_OK: acknowledged. */
@@ -305,7 +313,8 @@ outer_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t
         job_plan_fail(ctx,
                       self,
                       ORR_ENODEV,
-                      "resume: no free devices on its nodes; it is asked again when there are, or stop what holds them");
+                      "resume: no free devices on its nodes; it is asked again when "
+                      "there are, or stop what holds them");
     } else {
         job_back_off(ctx, &self->cluster_talk);
     }

@@ -39,7 +39,8 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
                           self->args.job,
                           (unsigned long long)self->args.generation);
     if (!is_known(msg->order))
-        return orr_refuse(ctx, ORR_EINVAL, "job %s: no such order: %u", self->args.job, msg->order);
+        return orr_refuse(
+            ctx, ORR_EINVAL, "job %s: no such order: %u", self->args.job, msg->order);
     if (msg->number <= plan->taken)
         return ORR_OK;
     const char *why_not = obstacle(self, msg->order);
@@ -49,7 +50,8 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
                           "job %s %s: %s",
                           self->args.job,
                           why_not,
-                          self->why_level[0] ? self->why_level : "see `orrery doctor` on its nodes");
+                          self->why_level[0] ? self->why_level
+                                             : "see `orrery doctor` on its nodes");
     if (self->is_stopping)
         return orr_refuse(ctx, ORR_ESTATE, "job %s is at its end", self->args.job);
     plan->taken = plan->number = msg->number;
@@ -94,7 +96,9 @@ void job_periodic_due(struct orr_ctx *ctx, struct job *self)
 
 /* ---- what was saved ---- */
 
-void job_part_note(struct job *self, struct job_node *node, const struct orr_rec_part *rec)
+void job_part_note(struct job *self,
+                   struct job_node *node,
+                   const struct orr_rec_part *rec)
 {
     if (rec->rank >= self->args.world || !rec->hash.len)
         return;
@@ -119,7 +123,8 @@ bool job_parts_are_stored(const struct job *self)
     return true;
 }
 
-static struct orr_list_part list_parts(struct job *self, struct orr_rec_checkpoint_row *row)
+static struct orr_list_part list_parts(struct job *self,
+                                       struct orr_rec_checkpoint_row *row)
 {
     struct orr_rec_part *list = self->plan.part_list.at;
     const struct job_part *parts = self->plan.parts.at;
@@ -151,22 +156,21 @@ void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
                 .level = self->level,
                 .created_unix_ms = ctx->wall_ms,
                 .paused_ms = plan->is_freed || is_vacate ? 0 : plan->paused_ms,
-                .cause = orr_str(is_vacate               ? "migrate"
+                .cause = orr_str(is_vacate             ? "migrate"
                                  : plan->commit_number ? "asked"
-                                                         : "periodic")},
+                                                       : "periodic")},
         .link = self->link,
         .world = self->args.world,
         .master_addr = orr_str(self->master_addr),
         .master_port = self->master_port};
     manifest.parts = list_parts(self, &manifest.row);
     size_t len = 0;
-    if (orr_msg_encode(orr_msg_desc_manifest(),
-                       &manifest,
-                       plan->body.at,
-                       plan->body.size,
-                       &len) != ORR_OK) {
+    if (orr_msg_encode(
+            orr_msg_desc_manifest(), &manifest, plan->body.at, plan->body.size, &len) !=
+        ORR_OK) {
         self->talk.asked = JOB_ASK_NONE;
-        job_plan_fail(ctx, self, ORR_ENOSPC, "the list of its parts is too long for a manifest");
+        job_plan_fail(
+            ctx, self, ORR_ENOSPC, "the list of its parts is too long for a manifest");
         return;
     }
     orr_ask(ctx,
@@ -218,12 +222,21 @@ enum job_ask job_cluster_next(const struct job *self)
     return plan->goal == ORR_ORDER_RUN && !plan->is_given ? JOB_ASK_WANT : JOB_ASK_NONE;
 }
 
-void job_cluster_ask(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint64_t tag)
+void job_cluster_ask(struct orr_ctx *ctx,
+                     struct job *self,
+                     enum job_ask ask,
+                     uint64_t tag)
 {
     struct orr_str job = orr_str(self->args.job);
     uint64_t generation = self->args.generation;
     if (ask == JOB_ASK_FREED)
-        orr_ask(ctx, self->cluster, 2000, tag, devices_freed, .job = job, .generation = generation);
+        orr_ask(ctx,
+                self->cluster,
+                2000,
+                tag,
+                devices_freed,
+                .job = job,
+                .generation = generation);
     else
         orr_ask(ctx,
                 self->cluster,
@@ -249,7 +262,9 @@ enum orr_err job_devices_given(struct orr_ctx *ctx,
             place->rank < self->args.world ? job_rank_at(self, place->rank) : NULL;
         if (!rank ||
             !orr_str_eq(orr_str(job_node_at(self, rank->node)->name), place->node)) {
-            orr_log(ctx, ORR_LOG_ERROR, "bug: devices were given for a rank that is elsewhere");
+            orr_log(ctx,
+                    ORR_LOG_ERROR,
+                    "bug: devices were given for a rank that is elsewhere");
             return ORR_ECRASH;
         }
         rank->device = place->device;

@@ -24,6 +24,7 @@ enum {
     SAVE_BYTES_PER_MS = 50000, /* the slowest store that is waited for */
     RELEASE_MS = 30000,
     RESUME_MS = 60000,
+    RESUME_AGAIN_MS = 500,
     RESUME_BYTES_PER_MS = 500000,
     MANIFEST_BYTES = 16384,
     CLOCKS_A_RANK = 256,
@@ -96,7 +97,8 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
     const struct orr_msg_manifest *manifest = self->manifest.at;
     if (manifest->parts.n != self->args.world)
         return ORR_EINVAL;
-    err = orr_block_init(&self->restored, manifest->parts.n * sizeof(struct orr_rec_part));
+    err = orr_block_init(&self->restored,
+                         manifest->parts.n * sizeof(struct orr_rec_part));
     if (err != ORR_OK)
         return err;
     self->plan.cut = manifest->row.cut;
@@ -186,9 +188,10 @@ static bool is_done(const struct job *self, const struct job_node *node)
 {
     const struct job_plan *plan = &self->plan;
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
-    const struct job_barrier_peer *peer = plan->has_tables
-        ? (const struct job_barrier_peer *)plan->barrier.peers.at + index
-        : NULL;
+    const struct job_barrier_peer *peer =
+        plan->has_tables
+            ? (const struct job_barrier_peer *)plan->barrier.peers.at + index
+            : NULL;
     if (node->cut != plan->cut)
         return false;
     if (plan->step == ORR_CUT_BEGIN)
@@ -204,7 +207,8 @@ static bool all_done(const struct job *self)
     for (uint32_t i = 0; i < self->n_nodes; i++)
         if (!is_done(self, job_node_at(self, i)))
             return false;
-    return self->plan.step != ORR_CUT_TARGETS || job_barrier_is_cut(&self->plan.barrier);
+    return self->plan.step != ORR_CUT_TARGETS ||
+           job_barrier_is_cut(&self->plan.barrier);
 }
 
 bool job_plan_wants(const struct job *self, const struct job_node *node)
@@ -223,6 +227,20 @@ static void forget_goal(struct job_plan *plan)
     plan->number = 0;
 }
 
+static void tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
+{
+    struct job_plan *plan = &self->plan;
+    if (number) {
+        plan->is_failure_due = true;
+        plan->failed_number = number;
+        plan->failed_code = code;
+        snprintf(plan->failed, sizeof(plan->failed), "%s", text);
+        return;
+    }
+    snprintf(self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
+    self->is_update_due = true;
+}
+
 /* The goal cannot be reached; what was done for it is undone. */
 void job_plan_fail(struct orr_ctx *ctx,
                    struct job *self,
@@ -231,23 +249,27 @@ void job_plan_fail(struct orr_ctx *ctx,
 {
     struct job_plan *plan = &self->plan;
     orr_log(ctx, ORR_LOG_WARN, "order %u failed: %s", plan->goal, text);
-    if (plan->number) {
-        plan->is_failure_due = true;
-        plan->failed_number = plan->number;
-        plan->failed_code = code;
-        snprintf(plan->failed, sizeof(plan->failed), "%s", text);
-    } else if (plan->goal == ORR_ORDER_CHECKPOINT) {
-        snprintf(self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
-        self->is_update_due = true;
-    }
+    if (plan->number || plan->goal == ORR_ORDER_CHECKPOINT)
+        tell_failure(self, plan->number, code, text);
     forget_goal(plan);
-    plan->is_saving = plan->is_commit_due = false;
+    plan->is_commit_due = false;
     if (is_before_quiesce(plan->step))
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
     else if (plan->is_freed) /* it was suspended, and stays so */
         plan->is_held = true;
     else if (plan->step >= ORR_CUT_QUIESCE && plan->step <= ORR_CUT_RELEASE)
         job_plan_begin(ctx, self, ORR_CUT_RESUME);
+}
+
+/* Behind a job that runs on: nothing is to be undone, and another order may be under way. */
+void job_plan_save_fail(struct orr_ctx *ctx,
+                        struct job *self,
+                        enum orr_err code,
+                        const char *text)
+{
+    orr_log(ctx, ORR_LOG_WARN, "checkpoint failed: %s", text);
+    tell_failure(self, self->plan.commit_number, code, text);
+    self->plan.is_saving = self->plan.is_commit_due = false;
 }
 
 static const struct job_node *first_not_done(const struct job *self)
@@ -262,10 +284,13 @@ static void fail_late(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     char who[280] = "", text[400];
+    int64_t rank = -1;
     uint32_t peer = (uint32_t)(first_not_done(self) - job_node_at(self, 0));
     if (is_before_quiesce(plan->step))
-        (void)job_barrier_culprit(&plan->barrier, &peer, who, sizeof(who));
-    if (peer != ORR_NONE && plan->step == ORR_CUT_BEGIN)
+        rank = job_barrier_culprit(&plan->barrier, &peer, who, sizeof(who));
+    if (rank >= 0)
+        peer = job_rank_at(self, (uint32_t)rank)->node;
+    if (rank < 0 && peer != ORR_NONE && plan->step == ORR_CUT_BEGIN)
         snprintf(who, sizeof(who), "not all of its ranks have answered");
     snprintf(text,
              sizeof(text),
@@ -294,7 +319,8 @@ static void resume_failed(struct orr_ctx *ctx, struct job *self)
 static bool is_anybody_away(const struct job *self)
 {
     for (uint32_t i = 0; i < self->n_nodes; i++)
-        if (job_node_at(self, i)->state != ORR_NODE_UP && !is_done(self, job_node_at(self, i)))
+        if (job_node_at(self, i)->state != ORR_NODE_UP &&
+            !is_done(self, job_node_at(self, i)))
             return true;
     return false;
 }
@@ -313,10 +339,11 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
             resume_failed(ctx, self);
     }
     if (plan->is_saving && now >= plan->save_until_ms)
-        job_plan_fail(ctx,
-                      self,
-                      ORR_ETIMEOUT,
-                      "save: the store has not finished in time; see `orrery doctor` on its nodes");
+        job_plan_save_fail(ctx,
+                           self,
+                           ORR_ETIMEOUT,
+                           "save: the store has not finished in time; see `orrery doctor` "
+                      "on its nodes");
 }
 
 /* ---- what follows ---- */
@@ -334,9 +361,9 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
     plan->is_held = false;
     job_plan_begin(ctx,
                    self,
-                   is_save                             ? ORR_CUT_SAVE
+                   is_save                           ? ORR_CUT_SAVE
                    : plan->goal == ORR_ORDER_SUSPEND ? ORR_CUT_RELEASE
-                                                       : ORR_CUT_RESUME);
+                                                     : ORR_CUT_RESUME);
 }
 
 static void saved(struct orr_ctx *ctx, struct job *self)
@@ -361,7 +388,8 @@ static void saved(struct orr_ctx *ctx, struct job *self)
     if (!plan->is_committed)
         return;
     if (plan->goal == ORR_ORDER_VACATE) {
-        job_decide(ctx, self, ORR_OUTCOME_MOVED, ORR_LIT("goes on from its checkpoint"));
+        job_decide(
+            ctx, self, ORR_OUTCOME_MOVED, ORR_LIT("goes on from its checkpoint"));
         return;
     }
     plan->is_held = true; /* a checkpoint of a suspended job */
@@ -432,7 +460,10 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
         return;
     }
     if (take_tables(self) != ORR_OK) {
-        job_plan_fail(ctx, self, ORR_ENOMEM, "the cluster's host has no memory for the barrier's tables");
+        job_plan_fail(ctx,
+                      self,
+                      ORR_ENOMEM,
+                      "the cluster's host has no memory for the barrier's tables");
         return;
     }
     new_cut(ctx, plan);
@@ -443,7 +474,10 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
 static void start_restore(struct orr_ctx *ctx, struct job *self)
 {
     if (take_tables(self) != ORR_OK) {
-        job_decide(ctx, self, ORR_OUTCOME_LOST, ORR_LIT("the cluster's host has no memory to restore it"));
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("the cluster's host has no memory to restore it"));
         return;
     }
     new_cut(ctx, &self->plan);
@@ -458,17 +492,22 @@ static bool is_whole(const struct job *self)
 void job_plan_step(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    if (self->is_stopping || !self->has_permit || self->is_recovery || self->is_checking)
+    if (self->is_stopping || !self->has_permit || self->is_recovery ||
+        self->is_checking)
         return;
     check_time(ctx, self);
     if (!self->is_stopping && plan->step == ORR_CUT_NONE && is_whole(self)) {
         if (plan->is_restoring)
             start_restore(ctx, self);
-        else if (plan->goal != ORR_ORDER_NONE && !plan->is_saving && !plan->is_commit_due)
+        else if (plan->goal != ORR_ORDER_NONE && !plan->is_saving &&
+                 !plan->is_commit_due)
             start_cut(ctx, self);
     }
     if (is_before_quiesce(plan->step) && !is_whole(self))
-        job_plan_fail(ctx, self, ORR_ESTATE, "a rank has ended already; it can only run to its end");
+        job_plan_fail(ctx,
+                      self,
+                      ORR_ESTATE,
+                      "a rank has ended already; it can only run to its end");
     bool wants_to_run = plan->goal == ORR_ORDER_RUN || plan->goal == ORR_ORDER_NONE;
     if (is_before_quiesce(plan->step) && wants_to_run) /* another order came */
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
@@ -513,8 +552,9 @@ uint32_t job_plan_phase(const struct job *self)
     if (plan->is_freed && plan->goal != ORR_ORDER_VACATE)
         return ORR_JOB_SUSPENDED;
     bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_VACATE;
-    return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held) ? ORR_JOB_STOPPING
-                                                                       : ORR_JOB_RUNNING;
+    return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held)
+               ? ORR_JOB_STOPPING
+               : ORR_JOB_RUNNING;
 }
 
 /* ---- nodes ---- */
@@ -528,7 +568,10 @@ static struct orr_list_comm_id list_ids(struct job_plan *plan)
     return (struct orr_list_comm_id){list, plan->n_ids};
 }
 
-void job_plan_ask(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_t tag)
+void job_plan_ask(struct orr_ctx *ctx,
+                  struct job *self,
+                  struct job_node *node,
+                  uint64_t tag)
 {
     struct job_plan *plan = &self->plan;
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
@@ -565,7 +608,8 @@ static void note_ids(struct job *self, struct orr_list_comm_id ids)
         uint32_t at = 0;
         while (at < plan->n_ids && kept[at].comm != ids.at[i].comm)
             at++;
-        if (at < plan->n_ids || at == JOB_IDS_MAX || ids.at[i].id.len > sizeof(kept[at].id))
+        if (at < plan->n_ids || at == JOB_IDS_MAX ||
+            ids.at[i].id.len > sizeof(kept[at].id))
             continue;
         kept[at].comm = ids.at[i].comm;
         kept[at].len = ids.at[i].id.len;
@@ -587,20 +631,25 @@ static void node_failed(struct orr_ctx *ctx,
     if (msg->culprit >= 0)
         snprintf(rank, sizeof(rank), "rank %lld: ", (long long)msg->culprit);
     if (plan->step == ORR_CUT_RESUME && msg->step == ORR_CUT_RESUME) {
-        snprintf(plan->trouble, sizeof(plan->trouble), "%s%.*s", rank, ORR_STR_ARGS(msg->text));
+        snprintf(plan->trouble,
+                 sizeof(plan->trouble),
+                 "%s%.*s",
+                 rank,
+                 ORR_STR_ARGS(msg->text));
         if (msg->round == plan->attempt) {
             uint64_t until_ms = plan->until_ms;
-            job_plan_begin(ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
+            job_plan_begin(
+                ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
             plan->until_ms = until_ms;
             for (uint32_t i = 0; i < self->n_nodes; i++)
-                job_back_off(ctx, &job_node_at(self, i)->talk);
+                job_node_at(self, i)->talk.retry_ms = orr_now_ms(ctx) + RESUME_AGAIN_MS;
         }
         return;
     }
     snprintf(text,
              sizeof(text),
              "%s: %s%s on %s: %.*s",
-             orr_cut_step_name(plan->is_saving ? ORR_CUT_SAVE : plan->step),
+             orr_cut_step_name(plan->step),
              rank,
              "failed",
              node->name,
@@ -637,21 +686,22 @@ void job_plan_heard(struct orr_ctx *ctx,
     if (msg->device_bytes)
         node->device_bytes = msg->device_bytes;
     bool is_stored = note_parts(self, node, msg);
-    if (!is_stored && (plan->is_saving || plan->step == ORR_CUT_SAVE)) {
-        node_failed(ctx, self, node, msg);
-        return;
+    if (!is_stored && plan->is_saving) {
+        char text[400];
+        snprintf(text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
+        job_plan_save_fail(ctx, self, ORR_EIO, text);
     }
-    if (msg->step != plan->step && !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))
+    if (msg->step != plan->step &&
+        !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))
         return;
     if (msg->state == ORR_STEP_FAILED) {
         node_failed(ctx, self, node, msg);
         return;
     }
     if (is_before_quiesce(plan->step) &&
-        job_barrier_hear(&plan->barrier,
-                         (uint32_t)(node - job_node_at(self, 0)),
-                         msg,
-                         &err) != ORR_OK)
+        job_barrier_hear(
+            &plan->barrier, (uint32_t)(node - job_node_at(self, 0)), msg, &err) !=
+            ORR_OK)
         job_plan_fail(ctx, self, err.code, err.text);
     if (plan->step == ORR_CUT_TARGETS && msg->round < plan->barrier.round)
         node->talk.retry_ms = 0;
@@ -682,7 +732,10 @@ void job_plan_recover(struct orr_ctx *ctx, struct job *self)
     if (!plan->cut)
         new_cut(ctx, plan); /* nodes that have forgotten theirs */
     if (take_tables(self) != ORR_OK) {
-        job_decide(ctx, self, ORR_OUTCOME_LOST, ORR_LIT("the cluster's host has no memory to resume it"));
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("the cluster's host has no memory to resume it"));
         return;
     }
     plan->attempt = orr_now_ms(ctx) << 12;

@@ -61,6 +61,7 @@ struct job_node {
     uint32_t cut_state;
     uint64_t cut_round;
     uint64_t device_bytes;
+    char dial[128];           /* where its peers may dial it */
     char store[ORR_NAME_MAX]; /* where its parts are */
     char endpoint[128];
 };
@@ -115,9 +116,9 @@ struct job_plan {
     uint32_t targets_max;
     struct orr_block ids; /* struct job_comm_id[JOB_IDS_MAX] */
     uint32_t n_ids;
-    struct orr_block id_list;  /* struct orr_rec_comm_id[JOB_IDS_MAX] */
-    struct orr_block parts;    /* struct job_part[world] */
-    struct orr_block body;     /* an encoded manifest */
+    struct orr_block id_list;   /* struct orr_rec_comm_id[JOB_IDS_MAX] */
+    struct orr_block parts;     /* struct job_part[world] */
+    struct orr_block body;      /* an encoded manifest */
     struct orr_block part_list; /* struct orr_rec_part[world] */
 };
 enum { JOB_IDS_MAX = 4096 };
@@ -178,7 +179,8 @@ struct job {
     uint32_t master_port;
     uint32_t spec_len;
     uint32_t n_nodes;
-    struct orr_block manifest; /* struct orr_msg_manifest, to restore from; empty: start */
+    struct orr_block
+        manifest; /* struct orr_msg_manifest, to restore from; empty: start */
     struct orr_block restored; /* struct orr_rec_part[world], for messages */
     struct orr_block spec;
     struct orr_block nodes;  /* struct job_node[n_nodes] */
@@ -224,7 +226,10 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
 void job_plan_recover(struct orr_ctx *ctx, struct job *self);
 void job_plan_step(struct orr_ctx *ctx, struct job *self);
 bool job_plan_wants(const struct job *self, const struct job_node *node);
-void job_plan_ask(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_t tag);
+void job_plan_ask(struct orr_ctx *ctx,
+                  struct job *self,
+                  struct job_node *node,
+                  uint64_t tag);
 void job_plan_heard(struct orr_ctx *ctx,
                     struct job *self,
                     struct job_node *node,
@@ -235,6 +240,10 @@ void job_plan_fail(struct orr_ctx *ctx,
                    struct job *self,
                    enum orr_err code,
                    const char *text);
+void job_plan_save_fail(struct orr_ctx *ctx,
+                        struct job *self,
+                        enum orr_err code,
+                        const char *text);
 void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
 uint64_t job_plan_due_ms(const struct job *self);
@@ -245,13 +254,18 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
                             const struct orr_msg_job_order *msg);
 void job_periodic_arm(struct orr_ctx *ctx, const struct job *self);
 void job_periodic_due(struct orr_ctx *ctx, struct job *self);
-void job_part_note(struct job *self, struct job_node *node, const struct orr_rec_part *rec);
+void job_part_note(struct job *self,
+                   struct job_node *node,
+                   const struct orr_rec_part *rec);
 bool job_parts_are_stored(const struct job *self);
 void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
 void job_refuse_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
 void job_level_note(struct job *self, uint32_t level, struct orr_str why);
 enum job_ask job_cluster_next(const struct job *self);
-void job_cluster_ask(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint64_t tag);
+void job_cluster_ask(struct orr_ctx *ctx,
+                     struct job *self,
+                     enum job_ask ask,
+                     uint64_t tag);
 enum orr_err job_devices_given(struct orr_ctx *ctx,
                                struct job *self,
                                const struct orr_msg_devices_given *msg);
@@ -262,8 +276,7 @@ enum orr_err job_devices_given(struct orr_ctx *ctx,
 enum orr_err job_step(struct orr_ctx *ctx,
                       struct job *self); /* judge, then ask what is due */
 /* Who and what an answer is for: the node, or NULL for the region and the cluster.  JOB_ASK_NONE: for nobody. */
-struct job_node *
-job_answered(struct job *self, uint64_t tag, enum job_ask *ret_ask);
+struct job_node *job_answered(struct job *self, uint64_t tag, enum job_ask *ret_ask);
 void job_back_off(struct orr_ctx *ctx, struct job_talk *talk);
 
 #endif

@@ -22,6 +22,7 @@ enum {
     BACKOFF_MAX_MS = 2000,
     POLL_MS = 2000,
     GRACE_MS = 10000,
+    MACHINES_MAX = 64,
 };
 
 static uint64_t tag_of(uint32_t seq, uint32_t index)
@@ -75,7 +76,8 @@ static enum job_ask next_of(const struct job *self, const struct job_node *node)
     }
     if (node->wants_get && node->n_open > 0 && node->launch != JOB_LAUNCH_NONE)
         return JOB_ASK_GET;
-    if (node->launch == JOB_LAUNCH_DONE && !self->is_checking && job_plan_wants(self, node))
+    if (node->launch == JOB_LAUNCH_DONE && !self->is_checking &&
+        job_plan_wants(self, node))
         return JOB_ASK_CUT;
     if (node->launch == JOB_LAUNCH_DONE || self->is_checking)
         return JOB_ASK_NONE;
@@ -104,6 +106,11 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
     bool is_master = job_rank_at(self, 0)->node == index;
     struct orr_list_part parts = restored_parts(self, index);
+    struct orr_rec_text machines[MACHINES_MAX];
+    uint32_t n_machines = 0;
+    for (uint32_t i = 0; i < self->n_nodes && n_machines < MACHINES_MAX; i++)
+        if (i != index && job_node_at(self, i)->dial[0])
+            machines[n_machines++].value = orr_str(job_node_at(self, i)->dial);
     char overlay[ORR_JOB_ID_MAX + 32];
     snprintf(overlay,
              sizeof(overlay),
@@ -126,7 +133,8 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
             .link = self->link,
             .overlay = orr_hash(orr_str(overlay)) | 1,
             .parts = parts,
-            .cut = self->plan.cut);
+            .cut = self->plan.cut,
+            .machines = {machines, n_machines});
 }
 
 static void
@@ -175,7 +183,8 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
 static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
 {
     bool is_permit = !self->has_permit;
-    bool is_move = self->plan.is_given && !self->plan.is_placed; /* permit to use devices */
+    bool is_move =
+        self->plan.is_given && !self->plan.is_placed; /* permit to use devices */
     self->is_update_due = false;
     self->plan.is_placing = is_move;
     if (!self->step)

@@ -32,6 +32,14 @@ ORR_HANDLER(node, rank_stop)
 ORR_HANDLER(node, ranks_get)
 ORR_HANDLER(node, ranks_forget)
 ORR_HANDLER(node, log_read)
+ORR_HANDLER(node, cut_step)
+ORR_HANDLER(node, cut_report)
+ORR_HANDLER(node, rank_ability)
+ORR_HANDLER(node, device_used)
+ORR_HANDLER(node, process_imaged)
+ORR_HANDLER(node, image_ability)
+ORR_HANDLER(node, store_kept)
+ORR_HANDLER(node, store_got)
 ORR_HANDLER(node, ack)
 ORR_HANDLER(node, failed)
 ORR_HANDLER(node, timer)
@@ -53,6 +61,8 @@ static void node_fini(void *state)
     orr_block_fini(&self->env);
     orr_block_fini(&self->text);
     orr_block_fini(&self->row_list);
+    orr_block_fini(&self->part_list);
+    orr_block_fini(&self->place_list);
     orr_block_fini(&self->note);
 }
 
@@ -78,6 +88,11 @@ static enum orr_err take_storage(struct node *self)
         err = orr_block_init(&self->note, NODE_NOTE_BYTES);
     if (err == ORR_OK)
         err = orr_block_init(&self->row_list, ranks * sizeof(struct orr_rec_rank_row));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->part_list, ranks * sizeof(struct orr_rec_part));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->place_list,
+                             ranks * sizeof(struct orr_rec_rank_place));
     return err;
 }
 
@@ -107,12 +122,17 @@ static enum orr_err node_init(struct orr_ctx *ctx, void *state, const void *args
                                            .slot = orr_hash(ORR_LIT("/edge/process"))};
     self->links_edge = (struct orr_addr){.host = ctx->self.host,
                                          .slot = orr_hash(ORR_LIT("/edge/links"))};
+    self->device_edge = (struct orr_addr){.host = ctx->self.host,
+                                          .slot = orr_hash(ORR_LIT("/edge/device"))};
+    self->rank_edge = (struct orr_addr){.host = ctx->self.host,
+                                        .slot = orr_hash(ORR_LIT("/edge/rank"))};
+    self->store_edge = (struct orr_addr){.host = ctx->self.host,
+                                         .slot = orr_hash(ORR_LIT("/edge/store"))};
     node_lease_start(ctx, self);
     orr_send(ctx, self->process_edge, edge_greet);
-    orr_send(ctx,
-             ((struct orr_addr){.host = ctx->self.host,
-                                .slot = orr_hash(ORR_LIT("/edge/device"))}),
-             edge_greet);
+    orr_send(ctx, self->device_edge, edge_greet);
+    if (self->args.has_stops)
+        orr_send(ctx, self->rank_edge, edge_greet);
     orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
     return ORR_OK;
 }
@@ -315,7 +335,7 @@ static enum orr_err node_on_rank_stop(struct orr_ctx *ctx,
             node_group_signal(ctx, self, group, SIGNAL_TERM);
             group->kill_ms = orr_now_ms(ctx) + grace;
         }
-        if (group->is_frozen) /* it cannot hear TERM */
+        if (group->is_frozen || group->cut.is_frozen) /* it cannot hear TERM */
             group->kill_ms = orr_now_ms(ctx);
         group->is_stopping = true;
         node_retry_arm(ctx, self);
@@ -338,7 +358,12 @@ static enum orr_err node_on_ranks_get(struct orr_ctx *ctx,
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         node_row_rec(self, row, true, &rows[n++]);
-    orr_reply(ctx, ranks, .node = orr_str(self->args.node), .ranks = {rows, n});
+    orr_reply(ctx,
+              ranks,
+              .node = orr_str(self->args.node),
+              .ranks = {rows, n},
+              .cut = group ? group->cut.cut : 0,
+              .step = group ? group->cut.step : 0);
     return ORR_OK;
 }
 
@@ -367,7 +392,82 @@ static enum orr_err node_on_ranks_forget(struct orr_ctx *ctx,
                  .job = msg->job,
                  .generation = msg->generation,
                  .rank = row->rank);
+    if (self->args.has_stops)
+        orr_send(ctx,
+                 self->rank_edge,
+                 rank_forgotten,
+                 .job = msg->job,
+                 .generation = msg->generation);
     node_group_drop(self, group);
+    return ORR_OK;
+}
+
+/* ---- stops ---- */
+
+static enum orr_err node_on_cut_step(struct orr_ctx *ctx,
+                                     struct node *self,
+                                     const struct orr_msg_cut_step *msg)
+{
+    return node_cut_step(ctx, self, msg);
+}
+
+static enum orr_err node_on_cut_report(struct orr_ctx *ctx,
+                                       struct node *self,
+                                       const struct orr_msg_cut_report *msg)
+{
+    node_cut_heard(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_rank_ability(struct orr_ctx *ctx,
+                                         struct node *self,
+                                         const struct orr_msg_rank_ability *msg)
+{
+    node_ability(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_device_used(struct orr_ctx *ctx,
+                                        struct node *self,
+                                        const struct orr_msg_device_used *msg)
+{
+    node_cut_used(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_process_imaged(struct orr_ctx *ctx,
+                                           struct node *self,
+                                           const struct orr_msg_process_imaged *msg)
+{
+    (void)msg;
+    node_cut_worked(ctx, self, ctx->tag);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_image_ability(struct orr_ctx *ctx,
+                                          struct node *self,
+                                          const struct orr_msg_image_ability *msg)
+{
+    (void)ctx;
+    self->is_image_able = msg->is_able;
+    orr_str_copy(self->image_text, sizeof(self->image_text), msg->text);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_store_kept(struct orr_ctx *ctx,
+                                       struct node *self,
+                                       const struct orr_msg_store_kept *msg)
+{
+    node_save_kept(ctx, self, msg);
+    return ORR_OK;
+}
+
+static enum orr_err node_on_store_got(struct orr_ctx *ctx,
+                                      struct node *self,
+                                      const struct orr_msg_store_got *msg)
+{
+    (void)msg;
+    node_cut_worked(ctx, self, ctx->tag);
     return ORR_OK;
 }
 
@@ -417,6 +517,8 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
         node_row_answered(ctx, self, index, seq, true);
     else if (ctx->tag >> 56 == NODE_TAG_NOTE)
         node_noted(ctx, self, seq, true);
+    else if (ctx->tag >> 56 == NODE_TAG_WORK)
+        node_cut_worked(ctx, self, ctx->tag);
     return ORR_OK;
 }
 
@@ -447,6 +549,13 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         break;
     case NODE_TAG_NOTE:
         node_noted(ctx, self, seq, false);
+        break;
+    case NODE_TAG_CUT:
+    case NODE_TAG_WORK:
+        node_cut_failed(ctx, self, ctx->tag, msg);
+        break;
+    case NODE_TAG_SAVE:
+        node_save_failed(ctx, self, ctx->tag, msg->text);
         break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:
@@ -484,6 +593,14 @@ static const struct orr_handler handlers[] = {
     ORR_ON(node, ranks_get, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, ranks_forget, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, log_read, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, cut_step, READY, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(node, cut_report, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, rank_ability, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, device_used, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, process_imaged, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, image_ability, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, store_kept, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, store_got, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, ack, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

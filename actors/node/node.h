@@ -25,6 +25,13 @@ struct orr_node_args {
     uint32_t ranks_max;      /* rank rows kept; 0: default 1024 */
     uint32_t heartbeat_ms;   /* 0: default 500 */
     bool has_softstate;      /* /edge/softstate is on this host: publish there */
+    bool
+        has_stops; /* /edge/rank and /edge/store are on this host: ranks can be stopped and saved */
+    char run_dir[96]; /* of the links between ranks and /edge/rank */
+    char images_dir
+        [128]; /* for images on their way to and from the store; better in memory */
+    uint64_t
+        stop_bytes_max; /* host memory for the device memory of stopped ranks; 0: no bound */
 };
 
 extern const struct orr_actor_type orr_node_type;

@@ -34,6 +34,8 @@ void node_row_rec(const struct node *self,
                   struct orr_rec_rank_row *ret_rec);
 void node_row_answered(
     struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, bool is_ok);
+/* Its job actor is to know what it has not told yet. */
+void node_row_changed(struct orr_ctx *ctx, struct node *self, struct node_row *row);
 void node_retry(struct orr_ctx *ctx, struct node *self);
 void node_retry_arm(struct orr_ctx *ctx, struct node *self);
 void node_fence(struct node *self, struct orr_str job, uint64_t generation);
@@ -76,6 +78,80 @@ void node_probe_answered(struct orr_ctx *ctx,
                          const struct orr_msg_node_probed *msg);
 void node_links_drop(struct orr_ctx *ctx, struct node *self);
 void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
+
+/* node_cut.c: a stop, as its job actor leads it. */
+enum orr_err node_cut_step(struct orr_ctx *ctx,
+                           struct node *self,
+                           const struct orr_msg_cut_step *msg);
+/* From /edge/rank: an answer, or word of a change. */
+void node_cut_heard(struct orr_ctx *ctx,
+                    struct node *self,
+                    const struct orr_msg_cut_report *msg);
+void node_cut_failed(struct orr_ctx *ctx,
+                     struct node *self,
+                     uint64_t tag,
+                     const struct orr_msg_failed *msg);
+/* One rank's share of a stage is done. */
+void node_cut_worked(struct orr_ctx *ctx, struct node *self, uint64_t tag);
+void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_more);
+void node_cut_used(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct orr_msg_device_used *msg);
+void node_cut_stage(struct orr_ctx *ctx,
+                    struct node *self,
+                    struct node_group *group,
+                    enum node_stage stage);
+void node_cut_tell(struct orr_ctx *ctx, struct node *self, struct node_group *group);
+void node_cut_fail(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   int64_t culprit,
+                   struct orr_str text);
+void node_ability(struct orr_ctx *ctx,
+                  struct node *self,
+                  const struct orr_msg_rank_ability *msg);
+/* How the rank can be stopped, as far as is known; *ret_why: why no better. */
+uint32_t node_row_level(const struct node *self,
+                        const struct node_row *row,
+                        struct orr_str *ret_why);
+struct orr_addr node_job_addr(const struct node *self, const struct node_group *group);
+
+/* node_save.c: images, parts and the store; and back. */
+void node_save_ask(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   struct node_row *row);
+void node_save_image(struct orr_ctx *ctx,
+                     struct node *self,
+                     struct node_group *group,
+                     struct node_row *row,
+                     uint64_t tag);
+void node_save_kept(struct orr_ctx *ctx,
+                    struct node *self,
+                    const struct orr_msg_store_kept *msg);
+void node_save_failed(struct orr_ctx *ctx,
+                      struct node *self,
+                      uint64_t tag,
+                      struct orr_str text);
+void node_save_fetch(struct orr_ctx *ctx,
+                     struct node *self,
+                     struct node_group *group,
+                     struct node_row *row,
+                     uint64_t tag);
+void node_image_dir(const struct node *self,
+                    const struct node_group *group,
+                    const struct node_row *row,
+                    char *dst,
+                    size_t cap);
+/* All of a restore is here: launch. */
+void node_launch_restored(struct orr_ctx *ctx,
+                          struct node *self,
+                          struct node_group *group);
+void node_launch_give_up(struct orr_ctx *ctx,
+                         struct node *self,
+                         struct node_group *group,
+                         uint32_t code,
+                         struct orr_str text);
 
 /* node_soft.c */
 void node_soft_publish(struct orr_ctx *ctx, struct node *self);

@@ -101,7 +101,7 @@ void node_processes_found(struct orr_ctx *ctx,
          (row = orr_pool_next(&self->rows, row)) != NULL;) {
         const struct node_group *group = orr_pool_at(&self->groups, row->group);
         if (!node_rank_is_live(row->state) || row->is_launching ||
-            group->is_waiting_port || is_found(msg, group, row))
+            group->is_waiting_port || group->is_fetching || is_found(msg, group, row))
             continue;
         node_row_apply(ctx,
                        self,

@@ -12,8 +12,15 @@
 #include <stdarg.h>
 
 #include "node_calls.h"
+#include "orrery/rank_link.h"
 
-enum { PORT_TIMEOUT_MS = 5000, LAUNCH_TIMEOUT_MS = 5000, SIGNAL_TERM = 15 };
+enum {
+    PORT_TIMEOUT_MS = 5000,
+    LAUNCH_TIMEOUT_MS = 5000,
+    RESTORE_TIMEOUT_MS = 120000,
+    FETCH_MS = 600000,
+    SIGNAL_TERM = 15
+};
 
 struct writer { /* text that env entries point to */
     char *at;
@@ -67,6 +74,20 @@ env_devices(struct writer *w, const struct node *self, const struct node_group *
         env_put(w, orr_str(self->rank_env[i].name), orr_str(self->rank_env[i].value));
 }
 
+/* Ours first; a user's own come behind it. */
+static void env_preload(struct writer *w, const struct orr_msg_job_spec *spec)
+{
+    struct orr_str theirs = {0}, ours = {0};
+    for (uint32_t i = 0; i < w->n; i++)
+        if (orr_str_eq(w->vars[i].name, ORR_LIT("LD_PRELOAD")))
+            ours = w->vars[i].value;
+    for (uint32_t i = 0; i < spec->env.n; i++)
+        if (orr_str_eq(spec->env.at[i].name, ORR_LIT("LD_PRELOAD")))
+            theirs = spec->env.at[i].value;
+    if (theirs.len && ours.ptr != theirs.ptr)
+        env_fmt(w, "LD_PRELOAD", "%.*s %.*s", ORR_STR_ARGS(ours), ORR_STR_ARGS(theirs));
+}
+
 /* A user's variable must not hide one of ours, so ours come last and win. */
 static struct orr_list_env_var make_env(struct node *self,
                                         const struct node_group *group,
@@ -91,7 +112,57 @@ static struct orr_list_env_var make_env(struct node *self,
     env_fmt(&w, "ORRERY_REGION", "%s", self->args.region);
     env_fmt(&w, "ORRERY_CLUSTER", "%s", self->args.cluster);
     env_fmt(&w, "ORRERY_NODE", "%s", self->args.node);
+    if (self->args.has_stops) {
+        char link[128];
+        orr_rank_link_path(
+            self->args.run_dir, group->link, row->rank, link, sizeof(link));
+        env_fmt(&w, "ORRERY_RANK_LINK", "%s", link);
+        env_preload(&w, spec);
+    }
     return (struct orr_list_env_var){w.vars, w.n};
+}
+
+/* On the job's overlay: ranks count from 10.77.0.1. */
+static void rank_address(uint32_t rank, char *dst, size_t cap, bool has_prefix)
+{
+    snprintf(dst,
+             cap,
+             "10.77.%u.%u%s",
+             (rank + 1) >> 8 & 255,
+             (rank + 1) & 255,
+             has_prefix ? "/16" : "");
+}
+
+/* The IPv4 address of an endpoint, "tcp://192.0.2.7:4100"; empty: none, or of this machine alone. */
+static void machine_of(struct orr_str endpoint, char *dst, size_t cap)
+{
+    static const char scheme[] = "tcp://";
+    uint32_t at = sizeof(scheme) - 1, end = at;
+    dst[0] = '\0';
+    if (endpoint.len <= at || memcmp(endpoint.ptr, scheme, at) != 0)
+        return;
+    while (end < endpoint.len && endpoint.ptr[end] != ':')
+        end++;
+    bool is_loopback = end - at > 4 && memcmp(endpoint.ptr + at, "127.", 4) == 0;
+    if (!is_loopback)
+        orr_str_copy(dst, cap, (struct orr_str){endpoint.ptr + at, end - at});
+}
+
+/* Those of other machines: an overlay of one machine needs none. */
+static void note_machines(const struct node *self,
+                          struct node_group *group,
+                          const struct orr_msg_rank_launch *msg)
+{
+    char own[48], other[48];
+    machine_of(orr_str(self->args.endpoint), own, sizeof(own));
+    for (uint32_t i = 0; i < msg->machines.n; i++) {
+        machine_of(msg->machines.at[i].value, other, sizeof(other));
+        bool is_known = !other[0] || strcmp(other, own) == 0;
+        for (uint32_t k = 0; k < group->n_machines && !is_known; k++)
+            is_known = strcmp(group->machines[k], other) == 0;
+        if (!is_known && group->n_machines < ORR_ARRAY_SIZE(group->machines))
+            memcpy(group->machines[group->n_machines++], other, sizeof(other));
+    }
 }
 
 static void launch_row(struct orr_ctx *ctx,
@@ -103,10 +174,19 @@ static void launch_row(struct orr_ctx *ctx,
     row->launch_seq = ++self->next_seq & 0xffffff;
     row->is_launching = true;
     row->is_relaunching = false;
+    char dir[320], address[32], hostname[24], underlay[48];
+    struct orr_rec_text machines[8];
+    node_image_dir(self, group, row, dir, sizeof(dir));
+    rank_address(row->rank, address, sizeof(address), true);
+    snprintf(hostname, sizeof(hostname), "rank%u", row->rank);
+    machine_of(orr_str(self->args.endpoint), underlay, sizeof(underlay));
+    for (uint32_t i = 0; i < group->n_machines; i++)
+        machines[i].value = orr_str(group->machines[i]);
+    bool is_image = group->wants_image, is_wide = is_image && group->n_machines;
     orr_ask(
         ctx,
         self->process_edge,
-        LAUNCH_TIMEOUT_MS,
+        group->is_restore ? RESTORE_TIMEOUT_MS : LAUNCH_TIMEOUT_MS,
         node_tag(NODE_TAG_LAUNCH, orr_pool_index(&self->rows, row), row->launch_seq),
         process_launch,
         .job = orr_str(group->job),
@@ -115,7 +195,14 @@ static void launch_row(struct orr_ctx *ctx,
         .device = row->device,
         .command = spec->command,
         .env = make_env(self, group, row, spec),
-        .workdir = spec->workdir);
+        .workdir = spec->workdir,
+        .wants_image = is_image,
+        .overlay = is_image ? group->overlay : 0,
+        .address = orr_str(is_image ? address : ""),
+        .hostname = orr_str(is_image ? hostname : ""),
+        .underlay = orr_str(is_wide ? underlay : ""),
+        .peers = {machines, is_image ? group->n_machines : 0},
+        .restore_dir = orr_str(is_image && group->is_restore ? dir : ""));
 }
 
 static enum orr_err decode_spec(struct node *self, struct orr_bytes body)
@@ -140,14 +227,37 @@ static enum orr_err launch_all(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-static void answer(struct orr_ctx *ctx, struct node_group *group)
+/* What this machine can give; a rank's own library may say less. */
+static uint32_t launch_level(const struct node *self,
+                             const struct node_group *group,
+                             struct orr_str *ret_why)
 {
+    *ret_why = ORR_LIT("");
+    if (!self->args.has_stops) {
+        *ret_why = ORR_LIT("its node has no edge for ranks");
+        return ORR_LEVEL_NONE;
+    }
+    if (group->wants_image)
+        return ORR_LEVEL_IMAGE;
+    bool is_wanted =
+        group->mode == ORR_CHECKPOINT_AUTO || group->mode == ORR_CHECKPOINT_IMAGE;
+    *ret_why =
+        is_wanted ? orr_str(self->image_text) : ORR_LIT("checkpoint.mode says so");
+    return ORR_LEVEL_INPLACE;
+}
+
+static void
+answer(struct orr_ctx *ctx, const struct node *self, struct node_group *group)
+{
+    struct orr_str why;
     if (group->request.corr)
         orr_reply_to(ctx,
                      &group->request,
                      rank_launched,
                      .master_addr = orr_str(group->master_addr),
-                     .master_port = group->master_port);
+                     .master_port = group->master_port,
+                     .level = launch_level(self, group, &why),
+                     .why_level = why);
     group->request = (struct orr_request){0};
 }
 
@@ -206,6 +316,94 @@ static enum orr_err check(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* How its ranks are to be stopped, and what they go on from. */
+static enum orr_err take_stops(struct orr_ctx *ctx,
+                               struct node *self,
+                               struct node_group *group,
+                               const struct orr_msg_rank_launch *msg)
+{
+    enum orr_err err = decode_spec(self, msg->spec);
+    if (err != ORR_OK)
+        return orr_refuse(ctx, err, "job %s: its spec cannot be read", group->job);
+    const struct orr_msg_job_spec *spec = self->spec.at;
+    group->mode = spec->checkpoint_mode;
+    bool is_wanted =
+        group->mode == ORR_CHECKPOINT_AUTO || group->mode == ORR_CHECKPOINT_IMAGE;
+    group->wants_image = self->args.has_stops && self->is_image_able && is_wanted;
+    group->link = msg->link;
+    group->overlay = msg->overlay;
+    group->is_restore = msg->parts.n > 0;
+    group->cut.cut = msg->cut;
+    note_machines(self, group, msg);
+    if (group->is_restore && !self->args.has_stops)
+        return orr_refuse(
+            ctx, ORR_ENOSYS, "node %s cannot restore ranks", self->args.node);
+    if (group->is_restore && is_wanted && !group->wants_image)
+        return orr_refuse(ctx,
+                          ORR_ENOSYS,
+                          "node %s cannot restore images: %s",
+                          self->args.node,
+                          self->image_text);
+    for (uint32_t i = 0; i < msg->parts.n; i++) {
+        const struct orr_rec_part *part = &msg->parts.at[i];
+        struct node_row *row = node_row_find(self, group, part->rank);
+        if (!row)
+            return orr_refuse(
+                ctx,
+                ORR_EINVAL,
+                "rank_launch has a part of rank %u, which is not of this node",
+                part->rank);
+        orr_str_copy(row->part, sizeof(row->part), part->hash);
+        orr_str_copy(row->part_store, sizeof(row->part_store), part->store);
+        orr_str_copy(row->part_endpoint, sizeof(row->part_endpoint), part->endpoint);
+        row->part_bytes = part->bytes;
+        row->arena_bytes = part->arena_bytes;
+        row->arena_process = part->process;
+    }
+    return ORR_OK;
+}
+
+/* Ranks that go on from a checkpoint need it here first. */
+static enum orr_err launch_or_fetch(struct orr_ctx *ctx,
+                                    struct node *self,
+                                    struct node_group *group,
+                                    struct orr_bytes body)
+{
+    if (!self->args.has_stops)
+        return launch_all(ctx, self, group, body);
+    if (!group->is_restore) {
+        for (struct node_row *row = node_row_first(self, group); row;
+             row = node_row_next(self, row))
+            orr_send(ctx,
+                     self->rank_edge,
+                     rank_expect,
+                     .job = orr_str(group->job),
+                     .generation = group->generation,
+                     .rank = row->rank,
+                     .link = group->link);
+        return launch_all(ctx, self, group, body);
+    }
+    group->cut.until_ms = orr_now_ms(ctx) + FETCH_MS;
+    group->is_fetching = true;
+    node_cut_stage(ctx, self, group, NODE_STAGE_EXPECT);
+    return ORR_OK;
+}
+
+void node_launch_restored(struct orr_ctx *ctx,
+                          struct node *self,
+                          struct node_group *group)
+{
+    struct orr_bytes body = orr_blob_get(
+        &self->specs, group->spec, self->spec_body.at, self->spec_body.size);
+    group->is_fetching = false;
+    if (group->is_stopping)
+        node_launch_give_up(
+            ctx, self, group, ORR_ESTALE, ORR_LIT("stopped before it started"));
+    else if (launch_all(ctx, self, group, body) != ORR_OK)
+        node_launch_give_up(
+            ctx, self, group, ORR_EIO, ORR_LIT("the spec cannot be read"));
+}
+
 enum orr_err node_launch(struct orr_ctx *ctx,
                          struct node *self,
                          const struct orr_msg_rank_launch *msg)
@@ -213,8 +411,8 @@ enum orr_err node_launch(struct orr_ctx *ctx,
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
     if (group) { /* repeated: answer when the first is done */
         group->request = orr_defer(ctx);
-        if (!group->is_waiting_port && group->n_launching == 0)
-            answer(ctx, group);
+        if (!group->is_waiting_port && !group->is_fetching && group->n_launching == 0)
+            answer(ctx, self, group);
         return ORR_OK;
     }
     enum orr_err err = check(ctx, self, msg);
@@ -236,6 +434,11 @@ enum orr_err node_launch(struct orr_ctx *ctx,
     }
     orr_str_copy(group->master_addr, sizeof(group->master_addr), msg->master_addr);
     group->master_port = msg->master_port;
+    err = take_stops(ctx, self, group, msg);
+    if (err != ORR_OK) {
+        node_group_drop(self, group);
+        return err;
+    }
     if (msg->master_addr.len == 0) {
         group->is_waiting_port = true;
         group->seq = ++self->next_seq & 0xffffff;
@@ -246,7 +449,7 @@ enum orr_err node_launch(struct orr_ctx *ctx,
             node_tag(NODE_TAG_PORT, orr_pool_index(&self->groups, group), group->seq),
             port_reserve,
             .job = msg->job);
-    } else if ((err = launch_all(ctx, self, group, msg->spec)) != ORR_OK) {
+    } else if ((err = launch_or_fetch(ctx, self, group, msg->spec)) != ORR_OK) {
         node_group_drop(self, group);
         return err;
     }
@@ -255,11 +458,11 @@ enum orr_err node_launch(struct orr_ctx *ctx,
 }
 
 /* The group is given up before any process: the job actor may ask again. */
-static void give_up(struct orr_ctx *ctx,
-                    struct node *self,
-                    struct node_group *group,
-                    uint32_t code,
-                    struct orr_str text)
+void node_launch_give_up(struct orr_ctx *ctx,
+                         struct node *self,
+                         struct node_group *group,
+                         uint32_t code,
+                         struct orr_str text)
 {
     if (group->request.corr)
         orr_reply_to(ctx,
@@ -282,16 +485,19 @@ void node_launch_port(struct orr_ctx *ctx,
         return;
     group->is_waiting_port = false;
     if (group->is_stopping) {
-        give_up(ctx, self, group, ORR_ESTALE, ORR_LIT("stopped before it started"));
+        node_launch_give_up(
+            ctx, self, group, ORR_ESTALE, ORR_LIT("stopped before it started"));
         return;
     }
     orr_str_copy(group->master_addr, sizeof(group->master_addr), msg->addr);
     group->master_port = msg->port;
     struct orr_bytes body = orr_blob_get(
         &self->specs, group->spec, self->spec_body.at, self->spec_body.size);
-    enum orr_err err = launch_all(ctx, self, group, body);
+    if (group->wants_image) /* on the overlay, not the machine's */
+        rank_address(0, group->master_addr, sizeof(group->master_addr), false);
+    enum orr_err err = launch_or_fetch(ctx, self, group, body);
     if (err != ORR_OK)
-        give_up(ctx, self, group, err, ORR_LIT("the spec cannot be read"));
+        node_launch_give_up(ctx, self, group, err, ORR_LIT("the spec cannot be read"));
 }
 
 static void launch_done(struct orr_ctx *ctx,
@@ -312,7 +518,7 @@ static void launch_done(struct orr_ctx *ctx,
         return;
     orr_blob_drop(&self->specs, group->spec);
     group->spec = ORR_NONE;
-    answer(ctx, group);
+    answer(ctx, self, group);
 }
 
 void node_launch_answered(struct orr_ctx *ctx,
@@ -370,5 +576,5 @@ void node_launch_failed(struct orr_ctx *ctx,
     }
     struct node_group *group = orr_pool_at(&self->groups, index);
     if (group && group->seq == seq && group->is_waiting_port)
-        give_up(ctx, self, group, msg->code, msg->text);
+        node_launch_give_up(ctx, self, group, msg->code, msg->text);
 }

@@ -72,7 +72,8 @@ static void thaw(struct orr_ctx *ctx, struct node *self, struct node_group *grou
 {
     group->is_frozen = group->is_in_doubt = false;
     group->thaw_until_ms = orr_now_ms(ctx) + THAW_AGAIN_MS;
-    node_group_signal(ctx, self, group, SIGNAL_CONT);
+    if (!group->cut.is_frozen) /* else its resume does it */
+        node_group_signal(ctx, self, group, SIGNAL_CONT);
 }
 
 void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group)
@@ -86,7 +87,8 @@ static void thaw_again(struct orr_ctx *ctx, struct node *self)
 {
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;)
-        if (!group->is_frozen && orr_now_ms(ctx) < group->thaw_until_ms)
+        if (!group->is_frozen && !group->cut.is_frozen &&
+            orr_now_ms(ctx) < group->thaw_until_ms)
             node_group_signal(ctx, self, group, SIGNAL_CONT);
 }
 

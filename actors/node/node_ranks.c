@@ -108,6 +108,7 @@ void node_row_rec(const struct node *self,
         .signal = row->signal,
         .changed_unix_ms = row->changed_unix_ms,
     };
+    ret_rec->level = node_row_level(self, row, &ret_rec->why_level);
     if (is_full) {
         ret_rec->reason = orr_str(row->reason);
         ret_rec->stderr_tail = orr_str(row->tail);
@@ -142,7 +143,7 @@ static void tell(struct orr_ctx *ctx, struct node *self, struct node_row *row)
             .rank = rec);
 }
 
-static void changed(struct orr_ctx *ctx, struct node *self, struct node_row *row)
+void node_row_changed(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 {
     row->is_dirty = true;
     row->backoff_ms = 0;
@@ -184,10 +185,12 @@ void node_row_apply(struct orr_ctx *ctx,
     row->exit_code = now->exit_code;
     row->signal = now->signal;
     row->changed_unix_ms = now->changed_unix_ms;
+    row->level = now->level;
+    orr_str_copy(row->why_level, sizeof(row->why_level), now->why_level);
     orr_str_copy(row->reason, sizeof(row->reason), now->reason);
     orr_str_copy(row->tail, sizeof(row->tail), now->stderr_tail);
     if (is_new && row->state != ORR_RANK_STARTING)
-        changed(ctx, self, row);
+        node_row_changed(ctx, self, row);
 }
 
 void node_row_fail(struct orr_ctx *ctx,
@@ -238,6 +241,22 @@ void node_retry_arm(struct orr_ctx *ctx, struct node *self)
     orr_timer_set(ctx, NODE_T_RETRY, RETRY_MS, 0);
 }
 
+/* Some freezers let a signal wait until the end of the frost. */
+static void
+thaw_dead(struct orr_ctx *ctx, struct node *self, const struct node_group *group)
+{
+    for (struct node_row *row = node_row_first(self, group);
+         row && group->cut.is_frozen;
+         row = node_row_next(self, row))
+        if (node_rank_is_live(row->state))
+            orr_send(ctx,
+                     self->process_edge,
+                     process_freeze,
+                     .job = orr_str(group->job),
+                     .generation = group->generation,
+                     .rank = row->rank);
+}
+
 void node_retry(struct orr_ctx *ctx, struct node *self)
 {
     uint64_t now = orr_now_ms(ctx);
@@ -262,8 +281,10 @@ void node_retry(struct orr_ctx *ctx, struct node *self)
         if (group->kill_ms > now)
             continue;
         node_group_signal(ctx, self, group, SIGNAL_KILL);
+        thaw_dead(ctx, self, group);
         group->kill_ms = now + KILL_AGAIN_MS;
     }
+    node_cut_look_again(ctx, self, &is_more);
     if (is_more)
         node_retry_arm(ctx, self);
 }

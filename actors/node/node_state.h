@@ -33,7 +33,49 @@ enum node_tag {
     NODE_TAG_LAUNCH,
     NODE_TAG_UPDATE,
     NODE_TAG_PROBE,
-    NODE_TAG_NOTE
+    NODE_TAG_NOTE,
+    NODE_TAG_CUT,  /* cut_step to /edge/rank; index: the group */
+    NODE_TAG_WORK, /* one rank's share of a stage; index: its row */
+    NODE_TAG_SAVE  /* a rank's part, on its way to the store */
+};
+
+/* What a step of a stop is made of, one stage after another; each is asked for rank by rank, but for the library's. */
+enum node_stage {
+    NODE_STAGE_NONE,
+    NODE_STAGE_LIBRARY, /* cut_step to /edge/rank */
+    NODE_STAGE_ROOM,    /* device_usage: is there host memory for it? */
+    NODE_STAGE_SUSPEND, /* device_suspend */
+    NODE_STAGE_FREEZE,
+    NODE_STAGE_IMAGE, /* process_image */
+    NODE_STAGE_STORE, /* wait for the parts */
+    NODE_STAGE_FREE,  /* device_usage, until it is 0 */
+    NODE_STAGE_THAW,
+    NODE_STAGE_RESUME, /* device_resume */
+    NODE_STAGE_EXPECT, /* before a launch: rank_expect */
+    NODE_STAGE_ARENA,  /* its path */
+    NODE_STAGE_FETCH,  /* store_get */
+    NODE_STAGE_MAX_
+};
+
+/* The newest stop of a group, as far as it got here (node_cut.c). */
+struct node_cut {
+    uint64_t cut;   /* 0: none known */
+    uint64_t round; /* targets, resume: version, attempt */
+    uint64_t since_ms;
+    uint64_t until_ms;
+    uint64_t took_ms;
+    uint64_t device_bytes;
+    uint32_t step;  /* enum orr_cut_step */
+    uint32_t state; /* enum orr_step_state */
+    enum node_stage stage;
+    uint32_t seq;   /* of the stage's asks */
+    uint32_t n_due; /* ranks whose share of the stage is not done */
+    bool is_asked;  /* /edge/rank, and it has not answered */
+    bool is_frozen; /* the ranks' processes, by us */
+    bool is_detached;
+    bool keeps_running;
+    int64_t culprit;
+    char text[240];
 };
 
 struct node_device {
@@ -66,6 +108,25 @@ struct node_row {
     uint32_t backoff_ms;
     char reason[160];
     char tail[ORR_TAIL_MAX];
+    bool is_due;  /* its share of the stage under way is not done */
+    bool is_kept; /* its part is in the store */
+    bool is_saving;
+    uint32_t save_seq;
+    uint32_t level; /* enum orr_level of its processes, */
+    char why_level[120];
+    bool is_cooperative; /* and what its library said: */
+    char why_not[100];
+    char why_no_image[100];
+    uint32_t user_pid;   /* process that uses devices; 0: none */
+    uint32_t old_device; /* before the resume */
+    char arena[64];      /* path; empty: none */
+    uint64_t arena_bytes;
+    uint32_t arena_process;
+    char part[72]; /* hash; in a restore: where it comes from */
+    char part_store[ORR_NAME_MAX];
+    char part_endpoint[NODE_ENDPOINT_MAX];
+    uint64_t part_bytes;
+    uint64_t part_new_bytes;
 };
 
 struct node_group {
@@ -89,6 +150,16 @@ struct node_group {
     struct orr_request request; /* rank_launch to answer; corr 0: none */
     uint32_t master_port;
     char master_addr[64];
+    struct node_cut cut;
+    struct orr_request cut_request; /* cut_step to answer; corr 0: none */
+    uint64_t link;
+    uint64_t overlay;
+    bool is_restore;     /* of parts, instead of a start */
+    bool is_fetching;    /* them */
+    bool wants_image;    /* its ranks have namespaces of their own */
+    uint32_t mode;       /* enum orr_checkpoint_mode */
+    uint32_t n_machines; /* others of the job */
+    char machines[8][48];
 };
 
 struct node_peer {
@@ -115,6 +186,11 @@ struct node {
     struct orr_addr cluster;
     struct orr_addr process_edge;
     struct orr_addr links_edge;
+    struct orr_addr rank_edge;
+    struct orr_addr store_edge;
+    struct orr_addr device_edge;
+    bool is_image_able;
+    char image_text[160];
     enum node_state state;
     bool has_devices;
     bool has_processes;
@@ -160,6 +236,9 @@ struct node {
     struct orr_block text;      /* what env points to */
     struct orr_block note;      /* struct orr_msg_node_registered, encoded or decoded */
     struct orr_block row_list;  /* struct orr_rec_rank_row[ranks_max], for messages */
+    struct orr_block part_list; /* struct orr_rec_part[ranks_max], for messages */
+    struct orr_block
+        place_list; /* struct orr_rec_rank_place[ranks_max], for messages */
 };
 
 static inline uint64_t node_tag(enum node_tag kind, uint32_t index, uint32_t seq)

@@ -26,6 +26,29 @@ struct orr_device_list {
     struct orr_device_info at[ORR_DEVICES_MAX];
 };
 
+enum orr_device_op { ORR_DEVICE_SUSPEND, ORR_DEVICE_RESUME, ORR_DEVICE_USAGE };
+
+/* What takes time, and is answered once by a result with the same ticket. */
+struct orr_device_request {
+    uint64_t ticket;
+    enum orr_device_op op;
+    uint32_t pid;        /* suspend, resume: as the host sees it */
+    uint32_t index;      /* usage */
+    uint32_t timeout_ms;
+    char from[48], to[48]; /* resume: uuids; "": the same device as before */
+};
+
+struct orr_device_result {
+    uint64_t ticket;
+    enum orr_err code;
+    uint32_t processes; /* usage: that hold the device, without our own */
+    uint64_t bytes;     /* usage: of its memory that they hold */
+    char text[256];     /* not ORR_OK: why, and the remedy */
+};
+
+/* Any thread. */
+typedef void (*orr_device_done_f)(void *arg, const struct orr_device_result *result);
+
 struct orr_device; /* defined below; an implementation embeds it first */
 
 struct orr_device_ops {
@@ -37,6 +60,16 @@ struct orr_device_ops {
 
     /* What every rank needs in its environment to reach the devices.  Borrowed: lives as long as device.  Any thread. */
     struct orr_list_env_var (*rank_env)(struct orr_device *device);
+
+    /* Who hears of results: one at a time; NULL: nobody, once this returns. */
+    void (*attach)(struct orr_device *device, orr_device_done_f done, void *arg);
+
+    /* Have the driver put what it keeps of a process into host memory, or back; or tell who uses a device. Suspending a process
+     * that does not use devices, or is suspended, is ORR_OK at once, and resuming one that runs. Never blocks; results may come
+     * before it returns. Errors: ORR_EBUSY too many wait, ORR_ENOMEM. */
+    enum orr_err (*ask)(struct orr_device *device,
+                        const struct orr_device_request *request,
+                        struct orr_error *err);
 
     void (*close)(struct orr_device *device);
 };

@@ -3,7 +3,9 @@
  */
 #include "device_cuda.h"
 
+#include "device_helper.h"
 #include "device_lib.h"
+#include "device_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,8 @@ struct device_cuda {
     pid_t stuck;   /* a probe that even SIGKILL has not ended yet, or 0 */
     char *preload; /* owned; NULL: ranks reach the driver directly */
     struct orr_rec_env_var env[2];
+    struct orr_device_done_sink sink;
+    struct orr_device_helper *helper; /* owned */
 };
 
 /* ---- names ------------------------------------------------------------------------------------ */
@@ -224,8 +228,21 @@ static struct orr_list_env_var cuda_rank_env(struct orr_device *base)
     return (struct orr_list_env_var){device->env, device->preload ? 2 : 1};
 }
 
+static void cuda_attach(struct orr_device *base, orr_device_done_f done, void *arg)
+{
+    orr_device_sink_set(&((struct device_cuda *)base)->sink, done, arg);
+}
+
+static enum orr_err cuda_ask(struct orr_device *base,
+                             const struct orr_device_request *request,
+                             struct orr_error *err)
+{
+    return orr_device_helper_ask(((struct device_cuda *)base)->helper, request, err);
+}
+
 static void cuda_close(struct orr_device *base)
 {
+    orr_device_helper_free(((struct device_cuda *)base)->helper);
     free(((struct device_cuda *)base)->preload);
     free(base);
 }
@@ -233,6 +250,8 @@ static void cuda_close(struct orr_device *base)
 static const struct orr_device_ops cuda_ops = {
     .probe = cuda_probe,
     .rank_env = cuda_rank_env,
+    .attach = cuda_attach,
+    .ask = cuda_ask,
     .close = cuda_close,
 };
 
@@ -256,6 +275,14 @@ enum orr_err orr_device_cuda_open(const struct orr_device_cuda_config *config,
     device->env[0] =
         (struct orr_rec_env_var){ORR_LIT("CUDA_DEVICE_ORDER"), ORR_LIT("PCI_BUS_ID")};
     orr_str_copy(device->driver, sizeof device->driver, orr_str(driver));
+    pthread_mutex_init(&device->sink.lock, NULL);
+    const struct orr_device_helper_config helper = {
+        .driver = device->driver, .done = orr_device_sink_tell, .arg = &device->sink};
+    enum orr_err rc = orr_device_helper_new(&helper, &device->helper, err);
+    if (rc != ORR_OK) {
+        cuda_close(&device->base);
+        return rc;
+    }
     *ret_device = &device->base;
     return ORR_OK;
 }

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "device_file.h"
+#include "device_helper.h"
 #include "device_lib.h"
+#include "device_sink.h"
 
 enum { PATH_BYTES = 192 };
 
@@ -39,6 +41,8 @@ struct device_emulated {
     char *real_nccl;  /* owned */
     struct orr_rec_env_var env[5];
     uint32_t n_env;
+    struct orr_device_done_sink sink;
+    struct orr_device_helper *helper; /* owned; the emulated driver is called from there, too */
 };
 
 void orr_device_uuid_text(const uint8_t uuid[16], char text[48])
@@ -266,9 +270,45 @@ static struct orr_list_env_var emulated_rank_env(struct orr_device *base)
     return (struct orr_list_env_var){device->env, device->files.n ? device->n_env : 0};
 }
 
+static void emulated_attach(struct orr_device *base, orr_device_done_f done, void *arg)
+{
+    orr_device_sink_set(&((struct device_emulated *)base)->sink, done, arg);
+}
+
+/* The file knows. The helper is a user, too, of no memory. */
+static void tell_usage(struct device_emulated *device, const struct orr_device_request *q)
+{
+    struct orr_device_result r = {.ticket = q->ticket, .code = ORR_ENOENT};
+    struct emu_device_info info = {.n_processes = 0};
+    struct emu_error why = {"no such device"};
+    const pid_t helper = orr_device_helper_pid(device->helper);
+    if (q->index < device->files.n)
+        r.code = emu_device_file_info(device->files.at[q->index].path, &info, &why) == 0
+                     ? ORR_OK
+                     : ORR_EIO;
+    if (r.code != ORR_OK)
+        orr_str_copy(r.text, sizeof r.text, orr_str(why.text));
+    r.bytes = info.memory_bytes - info.free_bytes;
+    for (unsigned i = 0; i < info.n_processes; i++)
+        r.processes += info.pids[i] != helper;
+    orr_device_sink_tell(&device->sink, &r);
+}
+
+static enum orr_err emulated_ask(struct orr_device *base,
+                                 const struct orr_device_request *request,
+                                 struct orr_error *err)
+{
+    struct device_emulated *device = (struct device_emulated *)base;
+    if (request->op != ORR_DEVICE_USAGE)
+        return orr_device_helper_ask(device->helper, request, err);
+    tell_usage(device, request);
+    return ORR_OK;
+}
+
 static void emulated_close(struct orr_device *base)
 {
     struct device_emulated *device = (struct device_emulated *)base;
+    orr_device_helper_free(device->helper);
     free(device->paths);
     free(device->driver_dir);
     free(device->preload);
@@ -280,6 +320,8 @@ static void emulated_close(struct orr_device *base)
 static const struct orr_device_ops emulated_ops = {
     .probe = emulated_probe,
     .rank_env = emulated_rank_env,
+    .attach = emulated_attach,
+    .ask = emulated_ask,
     .close = emulated_close,
 };
 
@@ -322,6 +364,18 @@ set_env(struct device_emulated *device, const char *driver_dir, struct orr_error
     return set_preload(device, err);
 }
 
+static enum orr_err start_helper(struct device_emulated *device, struct orr_error *err)
+{
+    char driver[PATH_MAX];
+    pthread_mutex_init(&device->sink.lock, NULL);
+    snprintf(driver, sizeof driver, "%s/libcuda.so.1", device->driver_dir);
+    const struct orr_device_helper_config config = {.driver = driver,
+                                                    .env = {device->env, 1}, /* the devices */
+                                                    .done = orr_device_sink_tell,
+                                                    .arg = &device->sink};
+    return orr_device_helper_new(&config, &device->helper, err);
+}
+
 enum orr_err orr_device_emulated_open(const struct orr_device_emulated_config *config,
                                       struct orr_device **ret_device,
                                       struct orr_error *err)
@@ -343,6 +397,8 @@ enum orr_err orr_device_emulated_open(const struct orr_device_emulated_config *c
     enum orr_err rc = ensure_files(device, config, err);
     if (rc == ORR_OK)
         rc = set_env(device, config->driver_dir, err);
+    if (rc == ORR_OK)
+        rc = start_helper(device, err);
     if (rc != ORR_OK) {
         emulated_close(&device->base);
         return rc;

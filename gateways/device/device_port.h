@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * device_port.h - the actor that tells a node of its devices: devices_found each time it starts, then device_health.
+ * device_port.h - the actor that tells a node of its devices: devices_found each time it starts, then device_health; and that has
+ * the driver suspend and resume processes.
  */
 #ifndef ORR_DEVICE_PORT_H
 #define ORR_DEVICE_PORT_H
@@ -18,6 +19,7 @@ typedef enum orr_err (*orr_device_post_f)(struct orr_system *system,
 
 struct orr_device_port_args {
     struct orr_device_watch *watch; /* borrowed: freed after the system has stopped */
+    struct orr_device *device;      /* borrowed: the same; NULL: nothing can be suspended */
     struct orr_system *system;      /* borrowed */
     orr_device_post_f post;
     struct orr_addr

@@ -5,6 +5,7 @@
 #include "cli/cli_main.h"
 #include "dev/dev.h"
 #include "device/device_cuda.h"
+#include "device/device_helper.h"
 #include "host.h"
 #include "process/process_linux.h"
 #include "sim/sim_main.h"
@@ -24,5 +25,7 @@ int main(int argc, char **argv)
         return orr_spawner_main(argc, argv);
     if (strcmp(verb, ORR_DEVICE_PROBE_ARG) == 0)
         return orr_device_probe_main(argc, argv);
+    if (strcmp(verb, ORR_DEVICE_HELPER_ARG) == 0)
+        return orr_device_helper_main(argc, argv);
     return orr_cli_main(argc, argv);
 }

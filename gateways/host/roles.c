@@ -13,6 +13,7 @@
 #include "region/region.h"
 #include "role_devices.h"
 #include "role_ledger.h"
+#include "role_rank.h"
 #include "role_softstate.h"
 #include "role_store.h"
 
@@ -151,6 +152,7 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     const struct orr_process_port_args process = {
         h->process, h->system, orr_system_post, node};
     const struct orr_device_port_args device = {.watch = h->watch,
+                                                .device = h->device,
                                                 .system = h->system,
                                                 .post = orr_system_post,
                                                 .node = node,
@@ -174,6 +176,8 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
             h, &host_links_type, &(struct host_links_args){h->zmq}, "/edge/links", err);
     if (!code)
         code = role_store_start(h, err);
+    if (!code)
+        code = role_rank_start(h, node, err);
     if (!code)
         code = spawn(h, &orr_node_type, &args, path.text, err);
     if (!code)
@@ -206,6 +210,7 @@ void roles_close(struct host *h)
     orr_events_free(h->events);
     role_softstate_close(h);
     role_store_close(h);
+    role_rank_close(h);
     h->watch = NULL;
     h->process = NULL;
     h->device = NULL;

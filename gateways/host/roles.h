@@ -17,6 +17,7 @@ struct orr_device_watch;
 struct orr_events;
 struct orr_ledger;
 struct orr_process;
+struct orr_rank_edge;
 struct orr_softstate;
 struct orr_store;
 struct orr_store_pool;
@@ -35,6 +36,7 @@ struct host {
     struct orr_process *process;        /* owned; of the node role */
     struct orr_device *device;          /* owned; of the node role */
     struct orr_device_watch *watch;     /* owned; of device */
+    struct orr_rank_edge *rank_edge;    /* owned; of the node role */
     struct orr_softstate *softstate;    /* owned */
     struct orr_store *store;            /* owned; of the node role */
     struct orr_store_pool *store_pool;  /* owned; of the node role */

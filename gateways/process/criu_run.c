@@ -77,6 +77,7 @@ struct orri_criu_end orri_criu_run(const struct orri_criu_run *run)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     close(pidfd);
+    end.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     end.is_ok = !end.is_late && WIFEXITED(status) && WEXITSTATUS(status) == 0;
     return end;
 }

@@ -19,6 +19,7 @@ struct orri_criu_run {
 struct orri_criu_end {
     bool is_ok;
     bool is_late; /* it was killed by us */
+    int signal;   /* it was killed */
     int error;    /* errno: it could not be started */
 };
 

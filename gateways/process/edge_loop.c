@@ -203,6 +203,32 @@ static void send_launches(struct orri_edge *edge)
 /* ---- ranks between two states
  * --------------------------------------------------------------- */
 
+/* Its keeper had begun, and is dead. */
+static bool is_orphan(struct orri_edge *edge, const struct orri_rank *rank)
+{
+    int dir = openat(edge->ranks_dir, rank->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct orri_env env;
+    bool is_orphan =
+        dir >= 0 && orri_env_read(dir, &env) == ORRI_READ_OK && orri_dir_lock(dir);
+    if (dir >= 0)
+        close(dir);
+    return is_orphan;
+}
+
+/* A restore may take minutes: that its keeper died is not left to the deadline. */
+static struct orri_rank *find_orphan(struct orri_edge *edge)
+{
+    struct orri_rank *rank;
+    pthread_mutex_lock(&edge->lock);
+    TAILQ_FOREACH(rank, &edge->sent.head, link)
+    {
+        if (rank->is_restore && is_orphan(edge, rank))
+            break;
+    }
+    pthread_mutex_unlock(&edge->lock);
+    return rank;
+}
+
 static void check_ranks(struct orri_edge *edge, uint64_t now_ms)
 {
     struct orri_rank *rank;
@@ -214,6 +240,9 @@ static void check_ranks(struct orri_edge *edge, uint64_t now_ms)
         if (!orri_edge_adopt_rank(edge, rank))
             move_to(edge, &edge->settling, rank);
     }
+    while ((rank = find_orphan(edge)))
+        orri_edge_declare(
+            edge, rank, ORR_RANK_LOST, "its keeper died while it was being restored");
     while ((rank = next_of(edge, &edge->sent)) && now_ms >= rank->deadline_ms)
         orri_edge_declare(edge,
                           rank,

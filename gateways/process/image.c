@@ -64,6 +64,13 @@ static enum orr_err explain(const char *verb,
                         "criu %s of %s: not done in time, killed",
                         verb,
                         dir_name);
+    if (end->signal)
+        return orr_fail(err,
+                        ORR_EIO,
+                        "criu %s of %s: killed by signal %d",
+                        verb,
+                        dir_name,
+                        end->signal);
     read_error(dir, log, why);
     return orr_fail(err, ORR_EIO, "criu %s of %s: %s", verb, dir_name, why);
 }

@@ -277,7 +277,7 @@ static void finish_task(struct orri_edge *edge, struct orri_task *task)
 {
     struct orri_rank *rank = orri_rank_table_find(&edge->table, task->key);
     if (rank)
-        rank->is_in_work = false;
+        rank->is_in_work = rank->is_in_image = false;
     if (task->is_image)
         edge->work.n_images--;
     TAILQ_INSERT_TAIL(&edge->work.done, task, link);
@@ -395,6 +395,7 @@ add_task(struct orri_edge *edge, struct orri_task *task, struct orr_error *err)
     if (work->n_threads == 0)
         return orr_fail(err, ORR_EIO, "no thread left for it");
     rank->is_in_work = true;
+    rank->is_in_image = task->is_image;
     work->n_tasks++;
     if (task->is_image)
         TAILQ_INSERT_TAIL(&work->images, task, link);

@@ -216,6 +216,7 @@ static enum orr_err add_launch(struct orri_edge *edge,
         return orr_fail(err, ORR_ENOMEM, "rank %s: out of memory", key);
     rank->launch = packet;
     rank->launch_bytes = bytes;
+    rank->is_restore = l->restore_dir.len > 0;
     rank->start_timeout_ms = l->restore_dir.len ? edge->config.restore_timeout_ms
                                                 : edge->config.start_timeout_ms;
     rank->device = l->device;

@@ -84,7 +84,7 @@ static enum orr_err edge_signal(struct orr_process *process,
     pid_t pid = rank ? rank->pid : 0, keeper = rank ? rank->keeper : 0;
     bool is_stopped = rank && rank->is_frozen;
     bool is_halted =
-        rank && rank->is_in_work && signal == SIGCONT; /* goes on when that is done */
+        rank && rank->is_in_image && signal == SIGCONT; /* goes on when that is done */
     uint64_t start = rank ? rank->pid_start : 0;
     if (is_known && rank->state == ORR_RANK_STARTING && rank->pending_signal != SIGKILL)
         rank->pending_signal = signal;

@@ -31,8 +31,10 @@ struct orri_rank {
     bool is_image;             /* it has namespaces of its own */
     char why[ORRI_REASON_MAX]; /* not, although they were wanted */
     bool is_frozen;            /* as asked for by `freeze` */
-    bool is_in_work;           /* a freeze or an image of it is being made */
+    bool is_in_work;           /* a freeze or an image of it is being made, */
+    bool is_in_image;          /* the latter */
     uint32_t start_timeout_ms;
+    bool is_restore;
     bool is_dying;              /* (edge) its keeper is dead; watch_fd is the rank's */
     bool is_resent;             /* (edge) a second spawner got the launch */
     int watch_fd;               /* (edge) pidfd of the keeper, or -1 */

@@ -6,7 +6,15 @@
 #include "client.h"
 
 enum { LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000 };
-enum { TAG_SUBMIT = 1, TAG_SHOW, TAG_CANCEL, TAG_LOG, TAG_TREE };
+enum {
+    TAG_SUBMIT = 1,
+    TAG_SHOW,
+    TAG_CANCEL,
+    TAG_ACT,
+    TAG_LOG = TAG_ACT + ACT_MAX,
+    TAG_TREE,
+    TAG_DRAIN
+};
 
 struct sim_client {
     struct client *client; /* borrowed: whoever made it */
@@ -15,6 +23,7 @@ struct sim_client {
 ORR_HANDLER(sim_client, job_submitted)
 ORR_HANDLER(sim_client, job_detail)
 ORR_HANDLER(sim_client, log_chunk)
+ORR_HANDLER(sim_client, checkpoint_made)
 ORR_HANDLER(sim_client, tree)
 ORR_HANDLER(sim_client, ack)
 ORR_HANDLER(sim_client, failed)
@@ -26,6 +35,8 @@ static enum orr_err sim_client_init(struct orr_ctx *ctx, void *state, const void
     self->client = *(struct client *const *)args;
     for (uint32_t i = 0; i < self->client->n_jobs; i++)
         self->client->jobs[i].is_asked = false;
+    for (uint32_t i = 0; i < self->client->n_drains; i++)
+        self->client->drains[i].is_asked = false;
     if (!self->client->look_ms)
         self->client->look_ms = LOOK_MS;
     orr_timer_set(ctx, 1, LOOK_MS, 0);
@@ -65,7 +76,7 @@ submit(struct orr_ctx *ctx, struct client *client, uint32_t index, uint64_t tag)
         .gpus_min = job->gpus_min,
         .gpus_max = job->gpus_max,
         .shards = 1,
-        .checkpoint_every_ms = 900000,
+        .checkpoint_every_ms = job->every_ms ? job->every_ms : 900000,
         .checkpoint_keep = 3,
         .limit_ms = job->limit_ms,
         .hang_ms = 300000,
@@ -93,13 +104,48 @@ static uint64_t tag_of(unsigned kind, uint32_t number, uint32_t index)
     return (uint64_t)kind << 56 | (uint64_t)(number & 0xffffff) << 32 | index;
 }
 
+static void
+act(struct orr_ctx *ctx, struct client *client, uint32_t i, uint32_t what, uint64_t tag)
+{
+    const struct client_job *job = &client->jobs[i];
+    const struct orr_addr region = client->regions[client->at];
+    struct orr_str id = orr_str(job->id);
+    char cluster[16] = "";
+    if (job->to)
+        snprintf(cluster, sizeof(cluster), "c%u", job->to);
+    if (what == ACT_SUSPEND)
+        orr_ask(ctx, region, ASK_MS, tag, job_suspend, .job = id);
+    else if (what == ACT_RESUME)
+        orr_ask(ctx, region, ASK_MS, tag, job_resume, .job = id);
+    else if (what == ACT_CHECKPOINT)
+        orr_ask(ctx, region, ASK_MS, tag, job_checkpoint, .job = id);
+    else
+        orr_ask(ctx,
+                region,
+                ASK_MS,
+                tag,
+                job_migrate,
+                .job = id,
+                .cluster = orr_str(cluster));
+}
+
+static uint32_t due_act(const struct client_job *job, uint64_t now_ms)
+{
+    uint32_t what = 0;
+    while (what < ACT_MAX && (!job->act_at_ms[what] || job->act_at_ms[what] > now_ms))
+        what++;
+    return what;
+}
+
 static void ask(struct orr_ctx *ctx, struct client *client, uint32_t i)
 {
     struct client_job *job = &client->jobs[i];
     struct orr_str id = orr_str(job->id);
     bool is_cancel = job->cancel_at_ms && job->cancel_at_ms <= orr_now_ms(ctx);
+    uint32_t what = due_act(job, orr_now_ms(ctx));
     unsigned kind = job->goal == CLIENT_SUBMIT ? TAG_SUBMIT
                     : is_cancel                ? TAG_CANCEL
+                    : what < ACT_MAX           ? TAG_ACT + what
                                                : TAG_SHOW;
     job->is_asked = true;
     job->asked = ++client->n_asked & 0xffffff;
@@ -116,10 +162,48 @@ static void ask(struct orr_ctx *ctx, struct client *client, uint32_t i)
                 job_cancel,
                 .job = id,
                 .why = ORR_LIT("test"));
+    else if (kind >= TAG_ACT && kind < TAG_LOG)
+        act(ctx, client, i, what, tag);
     else if (i % 3 == 2)
         orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_wait, .job = id);
     else
         orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_show, .job = id);
+}
+
+static void drain(struct orr_ctx *ctx, struct client *client, uint32_t i)
+{
+    struct client_drain *drain = &client->drains[i];
+    uint64_t now = orr_now_ms(ctx);
+    bool is_on = drain->on_at_ms && drain->on_at_ms <= now;
+    bool is_off = !drain->on_at_ms && drain->off_at_ms && drain->off_at_ms <= now;
+    char cluster[16], node[16];
+    if (drain->is_asked || (!is_on && !is_off) || drain->look_at_ms > now)
+        return;
+    snprintf(cluster, sizeof(cluster), "c%u", drain->cluster + 1);
+    snprintf(node, sizeof(node), "n%u", drain->node + 1);
+    drain->is_asked = true;
+    orr_ask(ctx,
+            client->regions[client->at],
+            ASK_MS,
+            tag_of(TAG_DRAIN, is_on, i),
+            node_drain,
+            .cluster = orr_str(cluster),
+            .node = orr_str(node),
+            .is_draining = is_on);
+}
+
+static void drained(struct orr_ctx *ctx, struct client *client, bool is_taken)
+{
+    struct client_drain *drain = &client->drains[(uint32_t)ctx->tag];
+    drain->is_asked = false;
+    drain->look_at_ms = orr_now_ms(ctx) + client->look_ms;
+    if (!is_taken)
+        return;
+    client->n_acts++;
+    if (ctx->tag >> 32 & 1)
+        drain->on_at_ms = 0;
+    else
+        drain->off_at_ms = 0;
 }
 
 static enum orr_err sim_client_on_timer(struct orr_ctx *ctx,
@@ -139,6 +223,8 @@ static enum orr_err sim_client_on_timer(struct orr_ctx *ctx,
                  job->look_at_ms <= now)
             ask(ctx, client, i);
     }
+    for (uint32_t i = 0; i < client->n_drains; i++)
+        drain(ctx, client, i);
     orr_timer_set(ctx, 1, LOOK_MS, 0);
     return ORR_OK;
 }
@@ -225,12 +311,39 @@ static enum orr_err sim_client_on_tree(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* What was wanted is acknowledged. */
+static void taken(struct orr_ctx *ctx, struct sim_client *self)
+{
+    unsigned kind = (unsigned)(ctx->tag >> 56);
+    if (kind == TAG_DRAIN) {
+        drained(ctx, self->client, true);
+        return;
+    }
+    struct client_job *job = asked(ctx, self);
+    if (kind == TAG_CANCEL)
+        job->cancel_at_ms = 0;
+    if (kind < TAG_ACT || kind >= TAG_LOG)
+        return;
+    job->act_at_ms[kind - TAG_ACT] = 0;
+    self->client->n_acts++;
+}
+
 static enum orr_err sim_client_on_ack(struct orr_ctx *ctx,
                                       struct sim_client *self,
                                       const struct orr_msg_ack *msg)
 {
     (void)msg;
-    asked(ctx, self)->cancel_at_ms = 0;
+    taken(ctx, self);
+    return ORR_OK;
+}
+
+static enum orr_err
+sim_client_on_checkpoint_made(struct orr_ctx *ctx,
+                              struct sim_client *self,
+                              const struct orr_msg_checkpoint_made *msg)
+{
+    (void)msg;
+    taken(ctx, self);
     return ORR_OK;
 }
 
@@ -244,15 +357,27 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
                                          struct sim_client *self,
                                          const struct orr_msg_failed *msg)
 {
-    if (ctx->tag >> 56 >= TAG_LOG)
+    unsigned kind = (unsigned)(ctx->tag >> 56);
+    if (kind == TAG_DRAIN) { /* a node that nobody has heard of is not drained */
+        drained(ctx, self->client, msg->code == ORR_ENOENT);
+        if (is_elsewhere(msg->code))
+            self->client->at = (self->client->at + 1) % self->client->n_regions;
+    }
+    if (kind >= TAG_LOG)
         return ORR_OK;
     struct client_job *job = asked(ctx, self);
-    if (job->goal == CLIENT_LIVE)
+    bool is_act = kind >= TAG_ACT && kind < TAG_LOG;
+    if (job->goal == CLIENT_LIVE && !is_act) /* of an act, it may be the target */
         acknowledged_submit_is_kept(
             self->client->invariants, job->id, msg->code == ORR_ENOENT);
     if (is_elsewhere(msg->code) && job->asked_at == self->client->at)
         self->client->at = (self->client->at + 1) % self->client->n_regions;
-    if (msg->code == ORR_EINVAL || msg->code == ORR_ESTATE)
+    bool is_refused = msg->code == ORR_EINVAL || msg->code == ORR_ESTATE ||
+                      (is_act && (msg->code == ORR_ENODEV || msg->code == ORR_ENOSYS ||
+                                  msg->code == ORR_ENOENT || msg->code == ORR_EIO));
+    if (is_refused && is_act)
+        job->act_at_ms[kind - TAG_ACT] = 0;
+    else if (is_refused && kind == TAG_CANCEL)
         job->cancel_at_ms = 0;
     orr_str_copy(job->reason, sizeof(job->reason), msg->text);
     return ORR_OK;
@@ -261,6 +386,7 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
 static const struct orr_handler handlers[] = {
     ORR_ON(sim_client, job_submitted, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, job_detail, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(sim_client, checkpoint_made, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, log_chunk, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, tree, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(sim_client, ack, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),

@@ -9,10 +9,23 @@
 
 enum client_goal { CLIENT_SUBMIT, CLIENT_LIVE, CLIENT_ENDED };
 
+enum client_act { ACT_SUSPEND, ACT_MIGRATE, ACT_CHECKPOINT, ACT_RESUME, ACT_MAX };
+
+struct client_drain {
+    uint32_t cluster, node; /* c<cluster + 1>, n<node + 1> */
+    uint64_t on_at_ms, off_at_ms;
+    bool is_asked;
+    uint64_t look_at_ms;
+};
+
 struct client_job {
     /* the plan */
     uint64_t submit_at_ms;
     uint64_t cancel_at_ms; /* 0: never */
+    uint64_t act_at_ms
+        [ACT_MAX]; /* 0: not, or taken already; in this order when several are due */
+    uint32_t to;   /* where a migration goes: cluster number from 1, 0: anywhere */
+    uint64_t every_ms; /* periodic checkpoints; 0: hardly ever */
     uint32_t world;
     uint32_t gpus_min;
     uint32_t gpus_max;
@@ -47,6 +60,9 @@ struct client {
     uint32_t at;                   /* which of them is asked now */
     struct invariants *invariants; /* borrowed: the world's */
     uint32_t look_ms;              /* between two looks at a job; 0: 20 */
+    struct client_drain *drains;   /* borrowed: whoever made them */
+    uint32_t n_drains;
+    uint32_t n_acts; /* that were acknowledged */
     uint32_t n_asked;
     uint32_t n_jobs;
     uint32_t n_ended;

@@ -15,6 +15,8 @@ struct process_edge {
 ORR_HANDLER(process_edge, process_launch)
 ORR_HANDLER(process_edge, process_signal)
 ORR_HANDLER(process_edge, process_forget)
+ORR_HANDLER(process_edge, process_freeze)
+ORR_HANDLER(process_edge, process_image)
 ORR_HANDLER(process_edge, port_reserve)
 ORR_HANDLER(process_edge, log_read)
 ORR_HANDLER(process_edge, process_lease)
@@ -87,6 +89,12 @@ static void introduce(struct orr_ctx *ctx, struct process_edge *self)
              .has_lease = machine->heard_ms != 0,
              .silent_ms = machine->world->now_ms - machine->heard_ms,
              .note = {machine->note, machine->note_len});
+    orr_send(ctx,
+             self->node,
+             image_ability,
+             .is_able = true,
+             .text = ORR_LIT("simulated"),
+             .criu_version = ORR_LIT("4.2"));
     look_again(ctx, machine);
 }
 
@@ -162,6 +170,37 @@ static enum orr_err process_edge_on_timer(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static uint32_t world_size(const struct orr_msg_process_launch *msg)
+{
+    for (uint32_t i = 0; i < msg->env.n; i++)
+        if (orr_str_eq(msg->env.at[i].name, ORR_LIT("WORLD_SIZE")))
+            return (uint32_t)strtoul(msg->env.at[i].value.ptr, NULL, 10);
+    return 1;
+}
+
+/* The rank of an image, standing still at its cut. */
+static bool restored_of(const struct orr_msg_process_launch *msg,
+                        const struct machine *machine,
+                        struct proc *ret_plan)
+{
+    char dir[256];
+    snprintf(
+        dir, sizeof(dir), "%s:%.*s", machine->name, ORR_STR_ARGS(msg->restore_dir));
+    const struct saved_rank *image = world_image_find(machine->world, dir);
+    if (!image)
+        return false;
+    *ret_plan = image->proc;
+    ret_plan->generation = msg->generation;
+    ret_plan->device = msg->device;
+    ret_plan->started_ms = machine->world->now_ms;
+    ret_plan->is_held = ret_plan->is_stopped = true;
+    ret_plan->is_frozen = ret_plan->is_parked = ret_plan->is_ended = false;
+    ret_plan->restored = image->proc.done_ms / WORLD_STEP_MS;
+    ret_plan->step = ORR_CUT_NONE;
+    machine->world->n_restored++;
+    return true;
+}
+
 static bool plan_of(const struct orr_msg_process_launch *msg,
                     struct world *world,
                     struct proc *ret_plan)
@@ -176,6 +215,8 @@ static bool plan_of(const struct orr_msg_process_launch *msg,
         .rank = msg->rank,
         .device = msg->device,
         .started_ms = world->now_ms,
+        .from_ms = world->now_ms,
+        .world = world_size(msg),
         .ends_ms = world->now_ms + (is_bad ? run_ms / 2 : run_ms) + 1,
         .exit_code = is_bad ? strtoll(argv[3].value.ptr, NULL, 10) : 0,
         .signal = is_bad ? (uint32_t)strtoul(argv[4].value.ptr, NULL, 10) : 0,
@@ -195,7 +236,9 @@ process_edge_on_process_launch(struct orr_ctx *ctx,
     if (machine_find(machine, msg->job, msg->generation, msg->rank))
         return ORR_OK;
     struct proc plan;
-    if (machine->has_bad_disk || !plan_of(msg, machine->world, &plan))
+    bool is_planned = msg->restore_dir.len ? restored_of(msg, machine, &plan)
+                                           : plan_of(msg, machine->world, &plan);
+    if (machine->has_bad_disk || !is_planned)
         return orr_refuse(
             ctx, ORR_EIO, "%s cannot write the files of a rank", machine->name);
     const struct proc *proc = machine_start(machine, &plan);
@@ -217,6 +260,44 @@ process_edge_on_process_signal(struct orr_ctx *ctx,
     if (proc)
         machine_signal(machine, proc, msg->signal);
     look_again(ctx, machine);
+    return ORR_OK;
+}
+
+static enum orr_err
+process_edge_on_process_freeze(struct orr_ctx *ctx,
+                               struct process_edge *self,
+                               const struct orr_msg_process_freeze *msg)
+{
+    struct machine *machine = machine_now(self);
+    struct proc *proc = machine_find(machine, msg->job, msg->generation, msg->rank);
+    if (!proc || !proc_is_live(proc, machine->world->now_ms))
+        return orr_refuse(ctx, ORR_ENOENT, "rank %u has ended", msg->rank);
+    if (proc->is_parked != msg->is_frozen)
+        proc_stand(machine, proc, &proc->is_parked, msg->is_frozen);
+    look_again(ctx, machine);
+    return ORR_OK;
+}
+
+static enum orr_err
+process_edge_on_process_image(struct orr_ctx *ctx,
+                              struct process_edge *self,
+                              const struct orr_msg_process_image *msg)
+{
+    struct machine *machine = machine_now(self);
+    struct world *world = machine->world;
+    struct proc *proc = machine_find(machine, msg->job, msg->generation, msg->rank);
+    char dir[256];
+    if (!proc || !proc_is_live(proc, world->now_ms))
+        return orr_refuse(ctx, ORR_ENOENT, "rank %u has ended", msg->rank);
+    if (machine->has_bad_disk)
+        return orr_refuse(ctx, ORR_EIO, "%s cannot write the image", machine->name);
+    image_is_of_a_stopped_rank(world, proc);
+    snprintf(dir, sizeof(dir), "%s:%.*s", machine->name, ORR_STR_ARGS(msg->dir));
+    world_image_keep(world, dir, proc);
+    if (!msg->leave_running)
+        machine_signal(machine, proc, 9);
+    look_again(ctx, machine);
+    orr_reply(ctx, process_imaged, .bytes = 4096, .took_ms = 1, .paused_ms = 1);
     return ORR_OK;
 }
 
@@ -262,6 +343,8 @@ static const struct orr_handler process_handlers[] = {
     ORR_ON(process_edge, process_launch, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(process_edge, node_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
@@ -286,6 +369,49 @@ struct device_edge {
 };
 
 ORR_HANDLER(device_edge, edge_greet)
+ORR_HANDLER(device_edge, device_suspend)
+ORR_HANDLER(device_edge, device_resume)
+ORR_HANDLER(device_edge, device_usage)
+
+static enum orr_err
+device_edge_on_device_suspend(struct orr_ctx *ctx,
+                              struct device_edge *self,
+                              const struct orr_msg_device_suspend *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    return ORR_OK;
+}
+
+static enum orr_err
+device_edge_on_device_resume(struct orr_ctx *ctx,
+                             struct device_edge *self,
+                             const struct orr_msg_device_resume *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    return ORR_OK;
+}
+
+static enum orr_err device_edge_on_device_usage(struct orr_ctx *ctx,
+                                                struct device_edge *self,
+                                                const struct orr_msg_device_usage *msg)
+{
+    const struct machine *machine = self->args.machine;
+    uint64_t now = world_now(machine->world);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < machine->n_procs; i++)
+        n += proc_is_live(&machine->procs[i], now) &&
+             machine->procs[i].device == msg->index && !machine->procs[i].is_stopped;
+    orr_reply(ctx,
+              device_used,
+              .index = msg->index,
+              .bytes = (uint64_t)n * 4096,
+              .processes = n);
+    return ORR_OK;
+}
 
 static enum orr_err device_edge_on_edge_greet(struct orr_ctx *ctx,
                                               struct device_edge *self,
@@ -319,6 +445,9 @@ static enum orr_err device_init(struct orr_ctx *ctx, void *state, const void *ar
 
 static const struct orr_handler device_handlers[] = {
     ORR_ON(device_edge, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
+    ORR_ON(device_edge, device_suspend, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(device_edge, device_resume, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(device_edge, device_usage, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
 };
 
 const struct orr_actor_type sim_device_type = {

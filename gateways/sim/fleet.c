@@ -105,6 +105,8 @@ static void boot_node(struct fleet *fleet, uint32_t host)
     spawn(fleet, host, &orr_node_type, &args, machine->node_path);
     spawn(fleet, host, &sim_process_type, &edge, "/edge/process");
     spawn(fleet, host, &sim_device_type, &edge, "/edge/device");
+    spawn(fleet, host, &sim_rank_type, &edge, "/edge/rank");
+    spawn(fleet, host, &sim_store_type, &edge, "/edge/store");
 }
 
 static void boot(void *arg, struct orr_sim *sim, uint32_t host)
@@ -156,6 +158,44 @@ static void plan_job(struct fleet *fleet, struct client_job *job)
     }
     if (fleet_pick(fleet, 5) == 0)
         job->cancel_at_ms = job->submit_at_ms + fleet_pick(fleet, 8000);
+}
+
+/* A stream of their own: with and without orders a seed has the same jobs. */
+static void plan_orders(struct fleet *fleet, struct client_job *job)
+{
+    uint64_t start = job->submit_at_ms;
+    uint32_t span = RUN_MAX_MS + 3000;
+    if (fleet_pick(fleet, 3) == 0)
+        job->every_ms = 10000; /* the least that is allowed */
+    if (fleet_pick(fleet, 4) == 0) {
+        job->act_at_ms[ACT_SUSPEND] = start + 1 + fleet_pick(fleet, span);
+        job->act_at_ms[ACT_RESUME] =
+            job->act_at_ms[ACT_SUSPEND] + fleet_pick(fleet, 2 * span);
+    }
+    if (fleet_pick(fleet, 4) == 0)
+        job->act_at_ms[ACT_CHECKPOINT] = start + 1 + fleet_pick(fleet, span);
+    if (fleet_pick(fleet, 3) == 0)
+        job->act_at_ms[ACT_MIGRATE] = start + 1 + fleet_pick(fleet, span);
+    job->to = fleet_pick(fleet, fleet->plan.clusters + 1);
+    if (fleet_pick(fleet, 3)) /* so that most of these come while it runs */
+        job->run_ms += span;
+}
+
+/* Never all nodes of a cluster for long: every job has to end. */
+static void plan_drains(struct fleet *fleet)
+{
+    uint32_t faults_ms = (uint32_t)fleet->plan.faults_ms;
+    for (uint32_t i = 0; i < ORR_ARRAY_SIZE(fleet->drains); i++) {
+        uint32_t node = fleet_pick(fleet, fleet->plan.nodes);
+        uint64_t on = 1 + fleet_pick(fleet, faults_ms);
+        fleet->drains[i] =
+            (struct client_drain){.cluster = fleet_cluster_of(fleet, node),
+                                  .node = node,
+                                  .on_at_ms = on,
+                                  .off_at_ms = on + fleet_pick(fleet, faults_ms)};
+    }
+    fleet->client.drains = fleet->drains;
+    fleet->client.n_drains = ORR_ARRAY_SIZE(fleet->drains);
 }
 
 static uint32_t or_else(uint32_t value, uint32_t otherwise)
@@ -265,6 +305,13 @@ static enum orr_err take_storage(struct fleet *fleet)
         init_machine(fleet, i);
     for (uint32_t i = 0; i < plan->jobs; i++)
         plan_job(fleet, &fleet->jobs[i]);
+    uint64_t jobs_random = fleet->random;
+    fleet->random ^= 0x6f72646572730000u;
+    for (uint32_t i = 0; i < plan->jobs && !plan->has_no_orders; i++)
+        plan_orders(fleet, &fleet->jobs[i]);
+    if (!plan->has_no_orders)
+        plan_drains(fleet);
+    fleet->random = jobs_random;
     enum orr_err err = soft_store_init(&fleet->soft);
     return err == ORR_OK ? invariants_init(&fleet->world.invariants) : err;
 }
@@ -340,6 +387,7 @@ void fleet_fini(struct fleet *fleet)
     if (fleet->edges.ledger)
         ledger_edges_fini(&fleet->edges);
     invariants_fini(&fleet->world.invariants);
+    world_fini(&fleet->world);
     soft_store_fini(&fleet->soft);
     faults_fini(&fleet->faults);
     free(fleet->machines);

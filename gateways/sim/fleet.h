@@ -25,6 +25,7 @@ struct fleet_plan {
     uint64_t faults_ms; /* no faults after that; 0: 30 s */
     uint64_t settle_ms; /* and all jobs must end within that; 0: 270 s */
     uint32_t lease_ms;  /* 0: 8 s */
+    bool has_no_orders; /* the client only submits and cancels */
     orr_trace_f trace;  /* every message; NULL: none */
     void *trace_arg;
     orr_log_f log; /* NULL: none */
@@ -54,8 +55,9 @@ struct fleet {
     uint32_t first_cluster, first_node, user, n_hosts;
     struct machine *machines; /* owned; of nodes */
     struct client_job *jobs;  /* owned */
-    uint32_t *n_down;         /* owned; per host: faults that keep it down */
-    uint32_t *sides;          /* owned; per host */
+    struct client_drain drains[2];
+    uint32_t *n_down; /* owned; per host: faults that keep it down */
+    uint32_t *sides;  /* owned; per host */
     uint64_t random;
 };
 

@@ -13,6 +13,9 @@ struct job_seen {
     uint64_t launched; /* the newest generation that was */
     uint64_t told;     /* generation of its last event */
     char phase[16];    /* that its last event entered; empty: none */
+    uint64_t steps;    /* most of any rank that is gone, of generation steps_of */
+    uint64_t steps_of;
+    uint64_t moving; /* this generation has moved, and none runs since; 0: none */
 };
 
 static struct orr_str job_id(const void *item)
@@ -84,7 +87,7 @@ void one_owner_per_device_share(const struct machine *machine, const struct proc
     for (uint32_t i = 0; i < machine->n_procs; i++) {
         const struct proc *other = &machine->procs[i];
         if (!proc_is_live(other, world->now_ms) || other->device != proc->device ||
-            strcmp(other->job, proc->job) == 0)
+            other->is_stopped || proc->is_stopped || strcmp(other->job, proc->job) == 0)
             continue;
         invariant_broken(&world->invariants,
                          "one owner per device share",
@@ -177,8 +180,89 @@ void older_generation_launches_nothing(struct world *world,
                          known->phase);
 }
 
+void cut_is_consistent(struct world *world, const struct proc *proc)
+{
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            const struct proc *other = &world->machines[m].procs[i];
+            if (!other->is_used || other->generation != proc->generation ||
+                strcmp(other->job, proc->job) != 0 || other->restored == proc->restored)
+                continue;
+            invariant_broken(
+                &world->invariants,
+                "a cut is consistent",
+                orr_str(proc->job),
+                "%s goes on with rank %u after %u collectives, with rank %u "
+                "after %u",
+                proc->job,
+                other->rank,
+                (unsigned)other->restored,
+                proc->rank,
+                (unsigned)proc->restored);
+        }
+}
+
+void steps_are_noted(struct world *world, const struct proc *proc)
+{
+    struct job_seen *job = seen(&world->invariants, orr_str(proc->job));
+    uint64_t steps = proc_count(proc, world->now_ms);
+    if (proc->generation > job->steps_of)
+        job->steps = 0;
+    if (proc->generation < job->steps_of)
+        return;
+    job->steps_of = proc->generation;
+    job->steps = steps > job->steps ? steps : job->steps;
+}
+
+void planned_move_repeats_no_step(struct world *world, const struct proc *proc)
+{
+    struct job_seen *job = seen(&world->invariants, orr_str(proc->job));
+    if (!job->moving || proc->generation <= job->moving)
+        return;
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            const struct proc *other = &world->machines[m].procs[i];
+            if (other->is_used && other->generation == job->moving &&
+                strcmp(other->job, proc->job) == 0)
+                steps_are_noted(world, other);
+        }
+    if (job->steps_of == job->moving && proc->restored < job->steps)
+        invariant_broken(
+            &world->invariants,
+            "a planned move repeats no step",
+            orr_str(proc->job),
+            "%s had %u collectives behind it as generation %u, and goes on "
+            "from %u",
+            proc->job,
+            (unsigned)job->steps,
+            (unsigned)job->moving,
+            (unsigned)proc->restored);
+}
+
+void manifest_names_only_complete_parts(struct world *world, const char *part)
+{
+    if (!world_image_find(world, part))
+        invariant_broken(&world->invariants,
+                         "a manifest names only complete parts",
+                         orr_str(part),
+                         "part %s was never stored",
+                         part);
+}
+
+void image_is_of_a_stopped_rank(struct world *world, const struct proc *proc)
+{
+    if (!proc->is_stopped || !proc_stands(proc))
+        invariant_broken(&world->invariants,
+                         "an image is of a stopped rank",
+                         orr_str(proc->job),
+                         "rank %u of %s runs, and an image is made of it",
+                         proc->rank,
+                         proc->job);
+}
+
 void live_rank_is_not_forgotten(struct world *world, const struct proc *proc)
 {
+    steps_are_noted(world, proc);
     if (proc_is_live(proc, world->now_ms))
         invariant_broken(&world->invariants,
                          "a live rank is not forgotten",
@@ -210,12 +294,56 @@ static void ended_job_has_no_live_rank(struct world *world, const struct job_see
         }
 }
 
+static void suspended_job_holds_no_devices(struct world *world,
+                                           const struct job_seen *job)
+{
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            const struct proc *proc = &world->machines[m].procs[i];
+            if (proc_is_live(proc, world->now_ms) && !proc->is_stopped &&
+                !proc->is_frozen && strcmp(proc->job, job->id) == 0)
+                invariant_broken(
+                    &world->invariants,
+                    "a suspended job holds no devices",
+                    orr_str(job->id),
+                    "%s is suspended, and rank %u of generation %u runs on "
+                    "%s",
+                    job->id,
+                    proc->rank,
+                    (unsigned)proc->generation,
+                    world->machines[m].name);
+        }
+}
+
+/* A generation that ended with its checkpoint committed, or one that could not be restored after all. */
+static void job_moves(struct invariants *inv, const struct orr_msg_event *event)
+{
+    static const char prefix[] = "job/";
+    struct orr_str id = event->subject;
+    if (id.len < sizeof(prefix))
+        return;
+    id.ptr += sizeof(prefix) - 1;
+    id.len -= (uint32_t)sizeof(prefix) - 1;
+    struct job_seen *job = seen(inv, id);
+    bool has_moved = orr_str_eq(event->type, ORR_LIT("job.order")) &&
+                     orr_str_eq(event->from, ORR_LIT("taken")) &&
+                     orr_str_eq(event->to, ORR_LIT("queued")) && event->cause.len > 7 &&
+                     memcmp(event->cause.ptr, "migrate", 7) == 0;
+    bool is_back = orr_str_eq(event->type, ORR_LIT("job.checkpoint")) &&
+                   orr_str_eq(event->to, ORR_LIT("not restored"));
+    if (has_moved)
+        job->moving = event->generation;
+    else if (is_back)
+        job->moving = 0;
+}
+
 /* What the region says of a job follows from what it said before. */
 static void job_event_follows(struct world *world, const struct orr_msg_event *event)
 {
     struct invariants *inv = &world->invariants;
     static const char prefix[] = "job/";
     struct orr_str id = event->subject;
+    job_moves(inv, event);
     if (!orr_str_eq(event->type, ORR_LIT("job.state")) || id.len < sizeof(prefix))
         return;
     id.ptr += sizeof(prefix) - 1;
@@ -245,6 +373,10 @@ static void job_event_follows(struct world *world, const struct orr_msg_event *e
                          (unsigned)job->told);
     orr_str_copy(job->phase, sizeof(job->phase), event->to);
     job->told = event->generation;
+    if (strcmp(job->phase, "running") == 0)
+        job->moving = 0;
+    if (strcmp(job->phase, "suspended") == 0)
+        suspended_job_holds_no_devices(world, job);
     if (is_end(job->phase)) {
         inv->n_terminal++;
         ended_job_has_no_live_rank(world, job);

@@ -48,6 +48,13 @@ void placed_by_one_cluster_at_a_time(const struct machine *machine,
 void older_generation_launches_nothing(struct world *world,
                                        struct orr_str job,
                                        uint64_t generation);
+/* All ranks of a generation go on from the same count. */
+void cut_is_consistent(struct world *world, const struct proc *proc);
+/* How far it got, before its process is forgotten. */
+void steps_are_noted(struct world *world, const struct proc *proc);
+void planned_move_repeats_no_step(struct world *world, const struct proc *proc);
+void manifest_names_only_complete_parts(struct world *world, const char *part);
+void image_is_of_a_stopped_rank(struct world *world, const struct proc *proc);
 void live_rank_is_not_forgotten(struct world *world, const struct proc *proc);
 
 /* ---- when an event is published ---- */

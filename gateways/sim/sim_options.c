@@ -11,10 +11,13 @@ const char sim_usage[] =
     "                  [--replicas R] [--clusters C] [--nodes N] [--gpus G] [--jobs "
     "J]\n"
     "                  [--time DURATION] [--replay SEED [--only LIST]] [--trace FILE] "
-    "[--quiet]\n"
+    "[--no-orders] [--quiet]\n"
     "A fleet in virtual time: a region on R hosts (3), C clusters (2), N nodes in all "
     "(3 a cluster) of G GPUs (2),\n"
-    "J jobs (24); things go wrong for DURATION (30s), then every job must end.  The "
+    "J jobs (24), of which some are suspended, migrated and saved, and nodes that "
+    "drain "
+    "(--no-orders: none); things go wrong for DURATION (30s), then every job must end. "
+    " The "
     "same "
     "seed is the same history.\n"
     "LIST of faults: all (default), none, or some of loss, delay, duplicate, reorder, "
@@ -94,6 +97,7 @@ enum sim_option {
     O_ONLY,
     O_TRACE,
     O_QUIET,
+    O_NO_ORDERS,
     O_HELP
 };
 
@@ -112,6 +116,7 @@ static const struct option names[] = {
     {"only", required_argument, NULL, O_ONLY},
     {"trace", required_argument, NULL, O_TRACE},
     {"quiet", no_argument, NULL, O_QUIET},
+    {"no-orders", no_argument, NULL, O_NO_ORDERS},
     {"help", no_argument, NULL, O_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -162,6 +167,9 @@ take(int option, const char *value, struct sim_options *o, struct orr_error *err
         return ORR_OK;
     case O_QUIET:
         o->is_quiet = true;
+        return ORR_OK;
+    case O_NO_ORDERS:
+        o->plan.has_no_orders = true;
         return ORR_OK;
     default:
         code = number(names[option - 1].name, value, 4096, &n, err);
@@ -218,6 +226,8 @@ void sim_options_again(const struct sim_options *o,
                      (unsigned long long)seed,
                      o->faults,
                      plan->replicas);
+    if (plan->has_no_orders && n > 0 && (size_t)n < cap)
+        n += snprintf(text + n, cap - (size_t)n, " --no-orders");
     for (size_t i = 0; i < ORR_ARRAY_SIZE(sizes); i++)
         if (sizes[i].value && n > 0 && (size_t)n < cap)
             n += snprintf(text + n,

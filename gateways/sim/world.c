@@ -5,20 +5,74 @@
 
 enum { SIGNAL_KILL = 9, SIGNAL_TERM = 15, SIGNAL_CONT = 18, SIGNAL_STOP = 19 };
 
-/* What a machine's keepers have done by now. */
-static void keep_lease(struct machine *machine, uint64_t now)
+/* ---- standing still and going on ---- */
+
+static void stop_at(struct proc *proc, uint64_t at)
+{
+    uint64_t from = proc->from_ms > at ? proc->from_ms : at;
+    proc->left_ms = proc->ends_ms - from;
+    proc->ends_ms = UINT64_MAX;
+    proc->done_ms += from - proc->from_ms;
+    proc->from_ms = 0;
+}
+
+static void go_on(struct machine *machine, struct proc *proc)
+{
+    uint64_t now = machine->world->now_ms;
+    proc->ends_ms = now + proc->left_ms;
+    proc->from_ms = now;
+}
+
+uint64_t proc_count(const struct proc *proc, uint64_t now_ms)
+{
+    uint64_t until = now_ms < proc->ends_ms ? now_ms : proc->ends_ms;
+    uint64_t since = proc->from_ms && until > proc->from_ms ? until - proc->from_ms : 0;
+    return (proc->done_ms + since) / WORLD_STEP_MS;
+}
+
+void proc_stand(struct machine *machine, struct proc *proc, bool *reason, bool on)
+{
+    bool stood = proc_stands(proc);
+    *reason = on;
+    if (!stood && on)
+        stop_at(proc, machine->world->now_ms);
+    else if (stood && !proc_stands(proc))
+        go_on(machine, proc);
+}
+
+void proc_run_to(struct machine *machine, struct proc *proc, uint64_t target)
+{
+    uint64_t now = machine->world->now_ms;
+    proc->target = target;
+    if (proc_count(proc, now) >= target)
+        return;
+    proc_stand(machine, proc, &proc->is_held, false);
+    proc->hold_at_ms = now + target * WORLD_STEP_MS - proc->done_ms;
+}
+
+/* What a machine's keepers, and the gates of its ranks, have done by now. */
+static void keep_up(struct machine *machine, uint64_t now)
 {
     uint64_t end = machine->freeze_at_ms;
-    if (!end || now < end)
-        return;
     for (uint32_t i = 0; i < machine->n_procs; i++) {
         struct proc *proc = &machine->procs[i];
-        if (!proc->is_used || proc->is_frozen || proc->ends_ms <= end)
+        uint64_t gate = proc->hold_at_ms;
+        bool is_gate_first = gate && (!end || gate <= end);
+        if (!proc->is_used)
             continue;
+        if (gate && gate <= now && is_gate_first && !proc_stands(proc) &&
+            proc->ends_ms > gate) {
+            stop_at(proc, gate);
+            proc->is_held = true;
+            proc->hold_at_ms = 0;
+        }
+        if (!end || now < end || proc->is_frozen || proc->ends_ms <= end)
+            continue;
+        if (!proc_stands(proc))
+            stop_at(proc, end);
+        if (gate > end) /* it has that much left to its target when it thaws */
+            proc->hold_at_ms = 0;
         proc->is_frozen = true;
-        proc->left_ms =
-            proc->ends_ms - (proc->started_ms > end ? proc->started_ms : end);
-        proc->ends_ms = UINT64_MAX;
     }
 }
 
@@ -27,7 +81,7 @@ uint64_t world_now(struct world *world)
     if (world->true_ms)
         world->now_ms = world->true_ms(world->arg);
     for (uint32_t i = 0; i < world->n_machines; i++)
-        keep_lease(&world->machines[i], world->now_ms);
+        keep_up(&world->machines[i], world->now_ms);
     return world->now_ms;
 }
 
@@ -78,6 +132,8 @@ struct proc *machine_start(struct machine *machine, const struct proc *plan)
     proc->is_used = true;
     machine->world->n_launched++;
     check(machine, proc);
+    cut_is_consistent(machine->world, proc);
+    planned_move_repeats_no_step(machine->world, proc);
     older_generation_launches_nothing(
         machine->world, orr_str(proc->job), proc->generation);
     return proc;
@@ -89,16 +145,13 @@ void machine_signal(struct machine *machine, struct proc *proc, uint32_t signal)
     if (!proc_is_live(proc, now))
         return;
     if (signal == SIGNAL_STOP && !proc->is_frozen) {
-        proc->is_frozen = true;
-        proc->left_ms = proc->ends_ms - now;
-        proc->ends_ms = UINT64_MAX;
+        proc_stand(machine, proc, &proc->is_frozen, true);
     } else if (signal == SIGNAL_CONT && proc->is_frozen) {
-        proc->is_frozen = false;
-        proc->ends_ms = now + proc->left_ms;
+        proc_stand(machine, proc, &proc->is_frozen, false);
         check(machine, proc);
     }
-    if (signal == SIGNAL_KILL ||
-        (signal == SIGNAL_TERM && !proc->is_frozen && !proc->ignores_term)) {
+    if (signal == SIGNAL_KILL || (signal == SIGNAL_TERM && !proc->is_frozen &&
+                                  !proc->is_parked && !proc->ignores_term)) {
         proc->ends_ms = now + 1;
         proc->signal = signal;
         proc->exit_code = 0;
@@ -119,10 +172,10 @@ void machine_end_peers(struct world *world, const struct proc *dead)
                 world_chance(world, orr_str(proc->job), proc->generation, proc->rank) %
                     100;
             uint64_t now_left =
-                proc->is_frozen ? proc->left_ms : proc->ends_ms - world->now_ms;
+                proc_stands(proc) ? proc->left_ms : proc->ends_ms - world->now_ms;
             if (left >= now_left)
                 continue;
-            if (proc->is_frozen) /* it notices when it thaws */
+            if (proc_stands(proc)) /* it notices when it goes on */
                 proc->left_ms = left;
             else
                 proc->ends_ms = world->now_ms + left;
@@ -137,10 +190,42 @@ void machine_dies(struct machine *machine)
     world_now(world);
     for (uint32_t i = 0; i < machine->n_procs; i++) {
         struct proc *proc = &machine->procs[i];
+        if (proc->is_used)
+            steps_are_noted(world, proc);
         if (proc_is_live(proc, world->now_ms)) {
             proc->ends_ms = world->now_ms;
             machine_end_peers(world, proc);
         }
         proc->is_used = false;
     }
+}
+
+/* ---- images ---- */
+
+const struct saved_rank *world_image_find(const struct world *world, const char *dir)
+{
+    for (uint32_t i = world->n_images; i > 0; i--)
+        if (strcmp(world->images[i - 1].dir, dir) == 0)
+            return &world->images[i - 1];
+    return NULL;
+}
+
+void world_image_keep(struct world *world, const char *dir, const struct proc *proc)
+{
+    const uint32_t n = world->n_images;
+    if ((n & (n - 1)) == 0) {
+        world->images =
+            realloc(world->images, (n ? 2 * n : 1) * sizeof(*world->images));
+        ORR_ASSERT(world->images);
+    }
+    struct saved_rank *image = &world->images[world->n_images++];
+    image->proc = *proc;
+    orr_str_copy(image->dir, sizeof(image->dir), orr_str(dir));
+}
+
+void world_fini(struct world *world)
+{
+    free(world->images);
+    world->images = NULL;
+    world->n_images = 0;
 }

@@ -17,11 +17,16 @@ static const char format_text[] = "orrery store 1\n";
 
 /* ---- open, close ---- */
 
-static int open_dir(int at, const char *name)
+static int open_dir(int at, const char *name, bool *is_made)
 {
+    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    const int fd = openat(at, name, flags);
+    if (fd >= 0 || errno != ENOENT)
+        return fd;
     if (orri_io_mkdir(at, name) != 0 && errno != EEXIST)
         return -1;
-    return openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *is_made = true;
+    return openat(at, name, flags);
 }
 
 static enum orr_err check_format(struct orr_store *s, struct orr_error *err)
@@ -61,7 +66,8 @@ static enum orr_err check_format(struct orr_store *s, struct orr_error *err)
 
 static enum orr_err open_dirs(struct orr_store *s, struct orr_error *err)
 {
-    s->root = open_dir(AT_FDCWD, s->path);
+    bool is_made = false;
+    s->root = open_dir(AT_FDCWD, s->path, &is_made);
     if (s->root < 0)
         return orri_io_fail(err, "cannot open", s->path);
     const struct {
@@ -73,15 +79,16 @@ static enum orr_err open_dirs(struct orr_store *s, struct orr_error *err)
                 {&s->leases, "leases"},
                 {&s->damaged, "damaged"}};
     for (size_t i = 0; i < ORR_ARRAY_SIZE(dirs); i++)
-        if ((*dirs[i].fd = open_dir(s->root, dirs[i].name)) < 0)
+        if ((*dirs[i].fd = open_dir(s->root, dirs[i].name, &is_made)) < 0)
             return orri_io_fail(err, "cannot open", dirs[i].name);
     for (unsigned i = 0; i < STORE_SHARDS; i++) {
         char name[8];
         snprintf(name, sizeof name, "%02x", i);
-        if ((s->shards[i] = open_dir(s->chunks, name)) < 0)
+        if ((s->shards[i] = open_dir(s->chunks, name, &is_made)) < 0)
             return orri_io_fail(err, "cannot open chunks of", s->path);
     }
-    if (orri_io_sync(s->chunks, "chunks") || orri_io_sync(s->root, s->path))
+    if (is_made &&
+        (orri_io_sync(s->chunks, "chunks") || orri_io_sync(s->root, s->path)))
         return orri_io_fail(err, "cannot sync", s->path);
     return ORR_OK;
 }

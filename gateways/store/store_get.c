@@ -123,7 +123,8 @@ static enum orr_err open_out(struct out *o, struct orr_error *err)
         o->tmp = NULL;
         return orr_fail(err, ORR_ENOMEM, "store: out of memory");
     }
-    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (orri_io_fault("get_create", o->tmp) == 0)
+        o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (o->fd >= 0 && ftruncate(o->fd, (off_t)o->file->bytes) == 0)
         return ORR_OK;
     return orri_io_fail(err, "cannot make", o->tmp);
@@ -136,7 +137,8 @@ static enum orr_err finish_outs(struct get *g, struct orr_error *err)
             return orri_io_fail(err, "cannot set the mode of", g->outs[i].path);
     for (size_t i = 0; i < g->n_outs; i++) {
         struct out *o = &g->outs[i];
-        if (o->tmp && rename(o->tmp, o->path) != 0)
+        if (o->tmp &&
+            (orri_io_fault("get_rename", o->path) || rename(o->tmp, o->path) != 0))
             return orri_io_fail(err, "cannot name", o->path);
         free(o->tmp);
         o->tmp = NULL;
@@ -197,7 +199,9 @@ static enum orr_err write_out(const struct out *o,
                               struct orr_error *err)
 {
     while (len && o->fd >= 0) {
-        const ssize_t n = pwrite(o->fd, data, len, (off_t)at);
+        const ssize_t n = orri_io_fault("get_write", o->path)
+                              ? -1
+                              : pwrite(o->fd, data, len, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

@@ -22,8 +22,9 @@ enum {
     STORE_HEAD_BYTES = 16, /* before a chunk's content */
     STORE_PAGE = 4096,
     STORE_THREADS_MAX = 16,
-    STORE_BATCH_FILES =
-        64, /* new chunks that a thread keeps open until they are synced */
+    STORE_BATCH_FILES = 512, /* new chunks of a thread that are synced together, */
+    STORE_BATCH_OPEN = 32,   /* of them large ones, which stay open until then */
+    STORE_LARGE_BYTES = 256 << 10,
     STORE_BATCH_BYTES = 32 << 20,
 };
 
@@ -33,6 +34,8 @@ enum {
  * errno) is the call's fate, and it may never return.  Half a write is a call of its own. */
 typedef int (*orri_store_fault_f)(const char *call, const char *name);
 extern orri_store_fault_f orri_store_fault; /* NULL in production */
+/* 0, or -1 and errno: for calls that are made elsewhere. */
+int orri_io_fault(const char *call, const char *name);
 
 int orri_io_create(int dir, const char *name);
 int orri_io_write(int fd,
@@ -42,6 +45,7 @@ int orri_io_write(int fd,
                   const void *data,
                   size_t len);
 int orri_io_sync(int fd, const char *name);
+int orri_io_syncfs(int dir, const char *name);
 int orri_io_rename(int from_dir, const char *from, int to_dir, const char *to);
 /* EEXIST when `to` is there. */
 int orri_io_rename_new(int from_dir, const char *from, int to_dir, const char *to);
@@ -205,13 +209,14 @@ void orri_writer_fini(struct orri_writer *w);
 struct orri_batch {             /* of one thread: chunks under names of tmp/ */
     struct orri_writer *writer; /* borrowed */
     int lock;                   /* owned */
-    unsigned n;
+    unsigned n, n_open;
     uint64_t bytes;
     double busy_s; /* in the disk's hands */
     struct {
-        int fd; /* owned */
+        int fd; /* owned; -1: a small one, closed already */
         struct orr_store_hash hash;
-        uint64_t number; /* of its name */
+        struct timespec time; /* that it carries */
+        uint64_t number;      /* of its name */
         uint32_t raw_len, file_len;
         bool is_zstd;
     } at[STORE_BATCH_FILES];

@@ -11,7 +11,7 @@
 
 orri_store_fault_f orri_store_fault;
 
-static int fault(const char *call, const char *name)
+int orri_io_fault(const char *call, const char *name)
 {
     const int why = orri_store_fault ? orri_store_fault(call, name) : 0;
     if (why)
@@ -21,7 +21,7 @@ static int fault(const char *call, const char *name)
 
 int orri_io_create(int dir, const char *name)
 {
-    if (fault("create", name))
+    if (orri_io_fault("create", name))
         return -1;
     return openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 }
@@ -46,7 +46,7 @@ int orri_io_write(int fd,
                   size_t len)
 {
     const uint8_t *at = data;
-    if (fault("write", name))
+    if (orri_io_fault("write", name))
         return -1;
     const struct iovec parts[2] = {{(void *)(uintptr_t)head, head_len},
                                    {(void *)(uintptr_t)data, len}};
@@ -63,24 +63,29 @@ int orri_io_write(int fd,
         return write_all(fd, at + (done - head_len), len - (done - head_len));
     }
     if (write_all(fd, head, head_len) || write_all(fd, at, len / 2) ||
-        fault("write2", name))
+        orri_io_fault("write2", name))
         return -1;
     return write_all(fd, at + len / 2, len - len / 2);
 }
 
 int orri_io_sync(int fd, const char *name)
 {
-    return fault("sync", name) ? -1 : fsync(fd);
+    return orri_io_fault("sync", name) ? -1 : fsync(fd);
+}
+
+int orri_io_syncfs(int dir, const char *name)
+{
+    return orri_io_fault("syncfs", name) ? -1 : syncfs(dir);
 }
 
 int orri_io_rename(int from_dir, const char *from, int to_dir, const char *to)
 {
-    return fault("rename", to) ? -1 : renameat(from_dir, from, to_dir, to);
+    return orri_io_fault("rename", to) ? -1 : renameat(from_dir, from, to_dir, to);
 }
 
 int orri_io_rename_new(int from_dir, const char *from, int to_dir, const char *to)
 {
-    if (fault("rename_new", to))
+    if (orri_io_fault("rename_new", to))
         return -1;
     if (renameat2(from_dir, from, to_dir, to, RENAME_NOREPLACE) == 0)
         return 0;
@@ -94,12 +99,12 @@ int orri_io_rename_new(int from_dir, const char *from, int to_dir, const char *t
 
 int orri_io_unlink(int dir, const char *name)
 {
-    return fault("unlink", name) ? -1 : unlinkat(dir, name, 0);
+    return orri_io_fault("unlink", name) ? -1 : unlinkat(dir, name, 0);
 }
 
 int orri_io_mkdir(int dir, const char *name)
 {
-    return fault("mkdir", name) ? -1 : mkdirat(dir, name, 0755);
+    return orri_io_fault("mkdir", name) ? -1 : mkdirat(dir, name, 0755);
 }
 
 int orri_io_touch(int dir, const char *name)
@@ -107,7 +112,7 @@ int orri_io_touch(int dir, const char *name)
     struct timespec t[2];
     clock_gettime(CLOCK_REALTIME, &t[0]);
     t[1] = t[0];
-    return fault("touch", name) ? -1 : utimensat(dir, name, t, 0);
+    return orri_io_fault("touch", name) ? -1 : utimensat(dir, name, t, 0);
 }
 
 int orri_io_touch_fd(int fd, const char *name, struct timespec *ret_time)
@@ -116,7 +121,7 @@ int orri_io_touch_fd(int fd, const char *name, struct timespec *ret_time)
     clock_gettime(CLOCK_REALTIME, &t[0]);
     t[1] = t[0];
     *ret_time = t[1];
-    return fault("touch", name) ? -1 : futimens(fd, t);
+    return orri_io_fault("touch", name) ? -1 : futimens(fd, t);
 }
 
 enum orr_err orri_io_fail(struct orr_error *err, const char *what, const char *name)

@@ -13,8 +13,8 @@ struct orr_job_args {
     struct orr_addr leader; /* of the region; region_moved when it changes */
     char job[ORR_JOB_ID_MAX];
     uint64_t generation;
-    uint64_t limit_ms;         /* 0: none */
-    uint64_t deadline_unix_ms; /* 0: none */
+    uint64_t limit_ms;            /* 0: none */
+    uint64_t deadline_unix_ms;    /* 0: none */
     uint64_t checkpoint_every_ms; /* 0: never */
     uint64_t hang_ms;             /* 0: never */
     uint32_t checkpoint_mode;     /* enum orr_checkpoint_mode */

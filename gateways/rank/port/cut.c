@@ -96,6 +96,11 @@ static void begin_cut(struct orri_gen *gen, uint64_t cut)
     gen->round = 0;
     gen->n_targets = 0;
     gen->n_ids = 0;
+    for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
+        for (struct orri_proc *p = rank->procs; p; p = p->next) {
+            p->said_round = 0;
+            p->said_targets = 0;
+        }
 }
 
 static void begin_step(struct orr_rank_edge *edge,

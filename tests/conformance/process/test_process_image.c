@@ -3,14 +3,17 @@
  * node (another state directory).  Without root or CRIU the tests say so and are skipped.
  */
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "orr_test.h"
 
 #include "process_fixture.h"
+#include "rank_files.h"
 
 struct two { /* nodes */
     struct fixture *a, *b;
@@ -75,14 +78,51 @@ static int setup(void **state)
     return 0;
 }
 
+static void name_prefix(struct fixture *f, char prefix[ORRI_RANK_NAME_MAX])
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/ranks", f->dir);
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    orri_rank_name(dir, "", prefix);
+    close(dir);
+}
+
+/* Bridges, and cgroups that begin so. */
+static bool is_clean(struct two *t, const char *prefix)
+{
+    char path[ORRI_CGROUP_PATH_MAX], bridge[64];
+    const struct orri_overlay_plan plan = {
+        .id = t->overlay, .rank = "", .address = "x", .underlay = ""};
+    snprintf(
+        bridge, sizeof bridge, "/sys/class/net/%s", orri_overlay_names(&plan).bridge);
+    assert_true(orri_cgroup_path("", path));
+    bool is_clean = access(bridge, F_OK) != 0;
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir)))
+        is_clean = is_clean && strncmp(entry->d_name, prefix, strlen(prefix)) != 0;
+    closedir(dir);
+    return is_clean;
+}
+
 static int teardown(void **state)
 {
     struct two *t = *state;
     void *a = t->a, *b = t->b;
+    char of_a[ORRI_RANK_NAME_MAX], of_b[ORRI_RANK_NAME_MAX];
+    name_prefix(t->a, of_a);
+    name_prefix(t->b, of_b);
     fixture_teardown(&a);
     fixture_teardown(&b);
+    int ms = 0;
+    while ((!is_clean(t, of_a) || !is_clean(t, of_b)) &&
+           ms++ < 5000) /* keepers come to their end */
+        usleep(1000);
     free(t);
-    return 0;
+    if (ms < 5000)
+        return 0;
+    print_error("a bridge or a cgroup is left behind\n");
+    return -1;
 }
 
 static void counting_rank_goes_on_on_another_node(void **state)
@@ -486,63 +526,216 @@ static void image_that_fails_leaves_the_rank_unharmed(void **state)
     check_ends(t->a, server1, t->a, client1);
 }
 
-/* A child of that process (0: anybody) called so; 0: none. */
-static pid_t find_process(const char *name, pid_t parent)
+static bool read_stat(pid_t pid, char comm[32], pid_t *ret_parent)
 {
-    char path[64], buf[256], comm[32];
-    DIR *proc = opendir("/proc");
-    struct dirent *entry;
-    pid_t found = 0;
-    while (proc && !found && (entry = readdir(proc))) {
-        int ppid = 0;
-        snprintf(path, sizeof path, "/proc/%d/stat", atoi(entry->d_name));
-        FILE *file = atoi(entry->d_name) > 0 ? fopen(path, "re") : NULL;
-        if (file && fgets(buf, sizeof buf, file) &&
-            sscanf(buf, "%*d (%31[^)]) %*c %d", comm, &ppid) == 2 &&
-            strcmp(comm, name) == 0 && (parent == 0 || ppid == parent))
-            found = atoi(entry->d_name);
-        if (file)
-            fclose(file);
+    char path[64], buf[256];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    bool is_read = file && fgets(buf, sizeof buf, file) &&
+                   sscanf(buf, "%*d (%31[^)]) %*c %d", comm, ret_parent) == 2;
+    if (file)
+        fclose(file);
+    return is_read;
+}
+
+static bool is_below(pid_t pid, pid_t ancestor)
+{
+    char comm[32];
+    for (int i = 0; i < 16 && pid > 1; i++) {
+        if (pid == ancestor)
+            return true;
+        if (!read_stat(pid, comm, &pid))
+            return false;
     }
-    if (proc)
+    return false;
+}
+
+/* A process of ours called so; waits for it, and answers 0 when there is none. */
+static pid_t wait_process(const char *name)
+{
+    pid_t found = 0;
+    for (int i = 0; i < 2000 && !found; i++) {
+        DIR *proc = opendir("/proc");
+        struct dirent *entry;
+        while (!found && (entry = readdir(proc))) {
+            char comm[32];
+            pid_t pid = (pid_t)atoi(entry->d_name), parent;
+            if (pid > 0 && read_stat(pid, comm, &parent) && strcmp(comm, name) == 0 &&
+                is_below(pid, getpid()))
+                found = pid;
+        }
         closedir(proc);
+        if (!found)
+            usleep(500);
+    }
     return found;
 }
 
-static pid_t wait_process(const char *name, pid_t parent)
+static uint32_t state_of(struct fixture *f, struct orr_process_id id)
 {
-    pid_t pid = 0;
-    for (int i = 0; i < 5000 && !pid; i++) {
-        pid = find_process(name, parent);
-        if (!pid)
-            usleep(500);
+    static struct told all[FIXTURE_RANKS_MAX];
+    uint32_t n = fixture_found(f, all);
+    for (uint32_t i = 0; i < n; i++) {
+        if (orr_str_eq(orr_str(all[i].job), id.job) &&
+            all[i].generation == id.generation && all[i].rank == id.rank)
+            return all[i].state;
     }
-    return pid;
+    return ORR_RANK_STARTING;
 }
 
-/* criu is killed after a growing part of its work.  The rank goes on; where it was caught in the middle of what cannot be undone,
- * its earlier image does. */
-static void criu_killed_in_a_dump_costs_nothing(void **state)
+/* False: the server has died. */
+static bool pair_goes_on(struct two *t)
+{
+    for (int i = 0; i < 100; i++) {
+        if (makes_progress(t->a, client1))
+            return true;
+        if (state_of(t->a, server1) == ORR_RANK_EXITED) {
+            print_message("%s\n",
+                          fixture_wait_id(t->a, server1, ORR_RANK_EXITED).reason);
+            return false;
+        }
+    }
+    fail_msg("neither progress nor an end");
+    return false;
+}
+
+static void go_on_from(struct two *t, const char *server, const char *client)
+{
+    (void)t->a->process->ops->signal(
+        t->a->process, &client1, SIGKILL, &t->a->err); /* it may be gone, too */
+    fixture_wait_id(t->a, client1, ORR_RANK_EXITED);
+    restore(t, t->b, server2, SERVER, server);
+    restore(t, t->b, client2, CLIENT, client);
+    wait_progress(t->b, client2, wait_progress(t->b, server2, 0));
+    stop_pair(t);
+    check_ends(t->b, server2, t->b, client2);
+}
+
+static void image_pair(struct two *t, const char *server, const char *client)
+{
+    freeze_ok(t->a, server1, true);
+    freeze_ok(t->a, client1, true);
+    image_ok(t->a, server1, server, true);
+    image_ok(t->a, client1, client, true);
+    freeze_ok(t->a, server1, false);
+    freeze_ok(t->a, client1, false);
+}
+
+/* After ever more of its work.  The rank goes on; where it was caught in the middle of what cannot be undone, all of the job goes on
+ * from the images that were made before. */
+static void criu_killed_in_a_dump_costs_the_image_only(void **state)
 {
     struct two *t = *state;
-    int n_survived = 0;
+    char server[100], client[100];
+    int n_killed = 0;
+    bool is_alive = true;
     start_pair(t, t->a, t->a);
-    for (unsigned ms = 0; ms < 120; ms += 8) {
+    snprintf(server, sizeof server, "%s", image_dir(t, "s"));
+    snprintf(client, sizeof client, "%s", image_dir(t, "c"));
+    image_pair(t, server, client);
+    for (unsigned ms = 0; ms < 80 && is_alive; ms += 8) {
         uint64_t tag;
         char name[16];
         snprintf(name, sizeof name, "k%u", ms);
         assert_int_equal(
             fixture_image_begin(t->a, server1, image_dir(t, name), true, &tag), ORR_OK);
-        pid_t criu = wait_process("criu", getpid());
+        pid_t criu = wait_process("criu");
         usleep(ms * 1000);
         if (criu)
             kill(criu, SIGKILL);
-        struct finished image = fixture_finish(t->a, tag);
-        wait_progress(t->a, client1, wait_progress(t->a, server1, 0));
-        n_survived += image.code != ORR_OK;
+        n_killed += fixture_finish(t->a, tag).code != ORR_OK;
+        is_alive = pair_goes_on(t);
     }
-    print_message("%d dumps were killed\n", n_survived);
-    assert_true(n_survived > 3);
+    print_message("%d dumps were killed, the rank %s\n",
+                  n_killed,
+                  is_alive ? "lives" : "died of it");
+    if (!is_alive) {
+        go_on_from(t, server, client);
+        return;
+    }
+    assert_true(n_killed > 3);
+    stop_pair(t);
+    check_ends(t->a, server1, t->a, client1);
+}
+
+static void process_killed_in_a_restore_costs_the_attempt_only(void **state)
+{
+    struct two *t = *state;
+    struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0};
+    const char *dir = image_dir(t, "i");
+    start(t, t->a, id, CLIENT, (const char *const[]){"sh", "-c", COUNT, NULL});
+    fixture_wait_log(t->a, "r1-a", "10\n");
+    image_ok(t->a, id, dir, false);
+    fixture_wait_id(t->a, id, ORR_RANK_EXITED);
+    for (unsigned i = 0; i < 6; i++) {
+        id.generation++;
+        restore(t, t->b, id, CLIENT, dir);
+        pid_t victim = wait_process("criu");
+        usleep(i / 2 * 15000);
+        if (victim && i % 2)
+            victim = fixture_parent(victim); /* the keeper */
+        assert_true(victim > 0);
+        kill(victim, SIGKILL);
+        struct told told = fixture_wait_id(t->b, id, ORR_RANK_LOST);
+        print_message("%s\n", told.reason);
+    }
+    id.generation++;
+    restore(t, t->b, id, CLIENT, dir);
+    fixture_wait_id(t->b, id, ORR_RANK_RUNNING);
+    wait_progress(t->b, id, 10);
+}
+
+/* Started as `--imager STATE IMAGE`: a host that makes an image of the server, and waits for its death. */
+static int imager_main(char **argv)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    uint64_t tag;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    orr_str_copy(f->dir, sizeof f->dir, orr_str(argv[2]));
+    fixture_open(f);
+    fixture_wait_id(f, server1, ORR_RANK_RUNNING);
+    if (fixture_image_begin(f, server1, argv[3], true, &tag) != ORR_OK)
+        return 1;
+    for (;;)
+        pause();
+}
+
+static void host_killed_in_a_dump_is_mended_by_the_next_one(void **state)
+{
+    struct two *t = *state;
+    char server[100], client[100];
+    bool is_alive = true;
+    start_pair(t, t->a, t->a);
+    snprintf(server, sizeof server, "%s", image_dir(t, "s"));
+    snprintf(client, sizeof client, "%s", image_dir(t, "c"));
+    image_pair(t, server, client);
+    for (unsigned i = 0; i < 3 && is_alive; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "h%u", i);
+        fixture_close(t->a);
+        pid_t host = fork();
+        if (host == 0) {
+            execl("/proc/self/exe",
+                  "imager",
+                  "--imager",
+                  t->a->dir,
+                  image_dir(t, name),
+                  NULL);
+            _exit(1);
+        }
+        assert_true(wait_process("criu") > 0);
+        usleep(i * 20000);
+        kill(host, SIGKILL);
+        assert_int_equal(waitpid(host, NULL, 0), host);
+        fixture_open(t->a);
+        fixture_wait_id(t->a, client1, ORR_RANK_RUNNING);
+        is_alive = pair_goes_on(t);
+    }
+    if (!is_alive) {
+        go_on_from(t, server, client);
+        return;
+    }
     stop_pair(t);
     check_ends(t->a, server1, t->a, client1);
 }
@@ -554,6 +747,8 @@ int main(int argc, char **argv)
     int exit_code;
     if (fixture_dispatch(argc, argv, &exit_code))
         return exit_code;
+    if (argc == 4 && strcmp(argv[1], "--imager") == 0)
+        return imager_main(argv);
     if (argc > 1) /* a pattern of names */
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
@@ -569,7 +764,9 @@ int main(int argc, char **argv)
         IMAGE_TEST(freeze_works_without_namespaces),
         IMAGE_TEST(thaw_does_not_thaw_what_the_lease_froze),
         IMAGE_TEST(image_that_fails_leaves_the_rank_unharmed),
-        IMAGE_TEST(criu_killed_in_a_dump_costs_nothing),
+        IMAGE_TEST(criu_killed_in_a_dump_costs_the_image_only),
+        IMAGE_TEST(process_killed_in_a_restore_costs_the_attempt_only),
+        IMAGE_TEST(host_killed_in_a_dump_is_mended_by_the_next_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

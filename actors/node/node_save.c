@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * node_save.c - ranks into the store and back: images of their processes, their device memory, and where these lie meanwhile.
+ *
+ * A part is the image's directory and the arena.  It is kept when the store says so; a job that goes on runs meanwhile.
+ */
+#include "node_calls.h"
+
+enum { STORE_MS = 60000, STORE_BYTES_PER_MS = 100000 };
+
+void node_image_dir(const struct node *self,
+                    const struct node_group *group,
+                    const struct node_row *row,
+                    char *dst,
+                    size_t cap)
+{
+    snprintf(dst,
+             cap,
+             "%s/%s-%llu-%llu-%u",
+             self->args.images_dir,
+             group->job,
+             (unsigned long long)group->generation,
+             (unsigned long long)group->cut.cut,
+             row->rank);
+}
+
+static void drop_image(struct orr_ctx *ctx,
+                       struct node *self,
+                       const struct node_group *group,
+                       const struct node_row *row)
+{
+    char dir[320];
+    node_image_dir(self, group, row, dir, sizeof(dir));
+    if (group->wants_image)
+        orr_send(ctx, self->process_edge, image_drop, .dir = orr_str(dir));
+}
+
+void node_save_image(struct orr_ctx *ctx,
+                     struct node *self,
+                     struct node_group *group,
+                     struct node_row *row,
+                     uint64_t tag)
+{
+    char dir[320];
+    uint64_t now = orr_now_ms(ctx);
+    uint64_t left = group->cut.until_ms > now ? group->cut.until_ms - now : 1;
+    node_image_dir(self, group, row, dir, sizeof(dir));
+    orr_ask(ctx,
+            self->process_edge,
+            left + 1000,
+            tag,
+            process_image,
+            .job = orr_str(group->job),
+            .generation = group->generation,
+            .rank = row->rank,
+            .dir = orr_str(dir),
+            .leave_running = true,
+            .timeout_ms = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX);
+}
+
+static uint64_t store_ms(uint64_t bytes)
+{
+    return STORE_MS + bytes / STORE_BYTES_PER_MS;
+}
+
+void node_save_ask(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   struct node_row *row)
+{
+    char dir[320];
+    const struct orr_rec_store_file arena = {
+        .name = ORR_LIT("arena"), .path = orr_str(row->arena), .kind = 1};
+    if (!node_rank_is_live(row->state) || row->is_kept || row->is_saving)
+        return;
+    node_image_dir(self, group, row, dir, sizeof(dir));
+    row->is_saving = true;
+    row->save_seq = ++self->next_seq & 0xffffff;
+    orr_ask(ctx,
+            self->store_edge,
+            store_ms(row->arena_bytes),
+            node_tag(NODE_TAG_SAVE, orr_pool_index(&self->rows, row), row->save_seq),
+            store_put,
+            .files = {&arena, row->arena[0] && row->arena_bytes},
+            .dir = orr_str(group->wants_image ? dir : ""));
+}
+
+static struct node_row *
+saving_row(struct node *self, uint64_t tag, struct node_group **ret_group)
+{
+    struct node_row *row = orr_pool_at(&self->rows, (uint32_t)tag);
+    if (!row || !row->is_saving || row->save_seq != ((uint32_t)(tag >> 32) & 0xffffff))
+        return NULL;
+    *ret_group = orr_pool_at(&self->groups, row->group);
+    row->is_saving = false;
+    return row;
+}
+
+static void kept(struct orr_ctx *ctx,
+                 struct node *self,
+                 struct node_group *group,
+                 struct node_row *row)
+{
+    row->is_kept = true;
+    drop_image(ctx, self, group, row);
+    if (group->cut.stage == NODE_STAGE_STORE && row->is_due)
+        node_cut_worked(
+            ctx,
+            self,
+            node_tag(NODE_TAG_WORK, orr_pool_index(&self->rows, row), group->cut.seq));
+    else
+        node_cut_tell(ctx, self, group);
+}
+
+void node_save_kept(struct orr_ctx *ctx,
+                    struct node *self,
+                    const struct orr_msg_store_kept *msg)
+{
+    struct node_group *group;
+    struct node_row *row = saving_row(self, ctx->tag, &group);
+    if (!row)
+        return;
+    orr_str_copy(row->part, sizeof(row->part), msg->part);
+    row->part_bytes = msg->bytes;
+    row->part_new_bytes = msg->new_bytes;
+    kept(ctx, self, group, row);
+}
+
+/* A part with an empty hash says so. */
+void node_save_failed(struct orr_ctx *ctx,
+                      struct node *self,
+                      uint64_t tag,
+                      struct orr_str text)
+{
+    struct node_group *group;
+    struct node_row *row = saving_row(self, tag, &group);
+    if (!row)
+        return;
+    row->part[0] = '\0';
+    row->is_kept = true;
+    snprintf(group->cut.text,
+             sizeof(group->cut.text),
+             "rank %u: %.*s",
+             row->rank,
+             ORR_STR_ARGS(text));
+    drop_image(ctx, self, group, row);
+    if (group->cut.stage == NODE_STAGE_STORE)
+        node_cut_fail(ctx, self, group, row->rank, text);
+    else
+        node_cut_tell(ctx, self, group);
+}
+
+void node_save_fetch(struct orr_ctx *ctx,
+                     struct node *self,
+                     struct node_group *group,
+                     struct node_row *row,
+                     uint64_t tag)
+{
+    char dir[320];
+    const struct orr_rec_store_file arena = {
+        .name = ORR_LIT("arena"), .path = orr_str(row->arena), .kind = 1};
+    const struct orr_rec_store_peer peer = {orr_str(row->part_store),
+                                            orr_str(row->part_endpoint)};
+    bool is_here = orr_str_eq(orr_str(row->part_store), orr_str(self->args.host));
+    node_image_dir(self, group, row, dir, sizeof(dir));
+    orr_ask(ctx,
+            self->store_edge,
+            store_ms(row->part_bytes),
+            tag,
+            store_get,
+            .part = orr_str(row->part),
+            .files = {&arena, row->arena_bytes > 0},
+            .dir = orr_str(group->wants_image ? dir : ""),
+            .peers = {&peer, !is_here && row->part_store[0]});
+}

@@ -1,0 +1,836 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_job_stop.c - the job actor's stop plan against two nodes, a cluster and a region that do what the test says:
+ * each phase, and in each a node that is silent, refuses, dies, repeats itself or answers late.
+ */
+#include "job/job.h"
+#include "orrery/pool.h"
+#include "system.h"
+
+#include "orr_test.h"
+
+enum { NODES = 2, WORLD = 4, GENERATION = 3 };
+
+/* ---- what the peers do ---- */
+
+struct peer_script {
+    uint32_t silent_at; /* enum orr_cut_step: does not answer it */
+    uint32_t fail_at;   /* says that it failed */
+    uint32_t late_at;   /* answers with an older cut first */
+    bool has_no_parts;  /* SAVE is done, but its parts never come */
+    bool is_dead;
+    uint32_t n_steps[ORR_CUT_STEP_MAX_];
+    uint32_t state[WORLD]; /* of its ranks */
+    struct orr_addr addr;
+    uint64_t found_cut;
+    uint32_t found_step;
+};
+static struct peer_script nodes[NODES];
+static struct {
+    bool has_no_devices;
+    bool refuses_commit;
+    uint32_t n_freed, n_want;
+} cluster;
+static struct {
+    uint32_t phase, n_phases, phases[64];
+    uint32_t level;
+    uint32_t outcome, n_ended;
+    uint32_t n_commits, commit_parts;
+    uint64_t commit_order, commit_paused_ms;
+    uint32_t n_failed, failed_code;
+    uint64_t failed_number;
+    char failed[480], reason[240];
+    bool has_restored_places;
+} region;
+
+static uint64_t now;
+static struct orr_system *sys;
+static struct orr_addr job, peers[NODES + 2];
+
+static uint64_t now_ms(void *arg)
+{
+    (void)arg;
+    return now;
+}
+static const struct orr_clock the_clock = {now_ms, now_ms, NULL};
+
+struct peer_args {
+    uint32_t index; /* NODES: the cluster, NODES + 1: the region */
+};
+struct peer {
+    struct peer_args args;
+};
+ORR_HANDLER(peer, rank_launch)
+ORR_HANDLER(peer, rank_stop)
+ORR_HANDLER(peer, ranks_get)
+ORR_HANDLER(peer, ranks_forget)
+ORR_HANDLER(peer, cut_step)
+ORR_HANDLER(peer, devices_freed)
+ORR_HANDLER(peer, devices_want)
+ORR_HANDLER(peer, job_update)
+ORR_HANDLER(peer, job_ended)
+ORR_HANDLER(peer, checkpoint_commit)
+ORR_HANDLER(peer, order_failed)
+ORR_HANDLER(peer, job_released)
+ORR_HANDLER(peer, ack)
+ORR_HANDLER(peer, failed)
+
+static enum orr_err peer_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    (void)ctx;
+    ((struct peer *)state)->args = *(const struct peer_args *)args;
+    return ORR_OK;
+}
+
+static struct orr_rec_rank_row row_of(uint32_t rank)
+{
+    return (struct orr_rec_rank_row){.job = ORR_LIT("eu1-1"),
+                                     .generation = GENERATION,
+                                     .rank = rank,
+                                     .state = nodes[rank / 2].state[rank],
+                                     .pid = 100 + rank,
+                                     .level = ORR_LEVEL_IMAGE,
+                                     .changed_unix_ms = now};
+}
+
+static const char *node_name(uint32_t index)
+{
+    return index == 0 ? "n0" : "n1";
+}
+
+static void tell_ranks(struct orr_ctx *ctx, uint32_t node, uint32_t state, uint32_t signal)
+{
+    for (uint32_t rank = node * 2; rank < node * 2 + 2; rank++) {
+        nodes[node].state[rank] = state;
+        struct orr_rec_rank_row row = row_of(rank);
+        row.signal = signal;
+        orr_send(ctx, job, rank_update, .node = orr_str(node_name(node)), .rank = row);
+    }
+}
+
+static enum orr_err
+peer_on_rank_launch(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_rank_launch *msg)
+{
+    (void)msg;
+    orr_reply(ctx,
+              rank_launched,
+              .master_addr = ORR_LIT("10.0.0.1"),
+              .master_port = 29500,
+              .level = ORR_LEVEL_IMAGE);
+    tell_ranks(ctx, self->args.index, ORR_RANK_RUNNING, 0);
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_rank_stop(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_rank_stop *msg)
+{
+    (void)msg;
+    tell_ranks(ctx, self->args.index, ORR_RANK_EXITED, 9);
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_ranks_get(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_ranks_get *msg)
+{
+    (void)msg;
+    struct orr_rec_rank_row rows[2] = {row_of(self->args.index * 2),
+                                       row_of(self->args.index * 2 + 1)};
+    const struct peer_script *node = &nodes[self->args.index];
+    orr_reply(ctx,
+              ranks,
+              .node = orr_str(node_name(self->args.index)),
+              .ranks = {rows, 2},
+              .cut = node->found_cut,
+              .step = node->found_step);
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_ranks_forget(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_ranks_forget *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_cut_step(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_cut_step *msg)
+{
+    struct peer_script *node = &nodes[self->args.index];
+    assert_true(msg->step < ORR_CUT_STEP_MAX_);
+    node->n_steps[msg->step]++;
+    if (node->silent_at == msg->step || node->is_dead) {
+        (void)orr_defer(ctx);
+        return ORR_OK;
+    }
+    bool is_late = node->late_at == msg->step;
+    struct orr_rec_clock clocks[2];
+    struct orr_rec_part parts[2];
+    char hashes[2][8];
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t rank = self->args.index * 2 + i;
+        clocks[i] = (struct orr_rec_clock){.rank = rank,
+                                           .comm = 77,
+                                           .me = rank,
+                                           .n = WORLD,
+                                           .issued = msg->step == ORR_CUT_BEGIN ? 5 + rank : 8,
+                                           .op = ORR_CLOCK_OP_ALL_REDUCE};
+        snprintf(hashes[i], sizeof(hashes[i]), "p%u", rank);
+        parts[i] = (struct orr_rec_part){
+            .rank = rank, .hash = orr_str(hashes[i]), .bytes = 10, .new_bytes = 5};
+    }
+    bool has_clocks = msg->step == ORR_CUT_BEGIN || msg->step == ORR_CUT_TARGETS;
+    bool has_parts = node->n_steps[ORR_CUT_SAVE] > 0 && !node->has_no_parts && msg->step != ORR_CUT_BEGIN;
+    orr_reply(ctx,
+              cut_report,
+              .job = msg->job,
+              .generation = msg->generation,
+              .cut = is_late ? msg->cut - 1 : msg->cut,
+              .node = orr_str(node_name(self->args.index)),
+              .step = msg->step,
+              .state = node->fail_at == msg->step ? ORR_STEP_FAILED : ORR_STEP_DONE,
+              .round = msg->round,
+              .clocks = {clocks, has_clocks ? 2 : 0},
+              .parts = {parts, has_parts ? 2 : 0},
+              .device_bytes = 1000,
+              .culprit = node->fail_at == msg->step ? (int64_t)self->args.index * 2 : -1,
+              .text = orr_str(node->fail_at == msg->step ? "the driver said no" : ""));
+    if (is_late && node->n_steps[msg->step] > 2)
+        node->late_at = 0;
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_devices_freed(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_devices_freed *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    cluster.n_freed++;
+    return ORR_OK;
+}
+
+static struct orr_rec_rank_place places[WORLD];
+static struct orr_list_rank_place all_places(uint32_t device)
+{
+    for (uint32_t i = 0; i < WORLD; i++)
+        places[i] = (struct orr_rec_rank_place){.rank = i,
+                                                .node = orr_str(node_name(i / 2)),
+                                                .device = device + i % 2,
+                                                .local_rank = i % 2};
+    return (struct orr_list_rank_place){places, WORLD};
+}
+
+static enum orr_err
+peer_on_devices_want(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_devices_want *msg)
+{
+    (void)self;
+    cluster.n_want++;
+    assert_int_equal(msg->ranks.n, WORLD);
+    if (cluster.has_no_devices)
+        return orr_refuse(ctx, ORR_ENODEV, "none");
+    orr_reply(ctx, devices_given, .ranks = all_places(4));
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_job_update(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_job_update *msg)
+{
+    (void)ctx;
+    (void)self;
+    region.phase = msg->phase;
+    region.level = msg->level;
+    orr_str_copy(region.reason, sizeof(region.reason), msg->reason);
+    if (region.n_phases < 64)
+        region.phases[region.n_phases++] = msg->phase;
+    if (msg->phase == ORR_JOB_RESTORING && msg->ranks.n == WORLD)
+        region.has_restored_places = msg->ranks.at[0].device == 4;
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_job_ended(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_job_ended *msg)
+{
+    (void)ctx;
+    (void)self;
+    region.n_ended++;
+    region.outcome = msg->outcome;
+    orr_str_copy(region.reason, sizeof(region.reason), msg->reason);
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_checkpoint_commit(struct orr_ctx *ctx,
+                                              struct peer *self,
+                                              const struct orr_msg_checkpoint_commit *msg)
+{
+    (void)self;
+    static _Alignas(8) uint8_t mem[16384];
+    if (cluster.refuses_commit)
+        return orr_refuse(ctx, ORR_EINVAL, "no");
+    assert_int_equal(
+        orr_msg_decode(orr_msg_desc_manifest(), msg->manifest.ptr, msg->manifest.len, mem, sizeof(mem)),
+        ORR_OK);
+    const struct orr_msg_manifest *manifest = (const void *)mem;
+    region.n_commits++;
+    region.commit_parts = manifest->parts.n;
+    region.commit_order = msg->order;
+    region.commit_paused_ms = msg->row.paused_ms;
+    assert_int_equal(manifest->row.bytes, 40);
+    return ORR_OK;
+}
+
+static enum orr_err
+peer_on_order_failed(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_order_failed *msg)
+{
+    (void)ctx;
+    (void)self;
+    region.n_failed++;
+    region.failed_code = msg->code;
+    region.failed_number = msg->number;
+    orr_str_copy(region.failed, sizeof(region.failed), msg->text);
+    return ORR_OK;
+}
+
+#define IGNORES(message)                                                               \
+    static enum orr_err peer_on_##message(                                             \
+        struct orr_ctx *ctx, struct peer *self, const struct orr_msg_##message *msg)   \
+    {                                                                                  \
+        (void)ctx;                                                                     \
+        (void)self;                                                                    \
+        (void)msg;                                                                     \
+        return ORR_OK;                                                                 \
+    }
+IGNORES(job_released)
+IGNORES(ack)
+IGNORES(failed)
+
+static const struct orr_handler handlers[] = {
+    ORR_ON(peer, rank_launch, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, rank_stop, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, ranks_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, ranks_forget, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, cut_step, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, devices_freed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, devices_want, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, job_update, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, job_ended, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, checkpoint_commit, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, order_failed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, job_released, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, ack, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, failed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+};
+static const struct orr_actor_type peer_type = {
+    .name = "peer",
+    .state_size = sizeof(struct peer),
+    .args_size = sizeof(struct peer_args),
+    .init = peer_init,
+    .handlers = handlers,
+    .n_handlers = ORR_ARRAY_SIZE(handlers),
+};
+
+/* ---- a job of four ranks on two nodes ---- */
+
+static void show_log(
+    void *arg, enum orr_log_level level, uint64_t wall, const char *who, const char *text)
+{
+    (void)arg;
+    (void)wall;
+    if (getenv("ORR_SIM_LOG"))
+        fprintf(stderr, "%8u %d %s: %s\n", (unsigned)now, (int)level, who, text);
+}
+
+static void run_for(uint64_t ms)
+{
+    for (uint64_t until = now + ms; now < until;) {
+        while (orr_system_step(sys))
+            ;
+        uint64_t due = orr_system_next_due_ms(sys);
+        now = due > now && due < until ? due : until;
+    }
+}
+
+static void post(const struct orr_msg_desc *desc, const void *msg)
+{
+    assert_int_equal(orr_system_post(sys, peers[NODES], job, desc, msg), ORR_OK);
+}
+
+static void start(const struct orr_msg_job_start *how)
+{
+    struct orr_rec_job_node list[NODES];
+    for (uint32_t i = 0; i < NODES; i++)
+        list[i] = (struct orr_rec_job_node){
+            .node = orr_str(node_name(i)), .state = ORR_NODE_UP, .addr = peers[i]};
+    struct orr_msg_job_start msg = *how;
+    msg.ranks = all_places(0);
+    msg.nodes = (struct orr_list_job_node){list, NODES};
+    post(orr_msg_desc_job_start(), &msg);
+    run_for(300);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    static const char *const paths[NODES + 2] = {"/eu1/c1/n0", "/eu1/c1/n1", "/eu1/c1", "/eu1"};
+    struct orr_error err;
+    memset(nodes, 0, sizeof(nodes));
+    memset(&region, 0, sizeof(region));
+    memset(&cluster, 0, sizeof(cluster));
+    now = 1000;
+    const struct orr_system_config config = {.host = "h",
+                                             .incarnation = 1,
+                                             .clock = &the_clock,
+                                             .seed = 7,
+                                             .log = show_log,
+                                             .log_level = ORR_LOG_DEBUG};
+    assert_int_equal(orr_system_new(&config, &sys, &err), ORR_OK);
+    for (uint32_t i = 0; i < NODES + 2; i++) {
+        const struct peer_args args = {i};
+        assert_int_equal(
+            orr_system_spawn(
+                sys, &(struct orr_spawn){&peer_type, &args, paths[i], ORR_PERMANENT}, &peers[i]),
+            ORR_OK);
+    }
+    struct orr_job_args args = {.region = "eu1",
+                                .cluster = "c1",
+                                .leader = peers[NODES + 1],
+                                .job = "eu1-1",
+                                .generation = GENERATION,
+                                .world = WORLD,
+                                .n_nodes = NODES,
+                                .spec_bytes = 8};
+    assert_int_equal(
+        orr_system_spawn(
+            sys,
+            &(struct orr_spawn){&orr_job_type, &args, "/eu1/c1/job/eu1-1/3", ORR_TEMPORARY},
+            &job),
+        ORR_OK);
+    assert_int_equal(orr_system_start(sys, &err), ORR_OK);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    orr_system_stop(sys);
+    orr_system_free(sys);
+    return 0;
+}
+
+static void start_running(void)
+{
+    start(&(struct orr_msg_job_start){0});
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_int_equal(region.level, ORR_LEVEL_IMAGE);
+}
+
+static void order(uint64_t number, enum orr_order what)
+{
+    const struct orr_msg_job_order msg = {.job = ORR_LIT("eu1-1"),
+                                          .generation = GENERATION,
+                                          .number = number,
+                                          .order = what,
+                                          .checkpoint = 9};
+    post(orr_msg_desc_job_order(), &msg);
+}
+
+static bool was_in(uint32_t phase)
+{
+    for (uint32_t i = 0; i < region.n_phases; i++)
+        if (region.phases[i] == phase)
+            return true;
+    return false;
+}
+
+static uint32_t steps(enum orr_cut_step step)
+{
+    return nodes[0].n_steps[step] && nodes[1].n_steps[step];
+}
+
+/* ---- */
+
+static void suspended_job_frees_its_devices_and_goes_on_with_others(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    assert_int_equal(cluster.n_freed, 1);
+    assert_true(steps(ORR_CUT_RELEASE));
+    assert_false(steps(ORR_CUT_SAVE));
+    order(1, ORR_ORDER_SUSPEND); /* repeated: nothing */
+    run_for(60000);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    order(2, ORR_ORDER_RUN);
+    run_for(1000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_true(region.has_restored_places);
+    assert_int_equal(cluster.n_want, 1);
+    assert_int_equal(region.n_failed, 0);
+    order(3, ORR_ORDER_SUSPEND); /* again, with a later cut */
+    run_for(1000);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+}
+
+static void resume_without_devices_stays_suspended_and_says_so(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    cluster.has_no_devices = true;
+    order(2, ORR_ORDER_RUN);
+    run_for(1000);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    assert_int_equal(region.failed_code, ORR_ENODEV);
+    assert_int_equal(region.failed_number, 2);
+    cluster.has_no_devices = false;
+    order(3, ORR_ORDER_RUN);
+    run_for(1000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+static void checkpoint_is_committed_while_the_job_runs(void **state)
+{
+    (void)state;
+    start_running();
+    nodes[1].has_no_parts = true;
+    order(1, ORR_ORDER_CHECKPOINT);
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_true(steps(ORR_CUT_RESUME));
+    assert_int_equal(region.n_commits, 0);
+    nodes[1].has_no_parts = false;
+    run_for(3000);
+    assert_int_equal(region.n_commits, 1);
+    assert_int_equal(region.commit_order, 1);
+    assert_int_equal(region.commit_parts, WORLD);
+    assert_false(was_in(ORR_JOB_STOPPING));
+}
+
+static void store_that_never_ends_fails_the_order_and_not_the_job(void **state)
+{
+    (void)state;
+    start_running();
+    nodes[0].has_no_parts = true;
+    order(1, ORR_ORDER_CHECKPOINT);
+    run_for(100000);
+    assert_int_equal(region.n_commits, 0);
+    assert_int_equal(region.n_failed, 1);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+static void vacated_job_ends_moved_after_its_commit(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_VACATE);
+    run_for(3000);
+    assert_int_equal(region.n_commits, 1);
+    assert_int_equal(region.n_ended, 1);
+    assert_int_equal(region.outcome, ORR_OUTCOME_MOVED);
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_RESUME], 0);
+}
+
+static void refused_commit_undoes_the_move(void **state)
+{
+    (void)state;
+    start_running();
+    cluster.refuses_commit = true;
+    order(1, ORR_ORDER_VACATE);
+    run_for(3000);
+    assert_int_equal(region.n_ended, 0);
+    assert_int_equal(region.n_failed, 1);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+static void suspended_job_can_be_vacated(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    order(2, ORR_ORDER_VACATE);
+    run_for(3000);
+    assert_int_equal(region.outcome, ORR_OUTCOME_MOVED);
+    assert_int_equal(region.n_commits, 1);
+    assert_int_equal(cluster.n_want, 0);
+}
+
+static void suspended_job_can_be_saved_and_stays_suspended(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    order(2, ORR_ORDER_CHECKPOINT);
+    run_for(3000);
+    assert_int_equal(region.n_commits, 1);
+    assert_int_equal(region.commit_paused_ms, 0);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    order(3, ORR_ORDER_RUN);
+    run_for(1000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+/* Each step of a way, and what happens to one node in it. */
+static const enum orr_cut_step way[] = {
+    ORR_CUT_BEGIN, ORR_CUT_TARGETS, ORR_CUT_QUIESCE, ORR_CUT_SAVE, ORR_CUT_RELEASE};
+
+static enum orr_order order_with(enum orr_cut_step step)
+{
+    return step == ORR_CUT_SAVE ? ORR_ORDER_VACATE : ORR_ORDER_SUSPEND;
+}
+
+static void begin_with(enum orr_cut_step step, void (*fault)(struct peer_script *, uint32_t))
+{
+    void *state = NULL;
+    setup(&state);
+    start_running();
+    fault(&nodes[1], step);
+    order(1, order_with(step));
+}
+
+static void is_undone(enum orr_cut_step step)
+{
+    bool is_early = step <= ORR_CUT_TARGETS;
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_int_equal(region.n_failed, 1);
+    assert_int_equal(region.failed_number, 1);
+    assert_non_null(strstr(region.failed, orr_cut_step_name(step)));
+    assert_non_null(strstr(region.failed, "n1"));
+    assert_true(steps(is_early ? ORR_CUT_OPEN : ORR_CUT_RESUME));
+    assert_int_equal(cluster.n_freed, 0);
+}
+
+static void set_silent(struct peer_script *node, uint32_t step)
+{
+    node->silent_at = step;
+}
+static void silent_node_undoes_the_stop_in_each_phase(void **state)
+{
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
+        begin_with(way[i], set_silent);
+        run_for(200000);
+        nodes[1].silent_at = 0;
+        run_for(5000);
+        is_undone(way[i]);
+        nodes[1].n_steps[ORR_CUT_BEGIN] = 0; /* and it works at the next time */
+        order(2, ORR_ORDER_SUSPEND);
+        run_for(5000);
+        assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+        teardown(state);
+    }
+}
+
+static void set_failing(struct peer_script *node, uint32_t step)
+{
+    node->fail_at = step;
+}
+static void refusing_node_undoes_the_stop_in_each_phase(void **state)
+{
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
+        begin_with(way[i], set_failing);
+        run_for(5000);
+        is_undone(way[i]);
+        assert_non_null(strstr(region.failed, "rank 2"));
+        assert_non_null(strstr(region.failed, "the driver said no"));
+        teardown(state);
+    }
+}
+
+static void set_late(struct peer_script *node, uint32_t step)
+{
+    node->late_at = step;
+}
+static void answers_of_an_older_cut_change_nothing(void **state)
+{
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
+        begin_with(way[i], set_late);
+        run_for(5000);
+        assert_int_equal(region.n_failed, 0);
+        assert_true(nodes[1].n_steps[way[i]] > 1);
+        if (way[i] == ORR_CUT_SAVE)
+            assert_int_equal(region.outcome, ORR_OUTCOME_MOVED);
+        else
+            assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+        teardown(state);
+    }
+}
+
+static void node_lost_in_the_middle_is_judged_first(void **state)
+{
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
+        begin_with(way[i], set_silent);
+        run_for(1000);
+        nodes[1].is_dead = true;
+        post(orr_msg_desc_node_changed(),
+             &(const struct orr_msg_node_changed){.node = ORR_LIT("n1"), .state = ORR_NODE_LOST});
+        run_for(5000);
+        assert_int_equal(region.n_ended, 1);
+        assert_int_equal(region.outcome, ORR_OUTCOME_LOST);
+        assert_int_equal(region.n_commits, 0);
+        teardown(state);
+    }
+}
+
+static void rank_that_dies_in_the_middle_is_judged_first(void **state)
+{
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
+        begin_with(way[i], set_silent);
+        run_for(1000);
+        nodes[0].state[1] = ORR_RANK_EXITED;
+        struct orr_msg_rank_update msg = {.node = ORR_LIT("n0"), .rank = row_of(1)};
+        msg.rank.signal = 9;
+        post(orr_msg_desc_rank_update(), &msg);
+        run_for(5000);
+        assert_int_equal(region.n_ended, 1);
+        assert_int_equal(region.outcome, ORR_OUTCOME_FAILED);
+        teardown(state);
+    }
+}
+
+static void later_order_replaces_an_earlier_one(void **state)
+{
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
+        begin_with(way[i], set_silent);
+        run_for(1000);
+        order(2, ORR_ORDER_RUN);
+        run_for(500);
+        nodes[1].silent_at = 0;
+        run_for(5000);
+        assert_int_equal(region.phase, ORR_JOB_RUNNING);
+        assert_int_equal(region.n_failed, 0);
+        assert_int_equal(region.n_ended, 0);
+        teardown(state);
+    }
+}
+
+static void resume_that_fails_is_tried_again_until_its_time_is_over(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    nodes[0].fail_at = ORR_CUT_RESUME;
+    order(2, ORR_ORDER_RUN);
+    run_for(10000);
+    assert_int_equal(region.phase, ORR_JOB_RESTORING);
+    assert_true(nodes[0].n_steps[ORR_CUT_RESUME] > 3);
+    assert_true(nodes[0].n_steps[ORR_CUT_RESUME] < 100);
+    nodes[0].fail_at = 0;
+    run_for(5000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    order(3, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    nodes[0].fail_at = ORR_CUT_RESUME;
+    order(4, ORR_ORDER_RUN);
+    run_for(200000);
+    assert_int_equal(region.outcome, ORR_OUTCOME_LOST);
+    assert_non_null(strstr(region.reason, "the driver said no"));
+}
+
+static void recovered_job_resumes_what_was_half_done(void **state)
+{
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
+        setup(state);
+        for (uint32_t n = 0; n < NODES; n++) {
+            for (uint32_t r = 0; r < WORLD; r++)
+                nodes[n].state[r] = ORR_RANK_RUNNING;
+            nodes[n].found_cut = n == 0 ? 77 : 76;
+            nodes[n].found_step = n == 0 ? way[i] : ORR_CUT_NONE;
+        }
+        start(&(struct orr_msg_job_start){.is_recovery = true});
+        run_for(2000);
+        assert_int_equal(region.phase, ORR_JOB_RUNNING);
+        assert_true(steps(way[i] <= ORR_CUT_TARGETS ? ORR_CUT_OPEN : ORR_CUT_RESUME));
+        teardown(state);
+    }
+}
+
+static void recovered_suspended_job_stays_suspended(void **state)
+{
+    (void)state;
+    for (uint32_t n = 0; n < NODES; n++) {
+        for (uint32_t r = 0; r < WORLD; r++)
+            nodes[n].state[r] = ORR_RANK_RUNNING;
+        nodes[n].found_cut = n == 0 ? 77 : 0; /* one has forgotten */
+        nodes[n].found_step = n == 0 ? ORR_CUT_RELEASE : ORR_CUT_NONE;
+    }
+    start(&(struct orr_msg_job_start){.is_recovery = true, .is_suspended = true});
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    assert_int_equal(cluster.n_freed, 1);
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_RESUME], 0);
+    order(5, ORR_ORDER_RUN);
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+static void restored_job_resumes_with_a_later_cut(void **state)
+{
+    (void)state;
+    struct orr_rec_part parts[WORLD];
+    uint8_t body[4096];
+    size_t len = 0;
+    for (uint32_t i = 0; i < WORLD; i++)
+        parts[i] = (struct orr_rec_part){.rank = i, .hash = ORR_LIT("p")};
+    const struct orr_msg_manifest manifest = {.row = {.cut = 5, .level = ORR_LEVEL_IMAGE},
+                                              .world = WORLD,
+                                              .master_addr = ORR_LIT("10.0.0.1"),
+                                              .master_port = 1,
+                                              .parts = {parts, WORLD}};
+    assert_int_equal(
+        orr_msg_encode(orr_msg_desc_manifest(), &manifest, body, sizeof(body), &len), ORR_OK);
+    nodes[0].silent_at = ORR_CUT_RESUME;
+    start(&(struct orr_msg_job_start){.manifest = {body, (uint32_t)len}});
+    assert_int_equal(region.phase, ORR_JOB_RESTORING);
+    nodes[0].silent_at = 0;
+    run_for(5000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_BEGIN], 0);
+}
+
+static void job_that_cannot_be_stopped_refuses(void **state)
+{
+    (void)state;
+    start_running();
+    struct orr_msg_rank_update msg = {.node = ORR_LIT("n0"), .rank = row_of(0)};
+    msg.rank.level = ORR_LEVEL_NONE;
+    msg.rank.why_level = ORR_LIT("uses cuMemAllocManaged");
+    post(orr_msg_desc_rank_update(), &msg);
+    run_for(500);
+    assert_int_equal(region.level, ORR_LEVEL_NONE);
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_BEGIN], 0);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+#define STOP(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STOP(suspended_job_frees_its_devices_and_goes_on_with_others),
+        STOP(resume_without_devices_stays_suspended_and_says_so),
+        STOP(checkpoint_is_committed_while_the_job_runs),
+        STOP(store_that_never_ends_fails_the_order_and_not_the_job),
+        STOP(vacated_job_ends_moved_after_its_commit),
+        STOP(refused_commit_undoes_the_move),
+        STOP(suspended_job_can_be_vacated),
+        STOP(suspended_job_can_be_saved_and_stays_suspended),
+        STOP(resume_that_fails_is_tried_again_until_its_time_is_over),
+        STOP(recovered_suspended_job_stays_suspended),
+        STOP(restored_job_resumes_with_a_later_cut),
+        STOP(job_that_cannot_be_stopped_refuses),
+        cmocka_unit_test(silent_node_undoes_the_stop_in_each_phase),
+        cmocka_unit_test(refusing_node_undoes_the_stop_in_each_phase),
+        cmocka_unit_test(answers_of_an_older_cut_change_nothing),
+        cmocka_unit_test(node_lost_in_the_middle_is_judged_first),
+        cmocka_unit_test(rank_that_dies_in_the_middle_is_judged_first),
+        cmocka_unit_test(later_order_replaces_an_earlier_one),
+        cmocka_unit_test(recovered_job_resumes_what_was_half_done),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
