@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "orrery/gpu_abi.h"
+
 #include "checkpoint_abi.h"
 #include "checkpoint_calls.h"
 #include "victim_memory.h"
