@@ -13,6 +13,7 @@ ORR_HANDLER(job, region_moved)
 ORR_HANDLER(job, job_order)
 ORR_HANDLER(job, cut_report)
 ORR_HANDLER(job, devices_given)
+ORR_HANDLER(job, rank_idle)
 ORR_HANDLER(job, rank_update)
 ORR_HANDLER(job, rank_launched)
 ORR_HANDLER(job, ranks)
@@ -24,6 +25,7 @@ static void job_fini(void *state)
 {
     struct job *self = state;
     job_plan_fini(self);
+    job_hang_fini(self);
     orr_block_fini(&self->manifest);
     orr_block_fini(&self->restored);
     orr_block_fini(&self->spec);
@@ -188,6 +190,14 @@ static enum orr_err job_on_cut_report(struct orr_ctx *ctx,
         return ORR_OK;
     node->talk.backoff_ms = 0;
     job_plan_heard(ctx, self, node, msg);
+    return job_step(ctx, self);
+}
+
+static enum orr_err job_on_rank_idle(struct orr_ctx *ctx,
+                                     struct job *self,
+                                     const struct orr_msg_rank_idle *msg)
+{
+    job_hang_heard(ctx, self, msg);
     return job_step(ctx, self);
 }
 
@@ -393,6 +403,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(job, job_order, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, cut_report, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, devices_given, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, rank_idle, STARTED, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(job, rank_update, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, rank_launched, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, ranks, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),

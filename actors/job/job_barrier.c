@@ -321,9 +321,44 @@ bool job_barrier_is_cut(const struct job_barrier *self)
     return true;
 }
 
+void job_barrier_forget(struct job_barrier *self, uint32_t peer)
+{
+    for (struct job_clock *clock = NULL;
+         (clock = orr_pool_next(&self->clocks, clock)) != NULL;) {
+        clock->target = 0;
+        if (clock->me == ORR_NONE || clock->from != peer)
+            continue;
+        struct job_clock *comm = clock->kind == ORR_CLOCK_COLLECTIVE
+                                     ? find_comm(self, clock->comm)
+                                     : NULL;
+        if (comm)
+            comm->n_members--;
+        orr_map_remove(&self->by_key, clock);
+        orr_pool_give(&self->clocks, clock);
+    }
+}
+
 /* ---- in words ---- */
 
-static void tell_clock(const struct job_clock *clock, char *text, size_t cap)
+/* What those who are ahead wait in. */
+static uint32_t awaited_op(const struct job_barrier *self, const struct job_clock *late)
+{
+    const struct job_clock *other =
+        late->kind == ORR_CLOCK_COLLECTIVE ? NULL : other_side(self, late);
+    if (other)
+        return other->op;
+    for (const struct job_clock *clock = NULL;
+         (clock = orr_pool_next(&self->clocks, clock)) != NULL;)
+        if (clock->comm == late->comm && clock->kind == late->kind &&
+            clock->me != ORR_NONE && clock->issued == late->target)
+            return clock->op;
+    return ORR_CLOCK_OP_NONE;
+}
+
+static void tell_clock(const struct job_barrier *self,
+                       const struct job_clock *clock,
+                       char *text,
+                       size_t cap)
 {
     static const char *const kinds[ORR_CLOCK_KIND_MAX_] = {
         "collectives", "sends", "receives"};
@@ -336,8 +371,8 @@ static void tell_clock(const struct job_clock *clock, char *text, size_t cap)
                  clock->peer);
     snprintf(text,
              cap,
-             "rank %u has issued %llu of %llu %s%s in communicator %016llx of %u "
-             "ranks; its newest there was %s, %llu ms ago",
+             "rank %u has issued %llu of %llu %s%s in communicator %016llx (%u ranks): peers wait in %s, its own newest was %s, "
+             "%llu ms ago",
              clock->rank,
              (unsigned long long)clock->issued,
              (unsigned long long)clock->target,
@@ -345,8 +380,43 @@ static void tell_clock(const struct job_clock *clock, char *text, size_t cap)
              pair,
              (unsigned long long)clock->comm,
              clock->n,
+             orr_clock_op_name(awaited_op(self, clock)),
              orr_clock_op_name(clock->op),
              (unsigned long long)clock->idle_ms);
+}
+
+/* Has everybody else who has a part in this waited, too? */
+static bool is_waited_for(const struct job_barrier *self, const struct job_clock *late, uint64_t idle_ms)
+{
+    const struct job_clock *other =
+        late->kind == ORR_CLOCK_COLLECTIVE ? NULL : other_side(self, late);
+    if (late->kind != ORR_CLOCK_COLLECTIVE)
+        return other && other->idle_ms >= idle_ms;
+    for (const struct job_clock *clock = NULL;
+         (clock = orr_pool_next(&self->clocks, clock)) != NULL;)
+        if (clock->comm == late->comm && clock->kind == late->kind &&
+            clock->me != ORR_NONE && clock->issued > late->issued &&
+            clock->idle_ms < idle_ms)
+            return false;
+    return true;
+}
+
+int64_t job_barrier_laggard(const struct job_barrier *self,
+                            uint64_t idle_ms,
+                            char *text,
+                            size_t cap)
+{
+    const struct job_clock *worst = NULL;
+    for (const struct job_clock *clock = NULL;
+         (clock = orr_pool_next(&self->clocks, clock)) != NULL;)
+        if (is_below(clock) && clock->idle_ms >= idle_ms &&
+            (!worst || clock->idle_ms > worst->idle_ms) &&
+            is_waited_for(self, clock, idle_ms))
+            worst = clock;
+    if (!worst)
+        return -1;
+    tell_clock(self, worst, text, cap);
+    return worst->rank;
 }
 
 int64_t job_barrier_culprit(const struct job_barrier *self,
@@ -372,7 +442,7 @@ int64_t job_barrier_culprit(const struct job_barrier *self,
         return -1;
     }
     if (worst) {
-        tell_clock(worst, text, cap);
+        tell_clock(self, worst, text, cap);
         return worst->rank;
     }
     if (incomplete) {

@@ -71,6 +71,16 @@ ORR_NODISCARD enum orr_err job_barrier_note(struct job_barrier *self,
 ORR_NODISCARD enum orr_err job_barrier_round(struct job_barrier *self,
                                              uint64_t *ret_round);
 
+/* What this peer reported is not so any more. */
+void job_barrier_forget(struct job_barrier *self, uint32_t peer);
+
+/* The rank whose peers have all waited for it, in one order of operations, for at least idle_ms, as it has issued nothing
+ * there for so long; of several the one that is idle longest.  -1: none; text is then unchanged.  After job_barrier_aim. */
+int64_t job_barrier_laggard(const struct job_barrier *self,
+                            uint64_t idle_ms,
+                            char *text,
+                            size_t cap);
+
 /* Compute the targets although not all have begun. */
 ORR_NODISCARD enum orr_err job_barrier_aim(struct job_barrier *self);
 

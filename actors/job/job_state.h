@@ -53,6 +53,7 @@ struct job_node {
     bool is_stop_acked;
     bool has_absent; /* a rank was not listed: a launch may still be on its way */
     bool is_forgotten;
+    uint64_t idle_heard_ms; /* when it last had ranks that stand still; 0: never */
     uint64_t found_cut; /* as `ranks` said: its newest cut, */
     uint32_t found_step;
     uint32_t level; /* enum orr_level of its ranks, as far as is known */
@@ -169,6 +170,9 @@ struct job {
     struct job_talk talk;         /* with the region */
     struct job_talk cluster_talk; /* with the cluster */
     struct job_plan plan;
+    struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
+    bool has_watch;
+    bool is_hung; /* and `reason` says who holds it up */
     uint32_t level; /* enum orr_level */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
@@ -269,6 +273,12 @@ void job_cluster_ask(struct orr_ctx *ctx,
 enum orr_err job_devices_given(struct orr_ctx *ctx,
                                struct job *self,
                                const struct orr_msg_devices_given *msg);
+
+/* job_hang.c: ranks that wait for one that does not come. */
+void job_hang_fini(struct job *self);
+void job_hang_heard(struct orr_ctx *ctx,
+                    struct job *self,
+                    const struct orr_msg_rank_idle *msg);
 
 /* job_steps.c: the next step towards each node and the region. */
 #define JOB_TALK_REGION  UINT32_MAX /* as an index of a node, in tags */

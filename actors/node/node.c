@@ -35,6 +35,7 @@ ORR_HANDLER(node, log_read)
 ORR_HANDLER(node, cut_step)
 ORR_HANDLER(node, cut_report)
 ORR_HANDLER(node, rank_ability)
+ORR_HANDLER(node, rank_idle)
 ORR_HANDLER(node, device_used)
 ORR_HANDLER(node, process_imaged)
 ORR_HANDLER(node, image_ability)
@@ -427,6 +428,23 @@ static enum orr_err node_on_rank_ability(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* From /edge/rank, for the job actor. */
+static enum orr_err node_on_rank_idle(struct orr_ctx *ctx,
+                                      struct node *self,
+                                      const struct orr_msg_rank_idle *msg)
+{
+    const struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group && !group->is_frozen && !group->cut.is_frozen)
+        orr_send(ctx,
+                 node_job_addr(self, group),
+                 rank_idle,
+                 .job = msg->job,
+                 .generation = msg->generation,
+                 .node = orr_str(self->args.node),
+                 .clocks = msg->clocks);
+    return ORR_OK;
+}
+
 static enum orr_err node_on_device_used(struct orr_ctx *ctx,
                                         struct node *self,
                                         const struct orr_msg_device_used *msg)
@@ -596,6 +614,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(node, cut_step, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, cut_report, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, rank_ability, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, rank_idle, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, device_used, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, process_imaged, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, image_ability, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

@@ -32,8 +32,8 @@ enum orr_device_op { ORR_DEVICE_SUSPEND, ORR_DEVICE_RESUME, ORR_DEVICE_USAGE };
 struct orr_device_request {
     uint64_t ticket;
     enum orr_device_op op;
-    uint32_t pid;        /* suspend, resume: as the host sees it */
-    uint32_t index;      /* usage */
+    uint32_t pid;   /* suspend, resume: as the host sees it */
+    uint32_t index; /* usage */
     uint32_t timeout_ms;
     char from[48], to[48]; /* resume: uuids; "": the same device as before */
 };

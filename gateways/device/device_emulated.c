@@ -42,7 +42,8 @@ struct device_emulated {
     struct orr_rec_env_var env[5];
     uint32_t n_env;
     struct orr_device_done_sink sink;
-    struct orr_device_helper *helper; /* owned; the emulated driver is called from there, too */
+    struct orr_device_helper
+        *helper; /* owned; the emulated driver is called from there, too */
 };
 
 void orr_device_uuid_text(const uint8_t uuid[16], char text[48])
@@ -276,7 +277,8 @@ static void emulated_attach(struct orr_device *base, orr_device_done_f done, voi
 }
 
 /* The file knows. The helper is a user, too, of no memory. */
-static void tell_usage(struct device_emulated *device, const struct orr_device_request *q)
+static void tell_usage(struct device_emulated *device,
+                       const struct orr_device_request *q)
 {
     struct orr_device_result r = {.ticket = q->ticket, .code = ORR_ENOENT};
     struct emu_device_info info = {.n_processes = 0};
@@ -369,10 +371,11 @@ static enum orr_err start_helper(struct device_emulated *device, struct orr_erro
     char driver[PATH_MAX];
     pthread_mutex_init(&device->sink.lock, NULL);
     snprintf(driver, sizeof driver, "%s/libcuda.so.1", device->driver_dir);
-    const struct orr_device_helper_config config = {.driver = driver,
-                                                    .env = {device->env, 1}, /* the devices */
-                                                    .done = orr_device_sink_tell,
-                                                    .arg = &device->sink};
+    const struct orr_device_helper_config config = {
+        .driver = driver,
+        .env = {device->env, 1}, /* the devices */
+        .done = orr_device_sink_tell,
+        .arg = &device->sink};
     return orr_device_helper_new(&config, &device->helper, err);
 }
 

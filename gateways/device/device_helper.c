@@ -16,7 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GRACE_MS = 5000 }; /* the helper keeps the deadlines itself; this long after one it counts as hanging */
+enum {
+    GRACE_MS = 5000
+}; /* the helper keeps the deadlines itself; this long after one it counts as hanging */
 
 enum pending_state { PENDING_FREE, PENDING_NEW, PENDING_SENT };
 
@@ -27,8 +29,8 @@ struct pending {
 };
 
 struct orr_device_helper {
-    char *driver;  /* owned */
-    char **env;    /* owned, with its texts; "NAME=value", NULL at the end */
+    char *driver; /* owned */
+    char **env;   /* owned, with its texts; "NAME=value", NULL at the end */
     size_t n_env;
     orr_device_done_f done;
     void *arg;
@@ -77,7 +79,8 @@ static int start_program(struct orr_device_helper *h, int sock, pid_t *ret_pid)
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
     sigset_t all, none;
-    char *argv[] = {(char[]){"orrery"}, (char[]){ORR_DEVICE_HELPER_ARG}, h->driver, NULL};
+    char *argv[] = {
+        (char[]){"orrery"}, (char[]){ORR_DEVICE_HELPER_ARG}, h->driver, NULL};
     char **env = merged_env(h);
     if (!env)
         return ENOMEM;
@@ -121,7 +124,9 @@ static int start(struct orr_device_helper *h)
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
-static void finish(struct orr_device_helper *h, struct pending *p, const struct orr_device_result *r)
+static void finish(struct orr_device_helper *h,
+                   struct pending *p,
+                   const struct orr_device_result *r)
 {
     pthread_mutex_lock(&h->lock);
     p->state = PENDING_FREE;
@@ -157,7 +162,8 @@ static void stop(struct orr_device_helper *h, enum orr_err code, const char *why
     if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
         snprintf(text,
                  sizeof text,
-                 "the GPU driver crashed (signal %d); it is started anew with the next request",
+                 "the GPU driver crashed (signal %d); it is started anew with the next "
+                 "request",
                  WTERMSIG(status));
     else
         snprintf(text, sizeof text, "%s", why);
@@ -180,8 +186,10 @@ static void send_new(struct orr_device_helper *h)
         int rc = h->sock < 0 ? start(h) : 0;
         if (rc != 0)
             fail_pending(h, p, ORR_EIO, "cannot start the device helper");
-        else if (send(h->sock, &p->request, sizeof p->request, MSG_NOSIGNAL | MSG_DONTWAIT) !=
-                     (ssize_t)sizeof p->request &&
+        else if (send(h->sock,
+                      &p->request,
+                      sizeof p->request,
+                      MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof p->request &&
                  errno == EAGAIN)
             fail_pending(h, p, ORR_EBUSY, "the device helper has too much to do");
     }
@@ -194,7 +202,9 @@ static void take_answer(struct orr_device_helper *h)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n != (ssize_t)sizeof r) {
-        stop(h, ORR_EIO, "the device helper has ended; it is started anew with the next request");
+        stop(h,
+             ORR_EIO,
+             "the device helper has ended; it is started anew with the next request");
         return;
     }
     r.text[sizeof r.text - 1] = '\0';
@@ -236,7 +246,9 @@ static void *run(void *arg)
         if (n > 0 && fds[1].revents)
             take_answer(h);
         if (wait >= 0 && ms_to_wait(h) == 0)
-            stop(h, ORR_ETIMEOUT, "the GPU driver does not answer; the device helper was ended");
+            stop(h,
+                 ORR_ETIMEOUT,
+                 "the GPU driver does not answer; the device helper was ended");
         send_new(h);
     }
     stop(h, ORR_EGONE, "the host stops");

@@ -17,9 +17,9 @@
 struct orr_device_helper;
 
 struct orr_device_helper_config {
-    const char *driver;           /* path or name for dlopen; copied */
-    struct orr_list_env_var env;  /* for the helper, beside the host's own; copied */
-    orr_device_done_f done;       /* any thread; once for each request that was taken */
+    const char *driver;          /* path or name for dlopen; copied */
+    struct orr_list_env_var env; /* for the helper, beside the host's own; copied */
+    orr_device_done_f done;      /* any thread; once for each request that was taken */
     void *arg;
 };
 
@@ -32,9 +32,10 @@ orr_device_helper_new(const struct orr_device_helper_config *config,
 void orr_device_helper_free(struct orr_device_helper *helper);
 
 /* Never blocks. Errors: ORR_EBUSY too many requests wait. */
-ORR_NODISCARD enum orr_err orr_device_helper_ask(struct orr_device_helper *helper,
-                                                 const struct orr_device_request *request,
-                                                 struct orr_error *err);
+ORR_NODISCARD enum orr_err
+orr_device_helper_ask(struct orr_device_helper *helper,
+                      const struct orr_device_request *request,
+                      struct orr_error *err);
 
 /* 0: none runs now. */
 pid_t orr_device_helper_pid(struct orr_device_helper *helper);

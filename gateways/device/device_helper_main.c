@@ -7,8 +7,8 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,13 +97,15 @@ static void load_driver(const char *path)
         set_trouble(ORR_ENODEV, "the driver sees no GPU");
     else if (rc != CUDA_SUCCESS)
         set_trouble(ORR_EIO, "cuInit fails; see nvidia-smi and the kernel's log");
-    else if (!resolve(lib, "cuCheckpointProcessGetRestoreThreadId", &driver.get_thread) ||
+    else if (!resolve(
+                 lib, "cuCheckpointProcessGetRestoreThreadId", &driver.get_thread) ||
              !resolve(lib, "cuCheckpointProcessGetState", &driver.get_state) ||
              !resolve(lib, "cuCheckpointProcessLock", &driver.lock) ||
              !resolve(lib, "cuCheckpointProcessCheckpoint", &driver.checkpoint) ||
              !resolve(lib, "cuCheckpointProcessRestore", &driver.restore) ||
              !resolve(lib, "cuCheckpointProcessUnlock", &driver.unlock))
-        set_trouble(ORR_ENOSYS, "this GPU driver cannot suspend processes; 570 and later can");
+        set_trouble(ORR_ENOSYS,
+                    "this GPU driver cannot suspend processes; 570 and later can");
     load_nvml();
 }
 
@@ -139,7 +141,8 @@ static void say(struct orr_device_result *r, enum orr_err code, const char *form
     r->code = code;
 }
 
-static bool went_well(struct orr_device_result *r, uint32_t pid, CUresult rc, const char *what)
+static bool
+went_well(struct orr_device_result *r, uint32_t pid, CUresult rc, const char *what)
 {
     const char *name = NULL;
     if (rc == CUDA_SUCCESS)
@@ -152,7 +155,8 @@ static bool went_well(struct orr_device_result *r, uint32_t pid, CUresult rc, co
 /* ---- suspend, resume, usage -------------------------------------------------------------------- */
 
 /* False: the driver keeps nothing of this process, or cannot be asked (then r says so). */
-static bool is_user(uint32_t pid, struct orr_device_result *r, CUprocessState *ret_state)
+static bool
+is_user(uint32_t pid, struct orr_device_result *r, CUprocessState *ret_state)
 {
     int tid = 0;
     if (driver.code == ORR_ENODEV)
@@ -175,7 +179,8 @@ static void suspend(const struct orr_device_request *q, struct orr_device_result
     int pid = (int)q->pid;
     if (!is_user(q->pid, r, &state) || state == CU_PROCESS_STATE_CHECKPOINTED)
         return;
-    if (state != CU_PROCESS_STATE_LOCKED && !went_well(r, q->pid, driver.lock(pid, &lock), "lock"))
+    if (state != CU_PROCESS_STATE_LOCKED &&
+        !went_well(r, q->pid, driver.lock(pid, &lock), "lock"))
         return;
     if (!went_well(r, q->pid, driver.checkpoint(pid, &save), "suspend"))
         driver.unlock(pid, &unlock);
@@ -215,7 +220,10 @@ static void resume(const struct orr_device_request *q, struct orr_device_result 
         restore.gpuPairsCount = 1;
     }
     if (state == CU_PROCESS_STATE_FAILED)
-        say(r, ORR_ECRASH, "process %u: the driver has lost it; restore a checkpoint", q->pid);
+        say(r,
+            ORR_ECRASH,
+            "process %u: the driver has lost it; restore a checkpoint",
+            q->pid);
     else if (state == CU_PROCESS_STATE_LOCKED ||
              went_well(r, q->pid, driver.restore(pid, &restore), "resume"))
         went_well(r, q->pid, driver.unlock(pid, &unlock), "unlock");
@@ -268,13 +276,15 @@ static void *work(void *arg)
     bool is_in_time = leave(job, JOB_ANSWERED);
     if (!is_in_time && q->op == ORR_DEVICE_SUSPEND && r.code == ORR_OK)
         resume(q, &(struct orr_device_result){.code = ORR_OK});
-    atomic_store(&job->state, JOB_FREE); /* before the answer: who hears it may ask again */
+    atomic_store(&job->state,
+                 JOB_FREE); /* before the answer: who hears it may ask again */
     if (is_in_time)
         answer(&r);
     return NULL;
 }
 
-static void refuse(const struct orr_device_request *q, enum orr_err code, const char *text)
+static void
+refuse(const struct orr_device_request *q, enum orr_err code, const char *text)
 {
     struct orr_device_result r = {.ticket = q->ticket};
     say(&r, code, "process %u: %s", q->pid, text);
@@ -299,7 +309,8 @@ static void begin(const struct orr_device_request *q)
     while (i < ORRI_HELPER_REQUESTS_MAX && atomic_load(&jobs[i].state) != JOB_FREE)
         i++;
     if (i == ORRI_HELPER_REQUESTS_MAX || is_taken(q)) {
-        refuse(q, ORR_EBUSY, "the GPU driver has not come back from an earlier request");
+        refuse(
+            q, ORR_EBUSY, "the GPU driver has not come back from an earlier request");
         return;
     }
     jobs[i].request = *q;

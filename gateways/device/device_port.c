@@ -80,8 +80,10 @@ static struct kept *kept_find(struct device_port *self, uint64_t ticket)
     return NULL;
 }
 
-static enum orr_err
-ask(struct orr_ctx *ctx, struct device_port *self, uint32_t msg, struct orr_device_request *q)
+static enum orr_err ask(struct orr_ctx *ctx,
+                        struct device_port *self,
+                        uint32_t msg,
+                        struct orr_device_request *q)
 {
     struct orr_error err;
     struct orr_device *device = self->args.device;

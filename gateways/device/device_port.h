@@ -19,8 +19,8 @@ typedef enum orr_err (*orr_device_post_f)(struct orr_system *system,
 
 struct orr_device_port_args {
     struct orr_device_watch *watch; /* borrowed: freed after the system has stopped */
-    struct orr_device *device;      /* borrowed: the same; NULL: nothing can be suspended */
-    struct orr_system *system;      /* borrowed */
+    struct orr_device *device; /* borrowed: the same; NULL: nothing can be suspended */
+    struct orr_system *system; /* borrowed */
     orr_device_post_f post;
     struct orr_addr
         node; /* named, so that it stays right when the node actor restarts */

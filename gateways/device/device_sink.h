@@ -25,7 +25,8 @@ static inline void orr_device_sink_set(struct orr_device_done_sink *sink,
 }
 
 /* arg: the sink; so that it is an orr_device_done_f itself. */
-static inline void orr_device_sink_tell(void *arg, const struct orr_device_result *result)
+static inline void orr_device_sink_tell(void *arg,
+                                        const struct orr_device_result *result)
 {
     struct orr_device_done_sink *sink = arg;
     pthread_mutex_lock(&sink->lock);

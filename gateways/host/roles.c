@@ -8,6 +8,7 @@
 #include "job/job.h"
 #include "links.h"
 #include "node/node.h"
+#include "process/image_drop.h"
 #include "process/process_linux.h"
 #include "process/process_port.h"
 #include "region/region.h"
@@ -18,6 +19,7 @@
 #include "role_store.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum {
@@ -131,7 +133,24 @@ static void say_no_devices(void *arg, const char *why)
     fprintf(stderr, "orrery: this node offers no devices: %s\n", why);
 }
 
-static enum orr_err start_node(struct host *h, struct orr_error *err)
+/* Memory, where there is some for it: a job stands still while its image is written. */
+static void images_dir(const struct host *h, char *buf, size_t cap)
+{
+    const char *shm = "/dev/shm", *state = h->config.state.ptr;
+    char *real = realpath(state, NULL);
+    if (access(shm, W_OK) == 0)
+        snprintf(buf,
+                 cap,
+                 "%s/orrery-images-%016" PRIx64,
+                 shm,
+                 orr_hash(orr_str(real ? real : state)));
+    else
+        snprintf(buf, cap, "%s/images", state);
+    free(real);
+}
+
+/* Half of the machine's memory may hold what was on the devices of stopped ranks. */
+static struct orr_node_args node_args(const struct host *h)
 {
     const struct orr_host_config *c = &h->config;
     long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
@@ -139,24 +158,11 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
                                  .slots = c->node.slots,
                                  .ranks_max = c->node.ranks_max,
                                  .heartbeat_ms = (uint32_t)c->heartbeat_ms,
-                                 .has_softstate = true};
-    struct path path = path_of(c->region.ptr, c->node.cluster.ptr, c->node.name.ptr);
-    const struct orr_addr node = orr_addr_named(c->host, orr_str(path.text));
-    enum orr_err code = open_process(h, err);
-    if (!code)
-        code = role_devices_open(&c->node, c->state.ptr, &h->device, err);
-    if (!code)
-        code = orr_device_watch_new(h->device, DEVICE_PERIOD_MS, &h->watch, err);
-    if (code)
-        return code;
-    const struct orr_process_port_args process = {
-        h->process, h->system, orr_system_post, node};
-    const struct orr_device_port_args device = {.watch = h->watch,
-                                                .device = h->device,
-                                                .system = h->system,
-                                                .post = orr_system_post,
-                                                .node = node,
-                                                .no_devices = say_no_devices};
+                                 .has_softstate = true,
+                                 .has_stops = true};
+    args.stop_bytes_max = args.memory_bytes / 2;
+    role_rank_run(h, args.run_dir, sizeof args.run_dir);
+    images_dir(h, args.images_dir, sizeof args.images_dir);
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.cluster, sizeof args.cluster, c->node.cluster);
     orr_str_copy(args.node, sizeof args.node, c->node.name);
@@ -164,27 +170,76 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     orr_str_copy(args.host, sizeof args.host, c->host);
     orr_str_copy(
         args.endpoint, sizeof args.endpoint, orr_str(orr_zmq_endpoint(h->zmq)));
+    return args;
+}
+
+/* What the node's actor works with on this machine. */
+static enum orr_err
+open_node_edges(struct host *h, const struct orr_node_args *args, struct orr_error *err)
+{
+    enum orr_err code = open_process(h, err);
+    if (!code)
+        code = orr_images_open(args->images_dir, err);
+    if (!code)
+        code = role_devices_open(&h->config.node, h->config.state.ptr, &h->device, err);
+    if (!code)
+        code = orr_device_watch_new(h->device, DEVICE_PERIOD_MS, &h->watch, err);
+    return code;
+}
+
+static enum orr_err start_node_edges(struct host *h,
+                                     struct orr_addr node,
+                                     const char *images,
+                                     struct orr_error *err)
+{
+    const struct orr_process_port_args process = {
+        h->process, h->system, orr_system_post, node, images};
+    const struct orr_device_port_args device = {.watch = h->watch,
+                                                .device = h->device,
+                                                .system = h->system,
+                                                .post = orr_system_post,
+                                                .node = node,
+                                                .no_devices = say_no_devices};
+    enum orr_err code =
+        spawn(h, &orr_process_port_type, &process, "/edge/process", err);
+    return code ? code : spawn(h, &orr_device_port_type, &device, "/edge/device", err);
+}
+
+static enum orr_err start_node(struct host *h, struct orr_error *err)
+{
+    const struct orr_host_config *c = &h->config;
+    const struct path path =
+        path_of(c->region.ptr, c->node.cluster.ptr, c->node.name.ptr);
+    const struct orr_addr node = orr_addr_named(c->host, orr_str(path.text));
+    const struct host_links_args links = {h->zmq};
+    const struct orr_node_args args = node_args(h);
+    orr_str_copy(h->images, sizeof h->images, orr_str(args.images_dir));
     if (!args.endpoint[0])
         fprintf(stderr,
                 "orrery: node %s listens nowhere: when its cluster's host is down, no "
                 "peer can vouch for it, and its ranks "
                 "freeze after three quarters of a lease; give it a `listen:`\n",
                 args.node);
-    code = dial(h, &c->node.parent, err);
+    enum orr_err code = open_node_edges(h, &args, err);
     if (!code)
-        code = spawn(
-            h, &host_links_type, &(struct host_links_args){h->zmq}, "/edge/links", err);
+        code = dial(h, &c->node.parent, err);
+    if (!code)
+        code = spawn(h, &host_links_type, &links, "/edge/links", err);
     if (!code)
         code = role_store_start(h, err);
     if (!code)
         code = role_rank_start(h, node, err);
     if (!code)
         code = spawn(h, &orr_node_type, &args, path.text, err);
-    if (!code)
-        code = spawn(h, &orr_process_port_type, &process, "/edge/process", err);
-    if (!code)
-        code = spawn(h, &orr_device_port_type, &device, "/edge/device", err);
-    return code;
+    return code ? code : start_node_edges(h, node, h->images, err);
+}
+
+void roles_remove_images(const struct host *h)
+{
+    char dir[sizeof h->images];
+    images_dir(h, dir, sizeof dir);
+    if (access(dir, F_OK) == 0 && orr_images_open(dir, NULL) == ORR_OK)
+        rmdir(dir);
 }
 
 enum orr_err roles_start(struct host *h, struct orr_error *err)

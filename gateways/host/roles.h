@@ -38,13 +38,17 @@ struct host {
     struct orr_device_watch *watch;     /* owned; of device */
     struct orr_rank_edge *rank_edge;    /* owned; of the node role */
     struct orr_softstate *softstate;    /* owned */
-    struct orr_store *store;            /* owned; of the node role */
-    struct orr_store_pool *store_pool;  /* owned; of the node role */
+    char images[128];        /* of the node role: where images lie for a while */
+    struct orr_store *store; /* owned; of the node role */
+    struct orr_store_pool *store_pool; /* owned; of the node role */
 };
 
 /* Open the edges of each configured role and spawn its actors.  Errors: as the edges';
  * err names the role's field. */
 ORR_NODISCARD enum orr_err roles_start(struct host *host, struct orr_error *err);
+
+/* Of the node role: remove the directory of images on their way to and from the store. */
+void roles_remove_images(const struct host *host);
 
 /* Close the edges; the system must have stopped.  Ranks run on. */
 void roles_close(struct host *host);

@@ -93,5 +93,6 @@ enum orr_err roles_wipe(struct host *h, struct orr_error *err)
     enum orr_err code = orr_process_linux_open(&config, &h->process, err);
     if (!code)
         code = end_ranks(h->process, err);
+    roles_remove_images(h);
     return code ? code : role_devices_remove(&h->config.node, h->config.state.ptr, err);
 }

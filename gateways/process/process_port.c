@@ -6,6 +6,8 @@
  */
 #include "process_port.h"
 
+#include "image_drop.h"
+
 enum { LOG_CHUNK_MAX = 64 << 10, NOTE_MAX = 512 << 10, KEPT_MAX = 512 };
 
 struct kept { /* an ask that is answered later; ticket 0: free */
@@ -26,6 +28,7 @@ ORR_HANDLER(process_port, process_signal)
 ORR_HANDLER(process_port, process_forget)
 ORR_HANDLER(process_port, process_freeze)
 ORR_HANDLER(process_port, process_image)
+ORR_HANDLER(process_port, image_drop)
 ORR_HANDLER(process_port, process_done)
 ORR_HANDLER(process_port, port_reserve)
 ORR_HANDLER(process_port, log_read)
@@ -155,6 +158,14 @@ process_port_on_process_image(struct orr_ctx *ctx,
     kept->is_image = true;
     enum orr_err rc = process->ops->image(process, &id, &image, kept->ticket, &err);
     return keep_or_refuse(ctx, kept, rc, &err);
+}
+
+static enum orr_err process_port_on_image_drop(struct orr_ctx *ctx,
+                                               struct process_port *self,
+                                               const struct orr_msg_image_drop *msg)
+{
+    struct orr_error err;
+    return answer(ctx, orr_image_drop(self->args.images, msg->dir, &err), &err);
 }
 
 static enum orr_err process_port_on_process_done(struct orr_ctx *ctx,
@@ -352,6 +363,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(process_port, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_done, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),

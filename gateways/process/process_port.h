@@ -26,6 +26,8 @@ struct orr_process_port_args {
     orr_process_post_f post;
     struct orr_addr
         node; /* named, so that it stays right when the node actor restarts */
+    const char *
+        images; /* borrowed as process; the directory of images, opened (image_drop.h) */
 };
 
 extern const struct orr_actor_type orr_process_port_type;

@@ -45,8 +45,9 @@ static int victim_main(void)
         cuMemAlloc(&p, BYTES) || cuMemsetD8(p, 0x5a, BYTES) || cuCtxSynchronize())
         return 1;
     for (order = 'y'; write(1, &order, 1) == 1 && read(0, &order, 1) == 1;) {
-        bool ok = order == 'b' ? cuLaunchHostFunc(NULL, sleep_in_stream, NULL) == CUDA_SUCCESS
-                               : cuMemcpyDtoH(copy, p, BYTES) == CUDA_SUCCESS;
+        bool ok = order == 'b'
+                      ? cuLaunchHostFunc(NULL, sleep_in_stream, NULL) == CUDA_SUCCESS
+                      : cuMemcpyDtoH(copy, p, BYTES) == CUDA_SUCCESS;
         for (size_t i = 0; order == 'c' && ok && i < BYTES; i++)
             ok = copy[i] == 0x5a;
         order = ok ? 'y' : 'n';
@@ -81,7 +82,8 @@ static void start_victim(void)
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, in[0], 0);
     posix_spawn_file_actions_adddup2(&files, out[1], 1);
-    assert_int_equal(posix_spawn(&victim, "/proc/self/exe", &files, NULL, argv, environ), 0);
+    assert_int_equal(
+        posix_spawn(&victim, "/proc/self/exe", &files, NULL, argv, environ), 0);
     posix_spawn_file_actions_destroy(&files);
     unsetenv("ORRERY_EMULATOR_DEVICES"); /* the helper must get it from the device */
     unsetenv("CUDA_VISIBLE_DEVICES");
@@ -188,10 +190,8 @@ static int set_up(void **state)
     snprintf(dir, sizeof dir, "/tmp/orr-helper-XXXXXX");
     if (!mkdtemp(dir))
         return -1;
-    const struct orr_device_emulated_config config = {.state_dir = dir,
-                                                      .n = 2,
-                                                      .memory_bytes = 16 << 20,
-                                                      .driver_dir = driver_dir};
+    const struct orr_device_emulated_config config = {
+        .state_dir = dir, .n = 2, .memory_bytes = 16 << 20, .driver_dir = driver_dir};
     if (orr_device_emulated_open(&config, &device, &err) != ORR_OK)
         return -1;
     device->ops->attach(device, done, NULL);

@@ -44,7 +44,8 @@ static CUdeviceptr mapped(void)
                               CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     CUmemGenericAllocationHandle h;
     CUdeviceptr at = 0;
-    return cuMemCreate(&h, GRANULE, &prop, 0) || cuMemAddressReserve(&at, GRANULE, 0, 0, 0) ||
+    return cuMemCreate(&h, GRANULE, &prop, 0) ||
+                   cuMemAddressReserve(&at, GRANULE, 0, 0, 0) ||
                    cuMemMap(at, GRANULE, 0, h, 0) || cuMemRelease(h) ||
                    cuMemSetAccess(at, GRANULE, &access, 1)
                ? 0
@@ -62,10 +63,13 @@ static int be_suspended(int in, int out)
         cuMemAlloc(&p, BYTES) || !(q = mapped()))
         return 1;
     for (int turn = 0;; turn++) {
-        if (turn > 0 && (!memory_is(p, BYTES, turn) || !memory_is(q, GRANULE, 64 + turn)))
+        if (turn > 0 &&
+            (!memory_is(p, BYTES, turn) || !memory_is(q, GRANULE, 64 + turn)))
             uuid.bytes[0] = 0;
-        else if (cuDeviceGetUuid(&uuid, 0) || cuMemsetD8(p, (unsigned char)(turn + 1), BYTES) ||
-                 cuMemsetD8(q, (unsigned char)(65 + turn), GRANULE) || cuCtxSynchronize())
+        else if (cuDeviceGetUuid(&uuid, 0) ||
+                 cuMemsetD8(p, (unsigned char)(turn + 1), BYTES) ||
+                 cuMemsetD8(q, (unsigned char)(65 + turn), GRANULE) ||
+                 cuCtxSynchronize())
             return 1;
         if (write(out, uuid.bytes, 1) != 1 || read(in, &c, 1) != 1)
             return 0;
@@ -217,16 +221,19 @@ static void suspended_process_holds_nothing_of_the_device(void **state)
 
 static void process_goes_on_at_another_device(void **state)
 {
-    CUcheckpointGpuPair pair = {uuid_here, uuid_there}, wrong = {uuid_there, uuid_there};
+    CUcheckpointGpuPair pair = {uuid_here, uuid_there},
+                        wrong = {uuid_there, uuid_there};
     CUcheckpointRestoreArgs to = {.gpuPairs = &pair, .gpuPairsCount = 1},
                             nowhere = {.gpuPairs = &wrong, .gpuPairsCount = 1};
     (void)state;
     start(0);
     suspend();
     assert_int_equal(unlink(here), 0);
-    assert_int_equal(setenv("ORRERY_EMULATOR_DEVICES", there, 1), 0); /* of the new machine: ours */
+    assert_int_equal(setenv("ORRERY_EMULATOR_DEVICES", there, 1),
+                     0); /* of the new machine: ours */
     assert_int_equal(cuCheckpointProcessRestore(pid, NULL), CUDA_ERROR_INVALID_DEVICE);
-    assert_int_equal(cuCheckpointProcessRestore(pid, &nowhere), CUDA_ERROR_INVALID_VALUE);
+    assert_int_equal(cuCheckpointProcessRestore(pid, &nowhere),
+                     CUDA_ERROR_INVALID_VALUE);
     assert_int_equal(state_now(), CU_PROCESS_STATE_CHECKPOINTED);
     assert_int_equal(cuCheckpointProcessRestore(pid, &to), CUDA_SUCCESS);
     assert_int_equal(cuCheckpointProcessUnlock(pid, NULL), CUDA_SUCCESS);
@@ -272,7 +279,8 @@ static void poisoned_restore_is_the_end(void **state)
     assert_int_equal(cuCheckpointProcessRestore(pid, NULL), CUDA_ERROR_OUT_OF_MEMORY);
     assert_int_equal(state_now(), CU_PROCESS_STATE_FAILED);
     emu_device_file_close(other);
-    assert_int_equal(cuCheckpointProcessRestore(pid, NULL), CUDA_ERROR_OPERATING_SYSTEM);
+    assert_int_equal(cuCheckpointProcessRestore(pid, NULL),
+                     CUDA_ERROR_OPERATING_SYSTEM);
     assert_int_equal(cuCheckpointProcessUnlock(pid, NULL), CUDA_ERROR_ILLEGAL_STATE);
     end();
 }

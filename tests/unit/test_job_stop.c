@@ -97,7 +97,8 @@ static const char *node_name(uint32_t index)
     return index == 0 ? "n0" : "n1";
 }
 
-static void tell_ranks(struct orr_ctx *ctx, uint32_t node, uint32_t state, uint32_t signal)
+static void
+tell_ranks(struct orr_ctx *ctx, uint32_t node, uint32_t state, uint32_t signal)
 {
     for (uint32_t rank = node * 2; rank < node * 2 + 2; rank++) {
         nodes[node].state[rank] = state;
@@ -107,8 +108,9 @@ static void tell_ranks(struct orr_ctx *ctx, uint32_t node, uint32_t state, uint3
     }
 }
 
-static enum orr_err
-peer_on_rank_launch(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_rank_launch *msg)
+static enum orr_err peer_on_rank_launch(struct orr_ctx *ctx,
+                                        struct peer *self,
+                                        const struct orr_msg_rank_launch *msg)
 {
     (void)msg;
     orr_reply(ctx,
@@ -120,16 +122,18 @@ peer_on_rank_launch(struct orr_ctx *ctx, struct peer *self, const struct orr_msg
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_rank_stop(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_rank_stop *msg)
+static enum orr_err peer_on_rank_stop(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_rank_stop *msg)
 {
     (void)msg;
     tell_ranks(ctx, self->args.index, ORR_RANK_EXITED, 9);
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_ranks_get(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_ranks_get *msg)
+static enum orr_err peer_on_ranks_get(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_ranks_get *msg)
 {
     (void)msg;
     struct orr_rec_rank_row rows[2] = {row_of(self->args.index * 2),
@@ -144,8 +148,9 @@ peer_on_ranks_get(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_r
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_ranks_forget(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_ranks_forget *msg)
+static enum orr_err peer_on_ranks_forget(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_ranks_forget *msg)
 {
     (void)ctx;
     (void)self;
@@ -153,8 +158,9 @@ peer_on_ranks_forget(struct orr_ctx *ctx, struct peer *self, const struct orr_ms
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_cut_step(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_cut_step *msg)
+static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
+                                     struct peer *self,
+                                     const struct orr_msg_cut_step *msg)
 {
     struct peer_script *node = &nodes[self->args.index];
     assert_true(msg->step < ORR_CUT_STEP_MAX_);
@@ -169,18 +175,20 @@ peer_on_cut_step(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_cu
     char hashes[2][8];
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t rank = self->args.index * 2 + i;
-        clocks[i] = (struct orr_rec_clock){.rank = rank,
-                                           .comm = 77,
-                                           .me = rank,
-                                           .n = WORLD,
-                                           .issued = msg->step == ORR_CUT_BEGIN ? 5 + rank : 8,
-                                           .op = ORR_CLOCK_OP_ALL_REDUCE};
+        clocks[i] =
+            (struct orr_rec_clock){.rank = rank,
+                                   .comm = 77,
+                                   .me = rank,
+                                   .n = WORLD,
+                                   .issued = msg->step == ORR_CUT_BEGIN ? 5 + rank : 8,
+                                   .op = ORR_CLOCK_OP_ALL_REDUCE};
         snprintf(hashes[i], sizeof(hashes[i]), "p%u", rank);
         parts[i] = (struct orr_rec_part){
             .rank = rank, .hash = orr_str(hashes[i]), .bytes = 10, .new_bytes = 5};
     }
     bool has_clocks = msg->step == ORR_CUT_BEGIN || msg->step == ORR_CUT_TARGETS;
-    bool has_parts = node->n_steps[ORR_CUT_SAVE] > 0 && !node->has_no_parts && msg->step != ORR_CUT_BEGIN;
+    bool has_parts = node->n_steps[ORR_CUT_SAVE] > 0 && !node->has_no_parts &&
+                     msg->step != ORR_CUT_BEGIN;
     orr_reply(ctx,
               cut_report,
               .job = msg->job,
@@ -193,15 +201,17 @@ peer_on_cut_step(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_cu
               .clocks = {clocks, has_clocks ? 2 : 0},
               .parts = {parts, has_parts ? 2 : 0},
               .device_bytes = 1000,
-              .culprit = node->fail_at == msg->step ? (int64_t)self->args.index * 2 : -1,
+              .culprit =
+                  node->fail_at == msg->step ? (int64_t)self->args.index * 2 : -1,
               .text = orr_str(node->fail_at == msg->step ? "the driver said no" : ""));
     if (is_late && node->n_steps[msg->step] > 2)
         node->late_at = 0;
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_devices_freed(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_devices_freed *msg)
+static enum orr_err peer_on_devices_freed(struct orr_ctx *ctx,
+                                          struct peer *self,
+                                          const struct orr_msg_devices_freed *msg)
 {
     (void)ctx;
     (void)self;
@@ -221,8 +231,9 @@ static struct orr_list_rank_place all_places(uint32_t device)
     return (struct orr_list_rank_place){places, WORLD};
 }
 
-static enum orr_err
-peer_on_devices_want(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_devices_want *msg)
+static enum orr_err peer_on_devices_want(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_devices_want *msg)
 {
     (void)self;
     cluster.n_want++;
@@ -233,8 +244,9 @@ peer_on_devices_want(struct orr_ctx *ctx, struct peer *self, const struct orr_ms
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_job_update(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_job_update *msg)
+static enum orr_err peer_on_job_update(struct orr_ctx *ctx,
+                                       struct peer *self,
+                                       const struct orr_msg_job_update *msg)
 {
     (void)ctx;
     (void)self;
@@ -248,8 +260,9 @@ peer_on_job_update(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_job_ended(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_job_ended *msg)
+static enum orr_err peer_on_job_ended(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_job_ended *msg)
 {
     (void)ctx;
     (void)self;
@@ -259,17 +272,19 @@ peer_on_job_ended(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_j
     return ORR_OK;
 }
 
-static enum orr_err peer_on_checkpoint_commit(struct orr_ctx *ctx,
-                                              struct peer *self,
-                                              const struct orr_msg_checkpoint_commit *msg)
+static enum orr_err peer_on_checkpoint_commit(
+    struct orr_ctx *ctx, struct peer *self, const struct orr_msg_checkpoint_commit *msg)
 {
     (void)self;
     static _Alignas(8) uint8_t mem[16384];
     if (cluster.refuses_commit)
         return orr_refuse(ctx, ORR_EINVAL, "no");
-    assert_int_equal(
-        orr_msg_decode(orr_msg_desc_manifest(), msg->manifest.ptr, msg->manifest.len, mem, sizeof(mem)),
-        ORR_OK);
+    assert_int_equal(orr_msg_decode(orr_msg_desc_manifest(),
+                                    msg->manifest.ptr,
+                                    msg->manifest.len,
+                                    mem,
+                                    sizeof(mem)),
+                     ORR_OK);
     const struct orr_msg_manifest *manifest = (const void *)mem;
     region.n_commits++;
     region.commit_parts = manifest->parts.n;
@@ -279,8 +294,9 @@ static enum orr_err peer_on_checkpoint_commit(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-static enum orr_err
-peer_on_order_failed(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_order_failed *msg)
+static enum orr_err peer_on_order_failed(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_order_failed *msg)
 {
     (void)ctx;
     (void)self;
@@ -331,8 +347,11 @@ static const struct orr_actor_type peer_type = {
 
 /* ---- a job of four ranks on two nodes ---- */
 
-static void show_log(
-    void *arg, enum orr_log_level level, uint64_t wall, const char *who, const char *text)
+static void show_log(void *arg,
+                     enum orr_log_level level,
+                     uint64_t wall,
+                     const char *who,
+                     const char *text)
 {
     (void)arg;
     (void)wall;
@@ -371,7 +390,8 @@ static void start(const struct orr_msg_job_start *how)
 static int setup(void **state)
 {
     (void)state;
-    static const char *const paths[NODES + 2] = {"/eu1/c1/n0", "/eu1/c1/n1", "/eu1/c1", "/eu1"};
+    static const char *const paths[NODES + 2] = {
+        "/eu1/c1/n0", "/eu1/c1/n1", "/eu1/c1", "/eu1"};
     struct orr_error err;
     memset(nodes, 0, sizeof(nodes));
     memset(&region, 0, sizeof(region));
@@ -388,7 +408,9 @@ static int setup(void **state)
         const struct peer_args args = {i};
         assert_int_equal(
             orr_system_spawn(
-                sys, &(struct orr_spawn){&peer_type, &args, paths[i], ORR_PERMANENT}, &peers[i]),
+                sys,
+                &(struct orr_spawn){&peer_type, &args, paths[i], ORR_PERMANENT},
+                &peers[i]),
             ORR_OK);
     }
     struct orr_job_args args = {.region = "eu1",
@@ -399,12 +421,13 @@ static int setup(void **state)
                                 .world = WORLD,
                                 .n_nodes = NODES,
                                 .spec_bytes = 8};
-    assert_int_equal(
-        orr_system_spawn(
-            sys,
-            &(struct orr_spawn){&orr_job_type, &args, "/eu1/c1/job/eu1-1/3", ORR_TEMPORARY},
-            &job),
-        ORR_OK);
+    assert_int_equal(orr_system_spawn(sys,
+                                      &(struct orr_spawn){&orr_job_type,
+                                                          &args,
+                                                          "/eu1/c1/job/eu1-1/3",
+                                                          ORR_TEMPORARY},
+                                      &job),
+                     ORR_OK);
     assert_int_equal(orr_system_start(sys, &err), ORR_OK);
     return 0;
 }
@@ -583,7 +606,8 @@ static enum orr_order order_with(enum orr_cut_step step)
     return step == ORR_CUT_SAVE ? ORR_ORDER_VACATE : ORR_ORDER_SUSPEND;
 }
 
-static void begin_with(enum orr_cut_step step, void (*fault)(struct peer_script *, uint32_t))
+static void begin_with(enum orr_cut_step step,
+                       void (*fault)(struct peer_script *, uint32_t))
 {
     void *state = NULL;
     setup(&state);
@@ -666,7 +690,8 @@ static void node_lost_in_the_middle_is_judged_first(void **state)
         run_for(1000);
         nodes[1].is_dead = true;
         post(orr_msg_desc_node_changed(),
-             &(const struct orr_msg_node_changed){.node = ORR_LIT("n1"), .state = ORR_NODE_LOST});
+             &(const struct orr_msg_node_changed){.node = ORR_LIT("n1"),
+                                                  .state = ORR_NODE_LOST});
         run_for(5000);
         assert_int_equal(region.n_ended, 1);
         assert_int_equal(region.outcome, ORR_OUTCOME_LOST);
@@ -776,13 +801,15 @@ static void restored_job_resumes_with_a_later_cut(void **state)
     size_t len = 0;
     for (uint32_t i = 0; i < WORLD; i++)
         parts[i] = (struct orr_rec_part){.rank = i, .hash = ORR_LIT("p")};
-    const struct orr_msg_manifest manifest = {.row = {.cut = 5, .level = ORR_LEVEL_IMAGE},
-                                              .world = WORLD,
-                                              .master_addr = ORR_LIT("10.0.0.1"),
-                                              .master_port = 1,
-                                              .parts = {parts, WORLD}};
+    const struct orr_msg_manifest manifest = {
+        .row = {.cut = 5, .level = ORR_LEVEL_IMAGE},
+        .world = WORLD,
+        .master_addr = ORR_LIT("10.0.0.1"),
+        .master_port = 1,
+        .parts = {parts, WORLD}};
     assert_int_equal(
-        orr_msg_encode(orr_msg_desc_manifest(), &manifest, body, sizeof(body), &len), ORR_OK);
+        orr_msg_encode(orr_msg_desc_manifest(), &manifest, body, sizeof(body), &len),
+        ORR_OK);
     nodes[0].silent_at = ORR_CUT_RESUME;
     start(&(struct orr_msg_job_start){.manifest = {body, (uint32_t)len}});
     assert_int_equal(region.phase, ORR_JOB_RESTORING);
@@ -808,6 +835,63 @@ static void job_that_cannot_be_stopped_refuses(void **state)
     assert_int_equal(region.phase, ORR_JOB_RUNNING);
 }
 
+static void tell_idle(uint32_t node, uint64_t issued, uint64_t idle_ms)
+{
+    const struct orr_rec_clock clocks[2] = {{.rank = node * 2,
+                                             .comm = 77,
+                                             .me = node * 2,
+                                             .n = WORLD,
+                                             .issued = issued,
+                                             .op = node ? ORR_CLOCK_OP_BROADCAST
+                                                        : ORR_CLOCK_OP_ALL_REDUCE,
+                                             .idle_ms = idle_ms},
+                                            {.rank = node * 2 + 1,
+                                             .comm = 77,
+                                             .me = node * 2 + 1,
+                                             .n = WORLD,
+                                             .issued = 42,
+                                             .op = ORR_CLOCK_OP_ALL_REDUCE,
+                                             .idle_ms = idle_ms}};
+    const struct orr_msg_rank_idle msg = {.job = ORR_LIT("eu1-1"),
+                                          .generation = GENERATION,
+                                          .node = orr_str(node_name(node)),
+                                          .clocks = {clocks, 2}};
+    post(orr_msg_desc_rank_idle(), &msg);
+    run_for(100);
+}
+
+static void hang_names_rank_communicator_count_and_call(void **state)
+{
+    (void)state;
+    start_running();
+    tell_idle(0, 42, 20000);
+    tell_idle(1, 41, 20000);
+    assert_string_equal(region.reason, "");
+    run_for(11000);
+    tell_idle(0, 42, 31000);
+    tell_idle(1, 41, 31000);
+    assert_non_null(strstr(region.reason, "hangs: rank 2 has issued 41 of 42 collectives"));
+    assert_non_null(strstr(region.reason, "000000000000004d (4 ranks): peers wait in ncclAllReduce"));
+    assert_non_null(strstr(region.reason, "ncclBroadcast"));
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    tell_idle(1, 42, 31000); /* it came */
+    assert_string_equal(region.reason, "");
+}
+
+static void ranks_that_all_compute_do_not_hang(void **state)
+{
+    (void)state;
+    start_running();
+    tell_idle(0, 42, 300000);
+    tell_idle(1, 42, 300000);
+    assert_string_equal(region.reason, "");
+    run_for(30000); /* what node 0 said is old by then */
+    tell_idle(1, 41, 300000);
+    assert_non_null(strstr(region.reason, "rank 2")); /* rank 3 waits for it */
+    tell_idle(0, 43, 5000); /* but now somebody has just come: no hang yet */
+    assert_string_equal(region.reason, "");
+}
+
 #define STOP(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -824,6 +908,8 @@ int main(void)
         STOP(recovered_suspended_job_stays_suspended),
         STOP(restored_job_resumes_with_a_later_cut),
         STOP(job_that_cannot_be_stopped_refuses),
+        STOP(hang_names_rank_communicator_count_and_call),
+        STOP(ranks_that_all_compute_do_not_hang),
         cmocka_unit_test(silent_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(refusing_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(answers_of_an_older_cut_change_nothing),

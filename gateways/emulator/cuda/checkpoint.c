@@ -14,7 +14,9 @@
 
 #include "control.h"
 
-enum { ANSWER_MS_MAX = 600000 }; /* the real driver waits for ever; nothing of ours does */
+enum {
+    ANSWER_MS_MAX = 600000
+}; /* the real driver waits for ever; nothing of ours does */
 
 /* The process' number in its own PID namespace: the last of NSpid. */
 static int own_pid(int pid)
@@ -45,7 +47,9 @@ static bool read_control(int pid, struct emu_control *ret)
         snprintf(path, sizeof path, "/proc/%d/fd/%s", pid, e->d_name);
         ssize_t n = readlink(path, link, sizeof link - 1);
         link[n > 0 ? n : 0] = '\0';
-        if (strncmp(link, "/memfd:" EMU_CONTROL_NAME, strlen("/memfd:" EMU_CONTROL_NAME)) != 0)
+        if (strncmp(link,
+                    "/memfd:" EMU_CONTROL_NAME,
+                    strlen("/memfd:" EMU_CONTROL_NAME)) != 0)
             continue;
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         is_found = fd >= 0 && read(fd, ret, sizeof *ret) == sizeof *ret &&
@@ -149,7 +153,8 @@ EMU_API CUresult cuCheckpointProcessLock(int pid, CUcheckpointLockArgs *args)
     return ask(pid, &r);
 }
 
-EMU_API CUresult cuCheckpointProcessCheckpoint(int pid, CUcheckpointCheckpointArgs *args)
+EMU_API CUresult cuCheckpointProcessCheckpoint(int pid,
+                                               CUcheckpointCheckpointArgs *args)
 {
     struct emu_request r = {.kind = EMU_CHECKPOINT};
     (void)args;

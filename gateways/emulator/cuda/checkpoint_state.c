@@ -46,7 +46,8 @@ static struct CUstream_st *busy_stream(void)
 static CUresult lock(uint32_t timeout_ms)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until); /* of the conditions, which are default ones */
+    clock_gettime(CLOCK_REALTIME,
+                  &until); /* of the conditions, which are default ones */
     until.tv_sec += timeout_ms / 1000;
     until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
     until.tv_sec += until.tv_nsec / 1000000000;
@@ -102,7 +103,8 @@ static CUresult checkpoint(CUprocessState *state)
 /* ---- restore ------------------------------------------------------------------------------ */
 
 /* Where the device is that is to take the place of `old`: every device must be in the list, if there is one. */
-static CUresult target_of(const struct emu_request *r, const uint8_t old[16], uint8_t ret[16])
+static CUresult
+target_of(const struct emu_request *r, const uint8_t old[16], uint8_t ret[16])
 {
     memcpy(ret, old, 16);
     for (uint32_t i = 0; i < r->n_pairs; i++)

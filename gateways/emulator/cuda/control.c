@@ -43,7 +43,8 @@ static int receive(struct emu_request *request)
     int answer = -1;
     if (c && c->cmsg_type == SCM_RIGHTS)
         memcpy(&answer, CMSG_DATA(c), sizeof answer);
-    if (answer >= 0 && (n != sizeof *request || request->version != EMU_CONTROL_VERSION)) {
+    if (answer >= 0 &&
+        (n != sizeof *request || request->version != EMU_CONTROL_VERSION)) {
         close(answer);
         answer = -1;
     }

@@ -33,7 +33,8 @@ struct emu_request {
     uint32_t timeout_ms;
     uint32_t n_pairs;
     CUcheckpointGpuPair pairs[EMU_PAIRS_MAX];
-    char paths[EMU_PATHS_MAX]; /* the caller's ORRERY_EMULATOR_DEVICES: where devices are now */
+    char paths
+        [EMU_PATHS_MAX]; /* the caller's ORRERY_EMULATOR_DEVICES: where devices are now */
 };
 
 /* ---- checkpoint_state.c: what the control thread does; all with emu.lock ---- */

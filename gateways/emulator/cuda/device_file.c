@@ -197,7 +197,8 @@ static struct flock slot_lock(int slot, short type)
 
 static void lock(struct emu_device_file *file)
 {
-    struct flock l = slot_lock(EMU_DEVICE_USERS_MAX, F_WRLCK); /* the byte after the slots */
+    struct flock l =
+        slot_lock(EMU_DEVICE_USERS_MAX, F_WRLCK); /* the byte after the slots */
     pthread_mutex_lock(&process_lock);
     while (fcntl(file->fd, F_OFD_SETLKW, &l) != 0 && errno == EINTR)
         ;

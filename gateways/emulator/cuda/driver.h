@@ -76,17 +76,17 @@ struct emu_range {
     unsigned flags;
     struct CUctx_st *ctx; /* borrowed: freed with the context */
     uint64_t id;
-    uint32_t *pages;              /* owned; the device's pages behind it, in order */
-    void *saved;                  /* owned; its content while the process is suspended */
+    uint32_t *pages; /* owned; the device's pages behind it, in order */
+    void *saved;     /* owned; its content while the process is suspended */
     struct emu_mapping *mappings; /* owned; of a reservation */
 };
 
 struct emu_driver {
     pthread_mutex_t lock;
-    bool is_ready;  /* cuInit succeeded in this process */
-    bool is_forked; /* a child of a process that was ready: nothing works */
-    bool is_locked; /* a checkpoint holds calls back */
-    unsigned n_inside; /* calls that were let in and have not returned */
+    bool is_ready;           /* cuInit succeeded in this process */
+    bool is_forked;          /* a child of a process that was ready: nothing works */
+    bool is_locked;          /* a checkpoint holds calls back */
+    unsigned n_inside;       /* calls that were let in and have not returned */
     pthread_cond_t unlocked; /* is_locked became false */
     pthread_cond_t quiet;    /* n_inside became 0 */
     unsigned n_devices;
@@ -141,7 +141,8 @@ void emu_memory_free_all(struct CUctx_st *ctx);
 
 /* The content of all device memory of cuMemAlloc, and modules, goes to host memory, the pages are dropped; or back. */
 CUresult emu_memory_save(void);
-CUresult emu_memory_take(struct emu_device_file *const *files); /* by device; -> new pages */
+CUresult
+emu_memory_take(struct emu_device_file *const *files); /* by device; -> new pages */
 void emu_memory_take_back(struct emu_device_file *const *files);
 CUresult emu_memory_restore(struct emu_device_file *const *files);
 

@@ -54,13 +54,15 @@ CUresult emu_memory_save(void)
     return ok ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-static void drop_until(struct emu_device_file *const *files, const struct emu_range *end)
+static void drop_until(struct emu_device_file *const *files,
+                       const struct emu_range *end)
 {
     EACH_DEVICE_RANGE(r)
     {
         if (r == end)
             return;
-        emu_device_file_drop(file_of(files, r), r->mapped_bytes / EMU_PAGE_BYTES, r->pages);
+        emu_device_file_drop(
+            file_of(files, r), r->mapped_bytes / EMU_PAGE_BYTES, r->pages);
     }
 }
 
@@ -69,7 +71,8 @@ CUresult emu_memory_take(struct emu_device_file *const *files)
     EACH_DEVICE_RANGE(r)
     {
         if (emu_device_file_take(
-                file_of(files, r), r->mapped_bytes / EMU_PAGE_BYTES, r->pages, NULL) == 0)
+                file_of(files, r), r->mapped_bytes / EMU_PAGE_BYTES, r->pages, NULL) ==
+            0)
             continue;
         drop_until(files, r);
         return CUDA_ERROR_OUT_OF_MEMORY;

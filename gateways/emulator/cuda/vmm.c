@@ -21,7 +21,7 @@ struct emu_physical {
     struct emu_object object; /* references: the handle, and each mapping */
     struct emu_device *device;
     bool is_exportable, is_shared;
-    void *saved;                    /* owned; its content while the process is suspended */
+    void *saved;               /* owned; its content while the process is suspended */
     struct emu_physical *next; /* in the list of all */
     size_t n_pages;
     uint32_t *pages, *serials; /* owned */
@@ -415,7 +415,8 @@ bool emu_vmm_is_shared(void)
 static void *view(struct emu_device_file *file, const struct emu_physical *p)
 {
     size_t bytes = p->n_pages * EMU_PAGE_BYTES;
-    void *at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = mmap(
+        NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         return NULL;
     if (emu_device_file_map(file, at, p->n_pages, p->pages) == 0)
@@ -428,7 +429,8 @@ static CUresult physical_save(struct emu_physical *p)
 {
     size_t bytes = p->n_pages * EMU_PAGE_BYTES;
     void *content = view(p->device->file, p);
-    p->saved = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    p->saved =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (content && p->saved != MAP_FAILED)
         memcpy(p->saved, content, bytes);
     if (content)
@@ -457,13 +459,15 @@ CUresult emu_vmm_save(void)
     if (rc)
         return rc;
     uint64_t at = 0;
-    for (struct emu_range *r; (r = emu_range_next(at)); at = r->address + r->mapped_bytes)
+    for (struct emu_range *r; (r = emu_range_next(at));
+         at = r->address + r->mapped_bytes)
         for (struct emu_mapping *m = r->mappings; m; m = m->next)
             emu_range_reserve_again(m->address, m->bytes);
     return CUDA_SUCCESS;
 }
 
-static void drop_until(struct emu_device_file *const *files, const struct emu_physical *end)
+static void drop_until(struct emu_device_file *const *files,
+                       const struct emu_physical *end)
 {
     for (struct emu_physical *p = physicals; p != end; p = p->next)
         emu_device_file_drop(files[p->device - emu.devices], p->n_pages, p->pages);
@@ -473,7 +477,8 @@ CUresult emu_vmm_take(struct emu_device_file *const *files)
 {
     for (struct emu_physical *p = physicals; p; p = p->next)
         if (emu_device_file_take(
-                files[p->device - emu.devices], p->n_pages, p->pages, p->serials) != 0) {
+                files[p->device - emu.devices], p->n_pages, p->pages, p->serials) !=
+            0) {
             drop_until(files, p);
             return CUDA_ERROR_OUT_OF_MEMORY;
         }
@@ -498,7 +503,8 @@ CUresult emu_vmm_restore(struct emu_device_file *const *files)
         p->saved = NULL;
     }
     uint64_t at = 0;
-    for (struct emu_range *r; (r = emu_range_next(at)); at = r->address + r->mapped_bytes)
+    for (struct emu_range *r; (r = emu_range_next(at));
+         at = r->address + r->mapped_bytes)
         for (struct emu_mapping *m = r->mappings; m; m = m->next)
             if (emu_device_file_map(files[m->physical->device - emu.devices],
                                     (void *)m->address,

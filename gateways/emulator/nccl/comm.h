@@ -37,6 +37,7 @@ struct ncclComm {
     struct orri_segment seg; /* valid once state has left ncclInProgress for success */
     bool is_mapped;
     int ring[2];                  /* owned by watch.c once watched; -1: none */
+    bool is_watched;              /* watch.c's */
     pthread_mutex_t control_lock; /* the control lane; also what may block: split */
 
     pthread_mutex_t issue_lock; /* tickets are launched in order; before `lock` */

@@ -5,12 +5,16 @@
 #include "segment.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-enum { GRACE_MS = 5000 }; /* for the root's own report of a timeout to arrive */
+enum {
+    RETRY_MS = 2,
+    GRACE_MS = 5000
+}; /* for the root's own report of a timeout to arrive */
 
 struct joiner {
     struct orri_id id;
@@ -42,33 +46,56 @@ static ncclResult_t await(const struct joiner *j, int fd, short events)
                         orri_timeout_ms() + GRACE_MS);
 }
 
+/* The root removes its socket's name before it hangs up on those who come too late. */
+static ncclResult_t used_up(const struct joiner *j)
+{
+    return orri_why_set(
+        j->why,
+        ncclInvalidUsage,
+        "the unique id is used up, or its ranks do not share one machine "
+        "and its /dev/shm: make one for each communicator");
+}
+
+/* Errors: internal (cancelled). */
+static ncclResult_t pause_a_little(const struct joiner *j)
+{
+    struct pollfd poll_fd = {.fd = j->cancel, .events = POLLIN};
+
+    if (poll(&poll_fd, 1, RETRY_MS) == 1)
+        return orri_why_set(
+            j->why, ncclInternalError, "the communicator was aborted in its init");
+    return ncclSuccess;
+}
+
 static ncclResult_t dial(const struct joiner *j, int *ret_fd)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET,
-                             .sin_port = j->id.port,
-                             .sin_addr.s_addr = j->id.address};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err = 0;
-    socklen_t len = sizeof err;
-    ncclResult_t result = ncclSuccess;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err;
 
-    if (fd < 0 ||
-        (connect(fd, (struct sockaddr *)&in, sizeof in) < 0 && errno != EINPROGRESS))
-        err = errno;
-    if (!err)
-        result = await(j, fd, POLLOUT);
-    if (!err && result == ncclSuccess)
-        getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
-    if (err)
-        result = orri_why_set(j->why,
-                              ncclSystemError,
-                              "cannot reach the process that made the unique id (%s): "
-                              "it must live until all ranks have joined",
-                              strerror(err));
-    if (result == ncclSuccess)
+    memcpy(un.sun_path, j->id.path, sizeof j->id.path);
+    while ((err = fd < 0 || connect(fd, (struct sockaddr *)&un, sizeof un) < 0
+                      ? errno
+                      : 0) == EAGAIN &&
+           orri_now_ms() < j->deadline_ms) { /* its queue is full */
+        ncclResult_t result = pause_a_little(j);
+        if (result != ncclSuccess) {
+            close(fd);
+            return result;
+        }
+    }
+    if (!err) {
         *ret_fd = fd;
-    else if (fd >= 0)
+        return ncclSuccess;
+    }
+    if (fd >= 0)
         close(fd);
-    return result;
+    if (err == ENOENT)
+        return used_up(j);
+    return orri_why_set(j->why,
+                        ncclSystemError,
+                        "cannot reach the process that made the unique id (%s): "
+                        "it must live until all ranks have joined",
+                        strerror(err));
 }
 
 static ncclResult_t say_hello(const struct joiner *j, int fd)
@@ -78,88 +105,54 @@ static ncclResult_t say_hello(const struct joiner *j, int fd)
     return orri_why_set(j->why, ncclSystemError, "rendezvous: %s", strerror(errno));
 }
 
-/* Waits until everybody has come. */
-static ncclResult_t hear_answer(const struct joiner *j, int fd)
+/* The descriptors of a successful answer. */
+static bool take_fds(struct msghdr *msg, struct orri_share *ret_share)
 {
-    struct orri_answer answer;
-    size_t got = 0;
+    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+    int fds[ORRI_FDS];
 
-    while (got < sizeof answer) {
-        ncclResult_t result = await(j, fd, POLLIN);
-        ssize_t n;
-        if (result != ncclSuccess)
-            return result;
-        n = recv(fd, (char *)&answer + got, sizeof answer - got, 0);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            continue;
-        if (n <= 0)
-            return orri_why_set(
-                j->why,
-                ncclRemoteError,
-                "the process that made the unique id has ended, or does "
-                "not understand this version");
-        got += (size_t)n;
-    }
-    answer.why.text[sizeof answer.why.text - 1] = '\0';
-    if (answer.magic != ORRI_HELLO_MAGIC || answer.result < 0 ||
-        answer.result >= ncclNumResults)
-        return orri_why_set(j->why, ncclInternalError, "rendezvous: garbled answer");
-    *j->why = answer.why;
-    return (ncclResult_t)answer.result;
+    if (!c || c->cmsg_type != SCM_RIGHTS ||
+        c->cmsg_len != CMSG_LEN(sizeof(int) * ORRI_FDS))
+        return false;
+    memcpy(fds, CMSG_DATA(c), sizeof fds);
+    *ret_share = (struct orri_share){.segment = fds[0], .ring = {fds[1], fds[2]}};
+    return true;
 }
 
-static bool receive_fds(int fd, int fds[ORRI_FDS])
+/* Waits until everybody has come. */
+static ncclResult_t
+hear_answer(const struct joiner *j, int fd, struct orri_share *ret_share)
 {
+    struct orri_answer answer;
     union {
         char bytes[CMSG_SPACE(sizeof(int) * ORRI_FDS)];
         struct cmsghdr header;
     } control;
-    char byte;
-    struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+    struct iovec iov = {.iov_base = &answer, .iov_len = sizeof answer};
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = control.bytes,
                          .msg_controllen = sizeof control.bytes};
-    struct cmsghdr *c;
+    ncclResult_t result = await(j, fd, POLLIN);
+    ssize_t n;
 
-    if (recvmsg(fd, &msg, MSG_CMSG_CLOEXEC) <= 0)
-        return false;
-    c = CMSG_FIRSTHDR(&msg);
-    if (!c || c->cmsg_type != SCM_RIGHTS ||
-        c->cmsg_len != CMSG_LEN(sizeof(int) * ORRI_FDS))
-        return false;
-    memcpy(fds, CMSG_DATA(c), sizeof(int) * ORRI_FDS);
-    return true;
-}
-
-static ncclResult_t take_share(const struct joiner *j, struct orri_share *ret_share)
-{
-    struct sockaddr_un un;
-    socklen_t len = orri_root_address(j->id.root, &un);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fds[ORRI_FDS];
-    ncclResult_t result = ncclSuccess;
-
-    if (fd < 0 || connect(fd, (struct sockaddr *)&un, len) < 0)
-        result =
-            orri_why_set(j->why,
-                         ncclSystemError,
-                         "cannot share memory with the other ranks (%s): they must "
-                         "be on one machine and in one network namespace",
-                         strerror(errno));
-    if (result == ncclSuccess)
-        result = say_hello(j, fd);
-    if (result == ncclSuccess)
-        result = await(j, fd, POLLIN);
-    if (result == ncclSuccess && !receive_fds(fd, fds))
-        result = orri_why_set(j->why,
-                              ncclRemoteError,
-                              "the rendezvous ended before rank %d took its share",
-                              (int)j->hello.rank);
-    if (result == ncclSuccess)
-        *ret_share = (struct orri_share){.segment = fds[0], .ring = {fds[1], fds[2]}};
-    if (fd >= 0)
-        close(fd);
-    return result;
+    if (result != ncclSuccess)
+        return result;
+    n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+    if (n <= 0 && access(j->id.path, F_OK) < 0 && errno == ENOENT)
+        return used_up(j);
+    if (n <= 0)
+        return orri_why_set(j->why,
+                            ncclRemoteError,
+                            "the process that made the unique id has ended, or does "
+                            "not understand this version");
+    if (n != (ssize_t)sizeof answer || answer.magic != ORRI_HELLO_MAGIC ||
+        answer.result < 0 || answer.result >= ncclNumResults ||
+        (answer.result == ncclSuccess && !take_fds(&msg, ret_share)))
+        return orri_why_set(j->why, ncclInternalError, "rendezvous: garbled answer");
+    answer.why.text[sizeof answer.why.text - 1] = '\0';
+    *j->why = answer.why;
+    return (ncclResult_t)answer.result;
 }
 
 ncclResult_t orri_join(const ncclUniqueId *id,
@@ -180,6 +173,7 @@ ncclResult_t orri_join(const ncclUniqueId *id,
     int fd;
 
     memcpy(&j.id, id->internal, sizeof j.id);
+    j.id.path[sizeof j.id.path - 1] = '\0';
     if (memcmp(j.id.tag, orri_id_tag, sizeof orri_id_tag) != 0)
         return orri_why_set(why,
                             ncclInvalidArgument,
@@ -190,9 +184,7 @@ ncclResult_t orri_join(const ncclUniqueId *id,
         return result;
     result = say_hello(&j, fd);
     if (result == ncclSuccess)
-        result = hear_answer(&j, fd);
-    if (result == ncclSuccess)
-        result = take_share(&j, ret_share);
+        result = hear_answer(&j, fd, ret_share);
     close(fd);
     return result;
 }

@@ -12,21 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
-
-/* A rank's place in a meeting. */
-struct place {
-    int ring[2]; /* owned until taken, else -1 */
-    bool has_come, is_done;
-};
 
 struct meeting {
     struct meeting *next;
     uint8_t cookie[16];
     uint64_t deadline_ms; /* from the first hello; 0 before */
-    int nranks, come, done;
-    int segment;         /* owned; -1 until all have come */
-    struct place *place; /* owned, nranks; NULL before the first hello */
+    int nranks, come;
+    struct orri_guest *
+        *place; /* owned, nranks: who has come; NULL before the first hello */
 };
 
 struct orri_guest orri_guests[ORRI_GUESTS_MAX];
@@ -65,12 +60,6 @@ static void meeting_end(struct meeting *m, ncclResult_t result, const char *text
             break;
         }
     }
-    for (int r = 0; m->place && r < m->nranks; r++)
-        for (int side = 0; side < 2; side++)
-            if (m->place[r].ring[side] >= 0)
-                close(m->place[r].ring[side]);
-    if (m->segment >= 0)
-        close(m->segment);
     free(m->place);
     free(m);
 }
@@ -91,9 +80,9 @@ static void missing_ranks(const struct meeting *m, char *text, size_t size)
     text[0] = '\0';
     for (int r = 0; r < m->nranks && at + 24 < size; r++) {
         int last = r;
-        if (m->place[r].has_come)
+        if (m->place[r])
             continue;
-        while (last + 1 < m->nranks && !m->place[last + 1].has_come)
+        while (last + 1 < m->nranks && !m->place[last + 1])
             last++;
         at += (size_t)snprintf(text + at, size - at, at ? ", %d" : "%d", r);
         if (last > r)
@@ -102,65 +91,71 @@ static void missing_ranks(const struct meeting *m, char *text, size_t size)
     }
 }
 
-/* The rank has its share, or will never take it. */
-static void place_done(struct meeting *m, int rank)
+/* The answer that all wait for, and what they share. */
+static void guest_share(struct orri_guest *g, const int fds[ORRI_FDS])
 {
-    struct place *p = &m->place[rank];
+    struct orri_answer a = {.magic = ORRI_HELLO_MAGIC, .result = ncclSuccess};
+    union {
+        char bytes[CMSG_SPACE(sizeof(int) * ORRI_FDS)];
+        struct cmsghdr header;
+    } control = {.bytes = {0}};
+    struct iovec iov = {.iov_base = &a, .iov_len = sizeof a};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
-    if (p->is_done)
-        return;
-    p->is_done = true;
-    for (int side = 0; side < 2; side++) {
-        close(p->ring[side]);
-        p->ring[side] = -1;
-    }
-    if (++m->done == m->nranks)
-        meeting_end(m, ncclSuccess, "");
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int) * ORRI_FDS);
+    memcpy(CMSG_DATA(c), fds, sizeof(int) * ORRI_FDS);
+    sendmsg(g->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static int open_ring(struct meeting *m)
+/* Fills ring[2r], ring[2r + 1]: the ends of rank r. On error those made are there, the others -1. */
+static int open_ring(int nranks, int *ring)
 {
-    for (int r = 0; r < m->nranks; r++) {
+    for (int r = 0; r < nranks; r++) {
         int pair[2];
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
             return -errno;
-        m->place[r].ring[1] = pair[0];
-        m->place[(r + 1) % m->nranks].ring[0] = pair[1];
+        ring[2 * r + 1] = pair[0];
+        ring[2 * ((r + 1) % nranks)] = pair[1];
     }
     return 0;
 }
 
-/* All are here: make what they share. */
+/* All are here: make what they share, and give it to them. Whoever has died meanwhile is noticed by its ring ends. */
 static void meeting_complete(struct meeting *m)
 {
-    char text[128];
+    int ring[2 * ORRI_RANKS_MAX], segment = memfd_create("orrery-nccl", MFD_CLOEXEC);
+    char text[128] = "";
     int err = 0;
 
-    m->segment = memfd_create("orrery-nccl", MFD_CLOEXEC);
-    if (m->segment < 0 ||
-        ftruncate(m->segment, (off_t)orri_segment_bytes(m->nranks)) < 0)
+    memset(ring, -1, sizeof ring);
+    if (segment < 0 || ftruncate(segment, (off_t)orri_segment_bytes(m->nranks)) < 0)
         err = -errno;
     if (!err)
-        err = open_ring(m);
-    if (err) {
+        err = open_ring(m->nranks, ring);
+    for (int r = 0; r < m->nranks && !err; r++)
+        guest_share(m->place[r],
+                    (const int[ORRI_FDS]){segment, ring[2 * r], ring[2 * r + 1]});
+    if (err)
         snprintf(text, sizeof text, "no memory to share: %s", strerror(-err));
-        meeting_end(m, ncclSystemError, text);
-        return;
-    }
-    for (int i = 0; i < ORRI_GUESTS_MAX; i++)
-        if (orri_guests[i].fd >= 0 && orri_guests[i].meeting == m)
-            guest_answer(&orri_guests[i], ncclSuccess, "");
+    for (int i = 0; i < 2 * m->nranks; i++)
+        if (ring[i] >= 0)
+            close(ring[i]);
+    if (segment >= 0)
+        close(segment);
+    meeting_end(m, err ? ncclSystemError : ncclSuccess, text);
 }
 
 static void meeting_start(struct meeting *m, int nranks)
 {
-    struct place *place = calloc((size_t)nranks, sizeof *place);
-
-    if (!place)
+    m->place = calloc((size_t)nranks, sizeof(*m->place));
+    if (!m->place)
         return;
-    for (int r = 0; r < nranks; r++)
-        place[r].ring[0] = place[r].ring[1] = -1;
-    m->place = place;
     m->nranks = nranks;
     m->deadline_ms = orri_now_ms() + orri_timeout_ms();
 }
@@ -177,7 +172,7 @@ static void guest_joins(struct orri_guest *g)
     struct meeting *m = meeting_find(h->cookie);
     char text[160];
 
-    if (!m || m->segment >= 0) {
+    if (!m) {
         refuse(g,
                ncclInvalidUsage,
                "the unique id is used up: make one for each communicator");
@@ -199,7 +194,7 @@ static void guest_joins(struct orri_guest *g)
         refuse(g, ncclInvalidArgument, text);
         return;
     }
-    if (m->place[h->rank].has_come) {
+    if (m->place[h->rank]) {
         snprintf(text,
                  sizeof text,
                  "rank %d of %d came twice: give each its own number",
@@ -208,41 +203,13 @@ static void guest_joins(struct orri_guest *g)
         refuse(g, ncclInvalidUsage, text);
         return;
     }
-    m->place[h->rank].has_come = true;
+    m->place[h->rank] = g;
     g->meeting = m;
     if (++m->come == m->nranks)
         meeting_complete(m);
 }
 
-static void guest_takes(struct orri_guest *g)
-{
-    struct meeting *m = meeting_find(g->hello.cookie);
-    struct place *p = m && m->segment >= 0 ? &m->place[g->hello.rank] : NULL;
-    union {
-        char bytes[CMSG_SPACE(sizeof(int) * ORRI_FDS)];
-        struct cmsghdr header;
-    } control = {.bytes = {0}};
-    char byte = 'S';
-    struct iovec iov = {.iov_base = &byte, .iov_len = 1};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control.bytes,
-                         .msg_controllen = sizeof control.bytes};
-
-    if (p && !p->is_done && g->hello.nranks == m->nranks) {
-        int fds[ORRI_FDS] = {m->segment, p->ring[0], p->ring[1]};
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof fds);
-        memcpy(CMSG_DATA(c), fds, sizeof fds);
-        sendmsg(g->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-        place_done(m, g->hello.rank);
-    }
-    guest_drop(g);
-}
-
-/* A rank that waited is gone, or has taken its share and hangs up. */
+/* A rank that waited is gone. */
 static void guest_left(struct orri_guest *g)
 {
     struct meeting *m = g->meeting;
@@ -252,10 +219,6 @@ static void guest_left(struct orri_guest *g)
     guest_drop(g);
     if (!m)
         return;
-    if (m->segment >= 0) {
-        place_done(m, rank);
-        return;
-    }
     snprintf(text, sizeof text, "rank %d gave up or died during the rendezvous", rank);
     meeting_end(m, ncclRemoteError, text);
 }
@@ -271,26 +234,29 @@ void orri_guest_read(struct orri_guest *g)
 {
     ssize_t n;
 
-    if (g->meeting || g->got == sizeof g->hello) { /* nothing more is expected */
+    if (g->meeting) { /* nothing more is expected */
         guest_left(g);
         return;
     }
-    n = recv(g->fd, (char *)&g->hello + g->got, sizeof g->hello - g->got, MSG_DONTWAIT);
+    n = recv(g->fd, &g->hello, sizeof g->hello, MSG_DONTWAIT | MSG_TRUNC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
+    if (n != (ssize_t)sizeof g->hello || !hello_is_sane(&g->hello))
         guest_drop(g);
-        return;
-    }
-    g->got += (size_t)n;
-    if (g->got < sizeof g->hello)
-        return;
-    if (!hello_is_sane(&g->hello))
-        guest_drop(g);
-    else if (g->is_local)
-        guest_takes(g);
     else
         guest_joins(g);
+}
+
+void orri_guests_drop(void)
+{
+    for (int i = 0; i < ORRI_GUESTS_MAX; i++)
+        if (orri_guests[i].fd >= 0)
+            guest_drop(&orri_guests[i]);
+}
+
+int orri_meetings_count(void)
+{
+    return nmeetings;
 }
 
 struct orri_guest *orri_guest_free(void)
@@ -316,7 +282,7 @@ int orri_meetings_expire(void)
                 "after %u ms these of %d ranks have not called ncclCommInitRank: %s",
                 orri_timeout_ms(),
                 m->nranks,
-                m->segment < 0 ? missing : "none");
+                missing);
             meeting_end(m, ncclSystemError, text);
         } else if (m->deadline_ms && m->deadline_ms < next) {
             next = m->deadline_ms;
@@ -354,7 +320,6 @@ bool orri_meeting_add(const uint8_t cookie[16])
     if (nmeetings >= ORRI_MEETINGS_MAX && oldest)
         meeting_end(oldest, ncclSuccess, "");
     memcpy(m->cookie, cookie, sizeof m->cookie);
-    m->segment = -1;
     m->next = meetings;
     meetings = m;
     nmeetings++;

@@ -14,9 +14,7 @@ enum { ORRI_GUESTS_MAX = 1024, ORRI_MEETINGS_MAX = 4096, ORRI_HELLO_MS = 10000 }
 
 struct orri_guest {
     int fd; /* owned; -1: free */
-    bool is_local;
     uint64_t hello_by_ms;
-    size_t got;
     struct orri_hello hello;
     struct meeting *meeting; /* borrowed: until it ends, which clears this */
 };
@@ -29,6 +27,9 @@ void orri_meetings_init(void);
 /* Invites to a new meeting. Past the limit the oldest unanswered one is dropped. */
 bool orri_meeting_add(const uint8_t cookie[16]);
 struct orri_guest *orri_guest_free(void);
+/* Hangs up on all. */
+void orri_guests_drop(void);
+int orri_meetings_count(void);
 /* Something has come on the guest's socket, or it has hung up. */
 void orri_guest_read(struct orri_guest *g);
 /* Ends what is late; returns the ms until the next deadline, -1 for none. */

@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  * rendezvous.h - how the ranks of a new communicator find each other.
  *
- * START      ncclGetUniqueId starts one thread in its process, the *root*, which
- * listens on TCP (loopback, or the address of NCCL_SOCKET_IFNAME) and on an abstract
- *            UNIX socket. The id carries both names and a random cookie, which is the
- *            only key to the meeting.
- * OPERATION  A rank connects by TCP, says hello (cookie, world size, rank) and waits.
- *            When the last one has come, the root makes the segment (a memfd) and a
- * ring of socket pairs, and answers. Each rank then takes the segment and its two ends
- * of the ring over the UNIX socket, as only that can carry descriptors. STOP       The
- * root forgets a meeting when all have taken their share: from then on the communicator
- * depends on no process but its own ranks. When a rank's process dies, the kernel
- * closes its ends and both neighbours know. FAILURES   The deadline passes: everyone
- * who waits is told which ranks are missing. A rank that disconnects, another world
- * size, a rank that comes twice: told to those concerned. Unknown cookie or garbage:
- * the connection is closed.
+ * START      ncclGetUniqueId starts one thread in its process, the *root*, which listens on a UNIX socket in a private directory of
+ *            the user.  The id carries its path and a random cookie, which is the only key to the meeting.
+ * OPERATION  A rank connects, says hello (cookie, world size, rank) and waits.  When the last one has come, the root makes the
+ *            segment (a memfd) and a ring of socket pairs, and answers each with the segment and its two ends of the ring.
+ * STOP       The meeting is then over: the communicator depends on no process but its own ranks.  When a rank's process dies, the
+ *            kernel closes its ends and both neighbours know.  A root without a meeting removes its socket and ends, so that a
+ *            process that has no communicator holds nothing of one.
+ * FAILURES   The deadline passes: everyone who waits is told which ranks are missing.  A rank that disconnects, another world
+ *            size, a rank that comes twice: told to those concerned.  Unknown cookie or garbage: the connection is closed.
  *
- * Nothing has a name in the file system, so nothing is left behind by kill -9. Numbers
- * are in host order: a rank on another machine is refused with a text that says so.
+ * A path, since ranks have network and PID namespaces of their own, and abstract sockets, loopback and process ids end there; what
+ * they do share is the machine and its file system.  kill -9 leaves a socket file, which the next root of the user removes.
  */
 #ifndef ORRI_RENDEZVOUS_H
 #define ORRI_RENDEZVOUS_H
@@ -28,19 +23,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-enum { ORRI_HELLO_MAGIC = 0x4f524e43, ORRI_HELLO_VERSION = 1, ORRI_FDS = 3 };
+enum { ORRI_HELLO_MAGIC = 0x4f524e43, ORRI_HELLO_VERSION = 2, ORRI_FDS = 3 };
 
 /* What is in a ncclUniqueId. */
 struct orri_id {
     char tag[8];
-    uint32_t address; /* IPv4, network order */
-    uint16_t port;    /* network order */
-    uint16_t reserved;
-    uint8_t root[16]; /* names the UNIX socket */
     uint8_t cookie[16];
+    char path[104]; /* of the root's socket, terminated */
 };
 
 struct orri_hello {
@@ -49,6 +39,7 @@ struct orri_hello {
     int32_t nranks, rank;
 };
 
+/* With success come the descriptors of a share. */
 struct orri_answer {
     uint32_t magic;
     int32_t result; /* ncclResult_t */
@@ -62,15 +53,18 @@ struct orri_share {
 };
 
 extern const char orri_id_tag[8];
-socklen_t orri_root_address(const uint8_t root[16], struct sockaddr_un *ret_address);
 
 /* Makes an id, and starts this process's root if there is none. Errors: system. */
 ncclResult_t orri_root_invite(ncclUniqueId *ret_id, struct orri_why *why);
 
+/* A new listening socket in the user's private directory, and its path. Removes those that killed processes left. Returns 0 or
+ * -errno; EPERM: the directory is not private. */
+int orri_listen(char *path, size_t cap, int *ret_fd);
+
 /* Waits for all ranks; blocks at most orri_timeout_ms and a little. `cancel` is an
  * eventfd that ends the wait when it is readable. Errors: invalid argument (not an id,
- * world size differs), invalid usage (rank came twice), system (timeout, no shared
- * memory), remote (a rank died), internal when cancelled. */
+ * world size differs), invalid usage (rank came twice, id used up), system (timeout, no
+ * shared memory), remote (a rank died), internal when cancelled. */
 ncclResult_t orri_join(const ncclUniqueId *id,
                        int nranks,
                        int rank,

@@ -34,12 +34,17 @@ typedef struct CUipcEventHandle_st {
     char reserved[64];
 } CUipcEventHandle;
 
-CUresult cuMemAllocPitch_v2(
-    CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height, unsigned element_bytes);
+CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr,
+                            size_t *pitch,
+                            size_t width,
+                            size_t height,
+                            unsigned element_bytes);
 CUresult cuMemAllocAsync(CUdeviceptr *dptr, size_t bytes, CUstream stream);
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr *dptr, size_t bytes, CUstream stream);
-CUresult
-cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytes, CUmemoryPool pool, CUstream stream);
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr *dptr,
+                                 size_t bytes,
+                                 CUmemoryPool pool,
+                                 CUstream stream);
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *dptr,
                                       size_t bytes,
                                       CUmemoryPool pool,
@@ -73,7 +78,8 @@ CUresult cuCtxCreate_v3(
     CUcontext *ctx, void *params, int n_params, unsigned flags, CUdevice device);
 CUresult cuCtxFromGreenCtx(CUcontext *ctx, CUgreenCtx green);
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags);
-CUresult cuGetProcAddress(const char *symbol, void **pfn, int version, cuuint64_t flags);
+CUresult
+cuGetProcAddress(const char *symbol, void **pfn, int version, cuuint64_t flags);
 
 CUresult cuLaunchHostFunc_ptsz(CUstream stream, CUhostFn fn, void *arg);
 CUresult cuStreamAddCallback_ptsz(CUstream stream,
@@ -82,7 +88,8 @@ CUresult cuStreamAddCallback_ptsz(CUstream stream,
                                   unsigned flags);
 
 CUresult cuIpcOpenMemHandle(CUdeviceptr *dptr, CUipcMemHandle handle, unsigned flags);
-CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *dptr, CUipcMemHandle handle, unsigned flags);
+CUresult
+cuIpcOpenMemHandle_v2(CUdeviceptr *dptr, CUipcMemHandle handle, unsigned flags);
 CUresult cuIpcOpenEventHandle(CUevent *event, CUipcEventHandle handle);
 CUresult cuGraphAddNode(void *node,
                         void *graph,

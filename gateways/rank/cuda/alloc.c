@@ -58,13 +58,17 @@ ORRI_EXPORT CUresult cuMemAlloc(CUdeviceptr *dptr, size_t bytesize)
     return rc;
 }
 
-ORRI_EXPORT CUresult cuMemAllocPitch_v2(
-    CUdeviceptr *dptr, size_t *pitch, size_t width, size_t height, unsigned element_bytes)
+ORRI_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr,
+                                        size_t *pitch,
+                                        size_t width,
+                                        size_t height,
+                                        unsigned element_bytes)
 {
     orri_cuda_enter(CALL_cuMemAllocPitch_v2);
     const size_t row = (width + PITCH_BYTES - 1) / PITCH_BYTES * PITCH_BYTES;
     CUresult rc = CUDA_ERROR_INVALID_VALUE;
-    if (pitch && height > 0 && width > 0 && width <= SIZE_MAX / 2 && row <= SIZE_MAX / height &&
+    if (pitch && height > 0 && width > 0 && width <= SIZE_MAX / 2 &&
+        row <= SIZE_MAX / height &&
         (element_bytes == 4 || element_bytes == 8 || element_bytes == 16))
         rc = alloc(dptr, row * height);
     if (!rc)

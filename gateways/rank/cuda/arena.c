@@ -14,7 +14,8 @@
 
 enum { THREADS_MAX = 8 };
 static const uint64_t piece_bytes = 16 << 20;
-static const uint64_t pinned_bytes_min = 1 << 20; /* pinning less costs more than it saves */
+static const uint64_t pinned_bytes_min =
+    1 << 20; /* pinning less costs more than it saves */
 
 struct run {
     const struct orri_copies *copies;
@@ -116,7 +117,8 @@ static void *work(void *arg)
 static size_t thread_count(size_t n_pieces)
 {
     cpu_set_t set;
-    size_t n = sched_getaffinity(0, sizeof set, &set) == 0 ? (size_t)CPU_COUNT(&set) : 1;
+    size_t n =
+        sched_getaffinity(0, sizeof set, &set) == 0 ? (size_t)CPU_COUNT(&set) : 1;
     n = n > THREADS_MAX ? THREADS_MAX : n;
     return n > n_pieces ? n_pieces : n;
 }

@@ -27,6 +27,7 @@ void orri_copies_fini(struct orri_copies *c);
 
 /* Do all, from the device or to it. CUDA_ERROR_TIMEOUT when the deadline (ms, CLOCK_MONOTONIC)
  * comes first. Blocks; nothing of it is on its way when it returns. */
-CUresult orri_copies_run(const struct orri_copies *c, bool is_out, uint64_t deadline_ms);
+CUresult
+orri_copies_run(const struct orri_copies *c, bool is_out, uint64_t deadline_ms);
 
 #endif

@@ -94,7 +94,8 @@ static void look_after(CUdevice device)
     unsigned flags;
     int is_active = 1;
     CUcontext ctx = primary_of(device);
-    if (ctx && REAL(cuDevicePrimaryCtxGetState)(device, &flags, &is_active) == CUDA_SUCCESS &&
+    if (ctx &&
+        REAL(cuDevicePrimaryCtxGetState)(device, &flags, &is_active) == CUDA_SUCCESS &&
         !is_active)
         remove_ctx(ctx);
 }
@@ -122,7 +123,8 @@ ORRI_EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 
 ORRI_EXPORT CUresult cuDevicePrimaryCtxReset(CUdevice dev)
 {
-    return end_primary(dev, CALL_cuDevicePrimaryCtxReset, REAL(cuDevicePrimaryCtxReset));
+    return end_primary(
+        dev, CALL_cuDevicePrimaryCtxReset, REAL(cuDevicePrimaryCtxReset));
 }
 
 ORRI_EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev)

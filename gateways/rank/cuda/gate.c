@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "real.h"
 
 __thread struct orri_cuda_thread orri_cuda_self
@@ -64,6 +65,7 @@ static void forget(void *thread)
 static void on_fork_child(void)
 {
     pthread_mutex_init(&list_lock, NULL);
+    pthread_mutex_init(&orri_cuda_lock, NULL); /* another thread may have held it */
     threads = orri_cuda_self.is_known ? &orri_cuda_self : NULL;
     orri_cuda_self.next = NULL;
     atomic_store_explicit(&orri_cuda_closed, 0, memory_order_relaxed);
@@ -122,7 +124,8 @@ void orri_cuda_enter_slow(const void *caller)
             if (t->exempt || is_from_library(caller))
                 return; /* passes, and nobody waits for it */
             orri_cuda_left_closed();
-            futex_wait(&orri_cuda_closed, 1, -1); /* whoever closes opens, by deadline */
+            futex_wait(
+                &orri_cuda_closed, 1, -1); /* whoever closes opens, by deadline */
             continue;
         }
         atomic_store_explicit(&t->is_inside, 1, memory_order_relaxed);
@@ -161,7 +164,8 @@ bool orri_cuda_gate_close(uint64_t deadline_ms, char *why, size_t why_bytes)
     for (;;) {
         uint32_t seen = atomic_load_explicit(&n_left, memory_order_acquire);
         uint64_t now = orri_cuda_now_ms();
-        pthread_mutex_lock(&list_lock); /* a thread that ends waits for us: look, no more */
+        pthread_mutex_lock(
+            &list_lock); /* a thread that ends waits for us: look, no more */
         const struct orri_cuda_thread *t = anyone_inside();
         if (t && now >= deadline_ms)
             snprintf(why,

@@ -24,8 +24,8 @@
 struct orri_cuda_thread {
     _Atomic uint32_t is_inside; /* pairs with the closer's load after membarrier */
     uint32_t depth;
-    uint32_t exempt; /* > 0: the gate does not hold this thread */
-    bool is_known;   /* in the closer's list */
+    uint32_t exempt;       /* > 0: the gate does not hold this thread */
+    bool is_known;         /* in the closer's list */
     _Atomic uint32_t call; /* where it is, for messages */
     pid_t tid;
     struct orri_cuda_thread *next;

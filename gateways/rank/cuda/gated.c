@@ -40,8 +40,8 @@ typedef uintptr_t w;
     CUresult function(T##n)                                                            \
     {                                                                                  \
         orri_cuda_enter(call);                                                         \
-        CUresult (*real)(T##n) = (CUresult(*)(T##n))(void (*)(void))                   \
-            atomic_load_explicit(&orri_cuda_slots[call], memory_order_relaxed);        \
+        CUresult (*real)(T##n) = (CUresult(*)(T##n))(void (*)(                         \
+            void))atomic_load_explicit(&orri_cuda_slots[call], memory_order_relaxed);  \
         CUresult rc = real(A##n);                                                      \
         then;                                                                          \
         orri_cuda_leave();                                                             \

@@ -127,14 +127,18 @@ static CUresult noted(CUresult rc, const char *why)
     return rc;
 }
 
-ORRI_EXPORT CUresult cuIpcOpenMemHandle(CUdeviceptr *dptr, CUipcMemHandle handle, unsigned flags)
+ORRI_EXPORT CUresult cuIpcOpenMemHandle(CUdeviceptr *dptr,
+                                        CUipcMemHandle handle,
+                                        unsigned flags)
 {
     orri_cuda_enter(CALL_cuIpcOpenMemHandle);
-    return noted(REAL(cuIpcOpenMemHandle)(dptr, handle, flags), "uses cuIpcOpenMemHandle");
+    return noted(REAL(cuIpcOpenMemHandle)(dptr, handle, flags),
+                 "uses cuIpcOpenMemHandle");
 }
 
-ORRI_EXPORT CUresult
-cuIpcOpenMemHandle_v2(CUdeviceptr *dptr, CUipcMemHandle handle, unsigned flags)
+ORRI_EXPORT CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *dptr,
+                                           CUipcMemHandle handle,
+                                           unsigned flags)
 {
     orri_cuda_enter(CALL_cuIpcOpenMemHandle_v2);
     return noted(REAL(cuIpcOpenMemHandle_v2)(dptr, handle, flags),
@@ -144,7 +148,8 @@ cuIpcOpenMemHandle_v2(CUdeviceptr *dptr, CUipcMemHandle handle, unsigned flags)
 ORRI_EXPORT CUresult cuIpcOpenEventHandle(CUevent *event, CUipcEventHandle handle)
 {
     orri_cuda_enter(CALL_cuIpcOpenEventHandle);
-    return noted(REAL(cuIpcOpenEventHandle)(event, handle), "uses cuIpcOpenEventHandle");
+    return noted(REAL(cuIpcOpenEventHandle)(event, handle),
+                 "uses cuIpcOpenEventHandle");
 }
 
 static CUresult node_added(CUresult rc, const struct orri_node_params *params)
@@ -162,7 +167,8 @@ ORRI_EXPORT CUresult cuGraphAddNode(void *node,
                                     const struct orri_node_params *params)
 {
     orri_cuda_enter(CALL_cuGraphAddNode);
-    return node_added(REAL(cuGraphAddNode)(node, graph, dependencies, n, params), params);
+    return node_added(REAL(cuGraphAddNode)(node, graph, dependencies, n, params),
+                      params);
 }
 
 ORRI_EXPORT CUresult cuGraphAddNode_v2(void *node,

@@ -124,8 +124,11 @@ CUresult orri_mapping_unmap(struct orri_mapping *map)
     return rc;
 }
 
-CUresult orri_mapping_new(
-    uint64_t at, uint64_t bytes, uint64_t offset, struct orri_memory *m, struct orri_mapping **ret)
+CUresult orri_mapping_new(uint64_t at,
+                          uint64_t bytes,
+                          uint64_t offset,
+                          struct orri_memory *m,
+                          struct orri_mapping **ret)
 {
     struct orri_mapping *map = calloc(1, sizeof *map);
     if (!map || !orri_table_make_room(&orri_mappings)) {

@@ -58,8 +58,11 @@ struct orri_memory *orri_memory_find(CUmemGenericAllocationHandle handle);
 /* Drop a reference by handle; the last reference of both kinds releases. */
 CUresult orri_memory_unref(struct orri_memory *m);
 
-CUresult orri_mapping_new(
-    uint64_t at, uint64_t bytes, uint64_t offset, struct orri_memory *m, struct orri_mapping **ret);
+CUresult orri_mapping_new(uint64_t at,
+                          uint64_t bytes,
+                          uint64_t offset,
+                          struct orri_memory *m,
+                          struct orri_mapping **ret);
 /* Unmap, forget, drop the reference. */
 CUresult orri_mapping_free(struct orri_mapping *map);
 /* Give the mapping the access it should have. */

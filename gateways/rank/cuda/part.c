@@ -39,8 +39,9 @@ static enum orr_err code_of(CUresult rc)
 static enum orr_err part_close(uint64_t deadline_ms, struct orr_error *err)
 {
     char why[200];
-    return orri_cuda_gate_close(deadline_ms, why, sizeof why) ? ORR_OK
-                                                              : fail(err, ORR_ETIMEOUT, why);
+    return orri_cuda_gate_close(deadline_ms, why, sizeof why)
+               ? ORR_OK
+               : fail(err, ORR_ETIMEOUT, why);
 }
 
 static enum orr_err

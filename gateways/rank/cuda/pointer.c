@@ -9,7 +9,8 @@
 #include "segment.h"
 
 /* Answer for a block of ours; false: ask the driver. With orri_cuda_lock. */
-static bool answer(void *data, CUpointer_attribute attribute, const struct orri_block *b)
+static bool
+answer(void *data, CUpointer_attribute attribute, const struct orri_block *b)
 {
     const int ordinal = b->segment->device;
     const size_t bytes = b->span.bytes;

@@ -30,7 +30,8 @@ void orri_pool_collect(void)
 {
     for (size_t i = orri_blocks.n; i-- > 0;) {
         struct orri_block *b = (struct orri_block *)orri_blocks.items[i];
-        if (!b->freed_after || REAL(cuEventQuery)(b->freed_after) == CUDA_ERROR_NOT_READY)
+        if (!b->freed_after ||
+            REAL(cuEventQuery)(b->freed_after) == CUDA_ERROR_NOT_READY)
             continue;
         REAL(cuEventDestroy)(b->freed_after);
         orri_block_free(b);
@@ -45,7 +46,8 @@ static bool is_capturing(CUstream stream)
 }
 
 /* A block that was freed in this stream, not much larger than asked for. */
-static struct orri_block *reuse(CUcontext ctx, CUdevice device, CUstream stream, size_t bytes)
+static struct orri_block *
+reuse(CUcontext ctx, CUdevice device, CUstream stream, size_t bytes)
 {
     for (size_t i = 0; i < orri_blocks.n; i++) {
         struct orri_block *b = (struct orri_block *)orri_blocks.items[i];
@@ -164,7 +166,9 @@ ORRI_EXPORT CUresult cuMemAllocAsync(CUdeviceptr *dptr, size_t bytes, CUstream s
     return rc;
 }
 
-ORRI_EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr *dptr, size_t bytes, CUstream stream)
+ORRI_EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr *dptr,
+                                          size_t bytes,
+                                          CUstream stream)
 {
     orri_cuda_enter(CALL_cuMemAllocAsync_ptsz);
     CUresult rc =
@@ -173,8 +177,10 @@ ORRI_EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr *dptr, size_t bytes, CUstr
     return rc;
 }
 
-ORRI_EXPORT CUresult
-cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytes, CUmemoryPool pool, CUstream stream)
+ORRI_EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *dptr,
+                                             size_t bytes,
+                                             CUmemoryPool pool,
+                                             CUstream stream)
 {
     orri_cuda_enter(CALL_cuMemAllocFromPoolAsync);
     CUresult rc =
@@ -211,7 +217,8 @@ ORRI_EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr dptr, CUstream stream)
     return rc;
 }
 
-ORRI_EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const struct orri_pool_props *props)
+ORRI_EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool,
+                                     const struct orri_pool_props *props)
 {
     orri_cuda_enter(CALL_cuMemPoolCreate);
     CUresult rc = REAL(cuMemPoolCreate)(pool, props);

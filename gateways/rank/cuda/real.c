@@ -65,7 +65,8 @@ static bool try_open(const char *directory)
 static bool try_paths_of(void *object)
 {
     Dl_serinfo size, *info;
-    if (dlinfo(object, RTLD_DI_SERINFOSIZE, &size) != 0 || !(info = malloc(size.dls_size)))
+    if (dlinfo(object, RTLD_DI_SERINFOSIZE, &size) != 0 ||
+        !(info = malloc(size.dls_size)))
         return false;
     bool is_open = false;
     if (dlinfo(object, RTLD_DI_SERINFOSIZE, info) == 0 &&
@@ -113,7 +114,8 @@ static void open_library(void)
         fprintf(stderr,
                 "orrery: ORRERY_REAL_LIBCUDA=%s is not the driver's library: %s\n",
                 path,
-                is_this_library(path) ? "it is the one that stands before it" : dlerror());
+                is_this_library(path) ? "it is the one that stands before it"
+                                      : dlerror());
 }
 
 /* ---- its addresses ------------------------------------------------------------------- */
@@ -168,7 +170,8 @@ static int compare(const void *a, const void *b)
 static void make_pairs(void)
 {
     Dl_info info;
-    void *self = dladdr(names, &info) ? dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD) : NULL;
+    void *self =
+        dladdr(names, &info) ? dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD) : NULL;
     pthread_once(&once, open_library);
     for (unsigned i = 0; self && library && i < CALL_MAX_; i++) {
         void *real = dlsym(library, names[i]), *ours = dlsym(self, names[i]);
@@ -190,7 +193,8 @@ int orri_cuda_is_known(const char *base)
 {
     size_t n = strlen(base);
     for (unsigned i = 0; i < CALL_MAX_; i++)
-        if (strncmp(names[i], base, n) == 0 && (names[i][n] == '\0' || names[i][n] == '_'))
+        if (strncmp(names[i], base, n) == 0 &&
+            (names[i][n] == '\0' || names[i][n] == '_'))
             return 1;
     return 0;
 }

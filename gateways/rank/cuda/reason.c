@@ -25,7 +25,8 @@ const char *orri_cuda_reason(void)
     pthread_mutex_lock(&orri_cuda_lock);
     for (const struct orri_memory *m = orri_memories; m && !why; m = m->next)
         if (m->is_foreign)
-            why = "uses device memory of another process (cuMemImportFromShareableHandle)";
+            why = "uses device memory of another process "
+                  "(cuMemImportFromShareableHandle)";
         else if (m->is_exported)
             why = "shares device memory (cuMemExportToShareableHandle)";
     pthread_mutex_unlock(&orri_cuda_lock);

@@ -29,9 +29,10 @@ static CUresult granularity_of(CUdevice device, size_t *ret)
     CUmemAllocationProp p = prop_of(device);
     if (device < 0 || device >= ORRI_CUDA_DEVICES_MAX)
         return CUDA_ERROR_INVALID_DEVICE;
-    CUresult rc = known[device] ? CUDA_SUCCESS
-                                : REAL(cuMemGetAllocationGranularity)(
-                                      &known[device], &p, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
+    CUresult rc = known[device]
+                      ? CUDA_SUCCESS
+                      : REAL(cuMemGetAllocationGranularity)(
+                            &known[device], &p, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
     *ret = known[device];
     return rc;
 }
@@ -66,8 +67,11 @@ static CUresult back(struct orri_segment *s)
     return rc;
 }
 
-static CUresult segment_new(
-    CUcontext ctx, CUdevice device, uint64_t bytes, bool is_shared, struct orri_segment **ret)
+static CUresult segment_new(CUcontext ctx,
+                            CUdevice device,
+                            uint64_t bytes,
+                            bool is_shared,
+                            struct orri_segment **ret)
 {
     struct orri_segment *s = calloc(1, sizeof *s);
     if (!s)
@@ -162,7 +166,8 @@ static unsigned units_of(uint64_t bytes)
     return (unsigned)((bytes + ORRI_UNIT_BYTES - 1) / ORRI_UNIT_BYTES);
 }
 
-static CUresult place_small(struct orri_block *b, CUcontext ctx, CUdevice device, size_t granule)
+static CUresult
+place_small(struct orri_block *b, CUcontext ctx, CUdevice device, size_t granule)
 {
     const unsigned n = units_of(b->span.bytes);
     unsigned first = 0;
@@ -196,7 +201,8 @@ static CUresult place(struct orri_block *b, CUcontext ctx, CUdevice device)
     return rc;
 }
 
-CUresult orri_block_new(CUcontext ctx, CUdevice device, uint64_t bytes, struct orri_block **ret)
+CUresult
+orri_block_new(CUcontext ctx, CUdevice device, uint64_t bytes, struct orri_block **ret)
 {
     if (bytes > (uint64_t)1 << 60)
         return CUDA_ERROR_OUT_OF_MEMORY;

@@ -22,16 +22,16 @@ struct orri_segment {
     struct orri_mapping *mapping; /* owned */
     struct orri_memory *memory;   /* borrowed: the mapping's */
     unsigned n_blocks;
-    bool is_shared;       /* by small blocks */
-    unsigned n_free;      /* units, of a shared one */
-    uint64_t *used;       /* owned; bit by unit, of a shared one */
+    bool is_shared;  /* by small blocks */
+    unsigned n_free; /* units, of a shared one */
+    uint64_t *used;  /* owned; bit by unit, of a shared one */
     struct orri_segment *next;
 };
 
 struct orri_block {
     struct orri_span span; /* bytes: as asked for */
     struct orri_segment *segment;
-    uint64_t id; /* CU_POINTER_ATTRIBUTE_BUFFER_ID */
+    uint64_t id;         /* CU_POINTER_ATTRIBUTE_BUFFER_ID */
     CUevent freed_after; /* freed in stream order, once this is done; NULL: in use */
     CUstream stream;     /* where it was freed */
 };
@@ -39,7 +39,8 @@ struct orri_block {
 extern struct orri_segment *orri_segments; /* list */
 extern struct orri_table orri_blocks;
 
-CUresult orri_block_new(CUcontext ctx, CUdevice device, uint64_t bytes, struct orri_block **ret);
+CUresult
+orri_block_new(CUcontext ctx, CUdevice device, uint64_t bytes, struct orri_block **ret);
 CUresult orri_block_free(struct orri_block *b);
 /* The block in use that holds this address; NULL if there is none. */
 struct orri_block *orri_block_find(uint64_t at);

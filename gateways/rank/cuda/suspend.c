@@ -74,7 +74,8 @@ static CUresult reach(struct orri_memory *m, CUdeviceptr *ret)
     const uint64_t bit = (uint64_t)1 << m->prop.location.id;
     CUmemAccessDesc access = {m->prop.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     for (size_t i = 0; i < orri_mappings.n; i++) {
-        const struct orri_mapping *map = (const struct orri_mapping *)orri_mappings.items[i];
+        const struct orri_mapping *map =
+            (const struct orri_mapping *)orri_mappings.items[i];
         if (map->memory == m && map->offset == 0 && map->span.bytes == m->bytes &&
             map->writers & bit) {
             *ret = map->span.at;
@@ -106,7 +107,8 @@ static void let_go_scratch(void)
 }
 
 /* The used parts of a shared segment, so that what was freed is not stored. */
-static bool add_shared(struct orri_copies *c, const struct orri_segment *s, struct orri_copy whole)
+static bool
+add_shared(struct orri_copies *c, const struct orri_segment *s, struct orri_copy whole)
 {
     const unsigned n = (unsigned)(s->bytes / ORRI_UNIT_BYTES);
     unsigned first = 0;
@@ -156,8 +158,10 @@ static CUresult list_copies(uint8_t *arena, struct orri_copies *c, uint64_t *ret
     return CUDA_SUCCESS;
 }
 
-static CUresult
-copy_all(uint8_t *arena, bool is_out, uint64_t deadline_ms, struct orri_cuda_account *account)
+static CUresult copy_all(uint8_t *arena,
+                         bool is_out,
+                         uint64_t deadline_ms,
+                         struct orri_cuda_account *account)
 {
     struct orri_copies copies = {0};
     uint64_t start = now_us();
@@ -209,7 +213,8 @@ static bool drain(uint64_t deadline_ms, struct orri_cuda_why *why)
     CUresult rc = orri_drain(deadline_ms);
     if (rc == CUDA_ERROR_TIMEOUT)
         return failed(why, rc, "work that was given to the device has not ended");
-    return rc ? failed(why, rc, "a context has failed, its memory cannot be read") : true;
+    return rc ? failed(why, rc, "a context has failed, its memory cannot be read")
+              : true;
 }
 
 /* With orri_cuda_lock. */
@@ -271,7 +276,8 @@ bool orri_cuda_in(uint8_t *arena,
     memset(ret, 0, sizeof *ret);
     pthread_mutex_lock(&orri_cuda_lock);
     uint64_t start = now_us();
-    bool ok = lay_out() <= bytes || failed(why, CUDA_ERROR_INVALID_VALUE, "not the arena of this stop");
+    bool ok = lay_out() <= bytes ||
+              failed(why, CUDA_ERROR_INVALID_VALUE, "not the arena of this stop");
     CUresult rc = ok ? take() : CUDA_SUCCESS;
     ret->take_us = now_us() - start;
     if (rc)

@@ -8,8 +8,8 @@
  * the process is not taken for one that can be stopped.
  */
 #include "abi.h"
-#include "reason.h"
 #include "real.h"
+#include "reason.h"
 
 /* Must be the driver's answer for a query of themselves, or a program gets past us by asking twice. */
 static void *replace(const char *symbol, void *real)
@@ -34,7 +34,10 @@ ORRI_EXPORT CUresult cuGetProcAddress_v2(const char *symbol,
     return rc;
 }
 
-ORRI_EXPORT CUresult cuGetProcAddress(const char *symbol, void **pfn, int version, cuuint64_t flags)
+ORRI_EXPORT CUresult cuGetProcAddress(const char *symbol,
+                                      void **pfn,
+                                      int version,
+                                      cuuint64_t flags)
 {
     CUresult rc = REAL(cuGetProcAddress)(symbol, pfn, version, flags);
     if (!rc && *pfn)

@@ -68,8 +68,7 @@ ORRI_EXPORT CUresult cuMemMap(CUdeviceptr ptr,
     LOCK(cuMemMap);
     struct orri_memory *m = orri_memory_find(handle);
     if (!m || flags)
-        return unlock(
-            REAL(cuMemMap)(ptr, size, offset, m ? m->real : handle, flags));
+        return unlock(REAL(cuMemMap)(ptr, size, offset, m ? m->real : handle, flags));
     return unlock(orri_mapping_new(ptr, size, offset, m, &map));
 }
 
@@ -99,7 +98,8 @@ ORRI_EXPORT CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
     CUresult rc = REAL(cuMemUnmap)(ptr, size);
     for (; !rc && n; n--) {
         struct orri_mapping *map =
-            (struct orri_mapping *)orri_mappings.items[orri_table_from(&orri_mappings, ptr)];
+            (struct orri_mapping *)
+                orri_mappings.items[orri_table_from(&orri_mappings, ptr)];
         map->is_away = true; /* the driver has just done it, for all at once */
         rc = orri_mapping_free(map);
     }
@@ -107,7 +107,8 @@ ORRI_EXPORT CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
 }
 
 /* What a mapping's devices may do from now on. */
-static void keep_access(struct orri_mapping *map, const CUmemAccessDesc *desc, size_t count)
+static void
+keep_access(struct orri_mapping *map, const CUmemAccessDesc *desc, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
@@ -155,9 +156,10 @@ ORRI_EXPORT CUresult cuMemExportToShareableHandle(void *shareableHandle,
     return unlock(rc);
 }
 
-ORRI_EXPORT CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle,
-                                                    void *osHandle,
-                                                    CUmemAllocationHandleType shHandleType)
+ORRI_EXPORT CUresult
+cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle,
+                               void *osHandle,
+                               CUmemAllocationHandleType shHandleType)
 {
     struct orri_memory *m = NULL;
     CUmemGenericAllocationHandle real;
@@ -189,9 +191,8 @@ ORRI_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *h
     return unlock(CUDA_SUCCESS);
 }
 
-ORRI_EXPORT CUresult
-cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop,
-                                       CUmemGenericAllocationHandle handle)
+ORRI_EXPORT CUresult cuMemGetAllocationPropertiesFromHandle(
+    CUmemAllocationProp *prop, CUmemGenericAllocationHandle handle)
 {
     LOCK(cuMemGetAllocationPropertiesFromHandle);
     struct orri_memory *m = orri_memory_find(handle);

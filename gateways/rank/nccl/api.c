@@ -101,21 +101,21 @@ ask(ncclComm_t comm, ncclResult_t (*call)(ncclComm_t, int *), int *ret)
 
 EXPORT ncclResult_t ncclCommCount(ncclComm_t comm, int *count)
 {
-    ENTER(CommCount, comm, count);
+    ENTER_COMM(comm, CommCount, comm, count);
     return ask(comm, orri_real.CommCount, count);
 }
 ALIAS(CommCount);
 
 EXPORT ncclResult_t ncclCommCuDevice(ncclComm_t comm, int *device)
 {
-    ENTER(CommCuDevice, comm, device);
+    ENTER_COMM(comm, CommCuDevice, comm, device);
     return ask(comm, orri_real.CommCuDevice, device);
 }
 ALIAS(CommCuDevice);
 
 EXPORT ncclResult_t ncclCommUserRank(ncclComm_t comm, int *rank)
 {
-    ENTER(CommUserRank, comm, rank);
+    ENTER_COMM(comm, CommUserRank, comm, rank);
     return ask(comm, orri_real.CommUserRank, rank);
 }
 ALIAS(CommUserRank);
@@ -127,7 +127,7 @@ EXPORT ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
     ncclResult_t result = ncclSuccess;
     ncclComm_t real;
 
-    ENTER(CommGetAsyncError, comm, error);
+    ENTER_COMM(comm, CommGetAsyncError, comm, error);
     c = orri_comm_get(comm);
     if (!c)
         return ncclInvalidArgument;
@@ -155,7 +155,7 @@ EXPORT ncclResult_t ncclCommFinalize(ncclComm_t comm)
     bool was_finalized;
     ncclComm_t real;
 
-    ENTER(CommFinalize, comm);
+    ENTER_COMM(comm, CommFinalize, comm);
     c = orri_comm_get(comm);
     if (!c)
         return ncclInvalidArgument;
@@ -233,14 +233,14 @@ static ncclResult_t abort_now(ncclComm_t comm)
 
 EXPORT ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
-    ENTER(CommDestroy, comm);
+    ENTER_COMM(comm, CommDestroy, comm);
     return comm ? destroy(comm) : ncclSuccess;
 }
 ALIAS(CommDestroy);
 
 EXPORT ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
-    ENTER(CommAbort, comm);
+    ENTER_COMM(comm, CommAbort, comm);
     return comm ? abort_now(comm) : ncclSuccess;
 }
 ALIAS(CommAbort);
@@ -250,7 +250,7 @@ EXPORT ncclResult_t ncclCommRevoke(ncclComm_t comm, int flags)
     struct orri_comm *c;
     ncclResult_t result;
 
-    ENTER(CommRevoke, comm, flags);
+    ENTER_COMM(comm, CommRevoke, comm, flags);
     c = orri_comm_find(comm);
     orri_use_begin();
     result = REAL(CommRevoke, c ? atomic_load(&c->real) : NULL, flags);

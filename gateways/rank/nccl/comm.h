@@ -106,7 +106,13 @@ static inline struct orri_comm *orri_comm_find(ncclComm_t handle)
     return atomic_load_explicit(&c->handle, memory_order_acquire) == h ? c : NULL;
 }
 
-/* As above; sets the thread's last error. */
+/* A real communicator, or garbage. */
+static inline bool orri_comm_is_foreign(ncclComm_t handle)
+{
+    return handle && (uint64_t)(uintptr_t)handle >> 48 != ORRI_HANDLE_TAG;
+}
+
+/* As orri_comm_find; sets the thread's last error. */
 struct orri_comm *orri_comm_get(ncclComm_t handle);
 
 /* A reserved slot without a handle; NULL: too many (the thread's last error). */

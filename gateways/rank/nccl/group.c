@@ -95,6 +95,8 @@ static struct orri_clock *clock_of(const struct step *s)
 {
     if (s->making)
         return orri_making_clock(s->making);
+    if (!s->c)
+        return NULL;
     return s->window ? s->c->clock : orri_op_clock(s->c, &s->op);
 }
 
@@ -121,6 +123,8 @@ static ncclResult_t step_call(struct step *s)
 
     if (s->making)
         return orri_making_call(s->making);
+    if (!s->c)
+        return orri_op_call(&s->op, s->op.comm, s->op.op);
     result = orri_comm_real(s->c, &real);
     if (result != ncclSuccess)
         return result;

@@ -298,7 +298,7 @@ EXPORT ncclResult_t ncclCommSplit(
     ncclResult_t result;
     uint64_t child;
 
-    ENTER(CommSplit, handle, color, key, newcomm, config);
+    ENTER_COMM(handle, CommSplit, handle, color, key, newcomm, config);
     if (color < NCCL_SPLIT_NOCOLOR)
         return orri_group_note(orri_nccl_fail(
             ncclInvalidArgument, "ncclCommSplit: color %d is negative", color));
@@ -340,7 +340,7 @@ EXPORT ncclResult_t ncclCommShrink(ncclComm_t handle,
     ncclResult_t result;
     int n, me;
 
-    ENTER(CommShrink, handle, excluded, nexcluded, newcomm, config, flags);
+    ENTER_COMM(handle, CommShrink, handle, excluded, nexcluded, newcomm, config, flags);
     parent = orri_comm_find(handle);
     if (!parent || !excluded || nexcluded < 1 || !newcomm ||
         !after_exclusion(

@@ -139,13 +139,17 @@ static void note_capture(CUstream stream)
 
 ncclResult_t orri_op_issue(const struct orri_op *op)
 {
-    struct orri_comm *c = orri_comm_get(op->comm);
+    struct orri_comm *c;
     struct orri_redop *redop = NULL;
     struct orri_clock *clock;
     ncclComm_t comm;
     ncclRedOp_t real;
     ncclResult_t result;
 
+    if (orri_comm_is_foreign(op->comm))
+        return orri_group_is_open() ? orri_group_note(orri_group_add_op(NULL, op, NULL))
+                                    : orri_op_call(op, op->comm, op->op);
+    c = orri_comm_get(op->comm);
     if (!c)
         return orri_group_note(ncclInvalidArgument);
     result = check(c, op, &redop, &real);

@@ -68,7 +68,7 @@ ncclResult_t orri_window_result(struct orri_window *w, ncclResult_t result);
 bool orri_group_is_open(void);
 /* Notes an error of a call in the group, which fails at its end; returns it. */
 ncclResult_t orri_group_note(ncclResult_t result);
-/* These take over redop's reference, m and w, also on failure. */
+/* c: NULL when the communicator is not ours.  These take over redop's reference, m and w, also on failure. */
 ncclResult_t orri_group_add_op(struct orri_comm *c,
                                const struct orri_op *op,
                                struct orri_redop *redop);

@@ -63,6 +63,13 @@ extern _Thread_local struct orri_self orri_self;
             return ncclSystemError;                                                    \
     } while (0)
 #define ENTER0(call) ENTER(call, )
+/* As above; communicators that are not ours (made by a call of newer.def) go straight on, too. */
+#define ENTER_COMM(comm, call, ...)                                                    \
+    do {                                                                               \
+        ENTER(call, __VA_ARGS__);                                                      \
+        if (orri_comm_is_foreign(comm))                                                \
+            return REAL(call, __VA_ARGS__);                                            \
+    } while (0)
 
 /* Sets the thread's last error and returns code. */
 __attribute__((format(printf, 2, 3))) ncclResult_t

@@ -154,7 +154,7 @@ EXPORT ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t *op,
 {
     struct orri_comm *c;
 
-    ENTER(RedOpCreatePreMulSum, op, scalar, datatype, residence, comm);
+    ENTER_COMM(comm, RedOpCreatePreMulSum, op, scalar, datatype, residence, comm);
     c = orri_comm_get(comm);
     return c ? redop_create(c, op, scalar, datatype, residence) : ncclInvalidArgument;
 }
@@ -166,7 +166,7 @@ EXPORT ncclResult_t ncclRedOpDestroy(ncclRedOp_t op, ncclComm_t comm)
     struct orri_comm *c;
     unsigned index;
 
-    ENTER(RedOpDestroy, op, comm);
+    ENTER_COMM(comm, RedOpDestroy, op, comm);
     if ((unsigned)op < (unsigned)ncclNumOps)
         return orri_nccl_fail(ncclInvalidArgument,
                               "built-in operators cannot be destroyed");
@@ -240,7 +240,7 @@ EXPORT ncclResult_t ncclCommRegister(ncclComm_t comm,
     struct orri_buffer *b;
     ncclResult_t result;
 
-    ENTER(CommRegister, comm, buff, size, handle);
+    ENTER_COMM(comm, CommRegister, comm, buff, size, handle);
     c = orri_comm_get(comm);
     if (!c)
         return ncclInvalidArgument;
@@ -271,7 +271,7 @@ EXPORT ncclResult_t ncclCommDeregister(ncclComm_t comm, void *handle)
     struct orri_buffer *b;
     ncclResult_t result = ncclSuccess;
 
-    ENTER(CommDeregister, comm, handle);
+    ENTER_COMM(comm, CommDeregister, comm, handle);
     c = orri_comm_get(comm);
     if (!c)
         return ncclInvalidArgument;
@@ -330,7 +330,7 @@ EXPORT ncclResult_t ncclCommWindowRegister(
     struct orri_clock *clock;
     ncclResult_t result;
 
-    ENTER(CommWindowRegister, comm, buff, size, win, flags);
+    ENTER_COMM(comm, CommWindowRegister, comm, buff, size, win, flags);
     c = orri_comm_find(comm);
     if (!c || !buff || size == 0 || !win) { /* the real one says what is wrong */
         orri_use_begin();
@@ -372,7 +372,7 @@ EXPORT ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t win)
     struct orri_buffer *b;
     ncclResult_t result = ncclSuccess;
 
-    ENTER(CommWindowDeregister, comm, win);
+    ENTER_COMM(comm, CommWindowDeregister, comm, win);
     c = orri_comm_find(comm);
     orri_use_begin();
     b = c ? buffer_take(c, win, true) : NULL;

@@ -26,7 +26,8 @@ static char obey(char order, CUdeviceptr p, CUmemGenericAllocationHandle shared)
     int fd = -1;
     if (order == 's')
         return cuMemExportToShareableHandle(
-                   &fd, shared, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) == CUDA_SUCCESS
+                   &fd, shared, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) ==
+                       CUDA_SUCCESS
                    ? 'y'
                    : 'n';
     if (cuMemcpyDtoH(&bytes[0], p, 1) || cuMemcpyDtoH(&bytes[1], p + BYTES - 1, 1))
@@ -187,4 +188,5 @@ const struct CMUnitTest checkpoint_tests[] = {
     WITH_VICTIM(steps_out_of_order_are_refused),
     WITH_VICTIM(shared_memory_is_not_suspended),
 };
-const unsigned n_checkpoint_tests = sizeof checkpoint_tests / sizeof checkpoint_tests[0];
+const unsigned n_checkpoint_tests =
+    sizeof checkpoint_tests / sizeof checkpoint_tests[0];

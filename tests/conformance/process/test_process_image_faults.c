@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_process_image_faults.c - CRIU, keepers and hosts are killed while they make and restore images, and disks are full: the rank or
+ * its earlier image goes on.  Without root or CRIU the tests say so and are skipped.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "orr_test.h"
+
+#include "image_fixture.h"
+
+/* ---- what goes wrong
+ * ----------------------------------------------------------------------------- */
+
+static void image_that_fails_leaves_the_rank_unharmed(void **state)
+{
+    struct two *t = *state;
+    const char *dir = image_dir(t, "full");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    image_start_pair(t, t->a, t->a);
+    assert_int_equal(mount("none", dir, "tmpfs", 0, "size=64k"), 0);
+    for (int i = 0; i < 2; i++) { /* of a running one, and of a frozen one */
+        struct finished image = fixture_image(t->a, server1, dir, i == 0);
+        print_message("%s\n", image.text);
+        assert_int_equal(image.code, ORR_EIO);
+        unlink(image_dir(t, "full/dump.log"));
+        if (i == 0)
+            image_wait_progress(t->a, server1, image_wait_progress(t->a, client1, 0));
+        image_freeze_ok(t->a, server1, i == 0);
+    }
+    assert_int_equal(umount(dir), 0);
+    image_wait_progress(t->a, server1, image_wait_progress(t->a, client1, 0));
+    assert_int_equal(fixture_image(t->a, server1, t->a->dir, true).code, ORR_EEXIST);
+    image_stop_pair(t);
+    image_check_ends(t->a, server1, t->a, client1);
+}
+
+static bool read_stat(pid_t pid, char comm[32], pid_t *ret_parent)
+{
+    char path[64], buf[256];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    bool is_read = file && fgets(buf, sizeof buf, file) &&
+                   sscanf(buf, "%*d (%31[^)]) %*c %d", comm, ret_parent) == 2;
+    if (file)
+        fclose(file);
+    return is_read;
+}
+
+static bool is_below(pid_t pid, pid_t ancestor)
+{
+    char comm[32];
+    for (int i = 0; i < 16 && pid > 1; i++) {
+        if (pid == ancestor)
+            return true;
+        if (!read_stat(pid, comm, &pid))
+            return false;
+    }
+    return false;
+}
+
+/* A process of ours called so; waits for it, and answers 0 when there is none. */
+static pid_t wait_process(const char *name)
+{
+    pid_t found = 0;
+    for (int i = 0; i < 2000 && !found; i++) {
+        DIR *proc = opendir("/proc");
+        struct dirent *entry;
+        while (!found && (entry = readdir(proc))) {
+            char comm[32];
+            pid_t pid = (pid_t)atoi(entry->d_name), parent;
+            if (pid > 0 && read_stat(pid, comm, &parent) && strcmp(comm, name) == 0 &&
+                is_below(pid, getpid()))
+                found = pid;
+        }
+        closedir(proc);
+        if (!found)
+            usleep(500);
+    }
+    return found;
+}
+
+static uint32_t state_of(struct fixture *f, struct orr_process_id id)
+{
+    static struct told all[FIXTURE_RANKS_MAX];
+    uint32_t n = fixture_found(f, all);
+    for (uint32_t i = 0; i < n; i++) {
+        if (orr_str_eq(orr_str(all[i].job), id.job) &&
+            all[i].generation == id.generation && all[i].rank == id.rank)
+            return all[i].state;
+    }
+    return ORR_RANK_STARTING;
+}
+
+/* False: the server has died. */
+static bool pair_goes_on(struct two *t)
+{
+    for (int i = 0; i < 100; i++) {
+        if (image_makes_progress(t->a, client1))
+            return true;
+        if (state_of(t->a, server1) == ORR_RANK_EXITED) {
+            struct told told = fixture_wait_id(t->a, server1, ORR_RANK_EXITED);
+            print_message("%s %s\n", told.reason, told.tail);
+            return false;
+        }
+    }
+    fail_msg("neither progress nor an end");
+    return false;
+}
+
+static void go_on_from(struct two *t, const char *server, const char *client)
+{
+    (void)t->a->process->ops->signal(
+        t->a->process, &client1, SIGKILL, &t->a->err); /* it may be gone, too */
+    fixture_wait_id(t->a, client1, ORR_RANK_EXITED);
+    image_restore(t, t->b, server2, SERVER, server);
+    image_restore(t, t->b, client2, CLIENT, client);
+    image_wait_progress(t->b, client2, image_wait_progress(t->b, server2, 0));
+    image_stop_pair(t);
+    image_check_ends(t->b, server2, t->b, client2);
+}
+
+static void image_pair(struct two *t, const char *server, const char *client)
+{
+    image_freeze_ok(t->a, server1, true);
+    image_freeze_ok(t->a, client1, true);
+    image_ok(t->a, server1, server, true);
+    image_ok(t->a, client1, client, true);
+    image_freeze_ok(t->a, server1, false);
+    image_freeze_ok(t->a, client1, false);
+}
+
+/* After ever more of its work.  The rank goes on; where it was caught in the middle of what cannot be undone, all of the job goes on
+ * from the images that were made before. */
+static void criu_killed_in_a_dump_costs_the_image_only(void **state)
+{
+    struct two *t = *state;
+    char server[100], client[100];
+    int n_killed = 0;
+    bool is_alive = true;
+    image_start_pair(t, t->a, t->a);
+    snprintf(server, sizeof server, "%s", image_dir(t, "s"));
+    snprintf(client, sizeof client, "%s", image_dir(t, "c"));
+    image_pair(t, server, client);
+    for (unsigned ms = 0; ms < 80 && is_alive; ms += 8) {
+        uint64_t tag;
+        char name[16];
+        snprintf(name, sizeof name, "k%u", ms);
+        assert_int_equal(
+            fixture_image_begin(t->a, server1, image_dir(t, name), true, &tag), ORR_OK);
+        pid_t criu = wait_process("criu");
+        usleep(ms * 1000);
+        if (criu)
+            kill(criu, SIGKILL);
+        n_killed += fixture_finish(t->a, tag).code != ORR_OK;
+        is_alive = pair_goes_on(t);
+    }
+    print_message("%d dumps were killed, the rank %s\n",
+                  n_killed,
+                  is_alive ? "lives" : "died of it");
+    if (!is_alive) {
+        go_on_from(t, server, client);
+        return;
+    }
+    assert_true(n_killed > 3);
+    image_stop_pair(t);
+    image_check_ends(t->a, server1, t->a, client1);
+}
+
+static void process_killed_in_a_restore_costs_the_attempt_only(void **state)
+{
+    struct two *t = *state;
+    struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0};
+    const char *dir = image_dir(t, "i");
+    uint32_t n_lost = 0;
+    image_start(t, t->a, id, CLIENT, (const char *const[]){"sh", "-c", COUNT, NULL});
+    fixture_wait_log(t->a, "r1-a", "10\n");
+    image_ok(t->a, id, dir, false);
+    fixture_wait_id(t->a, id, ORR_RANK_EXITED);
+    for (unsigned i = 0; i < 6; i++) {
+        id.generation++;
+        image_restore(t, t->b, id, CLIENT, dir);
+        pid_t victim = wait_process("criu");
+        usleep(i / 2 * 15000);
+        if (victim && i % 2)
+            victim = fixture_parent(victim); /* the keeper */
+        assert_true(victim > 0);
+        kill(victim, SIGKILL);
+        uint32_t now = ORR_RANK_STARTING;
+        for (int ms = 0; ms < 20000 && now == ORR_RANK_STARTING; ms++, usleep(1000))
+            now = state_of(t->b, id);
+        n_lost += now == ORR_RANK_LOST;
+        if (now == ORR_RANK_RUNNING) /* too late */
+            (void)t->b->process->ops->signal(t->b->process, &id, SIGKILL, &t->b->err);
+    }
+    assert_true(n_lost > 1);
+    id.generation++;
+    image_restore(t, t->b, id, CLIENT, dir);
+    fixture_wait_id(t->b, id, ORR_RANK_RUNNING);
+    image_wait_progress(t->b, id, 10);
+}
+
+/* Started as `--imager STATE IMAGE`: a host that makes an image of the server, and waits for its death. */
+static int imager_main(char **argv)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    uint64_t tag;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    orr_str_copy(f->dir, sizeof f->dir, orr_str(argv[2]));
+    fixture_open(f);
+    fixture_wait_id(f, server1, ORR_RANK_RUNNING);
+    if (fixture_image_begin(f, server1, argv[3], true, &tag) != ORR_OK)
+        return 1;
+    for (;;)
+        pause();
+}
+
+static void host_killed_in_a_dump_is_mended_by_the_next_one(void **state)
+{
+    struct two *t = *state;
+    char server[100], client[100];
+    bool is_alive = true;
+    image_start_pair(t, t->a, t->a);
+    snprintf(server, sizeof server, "%s", image_dir(t, "s"));
+    snprintf(client, sizeof client, "%s", image_dir(t, "c"));
+    image_pair(t, server, client);
+    for (unsigned i = 0; i < 3 && is_alive; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "h%u", i);
+        fixture_close(t->a);
+        pid_t host = fork();
+        if (host == 0) {
+            execl("/proc/self/exe",
+                  "imager",
+                  "--imager",
+                  t->a->dir,
+                  image_dir(t, name),
+                  NULL);
+            _exit(1);
+        }
+        assert_true(wait_process("criu") > 0);
+        usleep(i * 20000);
+        kill(host, SIGKILL);
+        assert_int_equal(waitpid(host, NULL, 0), host);
+        fixture_open(t->a);
+        fixture_wait_id(t->a, client1, ORR_RANK_RUNNING);
+        is_alive = pair_goes_on(t);
+    }
+    if (!is_alive) {
+        go_on_from(t, server, client);
+        return;
+    }
+    image_stop_pair(t);
+    image_check_ends(t->a, server1, t->a, client1);
+}
+
+#define IMAGE_TEST(name)                                                               \
+    cmocka_unit_test_setup_teardown(name, image_setup, image_teardown)
+
+int main(int argc, char **argv)
+{
+    int exit_code;
+    if (fixture_dispatch(argc, argv, &exit_code))
+        return exit_code;
+    if (argc == 4 && strcmp(argv[1], "--imager") == 0)
+        return imager_main(argv);
+    if (argc > 1) /* a pattern of names */
+        cmocka_set_test_filter(argv[1]);
+    if (image_why_skip()) {
+        printf("skipped: %s\n", image_why_skip());
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {
+        IMAGE_TEST(image_that_fails_leaves_the_rank_unharmed),
+        IMAGE_TEST(criu_killed_in_a_dump_costs_the_image_only),
+        IMAGE_TEST(process_killed_in_a_restore_costs_the_attempt_only),
+        IMAGE_TEST(host_killed_in_a_dump_is_mended_by_the_next_one),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
