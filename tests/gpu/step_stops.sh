@@ -55,7 +55,7 @@ EOF
 tcp_result() { orrery logs "$1" | grep '^records='; }
 
 step_image() {
-    local job truth tcp_steps=${TCP_STEPS:-20000}
+    local job truth tcp_steps=${TCP_STEPS:-10000}
     show "${ORRERY_CRIU:-$bin/criu}" --version
     show "${ORRERY_CRIU:-$bin/criu}" check
     start_fleet

@@ -58,14 +58,14 @@ step_facts() {
     note checkpoint_calls "$(grep -aoE 'cuCheckpoint[A-Za-z]+' "$(readlink -f "$driver")" | sort -u | wc -l)"
 }
 
-# suite PROGRAM [VARIABLE=VALUE ...]: a conformance suite; the cases that failed become a note.
+# suite PROGRAM [VARIABLE=VALUE ...]: a conformance suite; the cases that failed become a note (passed: of all in this step).
 suite() {
     local code program=$1
     shift
     env "$@" "$bin/$program"
     code=$?
-    note passed "$(grep -c '^\[       OK \]' "$out/$one_step.log")"
-    note failed "$(sed -n 's/^\[  FAILED  \] \([a-z].*\)/\1/p' "$out/$one_step.log" | sort -u | tr '\n' ' ')"
+    note "${suite_name-}passed" "$(grep -c '^\[       OK \]' "$out/$one_step.log")"
+    note "${suite_name-}failed" "$(sed -n 's/^\[  FAILED  \] \([a-z].*\)/\1/p' "$out/$one_step.log" | sort -u | tr '\n' ' ')"
     [ $code = 0 ] || fail "exit code $code; the last case was $(sed -n 's/^\[ RUN      \] //p' "$out/$one_step.log" | tail -n 1)"
 }
 
