@@ -59,7 +59,8 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
     plan->checkpoint = msg->checkpoint;
     plan->is_failure_due = false;
     bool is_there = (msg->order == ORR_ORDER_SUSPEND && plan->is_freed) ||
-                    (msg->order == ORR_ORDER_RUN && plan->step == ORR_CUT_NONE);
+                    (msg->order == ORR_ORDER_RUN && plan->step == ORR_CUT_NONE &&
+                     !self->is_recovery);
     if (is_there) {
         plan->goal = ORR_ORDER_NONE;
         plan->number = 0;

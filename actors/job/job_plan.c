@@ -372,7 +372,11 @@ static void saved(struct orr_ctx *ctx, struct job *self)
     bool is_stored = job_parts_are_stored(self);
     if (plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_RUN ||
         plan->goal == ORR_ORDER_NONE) { /* another order came */
-        go_on(ctx, self);
+        if (plan->is_freed)
+            plan->is_held =
+                true; /* its devices may be others' by now: to ask for first */
+        else
+            go_on(ctx, self);
         return;
     }
     bool goes_on = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed;

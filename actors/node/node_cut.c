@@ -457,7 +457,7 @@ static void ask_library(struct orr_ctx *ctx,
     msg.job = orr_str(group->job);
     msg.generation = group->generation;
     msg.cut = cut->cut;
-    msg.step = cut->step;
+    msg.step = cut->stage == NODE_STAGE_ARENA ? (uint32_t)ORR_CUT_SAVE : cut->step; /* save: it only tells */
     msg.round = cut->round;
     msg.timeout_ms = left_ms(ctx, cut);
     msg.is_detached = cut->is_detached;

@@ -15,7 +15,12 @@
 
 #include <inttypes.h>
 
-enum { ASK_MS = 2000, DRAIN_AGAIN_MS = 60000 };
+enum {
+    ASK_MS = 2000,
+    DRAIN_AGAIN_MS = 60000,
+    DEVICES_MIN_MS = 200,
+    DEVICES_MAX_MS = 2000
+};
 
 bool region_order_is_open(const struct region_job *job)
 {
@@ -97,6 +102,7 @@ static void close_order(struct orr_ctx *ctx,
     struct region_order *order = &job->order;
     order->code = code;
     order->seq = 0;
+    order->backoff_ms = 0;
     if (text.len)
         orr_str_copy(order->text, sizeof(order->text), text);
     bool is_move =
@@ -131,23 +137,20 @@ static void send(struct orr_ctx *ctx, struct region *self, struct region_job *jo
             .why = orr_str(order->text));
 }
 
-static void open_order(struct orr_ctx *ctx,
-                       struct region *self,
-                       struct region_job *job,
-                       enum orr_order kind,
-                       struct orr_str why);
-
 /* Whoever has the job may not know of its order (any more). */
 void region_order_send(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
     bool is_due = region_order_is_open(job) && job->where == REGION_HELD &&
                   is_placed(job) && !job->is_cancelled &&
                   job->order.generation == job->generation;
-    if (is_due &&
-        job->order.code != ORR_OK) /* that number has failed: there were no devices */
-        open_order(ctx, self, job, job->order.kind, ORR_LIT("to run on"));
-    else if (is_due)
-        send(ctx, self, job);
+    if (!is_due)
+        return;
+    if (job->order.code != ORR_OK) { /* that number has failed: there were no devices */
+        job->order.number++;
+        job->order.code = ORR_OK;
+        region_save(self, job, 0);
+    }
+    send(ctx, self, job);
 }
 
 static void open_order(struct orr_ctx *ctx,
@@ -205,6 +208,19 @@ void region_order_settle(struct orr_ctx *ctx,
         open_order(ctx, self, job, ORR_ORDER_RUN, ORR_LIT("to run on"));
 }
 
+static void
+wait_for_devices(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    uint32_t *backoff = &job->order.backoff_ms;
+    *backoff = *backoff == 0               ? DEVICES_MIN_MS
+               : *backoff < DEVICES_MAX_MS ? *backoff * 2
+                                           : DEVICES_MAX_MS;
+    orr_timer_set(ctx,
+                  region_job_timer_id(self, job, REGION_JOB_ORDER),
+                  *backoff / 2 + orr_random(ctx) % *backoff,
+                  0);
+}
+
 static void fail(struct orr_ctx *ctx,
                  struct region *self,
                  struct region_job *job,
@@ -222,7 +238,7 @@ static void fail(struct orr_ctx *ctx,
         order->code = code;
         order->state = ORR_ORDER_IS_OPEN;
         order->seq = 0;
-        region_job_retry(ctx, self, job, REGION_JOB_ORDER);
+        wait_for_devices(ctx, self, job);
         return;
     }
     if (order->kind == ORR_ORDER_SUSPEND || order->kind == ORR_ORDER_RUN)
@@ -230,11 +246,12 @@ static void fail(struct orr_ctx *ctx,
     close_order(ctx, self, job, code ? code : ORR_EIO, text);
 }
 
-/* These will not pass by asking again. */
-static bool is_definite(uint32_t code)
+/* These will not pass by asking again.  Of a generation that ends (ORR_ESTATE) the end is awaited: the wish outlives it. */
+static bool is_definite(enum orr_order kind, uint32_t code)
 {
-    return code == ORR_EINVAL || code == ORR_ESTATE || code == ORR_ENOSYS ||
-           code == ORR_EPERM || code == ORR_ENODEV;
+    bool is_wish = kind == ORR_ORDER_RUN || kind == ORR_ORDER_SUSPEND;
+    return code == ORR_EINVAL || (code == ORR_ESTATE && !is_wish) ||
+           code == ORR_ENOSYS || code == ORR_EPERM || code == ORR_ENODEV;
 }
 
 /* The answer to job_order; code ORR_OK: taken. */
@@ -249,10 +266,14 @@ void region_order_answered(struct orr_ctx *ctx,
         return;
     if (code == ORR_OK) {
         job->backoff_ms = 0;
-        if (job->order.state == ORR_ORDER_IS_OPEN)
+        if (job->order.backoff_ms) { /* once more: nothing new to tell */
+            job->order.state = ORR_ORDER_IS_TAKEN;
+            region_save(self, job, 0);
+        } else if (job->order.state == ORR_ORDER_IS_OPEN) {
             move(ctx, self, job, ORR_ORDER_IS_TAKEN);
+        }
         region_order_settle(ctx, self, job);
-    } else if (is_definite(code)) {
+    } else if (is_definite(job->order.kind, code)) {
         fail(ctx, self, job, code, text);
     } else {
         region_job_retry(ctx, self, job, REGION_JOB_ORDER);

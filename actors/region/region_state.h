@@ -75,6 +75,7 @@ struct region_order {
     uint64_t checkpoint; /* number that its checkpoint will have */
     uint32_t code;       /* failed: enum orr_err */
     uint32_t seq;        /* of the ask under way; 0: none */
+    uint32_t backoff_ms; /* of a resume that waits for devices; 0: it does not */
     char text[200];      /* why; once it has failed: why it has */
 };
 

@@ -43,9 +43,13 @@ role_rank_start(struct host *h, struct orr_addr node, struct orr_error *err)
     const struct orr_rank_edge_config config = {.run = run,
                                                 .node = h->config.node.name.ptr,
                                                 .ranks_max = h->config.node.ranks_max};
-    enum orr_err code = orr_rank_edge_open(&config, &h->rank_edge, err);
-    if (code)
-        return code;
+    struct orr_error why;
+    enum orr_err code = orr_rank_edge_open(&config, &h->rank_edge, &why);
+    if (code) { /* jobs run all the same, and cannot be stopped */
+        fprintf(stderr, "orrery: jobs on this node can only be killed: %s\n", why.text);
+        h->rank_edge = NULL;
+        return ORR_OK;
+    }
     const struct orr_rank_port_args args = {
         h->rank_edge, h->system, orr_system_post, node};
     const struct orr_spawn spawn = {.type = &orr_rank_port_type,

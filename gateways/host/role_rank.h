@@ -10,7 +10,8 @@
  * which ranks are to move.  For node_args and the edge alike. */
 void role_rank_run(const struct host *host, char *buf, size_t cap);
 
-/* Open the edge and spawn its actor at /edge/rank, for the node actor at `node`.  Errors: as orr_rank_edge_open's. */
+/* Open the edge and spawn its actor at /edge/rank, for the node actor at `node`.  Where the directory cannot be had, it says so
+ * on stderr and host->rank_edge stays NULL: there is no /edge/rank. */
 ORR_NODISCARD enum orr_err
 role_rank_start(struct host *host, struct orr_addr node, struct orr_error *err);
 void role_rank_close(struct host *host);

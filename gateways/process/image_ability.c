@@ -52,12 +52,16 @@ static void make_path(const struct orri_edge *edge, char *path, size_t cap)
         snprintf(path, cap, "%s/../ability-%016" PRIx64, edge->ranks_path, key);
 }
 
-/* "1 1 text" */
+/* "1 1 text", and the version in a second line. */
 static bool read_result(const char *path, struct orri_ability *ret)
 {
-    char line[ORRI_ABILITY_TEXT_MAX + 8];
+    char line[ORRI_ABILITY_TEXT_MAX + 8], version[sizeof ret->version] = "";
     FILE *file = fopen(path, "re");
     bool is_read = file && fgets(line, sizeof line, file);
+    if (is_read && fgets(version, sizeof version, file)) {
+        version[strcspn(version, "\n")] = '\0';
+        memcpy(ret->version, version, sizeof version);
+    }
     if (file)
         fclose(file);
     if (!is_read || strlen(line) < 5 || line[1] != ' ' || line[3] != ' ')
@@ -76,7 +80,7 @@ static void write_result(const char *path, const struct orri_ability *a)
     FILE *file = fopen(tmp, "we");
     if (!file)
         return;
-    fprintf(file, "%d %d %s\n", a->is_able, a->has_nft, a->text);
+    fprintf(file, "%d %d %s\n%s\n", a->is_able, a->has_nft, a->text, a->version);
     if (fclose(file) != 0 || rename(tmp, path) != 0)
         unlink(tmp);
 }
@@ -161,16 +165,21 @@ static void remove_dir(const char *path, int depth)
     rmdir(path);
 }
 
+static const char *const ranks[] = {"first", "first-skip", "second"};
+
 /* What a helper that did not come to its end has left. */
-static void clean(const char *dir, const char *rank)
+static void clean(const char *dir)
 {
-    char path[620];
-    snprintf(path, sizeof path, "%s/%s", dir, rank);
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    orri_env_end(fd);
-    close(fd);
+    char path[600];
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(ranks); i++) {
+        snprintf(path, sizeof path, "%.500s/%s", dir, ranks[i]);
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        orri_env_end(fd);
+        close(fd);
+    }
+    remove_dir(dir, 2);
 }
 
 static void try_it(struct orri_edge *edge, struct orri_ability *a)
@@ -178,9 +187,7 @@ static void try_it(struct orri_edge *edge, struct orri_ability *a)
     char dir[600], result[700];
     snprintf(dir, sizeof dir, "%.500s/../probe", edge->ranks_path);
     snprintf(result, sizeof result, "%s/result", dir);
-    clean(dir, "first"); /* of a host that was killed */
-    clean(dir, "second");
-    remove_dir(dir, 2);
+    clean(dir);
     char *real = mkdir(dir, 0700) == 0 ? realpath(dir, NULL) : NULL;
     char *argv[] = {(char[]){"/proc/self/exe"},
                     (char[]){ORR_SPAWNER_ARG},
@@ -193,9 +200,7 @@ static void try_it(struct orri_edge *edge, struct orri_ability *a)
     if (!has_ended || !read_result(result, a))
         orr_str_copy(
             a->text, sizeof a->text, ORR_LIT("the self-test did not come to its end"));
-    clean(dir, "first");
-    clean(dir, "second");
-    remove_dir(dir, 2);
+    clean(dir);
     free(real);
 }
 
@@ -223,6 +228,7 @@ static void find_out(struct orri_edge *edge, struct orri_ability *a)
     }
     if (!is_stopping(edge, 0) &&
         !read_result(path, a)) { /* another host may have tried meanwhile */
+        read_version(edge, a);
         try_it(edge, a);
         if (!is_stopping(edge, 0))
             write_result(path, a);
@@ -236,8 +242,6 @@ static void *probe_run(void *arg)
     struct orri_edge *edge = arg;
     struct orri_ability a = {.is_known = true, .has_nft = true};
     pthread_setname_np(pthread_self(), "orr-ability");
-    if (*edge->criu)
-        read_version(edge, &a);
     find_out(edge, &a);
     pthread_mutex_lock(&edge->lock);
     edge->ability = a;

@@ -93,16 +93,17 @@ static const char *why_not(const struct start *s, char *buf, size_t cap)
     return buf;
 }
 
-static bool make_image(struct probe *p, char *why, size_t cap)
+static bool make_image(struct probe *p, const char *name, char *why, size_t cap)
 {
     struct orr_error err;
     uint64_t bytes;
     char path[600];
-    if (!prepare(p, "first", ""))
+    if (!prepare(p, name, ""))
         return snprintf(why, cap, "cannot write %s", p->dir), false;
     if (orri_ns_start(&p->s) < 0)
         return why_not(&p->s, why, cap), false;
-    snprintf(path, sizeof path, "%s/first", p->dir);
+    snprintf(path, sizeof path, "%s/%s", p->dir, name);
+    snprintf(p->image, sizeof p->image, "%s/image-%s", p->dir, name);
     const struct orri_dump dump = {.criu = {p->criu, p->plugins, p->launch.has_nft},
                                    .dir = p->image,
                                    .rank_dir = p->s.dir,
@@ -164,11 +165,14 @@ int orri_probe_main(const char *dir, const char *criu, const char *init)
     prctl(PR_SET_NAME, "orrery-probe");
     signal(SIGCHLD, SIG_DFL);
     alarm(ALL_S_MAX);
-    snprintf(p.image, sizeof p.image, "%s/image", dir);
     snprintf(p.plugins, sizeof p.plugins, "%s/plugins", dir);
     mkdir(p.plugins, 0700);
-    bool is_able =
-        make_image(&p, why, sizeof why) && restore_image(&p, why, sizeof why);
+    bool is_made = make_image(&p, "first", why, sizeof why);
+    if (!is_made) { /* the kernel may lack what CRIU wants there: the link alone will do */
+        p.launch.has_nft = false;
+        is_made = make_image(&p, "first-skip", why, sizeof why);
+    }
+    bool is_able = is_made && restore_image(&p, why, sizeof why);
     write_result(
         dir, is_able, p.launch.has_nft, is_able ? "one was made and restored" : why);
     return 0;

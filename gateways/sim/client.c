@@ -132,7 +132,11 @@ act(struct orr_ctx *ctx, struct client *client, uint32_t i, uint32_t what, uint6
 static uint32_t due_act(const struct client_job *job, uint64_t now_ms)
 {
     uint32_t what = 0;
-    while (what < ACT_MAX && (!job->act_at_ms[what] || job->act_at_ms[what] > now_ms))
+    uint64_t from = job->acts_when_running ? job->running_ms : 0;
+    if (job->acts_when_running && !from)
+        return ACT_MAX;
+    while (what < ACT_MAX &&
+           (!job->act_at_ms[what] || from + job->act_at_ms[what] > now_ms))
         what++;
     return what;
 }
@@ -164,7 +168,7 @@ static void ask(struct orr_ctx *ctx, struct client *client, uint32_t i)
                 .why = ORR_LIT("test"));
     else if (kind >= TAG_ACT && kind < TAG_LOG)
         act(ctx, client, i, what, tag);
-    else if (i % 3 == 2)
+    else if (i % 3 == 2 && !job->acts_when_running)
         orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_wait, .job = id);
     else
         orr_ask(ctx, client->regions[client->at], ASK_MS, tag, job_show, .job = id);
@@ -264,6 +268,8 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
     struct client_job *job = asked(ctx, self);
     job->phase = msg->row.phase;
     job->generation = msg->row.generation;
+    if (msg->row.phase == ORR_JOB_RUNNING && !job->running_ms)
+        job->running_ms = orr_now_ms(ctx);
     orr_str_copy(job->reason, sizeof(job->reason), msg->row.reason);
     if (msg->row.phase == ORR_JOB_QUEUED && msg->row.reason.len)
         orr_str_copy(job->waited, sizeof(job->waited), msg->row.reason);

@@ -22,6 +22,9 @@ struct client_job {
     /* the plan */
     uint64_t submit_at_ms;
     uint64_t cancel_at_ms; /* 0: never */
+    bool
+        acts_when_running; /* acts count from when it was first seen to run, else from the start of time */
+    uint64_t running_ms; /* then; 0: not yet */
     uint64_t act_at_ms
         [ACT_MAX]; /* 0: not, or taken already; in this order when several are due */
     uint32_t to;   /* where a migration goes: cluster number from 1, 0: anywhere */

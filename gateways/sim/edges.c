@@ -17,6 +17,7 @@ ORR_HANDLER(process_edge, process_signal)
 ORR_HANDLER(process_edge, process_forget)
 ORR_HANDLER(process_edge, process_freeze)
 ORR_HANDLER(process_edge, process_image)
+ORR_HANDLER(process_edge, image_drop)
 ORR_HANDLER(process_edge, port_reserve)
 ORR_HANDLER(process_edge, log_read)
 ORR_HANDLER(process_edge, process_lease)
@@ -301,6 +302,17 @@ process_edge_on_process_image(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* An image that is dropped stays in the world: a name is not used twice. */
+static enum orr_err process_edge_on_image_drop(struct orr_ctx *ctx,
+                                               struct process_edge *self,
+                                               const struct orr_msg_image_drop *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    return ORR_OK;
+}
+
 static enum orr_err
 process_edge_on_process_forget(struct orr_ctx *ctx,
                                struct process_edge *self,
@@ -345,6 +357,7 @@ static const struct orr_handler process_handlers[] = {
     ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(process_edge, node_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

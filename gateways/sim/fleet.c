@@ -97,8 +97,11 @@ static void boot_node(struct fleet *fleet, uint32_t host)
     const struct edge_args edge = {machine, &fleet->world};
     struct orr_node_args args = {.region = REGION,
                                  .has_softstate = true,
+                                 .has_stops = true,
+                                 .images_dir = "/images",
                                  .ranks_max = RANKS_MAX,
                                  .slots = SLOTS};
+    memcpy(args.host, machine->name, sizeof(args.host));
     memcpy(args.node, machine->name, sizeof(args.node));
     snprintf(args.cluster, sizeof(args.cluster), "c%u", machine->cluster + 1);
     memcpy(args.cluster_host, args.cluster, sizeof(args.cluster_host));
@@ -163,19 +166,20 @@ static void plan_job(struct fleet *fleet, struct client_job *job)
 /* A stream of their own: with and without orders a seed has the same jobs. */
 static void plan_orders(struct fleet *fleet, struct client_job *job)
 {
-    uint64_t start = job->submit_at_ms;
-    uint32_t span = RUN_MAX_MS + 3000;
+    uint32_t span = RUN_MAX_MS;
+    job->acts_when_running = fleet_pick(fleet, 4) != 0;
+    uint64_t start = job->acts_when_running ? 1 : job->submit_at_ms + 1;
     if (fleet_pick(fleet, 3) == 0)
         job->every_ms = 10000; /* the least that is allowed */
-    if (fleet_pick(fleet, 4) == 0) {
-        job->act_at_ms[ACT_SUSPEND] = start + 1 + fleet_pick(fleet, span);
+    if (fleet_pick(fleet, 3) == 0) {
+        job->act_at_ms[ACT_SUSPEND] = start + fleet_pick(fleet, span);
         job->act_at_ms[ACT_RESUME] =
             job->act_at_ms[ACT_SUSPEND] + fleet_pick(fleet, 2 * span);
     }
     if (fleet_pick(fleet, 4) == 0)
-        job->act_at_ms[ACT_CHECKPOINT] = start + 1 + fleet_pick(fleet, span);
-    if (fleet_pick(fleet, 3) == 0)
-        job->act_at_ms[ACT_MIGRATE] = start + 1 + fleet_pick(fleet, span);
+        job->act_at_ms[ACT_CHECKPOINT] = start + fleet_pick(fleet, span);
+    if (fleet_pick(fleet, 2) == 0)
+        job->act_at_ms[ACT_MIGRATE] = start + fleet_pick(fleet, span);
     job->to = fleet_pick(fleet, fleet->plan.clusters + 1);
     if (fleet_pick(fleet, 3)) /* so that most of these come while it runs */
         job->run_ms += span;

@@ -321,7 +321,7 @@ enum orr_err orr_store_get(struct orr_store *s,
 {
     struct get g = {.n_chunks = 0};
     enum orr_err code = orri_part_read(s, part, &g.part, err);
-    g.report.is_part_bad = code != ORR_OK;
+    g.report.is_part_bad = code == ORR_ENOENT || code == ORR_EIO;
     if (!code) {
         pthread_mutex_init(&g.lock, NULL);
         code = choose(&g, dir, targets, n_targets, err);

@@ -96,7 +96,6 @@ struct orr_store {
     atomic_uint_fast64_t used_bytes; /* as last counted, and what was written since */
     atomic_uint_fast64_t counted_ms; /* when; 0: never */
     atomic_uint_fast64_t disk_rate;  /* bytes/s as measured by batches; 0: not yet */
-    atomic_uint_fast64_t next_name;
 };
 
 /* The shard's directory and the name in it. */

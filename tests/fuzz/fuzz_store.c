@@ -34,8 +34,12 @@ static void try_chunk(const uint8_t *data, size_t len)
     if (!codec.buf)
         ORR_ASSERT(orri_codec_init(&codec) == ORR_OK);
     memcpy(&hash, data, sizeof hash);
-    if (!orri_chunk_unpack(
-            &codec, &hash, data + sizeof hash, len - sizeof hash, content, &content_len))
+    if (!orri_chunk_unpack(&codec,
+                           &hash,
+                           data + sizeof hash,
+                           len - sizeof hash,
+                           content,
+                           &content_len))
         return;
     orri_hash(&got, content, content_len);
     ORR_ASSERT(memcmp(&got, &hash, sizeof got) == 0);

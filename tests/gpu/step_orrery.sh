@@ -5,6 +5,7 @@
 
 spec() { # spec NAME WORLD STEPS [SHELL [CHECKPOINT]]: the example, all of its ranks on the one device
     local device="${ORRERY_EMULATOR_DEVICES+export ORRERY_EMULATOR_DEVICES=$ORRERY_EMULATOR_DEVICES;}"
+    [[ $node_devices == *cuda* ]] || device= # the node says which
     cat <<EOF
 name: $1
 command: [/bin/sh, -c, "${4-} $device exec '$bin/digits' --steps $3 --log-every $(($3 / 10))"]
@@ -20,7 +21,7 @@ config() { # config HOST ROLES
     cat <<EOF
 host: $1
 region: r1
-state: $GPU_WORK/$1
+state: $GPU_WORK/$one_step/$1
 listen: ["ipc://$GPU_WORK/$1.sock"]
 roles:
 $2
@@ -28,7 +29,7 @@ EOF
 }
 
 start_host() { # start_host NAME; its pid is then in host_pid
-    mkdir -p "$GPU_WORK/$1"
+    mkdir -p "$GPU_WORK/$one_step/$1"
     "$bin/orrery" host --config "$GPU_WORK/$1.yaml" >>"$out/orrery-$1.log" 2>&1 &
     host_pid=$!
 }
@@ -93,11 +94,17 @@ kill_and_readopt() {
     [ "$(orrery show "$job" -o json | field generation)" = 1 ] || fail "$job was started again"
 }
 
+# On the emulator, who uses a device is told by the device's file alone, not by the management library: so jobs that are to be
+# stopped run on a node's own emulated devices there.
+node_devices='{kind: cuda}'
+use_devices_for_stops() { [ "$GPU_EMULATED" = 0 ] || node_devices='{kind: emulated, count: 1, memory: 256MiB}'; }
+
 node_config() { # node_config NAME: a node that owns the GPU
     config "$1" "  node:
     name: $1
     cluster: {name: c1, host: r1, endpoint: \"ipc://$GPU_WORK/r1.sock\"}
-    devices: {kind: cuda}" >"$GPU_WORK/$1.yaml"
+    slots: 8
+    devices: $node_devices" >"$GPU_WORK/$1.yaml"
 }
 
 # The hosts r1 and n1, up and with the GPU.

@@ -58,6 +58,7 @@ step_image() {
     local job truth tcp_steps=${TCP_STEPS:-10000}
     show "${ORRERY_CRIU:-$bin/criu}" --version
     show "${ORRERY_CRIU:-$bin/criu}" check
+    use_devices_for_stops
     start_fleet
     show "$bin/orrery" doctor
     note image "$("$bin/orrery" doctor | grep -i image | head -n 1)"
@@ -115,6 +116,7 @@ image_and_move() { # image_and_move JOB; the job has the level image
 
 step_stops() {
     local job long direct result level
+    use_devices_for_stops
     start_fleet
     long=$(steps_in "${STOP_SECONDS:-60}") || exit 1
     note long_steps "$long"

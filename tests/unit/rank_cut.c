@@ -4,6 +4,7 @@
 #include "rank_cut.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -132,7 +133,7 @@ void cut_expect(struct cut *cut, uint32_t rank, uint32_t process, uint64_t arena
         fail_msg("%s", err.text);
 }
 
-void cut_set_up(struct cut *cut, uint32_t world)
+void cut_prepare(struct cut *cut, uint32_t world)
 {
     memset(cut, 0, sizeof *cut);
     pthread_mutex_init(&cut->lock, NULL);
@@ -150,7 +151,22 @@ void cut_set_up(struct cut *cut, uint32_t world)
     cut->world = world;
     cut->generation = 1;
     cut->timeout_ms = PATIENCE_MS;
+}
+
+void cut_set_up(struct cut *cut, uint32_t world)
+{
+    cut_prepare(cut, world);
     cut_open_edge(cut);
+}
+
+void cut_wait_progress(struct cut *cut)
+{
+    for (uint32_t r = 0; r < cut->world; r++) {
+        uint64_t before = cut->shared->issued[0][r], until_ms = now_ms() + PATIENCE_MS;
+        while (cut->shared->issued[0][r] <= before + PROBE_AHEAD && now_ms() < until_ms)
+            nap();
+        assert_true(cut->shared->issued[0][r] > before + PROBE_AHEAD);
+    }
 }
 
 void cut_start_rank(struct cut *cut,
@@ -201,6 +217,15 @@ void cut_end(struct cut *cut)
     assert_int_equal(cut->shared->n_bad, 0);
 }
 
+void cut_kill(struct cut *cut)
+{
+    for (uint32_t r = 0; r < cut->world; r++) {
+        kill(cut->pids[r], SIGKILL);
+        waitpid(cut->pids[r], NULL, 0);
+        cut->pids[r] = 0;
+    }
+}
+
 void cut_tear_down(struct cut *cut)
 {
     cut_close_edge(cut);
@@ -248,6 +273,24 @@ uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached)
             ;
         pthread_mutex_unlock(&cut->lock);
         assert_true(now_ms() < until_ms);
+    }
+}
+
+void cut_fill_arenas(struct cut *cut, uint8_t *const *bytes, const size_t *len)
+{
+    struct orr_error err;
+    const struct orr_msg_cut_step msg = {.job = ORR_LIT("r-1"),
+                                         .generation = cut->generation,
+                                         .cut = 0,
+                                         .step = ORR_CUT_SAVE};
+    assert_int_equal(orr_rank_edge_step(cut->edge, &msg, keep_report, cut, &err),
+                     ORR_OK);
+    assert_int_equal(cut->report->arenas.n, cut->world);
+    for (uint32_t i = 0; i < cut->report->arenas.n; i++) {
+        const struct orr_rec_rank_arena *a = &cut->report->arenas.at[i];
+        int fd = open(a->path.ptr, O_WRONLY | O_CLOEXEC);
+        assert_int_equal(write(fd, bytes[a->rank], len[a->rank]), len[a->rank]);
+        close(fd);
     }
 }
 

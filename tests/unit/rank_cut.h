@@ -34,6 +34,8 @@ struct cut {
     uint32_t n_targets;
 };
 
+/* prepare: all but the edge. */
+void cut_prepare(struct cut *cut, uint32_t world);
 void cut_set_up(struct cut *cut, uint32_t world);
 void cut_open_edge(struct cut *cut);
 void cut_close_edge(struct cut *cut);
@@ -47,8 +49,13 @@ void cut_start_rank(struct cut *cut,
                     uint32_t rank,
                     uint32_t n_threads,
                     const char *mode);
+/* It goes on: each rank issues more. */
+void cut_wait_progress(struct cut *cut);
 /* End and wait for all ranks; fails when one did not exit with 0 or found something wrong. */
 void cut_end(struct cut *cut);
+void cut_kill(struct cut *cut);
+/* Write what was saved into the arenas of ranks that are expected to be restored. */
+void cut_fill_arenas(struct cut *cut, uint8_t *const *bytes, const size_t *len);
 void cut_tear_down(struct cut *cut);
 
 /* Ask until it is done or failed; cut->report is the answer. */

@@ -70,7 +70,28 @@ static void config_node_file_is_read(void **state)
     assert_int_equal(c.node.port_min, 20000);
     assert_int_equal(c.node.port_max, 29999);
     assert_true(c.node.slots >= 1);
+    assert_string_equal(c.node.store.path.ptr, "/var/lib/orrery/n1/store");
+    assert_true(c.node.store.quota_bytes == 0 && c.node.store.bytes_per_s == 0);
     orr_config_free(&c);
+}
+
+static void config_store_is_read(void **state)
+{
+    static const char text[] =
+        HEAD "listen: [\"ipc:///s/h.sock\"]\n"
+             "roles: {region: {}, cluster: {}, node: {devices: {kind: none}, store: "
+             "{path: /mnt/x, quota: 3GiB, bandwidth: 64MiB}}}\n";
+    struct orr_host_config c;
+    (void)state;
+    if (orr_config_parse("h.yaml", text, strlen(text), &c, &error) != ORR_OK)
+        fail_msg("%s", error.text);
+    assert_string_equal(c.node.store.path.ptr, "/mnt/x");
+    assert_int_equal(c.node.store.quota_bytes, INT64_C(3) << 30);
+    assert_int_equal(c.node.store.bytes_per_s, 64 << 20);
+    orr_config_free(&c);
+    refuse(HEAD "listen: [\"ipc:///s/h.sock\"]\n"
+                "roles: {region: {}, cluster: {}, node: {store: {path: x}}}",
+           "roles.node.store.path: write an absolute path");
 }
 
 static void config_all_in_one_finds_its_parents_here(void **state)
@@ -293,6 +314,7 @@ int main(void)
         cmocka_unit_test(config_region_file_is_read),
         cmocka_unit_test(config_cluster_file_is_read),
         cmocka_unit_test(config_node_file_is_read),
+        cmocka_unit_test(config_store_is_read),
         cmocka_unit_test(config_all_in_one_finds_its_parents_here),
         cmocka_unit_test(config_replica_file_is_read),
         cmocka_unit_test(config_cluster_beside_a_replica_knows_all_voters),

@@ -184,7 +184,7 @@ EDGE(cut_step)
              msg->ranks.n ? (int)msg->ranks.at[0].node.len : 0,
              msg->ranks.n ? msg->ranks.at[0].node.ptr : "");
     note(text, 0);
-    bool has_arena = msg->step == ORR_CUT_QUIESCE || msg->step == ORR_CUT_NONE;
+    bool has_arena = msg->step == ORR_CUT_QUIESCE || msg->step == ORR_CUT_SAVE;
     bool is_refused = refuses == ORR_MSG_cut_step;
     orr_reply(ctx,
               cut_report,
@@ -564,7 +564,7 @@ static void restored_rank_is_fetched_before_it_is_launched(void **state)
                                       .process = 5};
     launch(&part);
     assert_true(is_launched);
-    assert_string_equal(did, "expect0 lib-none-0 get1 launch0 ");
+    assert_string_equal(did, "expect0 lib-save-0 get1 launch0 ");
     assert_memory_equal(restore_dir, "/tmp/i/j-2-5-0", 14);
     step(9, ORR_CUT_RESUME);
     assert_int_equal(last.state, ORR_STEP_DONE);

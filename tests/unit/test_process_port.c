@@ -22,6 +22,8 @@ static struct {
     uint64_t left_ms, silent_ms;
     uint8_t note[16];
     size_t note_len;
+    bool is_frozen, wants_image;
+    uint64_t tag;
 } edge;
 
 static enum orr_err
@@ -50,6 +52,7 @@ static enum orr_err fake_launch(struct orr_process *process,
 {
     (void)process;
     edge.device = l->device;
+    edge.wants_image = l->wants_image && l->overlay == 77 && l->peers.n == 1;
     orr_str_copy(edge.first_arg, sizeof edge.first_arg, l->command.at[0].value);
     orr_str_copy(edge.first_env, sizeof edge.first_env, l->env.at[0].name);
     return called("launch", &l->id, err);
@@ -136,7 +139,33 @@ static size_t fake_note_get(struct orr_process *process, void *buf, size_t cap)
     return edge.note_len;
 }
 
+static enum orr_err fake_freeze(struct orr_process *process,
+                                const struct orr_process_id *id,
+                                bool is_frozen,
+                                uint64_t tag,
+                                struct orr_error *err)
+{
+    (void)process;
+    edge.is_frozen = is_frozen;
+    edge.tag = tag;
+    return called("freeze", id, err);
+}
+
+static enum orr_err fake_image(struct orr_process *process,
+                               const struct orr_process_id *id,
+                               const struct orr_process_image *image,
+                               uint64_t tag,
+                               struct orr_error *err)
+{
+    (void)process;
+    orr_str_copy(edge.first_arg, sizeof edge.first_arg, image->dir);
+    edge.tag = tag;
+    return called("image", id, err);
+}
+
 static const struct orr_process_ops fake_ops = {
+    .freeze = fake_freeze,
+    .image = fake_image,
     .lease_set = fake_lease_set,
     .lease_get = fake_lease_get,
     .note_put = fake_note_put,
@@ -158,8 +187,8 @@ struct node {
 static struct {
     uint32_t acks, failures, code, found, events, port, state;
     char text[64], addr[32], data[16], reason[32], note[16];
-    uint64_t silent_ms;
-    bool is_final;
+    uint64_t silent_ms, bytes;
+    bool is_final, is_able;
 } told;
 
 static struct orr_addr port_addr;
@@ -181,6 +210,8 @@ NODE_PASSES_ON(log_read)
 NODE_PASSES_ON(process_lease)
 NODE_PASSES_ON(node_note)
 NODE_PASSES_ON(edge_greet)
+NODE_PASSES_ON(process_freeze)
+NODE_PASSES_ON(process_image)
 
 #define NODE_TAKES(message, action)                                                    \
     ORR_HANDLER(node, message)                                                         \
@@ -193,6 +224,9 @@ NODE_PASSES_ON(edge_greet)
     }
 NODE_TAKES(ack, told.acks++)
 NODE_TAKES(failed, told.failures++; told.code = msg->code;
+           orr_str_copy(told.text, sizeof told.text, msg->text))
+NODE_TAKES(process_imaged, told.bytes = msg->bytes)
+NODE_TAKES(image_ability, told.is_able = msg->is_able;
            orr_str_copy(told.text, sizeof told.text, msg->text))
 NODE_TAKES(port_reserved, told.port = msg->port;
            orr_str_copy(told.addr, sizeof told.addr, msg->addr))
@@ -217,6 +251,10 @@ static const struct orr_handler node_handlers[] = {
     NODE_ON(process_lease),
     NODE_ON(node_note),
     NODE_ON(edge_greet),
+    NODE_ON(process_freeze),
+    NODE_ON(process_image),
+    NODE_ON(process_imaged),
+    NODE_ON(image_ability),
     NODE_ON(ack),
     NODE_ON(failed),
     NODE_ON(port_reserved),
@@ -310,6 +348,90 @@ static void launch_reaches_the_edge_and_is_acknowledged(void **state)
     assert_string_equal(edge.first_arg, "python");
     assert_string_equal(edge.first_env, "RANK");
     assert_true(told.acks == 1 && told.failures == 0);
+}
+
+static void launch_passes_on_what_an_image_needs(void **state)
+{
+    (void)state;
+    const struct orr_rec_text command[] = {{ORR_LIT("a")}},
+                              peers[] = {{ORR_LIT("10.0.0.2")}};
+    const struct orr_rec_env_var env[] = {{ORR_LIT("A"), ORR_LIT("")}};
+    POST(process_launch,
+         .job = ORR_LIT("r1-a"),
+         .command = {command, 1},
+         .env = {env, 1},
+         .wants_image = true,
+         .overlay = 77,
+         .peers = {peers, 1});
+    assert_true(edge.wants_image);
+}
+
+static void done(enum orr_err code, uint64_t tag)
+{
+    const struct orr_process_done d = {
+        .tag = tag, .code = code, .text = ORR_LIT("the disk is full"), .bytes = 4096};
+    assert_int_equal(edge.sink.done(edge.sink.arg, &d), ORR_OK);
+    run();
+}
+
+static void freeze_is_answered_when_it_is_done(void **state)
+{
+    (void)state;
+    POST(process_freeze,
+         .job = ORR_LIT("r1-a"),
+         .generation = 2,
+         .rank = 3,
+         .is_frozen = true);
+    assert_string_equal(edge.called, "freeze");
+    assert_true(edge.is_frozen && told.acks == 0);
+    done(ORR_OK, edge.tag + 1000); /* of another life */
+    assert_int_equal(told.acks, 0);
+    done(ORR_OK, edge.tag);
+    assert_int_equal(told.acks, 1);
+    done(ORR_OK, edge.tag);
+    assert_int_equal(told.acks, 1);
+}
+
+static void image_is_answered_with_its_size_or_why_not(void **state)
+{
+    (void)state;
+    POST(process_image, .job = ORR_LIT("r1-a"), .dir = ORR_LIT("/images/1"));
+    uint64_t first = edge.tag;
+    assert_string_equal(edge.first_arg, "/images/1");
+    POST(process_image, .job = ORR_LIT("r1-a"), .dir = ORR_LIT("/images/2"));
+    assert_true(edge.tag != first);
+    done(ORR_EIO, edge.tag);
+    assert_int_equal(told.code, ORR_EIO);
+    assert_string_equal(told.text, "the disk is full");
+    done(ORR_OK, first);
+    assert_true(told.bytes == 4096 && told.failures == 1);
+    edge.answer = ORR_ENOSYS;
+    POST(process_image, .job = ORR_LIT("r1-a"), .dir = ORR_LIT("/images/3"));
+    assert_int_equal(told.code, ORR_ENOSYS);
+}
+
+static void more_than_can_be_kept_is_refused(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 512; i++)
+        POST(process_freeze, .job = ORR_LIT("r1-a"), .is_frozen = true);
+    assert_int_equal(told.failures, 0);
+    POST(process_freeze, .job = ORR_LIT("r1-a"), .is_frozen = true);
+    assert_int_equal(told.code, ORR_EBUSY);
+    done(ORR_OK, edge.tag);
+    POST(process_freeze, .job = ORR_LIT("r1-a"), .is_frozen = true);
+    assert_int_equal(told.failures, 1);
+}
+
+static void ability_reaches_the_node(void **state)
+{
+    (void)state;
+    const struct orr_process_ability ability = {
+        true, ORR_LIT("one was made"), ORR_LIT("4.2")};
+    assert_int_equal(edge.sink.ability(edge.sink.arg, &ability), ORR_OK);
+    run();
+    assert_true(told.is_able);
+    assert_string_equal(told.text, "one was made");
 }
 
 static void signal_and_forget_reach_the_edge(void **state)
@@ -409,6 +531,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PORT_TEST(launch_reaches_the_edge_and_is_acknowledged),
+        PORT_TEST(launch_passes_on_what_an_image_needs),
+        PORT_TEST(freeze_is_answered_when_it_is_done),
+        PORT_TEST(image_is_answered_with_its_size_or_why_not),
+        PORT_TEST(more_than_can_be_kept_is_refused),
+        PORT_TEST(ability_reaches_the_node),
         PORT_TEST(signal_and_forget_reach_the_edge),
         PORT_TEST(refusal_of_the_edge_is_the_answer),
         PORT_TEST(port_and_log_are_answered_with_their_own_messages),

@@ -423,6 +423,13 @@ static void damage_is_mended_from_a_peer(void **state)
     ASSERT_TOLD(store_got);
     assert_int_equal(told.got.fetched_chunks, 1);
     assert_rank(data, 4 * MIB);
+    /* A part that is cut short. */
+    char path[256];
+    snprintf(path, sizeof path, "%s/parts/%s", hosts[1].path, told.part);
+    assert_int_equal(truncate(path, 100), 0);
+    get_rank(&hosts[1], true);
+    ASSERT_TOLD(store_got);
+    assert_rank(data, 4 * MIB);
     /* The only one that has it has it damaged. */
     damage(&hosts[0]);
     damage(&hosts[1]);

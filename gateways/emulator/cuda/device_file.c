@@ -219,24 +219,28 @@ static bool slot_is_alive(struct emu_device_file *file, int slot)
     return fcntl(file->fd, F_OFD_GETLK, &l) != 0 || l.l_type != F_UNLCK;
 }
 
-static void page_release(struct emu_device_file *file, uint64_t page, uint64_t bit)
+/* Take bit from pages in a row. What nobody holds any more is zeroed, many pages at once, and then free. */
+static void release(struct emu_device_file *file, uint64_t first, uint64_t n, uint64_t bit)
 {
-    struct page *p = &file->pages[page];
-    if (!(p->users & bit))
-        return;
-    if (p->users == bit) /* the last holder: nothing of it may be read by the next */
-        fallocate(file->fd,
-                  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)(file->header->data_offset + page * EMU_PAGE_BYTES),
-                  EMU_PAGE_BYTES);
-    p->users &= ~bit;
+    struct page *p = file->pages;
+    for (uint64_t i = first; i < first + n;) {
+        uint64_t run = 0;
+        while (i + run < first + n && p[i + run].users == bit)
+            run++;
+        if (run) /* nothing of the last holder may be read by the next */
+            fallocate(file->fd,
+                      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (off_t)(file->header->data_offset + i * EMU_PAGE_BYTES),
+                      (off_t)(run * EMU_PAGE_BYTES));
+        for (uint64_t end = i + (run ? run : 1); i < end; i++)
+            p[i].users &= ~bit;
+    }
 }
 
 static void slot_clear(struct emu_device_file *file, int slot)
 {
     uint64_t bit = (uint64_t)1 << slot;
-    for (uint64_t i = 0; i < file->header->n_pages; i++)
-        page_release(file, i, bit);
+    release(file, 0, file->header->n_pages, bit);
     file->header->pids[slot] = 0;
 }
 
@@ -405,7 +409,7 @@ int emu_device_file_take(struct emu_device_file *file,
         }
     }
     for (size_t i = 0; !ok && i < held; i++)
-        page_release(file, pages[i], bit);
+        release(file, pages[i], 1, bit);
     unlock(file);
     return ok ? 0 : -ENOMEM;
 }
@@ -432,10 +436,19 @@ int emu_device_file_share(struct emu_device_file *file,
 
 void emu_device_file_drop(struct emu_device_file *file, size_t n, const uint32_t *pages)
 {
+    const uint64_t bit = (uint64_t)1 << file->slot;
     lock(file);
     for (size_t i = 0; i < n; i++)
-        if (--file->held[pages[i]] == 0)
-            page_release(file, pages[i], (uint64_t)1 << file->slot);
+        file->held[pages[i]]--;
+    for (size_t i = 0; i < n;) {
+        size_t run = 0;
+        while (i + run < n && file->held[pages[i + run]] == 0 &&
+               (run == 0 || pages[i + run] == pages[i + run - 1] + 1))
+            run++;
+        if (run)
+            release(file, pages[i], run, bit);
+        i += run ? run : 1;
+    }
     unlock(file);
 }
 

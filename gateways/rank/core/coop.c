@@ -214,14 +214,12 @@ static int add_state(const char *name, struct state state)
     memcpy(state.name, name, len + 1);
     self.states[self.n++] = state;
     if (self.n == 1) {
+        orri_gate_set_cooperative(); /* before the first hello, where it is not too late for that */
         orri_part_register(ORRI_PART_COOPERATIVE, &coop_part);
-        if (atomic_load(&orri_core.is_active)) {
-            orri_gate_set_cooperative();
-            pthread_mutex_lock(&orri_core.lock);
-            orri_core.limits_moved = true;
-            pthread_mutex_unlock(&orri_core.lock);
-            orri_link_wake();
-        }
+        pthread_mutex_lock(&orri_core.lock);
+        orri_core.limits_moved = true;
+        pthread_mutex_unlock(&orri_core.lock);
+        orri_link_wake();
     }
     return 0;
 }

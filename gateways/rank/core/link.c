@@ -27,6 +27,7 @@ enum {
     FD_MIN = 300,
     BACKOFF_MIN_MS = 10,
     BACKOFF_MAX_MS = 1000,
+    BACKOFF_STOPPED_MS = 20, /* its resume waits for it; mostly it is frozen anyway */
     SEND_MS = 5000,
     HELLO_MS = 5000,
     LOST_MS = 30000,
@@ -37,12 +38,13 @@ static struct {
     _Atomic int wake_fd; /* owned */
     int sock;            /* owned; -1: not connected */
     bool is_welcome, reports_due, takes_list;
+    bool is_told_cooperative; /* what was saved comes with the welcome after that */
     uint64_t backoff_ms, dial_ms, hello_ms, heard_ms, lost_ms;
     uint64_t list_cut, list_round;
     uint32_t random;
 } self = {.wake_fd = -1, .sock = -1};
 
-static struct { /* the program's threads wait here for the first welcome: coop.c */
+static struct { /* the program's thread waits here for what it saved: coop.c */
     pthread_mutex_t lock;
     pthread_cond_t came;
     bool has_come;
@@ -88,8 +90,9 @@ static void back_off(uint64_t now_ms)
     uint64_t half = self.backoff_ms / 2 + 1;
     self.dial_ms = now_ms + self.backoff_ms - half / 2 + next_random() % half;
     self.backoff_ms *= 2;
-    if (self.backoff_ms > BACKOFF_MAX_MS)
-        self.backoff_ms = BACKOFF_MAX_MS;
+    uint64_t max_ms = orri_stop_look().is_stopped ? BACKOFF_STOPPED_MS : BACKOFF_MAX_MS;
+    if (self.backoff_ms > max_ms)
+        self.backoff_ms = max_ms;
 }
 
 bool orri_link_is_up(void)
@@ -201,6 +204,7 @@ static void dial(uint64_t now_ms)
     orri_page_attach();
     struct orr_msg_rank_hello msg = hello();
     self.hello_ms = now_ms;
+    self.is_told_cooperative = msg.is_cooperative;
     orri_link_send(orr_msg_desc_rank_hello(), &msg, orri_page_fd(), now_ms + SEND_MS);
 }
 
@@ -214,7 +218,7 @@ static void take_welcome(const struct orr_msg_rank_welcome *msg, int *take_fd)
     orri_core.generation = msg->generation;
     orri_coop_take_state(take_fd);
     pthread_mutex_lock(&welcome.lock);
-    welcome.has_come = true;
+    welcome.has_come |= self.is_told_cooperative;
     pthread_cond_broadcast(&welcome.came);
     pthread_mutex_unlock(&welcome.lock);
 }
@@ -317,6 +321,7 @@ static void tell_limits(uint64_t now_ms)
     };
     orri_core.limits_moved = false;
     pthread_mutex_unlock(&orri_core.lock);
+    self.is_told_cooperative |= is_due && msg.is_cooperative;
     if (is_due)
         orri_link_send(orr_msg_desc_rank_limits(), &msg, -1, now_ms + SEND_MS);
 }

@@ -194,16 +194,16 @@ static enum orr_err quiesce(const struct orr_msg_rank_quiesce *msg,
     return rc;
 }
 
-/* The node has the arena: nothing of the machine stays. */
+/* The node has the arena: nothing of the machine stays.  The connection goes last: its end tells the node that all is gone. */
 static void let_go(bool is_detached)
 {
-    orri_link_close();
-    if (!is_detached)
-        return;
     uint64_t bytes = self.arena.bytes;
-    drop_arena();
-    self.arena.bytes = bytes;
-    orri_page_detach();
+    if (is_detached) {
+        drop_arena();
+        self.arena.bytes = bytes;
+        orri_page_detach();
+    }
+    orri_link_close();
 }
 
 void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)

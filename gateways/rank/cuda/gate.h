@@ -38,7 +38,8 @@ extern _Atomic uint32_t orri_cuda_closed; /* a futex: 0 open, 1 closed */
 void orri_cuda_enter_slow(const void *caller);
 void orri_cuda_left_closed(void);
 
-static inline void orri_cuda_enter_at(uint32_t call, const void *caller)
+static inline __attribute__((always_inline)) void orri_cuda_enter_at(uint32_t call,
+                                                                     const void *caller)
 {
     struct orri_cuda_thread *t = &orri_cuda_self;
     if (t->depth++ > 0)
@@ -53,7 +54,7 @@ static inline void orri_cuda_enter_at(uint32_t call, const void *caller)
         orri_cuda_enter_slow(caller);
 }
 
-static inline void orri_cuda_leave(void)
+static inline __attribute__((always_inline)) void orri_cuda_leave(void)
 {
     struct orri_cuda_thread *t = &orri_cuda_self;
     if (--t->depth > 0)

@@ -71,9 +71,16 @@ void orri_ctx_release(int device)
 
 bool orri_stream_is_capturing(CUstream stream)
 {
+    static atomic_bool is_unsupported;
+    CUresult result;
     int status = 0;
 
+    if (atomic_load_explicit(&is_unsupported, memory_order_relaxed))
+        return false;
     pthread_once(&once, load);
-    return driver.is_capturing &&
-           driver.is_capturing(stream, &status) == CUDA_SUCCESS && status != 0;
+    result = driver.is_capturing ? driver.is_capturing(stream, &status)
+                                 : CUDA_ERROR_NOT_SUPPORTED;
+    if (result == CUDA_ERROR_NOT_SUPPORTED) /* then nothing can be captured */
+        atomic_store(&is_unsupported, true);
+    return result == CUDA_SUCCESS && status != 0;
 }

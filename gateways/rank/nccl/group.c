@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS_MAX = 65536 };
+enum { STEPS_MAX = 65536, STEPS_KEPT = 64, CLOCKS_ON_STACK = 64 };
 
 /* One call: an operation, or the making of a communicator, or a window. */
 struct step {
@@ -24,6 +24,35 @@ static _Thread_local struct group {
     struct step *steps; /* owned */
     size_t nsteps, room;
 } group;
+
+/* A thread keeps the room of its small groups, for the next; gone with the thread. */
+static pthread_key_t kept;
+static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
+
+static void make_kept(void)
+{
+    if (pthread_key_create(&kept, free) != 0)
+        abort();
+}
+
+static void keep_room(struct step *steps, size_t room)
+{
+    pthread_once(&kept_once, make_kept);
+    if (room != STEPS_KEPT || pthread_getspecific(kept) ||
+        pthread_setspecific(kept, steps) != 0)
+        free(steps);
+}
+
+static struct step *take_kept(void)
+{
+    struct step *steps;
+
+    pthread_once(&kept_once, make_kept);
+    steps = pthread_getspecific(kept);
+    if (steps)
+        pthread_setspecific(kept, NULL);
+    return steps;
+}
 
 bool orri_group_is_open(void)
 {
@@ -54,8 +83,10 @@ static void step_drop(struct step *s, ncclResult_t why)
 static ncclResult_t add(const struct step *step)
 {
     struct step *more;
-    size_t room = group.room ? group.room * 2 : 16;
+    size_t room = group.room ? group.room * 2 : STEPS_KEPT;
 
+    if (group.room == 0 && (group.steps = take_kept()))
+        group.room = STEPS_KEPT;
     if (group.nsteps == group.room) {
         more = room <= STEPS_MAX ? realloc(group.steps, room * sizeof *more) : NULL;
         if (!more) {
@@ -159,14 +190,15 @@ static ncclResult_t check_handles(const struct group *g)
 
 static ncclResult_t run(struct group *g, ncclSimInfo_t *simulate)
 {
-    struct orri_clock **clocks;
+    struct orri_clock *few[CLOCKS_ON_STACK], **clocks = few;
     ncclResult_t result = g->error;
     uint32_t n;
 
     if (result == ncclSuccess)
         result = check_handles(g);
-    clocks = result == ncclSuccess ? malloc((g->nsteps + 1) * sizeof(*clocks)) : NULL;
-    if (result == ncclSuccess && !clocks)
+    if (result == ncclSuccess && g->nsteps > CLOCKS_ON_STACK)
+        clocks = malloc(g->nsteps * sizeof(*clocks));
+    if (!clocks)
         result = orri_nccl_fail(ncclSystemError, "out of memory");
     if (result == ncclSuccess) {
         n = simulate ? 0 : list_clocks(g, clocks);
@@ -187,7 +219,8 @@ static ncclResult_t run(struct group *g, ncclSimInfo_t *simulate)
         for (size_t i = 0; i < g->nsteps; i++)
             step_drop(&g->steps[i], result);
     }
-    free(clocks);
+    if (clocks != few)
+        free(clocks);
     return result;
 }
 
@@ -198,7 +231,7 @@ static ncclResult_t end(ncclSimInfo_t *simulate)
 
     memset(&group, 0, sizeof group);
     result = g.nsteps == 0 && !simulate ? g.error : run(&g, simulate);
-    free(g.steps);
+    keep_room(g.steps, g.room);
     return result;
 }
 

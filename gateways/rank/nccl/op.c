@@ -73,7 +73,7 @@ static bool is_sound(const struct orri_comm *c, const struct orri_op *op)
     bool writes = op->kind == ORR_CLOCK_OP_REDUCE || op->kind == ORR_CLOCK_OP_GATHER
                       ? is_root
                       : op->kind != ORR_CLOCK_OP_SEND;
-    size_t size;
+    size_t size, bytes_all;
     int version;
 
     if ((unsigned)op->type < (unsigned)ncclNumTypes)
@@ -85,7 +85,8 @@ static bool is_sound(const struct orri_comm *c, const struct orri_op *op)
         return false;
     if (op->count == 0)
         return !has_root || op->root < n;
-    return (!has_root || op->root < n) && op->count <= SIZE_MAX / size / (size_t)n &&
+    return (!has_root || op->root < n) &&
+           !__builtin_mul_overflow(op->count, size * (size_t)n, &bytes_all) &&
            (!reads || op->send) && (!writes || op->recv);
 }
 
