@@ -122,11 +122,27 @@ static const char *self_path(char path[FLEET_PATH_MAX])
     return path;
 }
 
+/* Ranks move between the nodes of a fleet, and find their node by the same path on each; other fleets have jobs of the same names.
+ * A UNIX socket's path is short, the folder of a fleet perhaps not. */
+static void set_run_dir(const struct fleet *f)
+{
+    char run[FLEET_PATH_MAX + 32];
+    if (strlen(f->dir) < 64)
+        snprintf(run, sizeof run, "%s/run", f->dir);
+    else
+        snprintf(run,
+                 sizeof run,
+                 "/tmp/orrery-run-%016llx",
+                 (unsigned long long)orr_hash(orr_str(f->dir)));
+    setenv("ORRERY_RUN", run, 0);
+}
+
 enum orr_err fleet_host_start(const struct fleet *f,
                               const struct fleet_host *h,
                               struct orr_error *err)
 {
     char config[FLEET_PATH_MAX], self[FLEET_PATH_MAX];
+    set_run_dir(f);
     file_of(f, h, "host.yaml", config);
     char *args[] = {"orrery", "host", "--config", config, NULL};
     return fleet_process_start(f, h, self_path(self), args, err);
