@@ -119,8 +119,9 @@ def goes_on(f, job):
 
 def device_free(f):
     """Bytes free on all emulated devices of a fleet, by their own files."""
-    done = subprocess.run([WORKLOADS / "bin/emu-device", "--free", *sorted(f.device_files())], capture_output=True, text=True,
-                          check=True)
+    lists = [path.read_text() for path in f.state.glob("*/emulated_devices")]
+    paths = sorted({word for text in lists for word in re.findall(r"/dev/shm/[^\s:=\"]+", text) if os.path.exists(word)})
+    done = subprocess.run([WORKLOADS / "bin/emu-device", "--free", *paths], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 

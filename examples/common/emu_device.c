@@ -27,7 +27,7 @@ static int print_free(char **paths)
 
 int main(int argc, char **argv)
 {
-    if (argc > 2 && strcmp(argv[1], "--free") == 0)
+    if (argc > 1 && strcmp(argv[1], "--free") == 0)
         return print_free(argv + 2);
     struct emu_error error;
     uint8_t uuid[16];
