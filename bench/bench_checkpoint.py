@@ -132,7 +132,7 @@ def log_of_steps(f, host, job, since):
     """[(unix seconds, step)] of the stops of a job, from the lines `cut N: step`."""
     found = []
     for line in (f.state / host / "host.log").read_text(errors="replace").splitlines()[since:]:
-        at = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z", line)
+        at = re.search(r"time=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z", line)
         step = re.search(r"cut \d+: (\w+)", line)
         if at and step and job in line:
             found.append((datetime.strptime(at.group(1), "%Y-%m-%dT%H:%M:%S.%f").timestamp(), step.group(1)))
@@ -148,11 +148,12 @@ def with_debug_logs(f):
     wait_for("c1 is back", lambda: f.cli("tree").code == 0)
 
 
-def phases(steps, total):
-    """Milliseconds of each step by its name; the last one ends with the order, so it is not known from the log."""
+def phases(steps):
+    """{step: [ms]}. Suspended, a job waits after its release, and after its resume it runs: those two have no end in the log."""
     spans = {}
-    for (at, name), (until, _) in zip(steps, steps[1:]):
-        spans[name] = spans.get(name, 0.0) + (until - at) * 1000
+    for (at, name), (until, following) in zip(steps, steps[1:]):
+        if name not in ("release", "resume") and not (name == following == "barrier"):
+            spans.setdefault(name, []).append((until - at) * 1000)
     return spans
 
 
@@ -189,11 +190,11 @@ def rates(f, limit):
     with running(f, "empty", mib=0, **shape) as job:
         since = len((f.state / "c1/host.log").read_text(errors="replace").splitlines())
         empty = suspend_resume(f, job)
-        seen = phases(log_of_steps(f, "c1", job, since), None)
+        seen = phases(log_of_steps(f, "c1", job, since))
         has_image, why = level_is_image(f, job)
         empty_save = save(f, job)[1] if has_image else None
     for name, ms in seen.items():
-        report(f"checkpoint_fixed_{name}", ms / ROUNDS, "ms")
+        report(f"checkpoint_fixed_{name}", statistics.median(ms), "ms", rounds=len(ms))
     with running(f, "full", mib=MIB, **shape) as job:
         nbytes = 2 * MIB << 20
         full = suspend_resume(f, job, nbytes)
@@ -290,7 +291,7 @@ def overhead(f):
             text = f"{before}exec '{WORKLOADS}/bin/digits' --data '{data}' --steps 300 --log-every 1"
             job = f.submit(f'name: {name}\ncommand: [/bin/sh, -c, "{text}"]\nworld: 1\ngpus: 1\ncheckpoint: {{mode: none}}\n')
             detail = f.wait_phase(job, "done", seconds=120)["row"]
-            seconds[name].append((detail["ended_unix_ms"] - detail["started_unix_ms"]) / 1000)
+            seconds[name].append((detail["changed_unix_ms"] - detail["submitted_unix_ms"]) / 1000)  # ended, submitted
     direct = statistics.median(seconds["direct"])
     report("checkpoint_overhead_digits", (statistics.median(seconds["interposed"]) / direct - 1) * 100, "%", runs=ROUNDS,
            direct_s=direct)
