@@ -212,9 +212,10 @@ CORE void orri_part_register(enum orri_part_kind kind, const struct orri_part *p
 {
     pthread_t thread;
 
-    (void)kind;
     prepare();
     release();
+    if (kind != ORRI_PART_NCCL) /* device memory stays where it is at these cuts */
+        return;
     nccl = part;
     if (board && pthread_create(&thread, NULL, serve, NULL) == 0)
         pthread_detach(thread);
