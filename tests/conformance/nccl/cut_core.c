@@ -212,10 +212,10 @@ CORE void orri_part_register(enum orri_part_kind kind, const struct orri_part *p
 {
     pthread_t thread;
 
-    prepare();
-    release();
     if (kind != ORRI_PART_NCCL) /* device memory stays where it is at these cuts */
         return;
+    prepare();
+    release();
     nccl = part;
     if (board && pthread_create(&thread, NULL, serve, NULL) == 0)
         pthread_detach(thread);
