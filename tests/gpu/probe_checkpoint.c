@@ -289,7 +289,7 @@ static bool find(const char *name, void *ret_function)
     return symbol != NULL;
 }
 
-/* The emulator has the names, and answers that it does not do it. */
+/* A driver may have the names, and answer that it does not do it. */
 static bool is_available(void)
 {
     int tid;
