@@ -328,9 +328,8 @@ void job_barrier_forget(struct job_barrier *self, uint32_t peer)
         clock->target = 0;
         if (clock->me == ORR_NONE || clock->from != peer)
             continue;
-        struct job_clock *comm = clock->kind == ORR_CLOCK_COLLECTIVE
-                                     ? find_comm(self, clock->comm)
-                                     : NULL;
+        struct job_clock *comm =
+            clock->kind == ORR_CLOCK_COLLECTIVE ? find_comm(self, clock->comm) : NULL;
         if (comm)
             comm->n_members--;
         orr_map_remove(&self->by_key, clock);
@@ -371,7 +370,8 @@ static void tell_clock(const struct job_barrier *self,
                  clock->peer);
     snprintf(text,
              cap,
-             "rank %u has issued %llu of %llu %s%s in communicator %016llx (%u ranks): peers wait in %s, its own newest was %s, "
+             "rank %u has issued %llu of %llu %s%s in communicator %016llx (%u ranks): "
+             "peers wait in %s, its own newest was %s, "
              "%llu ms ago",
              clock->rank,
              (unsigned long long)clock->issued,
@@ -386,7 +386,9 @@ static void tell_clock(const struct job_barrier *self,
 }
 
 /* Has everybody else who has a part in this waited, too? */
-static bool is_waited_for(const struct job_barrier *self, const struct job_clock *late, uint64_t idle_ms)
+static bool is_waited_for(const struct job_barrier *self,
+                          const struct job_clock *late,
+                          uint64_t idle_ms)
 {
     const struct job_clock *other =
         late->kind == ORR_CLOCK_COLLECTIVE ? NULL : other_side(self, late);

@@ -19,9 +19,10 @@ static bool take_watch(struct job *self)
 {
     uint32_t world = self->args.world < 4096 ? self->args.world : 4096;
     if (!self->has_watch)
-        self->has_watch = job_barrier_init(&self->watch,
-                                           self->n_nodes,
-                                           world * CLOCKS_A_RANK + CLOCKS_MIN) == ORR_OK;
+        self->has_watch =
+            job_barrier_init(&self->watch,
+                             self->n_nodes,
+                             world * CLOCKS_A_RANK + CLOCKS_MIN) == ORR_OK;
     return self->has_watch;
 }
 

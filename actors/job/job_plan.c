@@ -16,7 +16,6 @@
 #include "job_state.h"
 
 enum {
-    REASK_MS = 200,
     BEGIN_MS = 10000,
     TARGETS_MS = 60000,
     QUIESCE_MS = 120000,
@@ -24,97 +23,10 @@ enum {
     SAVE_BYTES_PER_MS = 50000, /* the slowest store that is waited for */
     RELEASE_MS = 30000,
     RESUME_MS = 60000,
-    RESUME_AGAIN_MS = 500,
     RESUME_BYTES_PER_MS = 500000,
-    MANIFEST_BYTES = 16384,
-    CLOCKS_A_RANK = 256,
-    CLOCKS_MIN = 4096,
-    CLOCKS_MAX = 1 << 20,
-    TARGETS_MAX = 65536, /* in one message */
 };
 
-void job_plan_fini(struct job *self)
-{
-    struct job_plan *plan = &self->plan;
-    job_barrier_fini(&plan->barrier);
-    orr_block_fini(&plan->targets);
-    orr_block_fini(&plan->ids);
-    orr_block_fini(&plan->id_list);
-    orr_block_fini(&plan->parts);
-    orr_block_fini(&plan->part_list);
-    orr_block_fini(&plan->body);
-}
-
-/* A job that is never stopped needs none of it. */
-static enum orr_err take_tables(struct job *self)
-{
-    struct job_plan *plan = &self->plan;
-    uint32_t clocks = self->args.world > CLOCKS_MAX / CLOCKS_A_RANK
-                          ? CLOCKS_MAX
-                          : self->args.world * CLOCKS_A_RANK + CLOCKS_MIN;
-    if (plan->has_tables)
-        return ORR_OK;
-    plan->targets_max = clocks < TARGETS_MAX ? clocks : TARGETS_MAX;
-    enum orr_err err = job_barrier_init(&plan->barrier, self->n_nodes, clocks);
-    if (err == ORR_OK)
-        err = orr_block_init(&plan->targets,
-                             plan->targets_max * sizeof(struct orr_rec_clock));
-    if (err == ORR_OK)
-        err = orr_block_init(&plan->ids, JOB_IDS_MAX * sizeof(struct job_comm_id));
-    if (err == ORR_OK)
-        err = orr_block_init(&plan->id_list,
-                             JOB_IDS_MAX * sizeof(struct orr_rec_comm_id));
-    if (err == ORR_OK)
-        err = orr_block_init(&plan->parts, self->args.world * sizeof(struct job_part));
-    if (err == ORR_OK)
-        err = orr_block_init(&plan->part_list,
-                             self->args.world * sizeof(struct orr_rec_part));
-    if (err == ORR_OK)
-        err = orr_block_init(&plan->body, ORR_BYTES_MAX);
-    if (err != ORR_OK)
-        job_plan_fini(self);
-    plan->has_tables = err == ORR_OK;
-    return err;
-}
-
-enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *msg)
-{
-    char name[ORR_JOB_ID_MAX + 8];
-    snprintf(name, sizeof(name), "link/%s", self->args.job);
-    self->link = orr_hash(orr_str(name));
-    if (!msg->manifest.len)
-        return ORR_OK;
-    enum orr_err err =
-        orr_block_init(&self->manifest, (size_t)8 * msg->manifest.len + MANIFEST_BYTES);
-    if (err == ORR_OK)
-        err = orr_msg_decode(orr_msg_desc_manifest(),
-                             msg->manifest.ptr,
-                             msg->manifest.len,
-                             self->manifest.at,
-                             self->manifest.size);
-    if (err != ORR_OK)
-        return err;
-    const struct orr_msg_manifest *manifest = self->manifest.at;
-    if (manifest->parts.n != self->args.world)
-        return ORR_EINVAL;
-    err = orr_block_init(&self->restored,
-                         manifest->parts.n * sizeof(struct orr_rec_part));
-    if (err != ORR_OK)
-        return err;
-    self->plan.cut = manifest->row.cut;
-    self->plan.is_restoring = true;
-    self->level = manifest->row.level;
-    orr_str_copy(self->master_addr, sizeof(self->master_addr), manifest->master_addr);
-    self->master_port = manifest->master_port;
-    return ORR_OK;
-}
-
 /* ---- steps ---- */
-
-static bool is_before_quiesce(enum orr_cut_step step)
-{
-    return step == ORR_CUT_BEGIN || step == ORR_CUT_TARGETS;
-}
 
 static uint64_t device_bytes(const struct job *self)
 {
@@ -165,7 +77,7 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
             orr_cut_step_name(step));
     plan->step = step;
     plan->since_ms = orr_now_ms(ctx);
-    plan->until_ms = ms ? plan->since_ms + ms : 0;
+    plan->until_ms = ms ? plan->since_ms + ms + JOB_MARGIN_MS : 0;
     if (step == ORR_CUT_RESUME) {
         plan->attempt++;
         plan->n_ids = 0;
@@ -227,7 +139,8 @@ static void forget_goal(struct job_plan *plan)
     plan->number = 0;
 }
 
-static void tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
+static void
+tell_failure(struct job *self, uint64_t number, enum orr_err code, const char *text)
 {
     struct job_plan *plan = &self->plan;
     if (number) {
@@ -237,7 +150,8 @@ static void tell_failure(struct job *self, uint64_t number, enum orr_err code, c
         snprintf(plan->failed, sizeof(plan->failed), "%s", text);
         return;
     }
-    snprintf(self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
+    snprintf(
+        self->reason, sizeof(self->reason), "periodic checkpoint failed: %.150s", text);
     self->is_update_due = true;
 }
 
@@ -253,7 +167,7 @@ void job_plan_fail(struct orr_ctx *ctx,
         tell_failure(self, plan->number, code, text);
     forget_goal(plan);
     plan->is_commit_due = false;
-    if (is_before_quiesce(plan->step))
+    if (job_is_before_quiesce(plan->step))
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
     else if (plan->is_freed) /* it was suspended, and stays so */
         plan->is_held = true;
@@ -286,7 +200,7 @@ static void fail_late(struct orr_ctx *ctx, struct job *self)
     char who[280] = "", text[400];
     int64_t rank = -1;
     uint32_t peer = (uint32_t)(first_not_done(self) - job_node_at(self, 0));
-    if (is_before_quiesce(plan->step))
+    if (job_is_before_quiesce(plan->step))
         rank = job_barrier_culprit(&plan->barrier, &peer, who, sizeof(who));
     if (rank >= 0)
         peer = job_rank_at(self, (uint32_t)rank)->node;
@@ -339,11 +253,12 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
             resume_failed(ctx, self);
     }
     if (plan->is_saving && now >= plan->save_until_ms)
-        job_plan_save_fail(ctx,
-                           self,
-                           ORR_ETIMEOUT,
-                           "save: the store has not finished in time; see `orrery doctor` "
-                      "on its nodes");
+        job_plan_save_fail(
+            ctx,
+            self,
+            ORR_ETIMEOUT,
+            "save: the store has not finished in time; see `orrery doctor` "
+            "on its nodes");
 }
 
 /* ---- what follows ---- */
@@ -463,7 +378,7 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
         self->is_update_due = true; /* it says the phase */
         return;
     }
-    if (take_tables(self) != ORR_OK) {
+    if (job_plan_tables(self) != ORR_OK) {
         job_plan_fail(ctx,
                       self,
                       ORR_ENOMEM,
@@ -477,7 +392,7 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
 
 static void start_restore(struct orr_ctx *ctx, struct job *self)
 {
-    if (take_tables(self) != ORR_OK) {
+    if (job_plan_tables(self) != ORR_OK) {
         job_decide(ctx,
                    self,
                    ORR_OUTCOME_LOST,
@@ -507,16 +422,16 @@ void job_plan_step(struct orr_ctx *ctx, struct job *self)
                  !plan->is_commit_due)
             start_cut(ctx, self);
     }
-    if (is_before_quiesce(plan->step) && !is_whole(self))
+    if (job_is_before_quiesce(plan->step) && !is_whole(self))
         job_plan_fail(ctx,
                       self,
                       ORR_ESTATE,
                       "a rank has ended already; it can only run to its end");
     bool wants_to_run = plan->goal == ORR_ORDER_RUN || plan->goal == ORR_ORDER_NONE;
-    if (is_before_quiesce(plan->step) && wants_to_run) /* another order came */
+    if (job_is_before_quiesce(plan->step) && wants_to_run) /* another order came */
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
     uint64_t round;
-    if (is_before_quiesce(plan->step) &&
+    if (job_is_before_quiesce(plan->step) &&
         job_barrier_round(&plan->barrier, &round) != ORR_OK)
         job_plan_fail(ctx, self, ORR_ENOSPC, "its ranks have too many clocks together");
     for (enum orr_cut_step was = ORR_CUT_STEP_MAX_;
@@ -561,157 +476,7 @@ uint32_t job_plan_phase(const struct job *self)
                : ORR_JOB_RUNNING;
 }
 
-/* ---- nodes ---- */
-
-static struct orr_list_comm_id list_ids(struct job_plan *plan)
-{
-    struct orr_rec_comm_id *list = plan->id_list.at;
-    const struct job_comm_id *ids = plan->ids.at;
-    for (uint32_t i = 0; i < plan->n_ids; i++)
-        list[i] = (struct orr_rec_comm_id){ids[i].comm, {ids[i].id, ids[i].len}};
-    return (struct orr_list_comm_id){list, plan->n_ids};
-}
-
-void job_plan_ask(struct orr_ctx *ctx,
-                  struct job *self,
-                  struct job_node *node,
-                  uint64_t tag)
-{
-    struct job_plan *plan = &self->plan;
-    uint32_t index = (uint32_t)(node - job_node_at(self, 0));
-    enum orr_cut_step step = plan->step ? plan->step : ORR_CUT_RESUME;
-    uint64_t now = orr_now_ms(ctx);
-    struct orr_msg_cut_step msg = {
-        .job = orr_str(self->args.job),
-        .generation = self->args.generation,
-        .cut = plan->cut,
-        .step = step,
-        .timeout_ms = plan->until_ms > now ? plan->until_ms - now : REASK_MS,
-        .is_detached = self->level == ORR_LEVEL_IMAGE,
-        .keeps_running = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed};
-    if (step == ORR_CUT_TARGETS) {
-        uint32_t n = job_barrier_targets(
-            &plan->barrier, index, plan->targets.at, plan->targets_max);
-        msg.round = plan->barrier.round;
-        msg.targets = (struct orr_list_clock){
-            plan->targets.at, n < plan->targets_max ? n : plan->targets_max};
-    }
-    if (step == ORR_CUT_RESUME) {
-        msg.round = plan->attempt;
-        msg.ids = list_ids(plan);
-        msg.ranks = job_places(self, index);
-    }
-    ctx->ops->ask(ctx, node->addr, REASK_MS * 10, tag, orr_msg_desc_cut_step(), &msg);
-}
-
-static void note_ids(struct job *self, struct orr_list_comm_id ids)
-{
-    struct job_plan *plan = &self->plan;
-    struct job_comm_id *kept = plan->ids.at;
-    for (uint32_t i = 0; i < ids.n; i++) {
-        uint32_t at = 0;
-        while (at < plan->n_ids && kept[at].comm != ids.at[i].comm)
-            at++;
-        if (at < plan->n_ids || at == JOB_IDS_MAX ||
-            ids.at[i].id.len > sizeof(kept[at].id))
-            continue;
-        kept[at].comm = ids.at[i].comm;
-        kept[at].len = ids.at[i].id.len;
-        memcpy(kept[at].id, ids.at[i].id.ptr, ids.at[i].id.len);
-        plan->n_ids++;
-        for (uint32_t n = 0; n < self->n_nodes; n++)
-            job_node_at(self, n)->talk.retry_ms = 0; /* all are told */
-    }
-}
-
-/* A part that could not be stored, or a step that could not be taken. */
-static void node_failed(struct orr_ctx *ctx,
-                        struct job *self,
-                        struct job_node *node,
-                        const struct orr_msg_cut_report *msg)
-{
-    struct job_plan *plan = &self->plan;
-    char rank[32] = "", text[400];
-    if (msg->culprit >= 0)
-        snprintf(rank, sizeof(rank), "rank %lld: ", (long long)msg->culprit);
-    if (plan->step == ORR_CUT_RESUME && msg->step == ORR_CUT_RESUME) {
-        snprintf(plan->trouble,
-                 sizeof(plan->trouble),
-                 "%s%.*s",
-                 rank,
-                 ORR_STR_ARGS(msg->text));
-        if (msg->round == plan->attempt) {
-            uint64_t until_ms = plan->until_ms;
-            job_plan_begin(
-                ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
-            plan->until_ms = until_ms;
-            for (uint32_t i = 0; i < self->n_nodes; i++)
-                job_node_at(self, i)->talk.retry_ms = orr_now_ms(ctx) + RESUME_AGAIN_MS;
-        }
-        return;
-    }
-    snprintf(text,
-             sizeof(text),
-             "%s: %s%s on %s: %.*s",
-             orr_cut_step_name(plan->step),
-             rank,
-             "failed",
-             node->name,
-             ORR_STR_ARGS(msg->text));
-    job_plan_fail(ctx, self, ORR_EIO, text);
-}
-
-static bool note_parts(struct job *self,
-                       struct job_node *node,
-                       const struct orr_msg_cut_report *msg)
-{
-    bool is_ok = true;
-    for (uint32_t i = 0; i < msg->parts.n && self->plan.has_tables; i++) {
-        is_ok = is_ok && msg->parts.at[i].hash.len > 0;
-        job_part_note(self, node, &msg->parts.at[i]);
-    }
-    return is_ok;
-}
-
-void job_plan_heard(struct orr_ctx *ctx,
-                    struct job *self,
-                    struct job_node *node,
-                    const struct orr_msg_cut_report *msg)
-{
-    struct job_plan *plan = &self->plan;
-    struct orr_error err;
-    node->talk.retry_ms = orr_now_ms(ctx) + REASK_MS;
-    if (msg->cut != plan->cut || self->is_stopping)
-        return;
-    node->cut = msg->cut;
-    node->cut_step = msg->step;
-    node->cut_state = msg->state;
-    node->cut_round = msg->round;
-    if (msg->device_bytes)
-        node->device_bytes = msg->device_bytes;
-    bool is_stored = note_parts(self, node, msg);
-    if (!is_stored && plan->is_saving) {
-        char text[400];
-        snprintf(text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
-        job_plan_save_fail(ctx, self, ORR_EIO, text);
-    }
-    if (msg->step != plan->step &&
-        !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))
-        return;
-    if (msg->state == ORR_STEP_FAILED) {
-        node_failed(ctx, self, node, msg);
-        return;
-    }
-    if (is_before_quiesce(plan->step) &&
-        job_barrier_hear(
-            &plan->barrier, (uint32_t)(node - job_node_at(self, 0)), msg, &err) !=
-            ORR_OK)
-        job_plan_fail(ctx, self, err.code, err.text);
-    if (plan->step == ORR_CUT_TARGETS && msg->round < plan->barrier.round)
-        node->talk.retry_ms = 0;
-    if (plan->step == ORR_CUT_RESUME && msg->round == plan->attempt)
-        note_ids(self, msg->ids);
-}
+/* ---- after a restart ---- */
 
 /* An earlier life of this actor was in the middle of something. */
 void job_plan_recover(struct orr_ctx *ctx, struct job *self)
@@ -735,7 +500,7 @@ void job_plan_recover(struct orr_ctx *ctx, struct job *self)
         return;
     if (!plan->cut)
         new_cut(ctx, plan); /* nodes that have forgotten theirs */
-    if (take_tables(self) != ORR_OK) {
+    if (job_plan_tables(self) != ORR_OK) {
         job_decide(ctx,
                    self,
                    ORR_OUTCOME_LOST,

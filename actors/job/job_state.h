@@ -54,7 +54,7 @@ struct job_node {
     bool has_absent; /* a rank was not listed: a launch may still be on its way */
     bool is_forgotten;
     uint64_t idle_heard_ms; /* when it last had ranks that stand still; 0: never */
-    uint64_t found_cut; /* as `ranks` said: its newest cut, */
+    uint64_t found_cut;     /* as `ranks` said: its newest cut, */
     uint32_t found_step;
     uint32_t level; /* enum orr_level of its ranks, as far as is known */
     uint64_t cut;   /* as cut_report said: of that cut */
@@ -172,7 +172,7 @@ struct job {
     struct job_plan plan;
     struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
     bool has_watch;
-    bool is_hung; /* and `reason` says who holds it up */
+    bool is_hung;   /* and `reason` says who holds it up */
     uint32_t level; /* enum orr_level */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
@@ -223,7 +223,17 @@ void job_decide(struct orr_ctx *ctx,
                 struct orr_str reason);
 enum orr_err job_judge(struct orr_ctx *ctx, struct job *self);
 
-/* job_plan.c: a stop and what comes of it. */
+static inline bool job_is_before_quiesce(enum orr_cut_step step)
+{
+    return step == ORR_CUT_BEGIN || step == ORR_CUT_TARGETS;
+}
+
+/* job_cut.c: its words with the nodes. */
+enum {
+    JOB_MARGIN_MS = 1000
+}; /* nodes know better what they wait for: they give up a step that much earlier */
+/* A job that is never stopped needs none of them. */
+enum orr_err job_plan_tables(struct job *self);
 void job_plan_fini(struct job *self);
 enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *msg);
 /* All nodes of a recovered job have said what they know. */

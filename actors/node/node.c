@@ -12,7 +12,6 @@
 #include "node_calls.h"
 
 enum {
-    REGISTER_TIMEOUT_MS = 2000,
     REGISTER_BACKOFF_MIN_MS = 100,
     REGISTER_BACKOFF_MAX_MS = 2000,
     GRACE_DEFAULT_MS = 10000,
@@ -150,89 +149,6 @@ static const char *node_state_name(unsigned state)
 
 /* ---- cluster ---- */
 
-static void device_rec(const struct node_device *device,
-                       struct orr_rec_device_row *ret_rec)
-{
-    *ret_rec = (struct orr_rec_device_row){
-        .index = device->index,
-        .uuid = orr_str(device->uuid),
-        .type = orr_str(device->type),
-        .memory_bytes = device->memory_bytes,
-        .is_healthy = device->is_healthy,
-        .trouble = orr_str(device->trouble),
-    };
-}
-
-/* The answer tells when the question was sent. */
-static uint64_t sent_tag(const struct orr_ctx *ctx, enum node_tag kind)
-{
-    uint64_t now = orr_now_ms(ctx);
-    return node_tag(kind, (uint32_t)now, (uint32_t)(now >> 32));
-}
-
-static uint64_t sent_ms(const struct orr_ctx *ctx)
-{
-    return ctx->tag & ((UINT64_C(1) << 56) - 1);
-}
-
-static void send_register(struct orr_ctx *ctx, struct node *self)
-{
-    if (self->state != NODE_READY || self->is_registering)
-        return;
-    struct orr_rec_device_row devices[NODE_DEVICES_MAX];
-    for (uint32_t i = 0; i < self->n_devices; i++)
-        device_rec(&self->devices[i], &devices[i]);
-    struct orr_rec_rank_row *rows = self->row_list.at;
-    uint32_t n = 0;
-    for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
-        node_row_rec(self, row, false, &rows[n++]);
-    self->is_registering = true;
-    self->is_changed = false;
-    orr_ask(ctx,
-            self->cluster,
-            REGISTER_TIMEOUT_MS,
-            sent_tag(ctx, NODE_TAG_REGISTER),
-            node_register,
-            .node = orr_str(self->args.node),
-            .slots = self->args.slots,
-            .memory_bytes = self->args.memory_bytes,
-            .devices = {devices, self->n_devices},
-            .ranks = {rows, n},
-            .seq = ++self->heartbeat_seq,
-            .host = orr_str(self->args.host),
-            .endpoint = orr_str(self->args.endpoint));
-}
-
-static uint32_t live_ranks(const struct node *self)
-{
-    uint32_t n = 0;
-    for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
-        n += node_rank_is_live(row->state);
-    return n;
-}
-
-static void heartbeat(struct orr_ctx *ctx, struct node *self)
-{
-    if (!self->is_registered) {
-        if (orr_now_ms(ctx) >= self->register_due_ms)
-            send_register(ctx, self);
-    } else {
-        orr_ask(ctx,
-                self->cluster,
-                self->args.heartbeat_ms * 2,
-                sent_tag(ctx, NODE_TAG_HEARTBEAT),
-                node_heartbeat,
-                .node = orr_str(self->args.node),
-                .seq = ++self->heartbeat_seq,
-                .ranks = live_ranks(self),
-                .members = self->noted,
-                .is_unheard = node_is_unheard(ctx, self));
-    }
-    node_lease_check(ctx, self);
-    node_soft_publish(ctx, self);
-    orr_timer_set(ctx, NODE_T_HEARTBEAT, self->args.heartbeat_ms, 0);
-}
-
 static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
                                             struct node *self,
                                             const struct orr_msg_node_registered *msg)
@@ -243,12 +159,12 @@ static enum orr_err node_on_node_registered(struct orr_ctx *ctx,
         self->is_confirm_due = true;
     node_members_told(ctx, self, msg);
     if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT) {
-        node_lease_renewed(ctx, self, sent_ms(ctx));
+        node_lease_renewed(ctx, self, node_sent_ms(ctx));
     } else {
         self->is_registering = false;
         self->is_registered = !self->is_changed;
         self->register_backoff_ms = 0;
-        node_lease_begun(ctx, self, sent_ms(ctx));
+        node_lease_begun(ctx, self, node_sent_ms(ctx));
     }
     if (msg->heartbeat_ms > 0 && msg->heartbeat_ms < 60000)
         self->args.heartbeat_ms = (uint32_t)msg->heartbeat_ms;
@@ -262,7 +178,7 @@ static void become_ready(struct orr_ctx *ctx, struct node *self)
     if (self->state == NODE_READY || !self->has_devices || !self->has_processes)
         return;
     self->state = NODE_READY;
-    send_register(ctx, self);
+    node_register_send(ctx, self);
 }
 
 static enum orr_err node_on_devices_found(struct orr_ctx *ctx,
@@ -279,7 +195,7 @@ static enum orr_err node_on_device_health(struct orr_ctx *ctx,
                                           const struct orr_msg_device_health *msg)
 {
     if (node_device_health(self, msg))
-        send_register(ctx, self); /* repeats until the cluster has it */
+        node_register_send(ctx, self); /* repeats until the cluster has it */
     return ORR_OK;
 }
 
@@ -530,7 +446,7 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
     if (ctx->tag >> 56 == NODE_TAG_LAUNCH)
         node_launch_answered(ctx, self, index, seq);
     else if (ctx->tag >> 56 == NODE_TAG_HEARTBEAT)
-        node_lease_renewed(ctx, self, sent_ms(ctx));
+        node_lease_renewed(ctx, self, node_sent_ms(ctx));
     else if (ctx->tag >> 56 == NODE_TAG_UPDATE)
         node_row_answered(ctx, self, index, seq, true);
     else if (ctx->tag >> 56 == NODE_TAG_NOTE)
@@ -560,7 +476,7 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         if (msg->code != ORR_ESTALE || !self->is_registered)
             break;
         self->is_registered = false;
-        send_register(ctx, self);
+        node_register_send(ctx, self);
         break;
     case NODE_TAG_UPDATE:
         node_row_answered(ctx, self, index, seq, false);
@@ -589,7 +505,7 @@ static enum orr_err
 node_on_timer(struct orr_ctx *ctx, struct node *self, const struct orr_msg_timer *msg)
 {
     if (msg->id == NODE_T_HEARTBEAT)
-        heartbeat(ctx, self);
+        node_heartbeat_send(ctx, self);
     else
         node_retry(ctx, self);
     return ORR_OK;

@@ -56,6 +56,12 @@ void node_processes_found(struct orr_ctx *ctx,
                           struct node *self,
                           const struct orr_msg_processes_found *msg);
 
+/* node_cluster.c */
+void node_register_send(struct orr_ctx *ctx, struct node *self);
+void node_heartbeat_send(struct orr_ctx *ctx, struct node *self);
+uint64_t
+node_sent_ms(const struct orr_ctx *ctx); /* the question that was just answered */
+
 /* node_lease.c */
 void node_lease_start(const struct orr_ctx *ctx, struct node *self);
 /* A heartbeat, or a registration, that was sent then was answered. */
@@ -116,6 +122,29 @@ uint32_t node_row_level(const struct node *self,
                         struct orr_str *ret_why);
 struct orr_addr node_job_addr(const struct node *self, const struct node_group *group);
 
+/* Between node_cut.c and node_stage.c. */
+extern const enum node_stage node_stages[ORR_CUT_STEP_MAX_][5]; /* of each step */
+uint64_t node_cut_left_ms(const struct orr_ctx *ctx, const struct node_cut *cut);
+const char *node_cut_uuid_of(const struct node *self, uint32_t index);
+bool node_cut_has_moved(
+    const struct node_row *row); /* to another device, in a resume */
+struct node_row *node_cut_row(struct node *self,
+                              uint64_t tag,
+                              struct node_group **ret_group); /* whose share it was */
+void node_cut_stage_done(struct orr_ctx *ctx,
+                         struct node *self,
+                         struct node_group *group,
+                         const struct orr_msg_cut_report *from);
+void node_cut_done(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   const struct orr_msg_cut_report *from);
+/* from: what the job actor asked, NULL: nothing more than the step */
+void node_cut_library(struct orr_ctx *ctx,
+                      struct node *self,
+                      struct node_group *group,
+                      const struct orr_msg_cut_step *from);
+
 /* node_save.c: images, parts and the store; and back. */
 void node_save_ask(struct orr_ctx *ctx,
                    struct node *self,
@@ -155,6 +184,12 @@ void node_launch_give_up(struct orr_ctx *ctx,
 
 /* node_soft.c */
 void node_soft_publish(struct orr_ctx *ctx, struct node *self);
+
+/* node_env.c: complete; borrowed until the next call. */
+struct orr_list_env_var node_env_make(struct node *self,
+                                      const struct node_group *group,
+                                      const struct node_row *row,
+                                      const struct orr_msg_job_spec *spec);
 
 /* node_launch.c */
 enum orr_err node_launch(struct orr_ctx *ctx,

@@ -13,11 +13,7 @@
  */
 #include "node_calls.h"
 
-enum {
-    EDGE_MS = 5000,
-    WORK_SLACK_MS = 1000,
-    SIGNAL_CONT = 18,
-};
+enum { EDGE_MS = 5000 };
 
 struct orr_addr node_job_addr(const struct node *self, const struct node_group *group)
 {
@@ -93,10 +89,10 @@ void node_cut_tell(struct orr_ctx *ctx, struct node *self, struct node_group *gr
     tell_with(ctx, self, group, NULL);
 }
 
-static void done(struct orr_ctx *ctx,
-                 struct node *self,
-                 struct node_group *group,
-                 const struct orr_msg_cut_report *from)
+void node_cut_done(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   const struct orr_msg_cut_report *from)
 {
     struct node_cut *cut = &group->cut;
     cut->state = ORR_STEP_DONE;
@@ -123,343 +119,34 @@ void node_cut_fail(struct orr_ctx *ctx,
     node_cut_tell(ctx, self, group);
 }
 
-/* ---- stages ---- */
-
-static const enum node_stage stages[ORR_CUT_STEP_MAX_][5] = {
-    [ORR_CUT_BEGIN] = {NODE_STAGE_LIBRARY},
-    [ORR_CUT_TARGETS] = {NODE_STAGE_LIBRARY},
-    [ORR_CUT_QUIESCE] = {NODE_STAGE_ROOM,
-                         NODE_STAGE_LIBRARY,
-                         NODE_STAGE_SUSPEND,
-                         NODE_STAGE_FREEZE},
-    [ORR_CUT_SAVE] = {NODE_STAGE_IMAGE, NODE_STAGE_STORE},
-    [ORR_CUT_RELEASE] = {NODE_STAGE_FREE},
-    [ORR_CUT_RESUME] = {NODE_STAGE_THAW, NODE_STAGE_RESUME, NODE_STAGE_LIBRARY},
-    [ORR_CUT_OPEN] = {NODE_STAGE_LIBRARY},
-    [ORR_CUT_NONE] = {NODE_STAGE_EXPECT, NODE_STAGE_ARENA, NODE_STAGE_FETCH},
-};
-
-static uint64_t left_ms(const struct orr_ctx *ctx, const struct node_cut *cut)
-{
-    uint64_t now = orr_now_ms(ctx);
-    return cut->until_ms > now ? cut->until_ms - now : 1;
-}
-
-static const char *uuid_of(const struct node *self, uint32_t index)
-{
-    for (uint32_t i = 0; i < self->n_devices; i++)
-        if (self->devices[i].index == index)
-            return self->devices[i].uuid;
-    return "";
-}
-
-/* Is there nothing to do for this rank? */
-static bool is_idle(const struct node *self,
-                    const struct node_group *group,
-                    const struct node_row *row,
-                    enum node_stage stage)
-{
-    bool has_device = row->device < NODE_DEVICES_MAX;
-    switch (stage) {
-    case NODE_STAGE_ROOM:
-        return !has_device || !self->args.stop_bytes_max;
-    case NODE_STAGE_FREE:
-        return !has_device;
-    case NODE_STAGE_SUSPEND:
-    case NODE_STAGE_RESUME:
-        return !has_device || !row->user_pid;
-    case NODE_STAGE_IMAGE:
-        return group->cut.step == ORR_CUT_SAVE && !group->wants_image;
-    case NODE_STAGE_STORE:
-        return group->cut.keeps_running || row->is_kept;
-    case NODE_STAGE_FETCH:
-        return !row->part[0];
-    case NODE_STAGE_NONE:
-    case NODE_STAGE_LIBRARY:
-    case NODE_STAGE_FREEZE:
-    case NODE_STAGE_THAW:
-    case NODE_STAGE_EXPECT:
-    case NODE_STAGE_ARENA:
-    case NODE_STAGE_MAX_:
-    default:
-        return false;
-    }
-}
-
-static void freeze(struct orr_ctx *ctx,
-                   struct node *self,
-                   const struct node_group *group,
-                   const struct node_row *row,
-                   bool is_frozen,
-                   uint64_t tag)
-{
-    orr_ask(ctx,
-            self->process_edge,
-            left_ms(ctx, &group->cut),
-            tag,
-            process_freeze,
-            .job = orr_str(group->job),
-            .generation = group->generation,
-            .rank = row->rank,
-            .is_frozen = is_frozen);
-}
-
-static void work(struct orr_ctx *ctx,
-                 struct node *self,
-                 struct node_group *group,
-                 struct node_row *row)
-{
-    struct node_cut *cut = &group->cut;
-    uint64_t tag = node_tag(NODE_TAG_WORK, orr_pool_index(&self->rows, row), cut->seq);
-    uint64_t left = left_ms(ctx, cut);
-    switch (cut->stage) {
-    case NODE_STAGE_ROOM:
-    case NODE_STAGE_FREE:
-        orr_ask(
-            ctx, self->device_edge, EDGE_MS, tag, device_usage, .index = row->device);
-        break;
-    case NODE_STAGE_SUSPEND:
-        orr_ask(ctx,
-                self->device_edge,
-                left + WORK_SLACK_MS,
-                tag,
-                device_suspend,
-                .pid = row->user_pid,
-                .timeout_ms = left);
-        break;
-    case NODE_STAGE_RESUME:
-        orr_ask(ctx,
-                self->device_edge,
-                left + WORK_SLACK_MS,
-                tag,
-                device_resume,
-                .pid = row->user_pid,
-                .timeout_ms = left,
-                .from = orr_str(uuid_of(self, row->old_device)),
-                .to = orr_str(uuid_of(self, row->device)));
-        break;
-    case NODE_STAGE_FREEZE:
-        freeze(ctx, self, group, row, true, tag);
-        break;
-    case NODE_STAGE_THAW:
-        freeze(ctx, self, group, row, false, tag);
-        break;
-    case NODE_STAGE_IMAGE:
-        node_save_image(ctx, self, group, row, tag);
-        break;
-    case NODE_STAGE_STORE: /* its answer is node_save_kept */
-        break;
-    case NODE_STAGE_EXPECT:
-        orr_ask(ctx,
-                self->rank_edge,
-                EDGE_MS,
-                tag,
-                rank_expect,
-                .job = orr_str(group->job),
-                .generation = group->generation,
-                .rank = row->rank,
-                .link = group->link,
-                .arena_bytes = row->arena_bytes,
-                .process = row->arena_process);
-        break;
-    case NODE_STAGE_FETCH:
-        node_save_fetch(ctx, self, group, row, tag);
-        break;
-    case NODE_STAGE_NONE:
-    case NODE_STAGE_LIBRARY:
-    case NODE_STAGE_ARENA:
-    case NODE_STAGE_MAX_:
-    default:
-        break;
-    }
-}
-
-static enum node_stage stage_after(const struct node_cut *cut)
-{
-    const enum node_stage *row = stages[cut->step];
-    uint32_t i = 0;
-    while (row[i] != NODE_STAGE_NONE && row[i] != cut->stage)
-        i++;
-    return row[i] == NODE_STAGE_NONE ? NODE_STAGE_NONE : row[i + 1];
-}
-
-static void stage_done(struct orr_ctx *ctx,
-                       struct node *self,
-                       struct node_group *group,
-                       const struct orr_msg_cut_report *from)
-{
-    struct node_cut *cut = &group->cut;
-    if (cut->stage == NODE_STAGE_FREEZE)
-        cut->is_frozen = true;
-    if (cut->stage == NODE_STAGE_THAW) {
-        cut->is_frozen = false;
-        node_group_signal(
-            ctx, self, group, SIGNAL_CONT); /* a lease may have stopped it meanwhile */
-    }
-    if (cut->stage == NODE_STAGE_IMAGE)
-        for (struct node_row *row = node_row_first(self, group); row;
-             row = node_row_next(self, row))
-            node_save_ask(ctx, self, group, row);
-    enum node_stage next = stage_after(cut);
-    if (next != NODE_STAGE_NONE)
-        node_cut_stage(ctx, self, group, next);
-    else if (cut->step == ORR_CUT_NONE)
-        node_launch_restored(ctx, self, group);
-    else
-        done(ctx, self, group, from);
-}
-
-static void ask_library(struct orr_ctx *ctx,
-                        struct node *self,
-                        struct node_group *group,
-                        const struct orr_msg_cut_step *msg);
-
-void node_cut_stage(struct orr_ctx *ctx,
-                    struct node *self,
-                    struct node_group *group,
-                    enum node_stage stage)
-{
-    struct node_cut *cut = &group->cut;
-    cut->stage = stage;
-    cut->seq = ++self->next_seq & 0xffffff;
-    cut->n_due = 0;
-    if (stage == NODE_STAGE_LIBRARY || stage == NODE_STAGE_ARENA) {
-        ask_library(ctx, self, group, NULL);
-        return;
-    }
-    for (struct node_row *row = node_row_first(self, group); row;
-         row = node_row_next(self, row)) {
-        bool is_live = node_rank_is_live(row->state);
-        row->is_due = is_live && !is_idle(self, group, row, stage);
-        cut->n_due += row->is_due;
-        if (row->is_due)
-            work(ctx, self, group, row);
-    }
-    if (!cut->n_due)
-        stage_done(ctx, self, group, NULL);
-}
-
-static struct node_row *
-row_of_tag(struct node *self, uint64_t tag, struct node_group **ret_group)
-{
-    struct node_row *row = orr_pool_at(&self->rows, (uint32_t)tag);
-    *ret_group = row ? orr_pool_at(&self->groups, row->group) : NULL;
-    bool is_ours = *ret_group && row->is_due &&
-                   (*ret_group)->cut.seq == ((uint32_t)(tag >> 32) & 0xffffff);
-    return is_ours ? row : NULL;
-}
-
-static void row_done(struct orr_ctx *ctx,
-                     struct node *self,
-                     struct node_group *group,
-                     struct node_row *row)
-{
-    row->is_due = false;
-    if (--group->cut.n_due == 0)
-        stage_done(ctx, self, group, NULL);
-}
-
-void node_cut_worked(struct orr_ctx *ctx, struct node *self, uint64_t tag)
-{
-    struct node_group *group;
-    struct node_row *row = row_of_tag(self, tag, &group);
-    if (row)
-        row_done(ctx, self, group, row);
-}
-
-static uint64_t held_bytes(const struct node *self)
-{
-    uint64_t sum = 0;
-    for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
-        if (node_rank_is_live(row->state))
-            sum += row->arena_bytes;
-    return sum;
-}
-
-/* What the ranks hold must fit into host memory; what a released device holds must be nothing. */
-void node_cut_used(struct orr_ctx *ctx,
-                   struct node *self,
-                   const struct orr_msg_device_used *msg)
-{
-    struct node_group *group;
-    uint64_t tag = ctx->tag;
-    struct node_row *row = row_of_tag(self, tag, &group);
-    if (!row)
-        return;
-    char text[200];
-    if (group->cut.stage == NODE_STAGE_ROOM) {
-        row->arena_bytes = msg->bytes;
-        if (held_bytes(self) > self->args.stop_bytes_max) {
-            snprintf(text,
-                     sizeof(text),
-                     "%llu MiB of device memory do not fit into what node %s gives to "
-                     "stopped ranks; raise roles.node.memory or stop others",
-                     (unsigned long long)(msg->bytes >> 20),
-                     self->args.node);
-            row->arena_bytes = 0;
-            node_cut_fail(ctx, self, group, row->rank, orr_str(text));
-            return;
-        }
-    } else if (msg->bytes || msg->processes) {
-        snprintf(group->cut.text,
-                 sizeof(group->cut.text),
-                 "device %u still has %llu MiB in use by %u processes",
-                 msg->index,
-                 (unsigned long long)(msg->bytes >> 20),
-                 msg->processes);
-        node_retry_arm(ctx, self); /* look again soon */
-        return;
-    }
-    row_done(ctx, self, group, row);
-}
-
-void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_more)
-{
-    for (struct node_group *group = NULL;
-         (group = orr_pool_next(&self->groups, group)) != NULL;) {
-        if (group->cut.stage != NODE_STAGE_FREE)
-            continue;
-        *ret_is_more = true;
-        if (orr_now_ms(ctx) >= group->cut.until_ms) {
-            char text[sizeof(group->cut.text)];
-            memcpy(text, group->cut.text, sizeof(text));
-            node_cut_fail(ctx, self, group, -1, orr_str(text));
-            continue;
-        }
-        group->cut.seq = ++self->next_seq & 0xffffff;
-        for (struct node_row *row = node_row_first(self, group); row;
-             row = node_row_next(self, row))
-            if (row->is_due)
-                work(ctx, self, group, row);
-    }
-}
-
 /* ---- the libraries ---- */
 
-static void ask_library(struct orr_ctx *ctx,
-                        struct node *self,
-                        struct node_group *group,
-                        const struct orr_msg_cut_step *from)
+void node_cut_library(struct orr_ctx *ctx,
+                      struct node *self,
+                      struct node_group *group,
+                      const struct orr_msg_cut_step *from)
 {
     struct node_cut *cut = &group->cut;
     struct orr_rec_rank_place *places = self->place_list.at;
     uint32_t n = 0;
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row))
-        places[n++] =
-            (struct orr_rec_rank_place){.rank = row->rank,
-                                        .node = orr_str(uuid_of(self, row->device)),
-                                        .device = row->device,
-                                        .local_rank = row->local_rank};
+        places[n++] = (struct orr_rec_rank_place){
+            .rank = row->rank,
+            .node = orr_str(
+                node_cut_has_moved(row) ? node_cut_uuid_of(self, row->device) : ""),
+            .device = row->device,
+            .local_rank = row->local_rank};
     struct orr_msg_cut_step msg = {0};
     if (from)
         msg = *from;
     msg.job = orr_str(group->job);
     msg.generation = group->generation;
     msg.cut = cut->cut;
-    msg.step = cut->stage == NODE_STAGE_ARENA ? (uint32_t)ORR_CUT_SAVE : cut->step; /* save: it only tells */
+    msg.step = cut->stage == NODE_STAGE_ARENA ? (uint32_t)ORR_CUT_SAVE
+                                              : cut->step; /* save: it only tells */
     msg.round = cut->round;
-    msg.timeout_ms = left_ms(ctx, cut);
+    msg.timeout_ms = node_cut_left_ms(ctx, cut);
     msg.is_detached = cut->is_detached;
     msg.ranks =
         (struct orr_list_rank_place){places, cut->step == ORR_CUT_RESUME ? n : 0};
@@ -500,7 +187,7 @@ void node_cut_heard(struct orr_ctx *ctx,
         cut->is_asked = false;
     if (cut->stage == NODE_STAGE_ARENA) {
         note_arenas(self, group, msg);
-        stage_done(ctx, self, group, NULL);
+        node_cut_stage_done(ctx, self, group, NULL);
         return;
     }
     if (msg->cut != cut->cut || msg->step != cut->step)
@@ -514,7 +201,7 @@ void node_cut_heard(struct orr_ctx *ctx,
         node_cut_fail(ctx, self, group, msg->culprit, msg->text);
     } else if (msg->state == ORR_STEP_DONE && cut->step != ORR_CUT_BEGIN &&
                cut->step != ORR_CUT_TARGETS) {
-        stage_done(ctx, self, group, msg);
+        node_cut_stage_done(ctx, self, group, msg);
     } else { /* begin and targets stay with the libraries: they may be raised */
         cut->state = msg->state;
         tell_with(ctx, self, group, msg);
@@ -529,7 +216,7 @@ void node_cut_failed(struct orr_ctx *ctx,
     char text[200];
     if (tag >> 56 == NODE_TAG_WORK) {
         struct node_group *group;
-        struct node_row *row = row_of_tag(self, tag, &group);
+        struct node_row *row = node_cut_row(self, tag, &group);
         if (!row)
             return;
         snprintf(text, sizeof(text), "%.*s", ORR_STR_ARGS(msg->text));
@@ -565,7 +252,8 @@ static void take_places(struct node *self,
         struct node_row *row = node_row_find(self, group, msg->ranks.at[i].rank);
         if (!row || row->device == msg->ranks.at[i].device)
             continue;
-        row->old_device = row->device;
+        if (row->old_device == ORR_NO_DEVICE) /* else it has not come to that one yet */
+            row->old_device = row->device;
         row->device = msg->ranks.at[i].device;
     }
 }
@@ -593,11 +281,11 @@ static void begin(struct orr_ctx *ctx,
         cut->is_detached = msg->is_detached;
     if (msg->step == ORR_CUT_RESUME)
         take_places(self, group, msg);
-    const enum node_stage first = stages[msg->step][0];
+    const enum node_stage first = node_stages[msg->step][0];
     if (first == NODE_STAGE_LIBRARY) {
         cut->stage = first;
         cut->seq = ++self->next_seq & 0xffffff;
-        ask_library(ctx, self, group, msg);
+        node_cut_library(ctx, self, group, msg);
     } else {
         node_cut_stage(ctx, self, group, first);
     }
@@ -648,7 +336,7 @@ enum orr_err node_cut_step(struct orr_ctx *ctx,
             node_cut_tell(ctx, self, group);
     } else if (is_with_libraries(cut) &&
                !cut->is_asked) { /* it knows more, or must hear more ids */
-        ask_library(ctx, self, group, msg);
+        node_cut_library(ctx, self, group, msg);
     } else if (!is_with_libraries(cut)) {
         node_cut_tell(ctx, self, group);
     }

@@ -84,7 +84,7 @@ node_row_add(struct node *self, struct node_group *group, uint32_t rank)
         return NULL;
     row->group = orr_pool_index(&self->groups, group);
     row->rank = rank;
-    row->device = ORR_NO_DEVICE;
+    row->device = row->old_device = ORR_NO_DEVICE;
     row->next = group->first_row;
     group->first_row = orr_pool_index(&self->rows, row);
     group->n_rows++;

@@ -118,7 +118,7 @@ struct node_row {
     char why_not[100];
     char why_no_image[100];
     uint32_t user_pid;   /* process that uses devices; 0: none */
-    uint32_t old_device; /* before the resume */
+    uint32_t old_device; /* that its memory was on; ORR_NO_DEVICE: the same */
     char arena[64];      /* path; empty: none */
     uint64_t arena_bytes;
     uint32_t arena_process;

@@ -79,7 +79,7 @@ static bool wait_changed(struct cut *cut, uint64_t until_ms)
            0;
 }
 
-void cut_wait(struct cut *cut, const uint32_t *count, uint32_t n)
+void cut_wait(struct cut *cut, _Atomic uint32_t *count, uint32_t n)
 {
     uint64_t until_ms = now_ms() + PATIENCE_MS;
     pthread_mutex_lock(&cut->lock);

@@ -24,8 +24,8 @@ struct cut {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint32_t n_reports, n_abilities, n_idle;
-    bool is_cooperative;
+    _Atomic uint32_t n_reports, n_abilities, n_idle;
+    _Atomic bool is_cooperative;
     char why_not[128], idle_op[32];
     uint32_t idle_rank;
 
@@ -67,6 +67,6 @@ void cut_check(struct cut *cut, uint32_t n_threads);
 
 /* Wait until *count >= n, at most 20 s.  Of the ranks; and of what the edge told. */
 void cut_wait_shared(_Atomic uint32_t *count, uint32_t n);
-void cut_wait(struct cut *cut, const uint32_t *count, uint32_t n);
+void cut_wait(struct cut *cut, _Atomic uint32_t *count, uint32_t n);
 
 #endif

@@ -837,21 +837,21 @@ static void job_that_cannot_be_stopped_refuses(void **state)
 
 static void tell_idle(uint32_t node, uint64_t issued, uint64_t idle_ms)
 {
-    const struct orr_rec_clock clocks[2] = {{.rank = node * 2,
-                                             .comm = 77,
-                                             .me = node * 2,
-                                             .n = WORLD,
-                                             .issued = issued,
-                                             .op = node ? ORR_CLOCK_OP_BROADCAST
-                                                        : ORR_CLOCK_OP_ALL_REDUCE,
-                                             .idle_ms = idle_ms},
-                                            {.rank = node * 2 + 1,
-                                             .comm = 77,
-                                             .me = node * 2 + 1,
-                                             .n = WORLD,
-                                             .issued = 42,
-                                             .op = ORR_CLOCK_OP_ALL_REDUCE,
-                                             .idle_ms = idle_ms}};
+    const struct orr_rec_clock clocks[2] = {
+        {.rank = node * 2,
+         .comm = 77,
+         .me = node * 2,
+         .n = WORLD,
+         .issued = issued,
+         .op = node ? ORR_CLOCK_OP_BROADCAST : ORR_CLOCK_OP_ALL_REDUCE,
+         .idle_ms = idle_ms},
+        {.rank = node * 2 + 1,
+         .comm = 77,
+         .me = node * 2 + 1,
+         .n = WORLD,
+         .issued = 42,
+         .op = ORR_CLOCK_OP_ALL_REDUCE,
+         .idle_ms = idle_ms}};
     const struct orr_msg_rank_idle msg = {.job = ORR_LIT("eu1-1"),
                                           .generation = GENERATION,
                                           .node = orr_str(node_name(node)),
@@ -870,8 +870,10 @@ static void hang_names_rank_communicator_count_and_call(void **state)
     run_for(11000);
     tell_idle(0, 42, 31000);
     tell_idle(1, 41, 31000);
-    assert_non_null(strstr(region.reason, "hangs: rank 2 has issued 41 of 42 collectives"));
-    assert_non_null(strstr(region.reason, "000000000000004d (4 ranks): peers wait in ncclAllReduce"));
+    assert_non_null(
+        strstr(region.reason, "hangs: rank 2 has issued 41 of 42 collectives"));
+    assert_non_null(strstr(region.reason,
+                           "000000000000004d (4 ranks): peers wait in ncclAllReduce"));
     assert_non_null(strstr(region.reason, "ncclBroadcast"));
     assert_int_equal(region.phase, ORR_JOB_RUNNING);
     tell_idle(1, 42, 31000); /* it came */

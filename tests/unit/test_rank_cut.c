@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_rank_cut.c - cuts of real processes: the library in rank_probe, the node's side here.
  *
- * Usage: test_rank_cut PROBE [CUTS]
+ * Usage: test_rank_cut PROBE LIBORRERY-RANK.SO COUNT.PY [CUTS]
  */
 #include "rank_cut.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *probe;
+#include "orrery/rank_link.h"
+
+static const char *probe, *library, *example;
 static uint32_t n_cuts = 200;
 
 static void cuts_while_threads_hammer_are_consistent(void **state)
@@ -198,8 +202,6 @@ static void program_goes_on_when_hosts_die(void **state)
     cut_tear_down(&cut);
 }
 
-/* ---- cooperative -------------------------------------------------------------------------- */
-
 static void
 keep_arena(const char *path, uint8_t **ret_bytes, size_t *ret_len, size_t len)
 {
@@ -211,6 +213,45 @@ keep_arena(const char *path, uint8_t **ret_bytes, size_t *ret_len, size_t len)
     fclose(file);
     assert_int_equal(*ret_len, len);
 }
+
+/* As after a migration: the same processes, another node, which counts its cuts from 1. */
+static void stopped_processes_go_on_in_a_new_generation(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    uint8_t *arena[2];
+    size_t len[2];
+    cut_set_up(&cut, 2);
+    cut.cut = 40;
+    cut_start(&cut, probe, 2, "calls");
+    assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+    assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct orr_rec_rank_arena *a = &cut.report->arenas.at[i];
+        assert_int_equal(a->process, cut.pids[a->rank]);
+        keep_arena(a->path.ptr, &arena[a->rank], &len[a->rank], a->bytes);
+    }
+    orr_rank_edge_forget(cut.edge, ORR_LIT("r-1"), cut.generation);
+    cut_close_edge(&cut);
+    cut_open_edge(&cut);
+    cut.generation = 2;
+    for (uint32_t r = 0; r < 2; r++)
+        cut_expect(&cut, r, (uint32_t)cut.pids[r], len[r]);
+    cut_fill_arenas(&cut, arena, len);
+    cut.cut = 1;
+    cut.round = 0;
+    assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+    cut_wait_progress(&cut);
+    assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+    cut_check(&cut, 2);
+    assert_int_equal(cut_step(&cut, ORR_CUT_OPEN, false), ORR_STEP_DONE);
+    cut_end(&cut);
+    cut_tear_down(&cut);
+    free(arena[0]);
+    free(arena[1]);
+}
+
+/* ---- cooperative -------------------------------------------------------------------------- */
 
 static void cooperative_program_goes_on_in_new_processes(void **state)
 {
@@ -255,6 +296,101 @@ static void cooperative_program_goes_on_in_new_processes(void **state)
     free(arena[1]);
 }
 
+/* The example, stopped in the middle and begun anew from what it saved; and without Orrery. */
+static void
+run_example(struct cut *cut, uint32_t rank, const char *out, const char *pause)
+{
+    char path[128], env[3][300], link[200];
+    posix_spawn_file_actions_t actions;
+    orr_rank_link_path(cut->run, 77, rank, link, sizeof link);
+    snprintf(
+        env[0], sizeof env[0], "%s=%s", rank < 2 ? "ORRERY_RANK_LINK" : "UNUSED", link);
+    snprintf(env[1], sizeof env[1], "ORRERY_RANK_LIB=%s", library);
+    snprintf(env[2], sizeof env[2], "RANK=%u", rank % 2);
+    snprintf(path, sizeof path, "%s/%s%u", cut->dir, out, rank);
+    char *const environment[] = {env[0],
+                                 env[1],
+                                 env[2],
+                                 (char *)(uintptr_t) "WORLD_SIZE=2",
+                                 (char *)(uintptr_t) "ORRERY_JOB=r-1",
+                                 (char *)(uintptr_t) "ORRERY_GENERATION=1",
+                                 (char *)(uintptr_t) "PYTHONDONTWRITEBYTECODE=1",
+                                 NULL};
+    char *const argv[] = {(char *)(uintptr_t)example,
+                          (char *)(uintptr_t) "300",
+                          (char *)(uintptr_t)pause,
+                          NULL};
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(
+        &actions, 1, path, O_CREAT | O_WRONLY | O_TRUNC, 0600);
+    assert_int_equal(
+        posix_spawn(&cut->pids[rank], example, &actions, NULL, argv, environment), 0);
+    posix_spawn_file_actions_destroy(&actions);
+}
+
+/* The last line that it wrote; its file is removed. */
+static void
+take_output(struct cut *cut, uint32_t rank, const char *out, char *line, int cap)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s%u", cut->dir, out, rank);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    line[0] = '\0';
+    while (fgets(line, cap, file))
+        ;
+    fclose(file);
+    unlink(path);
+}
+
+static void python_program_goes_on_in_new_processes(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    uint8_t *arena[2];
+    size_t len[2];
+    char got[128], want[128];
+    int status;
+    cut_set_up(&cut, 2);
+    for (uint32_t r = 0; r < 2; r++) {
+        cut_expect(&cut, r, 0, 0);
+        run_example(&cut, r, "first", "0.02");
+    }
+    cut_wait(&cut, &cut.n_abilities, 2);
+    do /* until both have come to points: those that start later are not in the first cuts */
+        assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+    while (cut.report->clocks.n < 2 &&
+           cut_step(&cut, ORR_CUT_OPEN, false) == ORR_STEP_DONE);
+    assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct orr_rec_rank_arena *a = &cut.report->arenas.at[i];
+        keep_arena(a->path.ptr, &arena[a->rank], &len[a->rank], a->bytes);
+    }
+    cut_kill(&cut);
+    orr_rank_edge_forget(cut.edge, ORR_LIT("r-1"), cut.generation);
+    cut.generation = 2;
+    for (uint32_t r = 0; r < 2; r++)
+        cut_expect(&cut, r, 4711, len[r]);
+    cut_fill_arenas(&cut, arena, len);
+    for (uint32_t r = 0; r < 2; r++) {
+        run_example(&cut, r, "second", "0");
+        run_example(&cut, 2 + r, "alone", "0"); /* the same, never stopped */
+    }
+    for (uint32_t r = 0; r < 4; r++) {
+        assert_int_equal(waitpid(cut.pids[r], &status, 0), cut.pids[r]);
+        assert_int_equal(status, 0);
+    }
+    for (uint32_t r = 0; r < 2; r++) {
+        take_output(&cut, r, "first", got, sizeof got);
+        assert_string_equal(got, ""); /* it did not get to its end */
+        take_output(&cut, r, "second", got, sizeof got);
+        take_output(&cut, 2 + r, "alone", want, sizeof want);
+        assert_string_equal(got, want);
+        free(arena[r]);
+    }
+    cut_tear_down(&cut);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -264,12 +400,16 @@ int main(int argc, char **argv)
         cmocka_unit_test(failed_quiesce_names_the_rank_and_is_undone),
         cmocka_unit_test(rank_that_stands_still_is_named),
         cmocka_unit_test(program_goes_on_when_hosts_die),
+        cmocka_unit_test(stopped_processes_go_on_in_a_new_generation),
         cmocka_unit_test(cooperative_program_goes_on_in_new_processes),
+        cmocka_unit_test(python_program_goes_on_in_new_processes),
     };
-    if (argc < 2)
+    if (argc < 4)
         return 2;
     probe = argv[1];
-    if (argc > 2)
-        n_cuts = (uint32_t)strtoul(argv[2], NULL, 10);
+    library = argv[2];
+    example = argv[3];
+    if (argc > 4)
+        n_cuts = (uint32_t)strtoul(argv[4], NULL, 10);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,6 +52,8 @@ bool orri_gate_ask_targets(uint64_t cut,
 bool orri_gate_ask_shut(void);
 void orri_gate_ask_unshut(void);
 void orri_gate_ask_reopen(void);
+void orri_gate_ask_renumber(
+    uint64_t cut); /* a new generation: what is newer than this counts */
 
 struct orri_gate_view {
     uint64_t cut, round;

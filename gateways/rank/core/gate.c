@@ -280,6 +280,13 @@ void orri_gate_ask_reopen(void)
     pthread_mutex_unlock(&orri_core.lock);
 }
 
+void orri_gate_ask_renumber(uint64_t cut)
+{
+    pthread_mutex_lock(&orri_core.lock);
+    orri_core.gate.cut = cut;
+    pthread_mutex_unlock(&orri_core.lock);
+}
+
 static struct orr_rec_clock row_of(const struct orri_clock *clock, uint64_t now_ms)
 {
     uint64_t then_ms = atomic_load_explicit(&clock->issued_ms, memory_order_relaxed);

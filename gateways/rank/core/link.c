@@ -215,7 +215,12 @@ static void take_welcome(const struct orr_msg_rank_welcome *msg, int *take_fd)
     self.is_welcome = true;
     self.backoff_ms = BACKOFF_MIN_MS;
     self.reports_due = true;
-    orri_core.generation = msg->generation;
+    if (msg->generation >
+        orri_core.generation) { /* it was moved: cuts are counted anew */
+        orri_core.generation = msg->generation;
+        orri_gate_ask_renumber(msg->cut);
+        orri_stop_renumber();
+    }
     orri_coop_take_state(take_fd);
     pthread_mutex_lock(&welcome.lock);
     welcome.has_come |= self.is_told_cooperative;

@@ -26,6 +26,7 @@ struct orri_stop_view {
     uint64_t arena_bytes; /* that it needs back; 0: none, or it has it */
 };
 struct orri_stop_view orri_stop_look(void);
+void orri_stop_renumber(void);
 void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg);
 void orri_stop_on_resume(const struct orr_msg_rank_resume *msg, int *take_fd);
 

@@ -54,6 +54,11 @@ struct orri_stop_view orri_stop_look(void)
     };
 }
 
+void orri_stop_renumber(void)
+{
+    self.cut = 0;
+}
+
 static const struct orri_part *part_of(uint32_t kind)
 {
     pthread_mutex_lock(&orri_core.lock);
@@ -226,12 +231,14 @@ void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)
     if (rc || !is_sent)
         return;
     while (orri_link_receive(&packet, now_ms + TAKEN_MS)) {
-        bool is_taken = packet.desc->id == ORR_MSG_rank_welcome;
-        orri_packet_fini(&packet);
-        if (is_taken) {
+        uint16_t id = packet.desc->id;
+        if (id == ORR_MSG_rank_welcome)
             let_go(msg->is_detached);
+        else if (id == ORR_MSG_rank_resume) /* another rank has failed */
+            orri_stop_on_resume(packet.msg, &packet.fd);
+        orri_packet_fini(&packet);
+        if (id == ORR_MSG_rank_welcome || id == ORR_MSG_rank_resume)
             return;
-        }
     }
     orri_link_close();
 }

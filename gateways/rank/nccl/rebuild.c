@@ -15,7 +15,7 @@
  *            resume aborts what it has made and can be tried again with other ids.
  */
 #include "../core/part.h"
-#include "op.h"
+#include "work.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -23,7 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { THREADS_MAX = 32, POLL_NS = 200000, ABORT_GRACE_MS = 2000 };
+enum { POLL_NS = 200000, ABORT_GRACE_MS = 2000 };
 
 static enum orr_err
 set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
@@ -50,171 +50,6 @@ static void pause_a_little(void)
     nanosleep(&t, NULL); /* NCCL offers nothing to wait on */
 }
 
-/* ---- Which there are --------------------------------------------------------------------- */
-
-static int by_key(const void *a, const void *b)
-{
-    const struct orri_comm *x = *(struct orri_comm *const *)a;
-    const struct orri_comm *y = *(struct orri_comm *const *)b;
-
-    if (x->key != y->key)
-        return x->key < y->key ? -1 : 1;
-    return (x->me > y->me) - (x->me < y->me);
-}
-
-/* Those that have a real one, or those that are to get it again; in the order of their keys. */
-static size_t list_comms(struct orri_comm **list, bool with_real)
-{
-    size_t n = 0;
-
-    for (int i = 0; i < ORRI_COMMS_MAX; i++) {
-        struct orri_comm *c = &orri_comms[i];
-        if (atomic_load(&c->handle) &&
-            (with_real ? atomic_load(&c->real) != NULL : c->is_stopped))
-            list[n++] = c;
-    }
-    qsort(list, n, sizeof *list, by_key);
-    return n;
-}
-
-/* ---- Work that may never end --------------------------------------------------------------- */
-
-/* Shared by the caller and its threads; the last to let go frees it. */
-struct work {
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t turn;
-    int refs, threads; /* still at it */
-    size_t next;
-    atomic_bool is_cancelled;
-    /* fixed from the start */
-    void (*run)(struct work *w, size_t i);
-    size_t n;
-    struct orri_comm *comm[ORRI_COMMS_MAX];
-    ncclComm_t real[ORRI_COMMS_MAX];
-    /* each slot by the thread that has it; read when all are done */
-    ncclResult_t result[ORRI_COMMS_MAX];
-    atomic_bool is_done[ORRI_COMMS_MAX];
-    char text[256]; /* of the first failure; guarded by the lock */
-};
-
-static struct work *work_new(void (*run)(struct work *, size_t), bool with_real)
-{
-    struct work *w = calloc(1, sizeof *w);
-    pthread_condattr_t attr;
-
-    if (!w)
-        return NULL;
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->turn, &attr);
-    pthread_condattr_destroy(&attr);
-    w->refs = 1;
-    w->run = run;
-    w->n = list_comms(w->comm, with_real);
-    return w;
-}
-
-static void work_put(struct work *w)
-{
-    bool is_last;
-
-    pthread_mutex_lock(&w->lock);
-    is_last = --w->refs == 0;
-    pthread_mutex_unlock(&w->lock);
-    if (is_last) {
-        pthread_cond_destroy(&w->turn);
-        pthread_mutex_destroy(&w->lock);
-        free(w);
-    }
-}
-
-static void work_note(struct work *w, size_t i, ncclResult_t result)
-{
-    const char *text =
-        orri_self.is_ours ? orri_self.text : orri_real.GetLastError(NULL);
-
-    pthread_mutex_lock(&w->lock);
-    w->result[i] = result;
-    if (result != ncclSuccess && !w->text[0])
-        snprintf(w->text,
-                 sizeof w->text,
-                 "communicator %016llx (rank %d of %d): %.60s: %.120s",
-                 (unsigned long long)w->comm[i]->key,
-                 w->comm[i]->me,
-                 atomic_load(&w->comm[i]->n),
-                 orri_real.GetErrorString(result),
-                 text ? text : "");
-    pthread_mutex_unlock(&w->lock);
-}
-
-static void *worker(void *arg)
-{
-    struct work *w = arg;
-
-    orri_self.inside = 1; /* all calls of this thread are to the real library */
-    for (;;) {
-        size_t i;
-        pthread_mutex_lock(&w->lock);
-        i = w->next++;
-        pthread_mutex_unlock(&w->lock);
-        if (i >= w->n)
-            break;
-        w->run(w, i);
-        atomic_store(&w->is_done[i], true);
-    }
-    pthread_mutex_lock(&w->lock);
-    w->threads--;
-    pthread_cond_broadcast(&w->turn);
-    pthread_mutex_unlock(&w->lock);
-    work_put(w);
-    return NULL;
-}
-
-/* Waits for the threads.  False: not in time. */
-static bool work_await(struct work *w, uint64_t deadline_ms)
-{
-    struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
-                             .tv_nsec = (long)(deadline_ms % 1000) * 1000000};
-    bool is_over;
-    int err = 0;
-
-    pthread_mutex_lock(&w->lock);
-    while (w->threads > 0 && err != ETIMEDOUT)
-        err = pthread_cond_timedwait(&w->turn, &w->lock, &until);
-    is_over = w->threads == 0;
-    pthread_mutex_unlock(&w->lock);
-    return is_over;
-}
-
-/* Runs all of it on up to n threads.  False: not over at the deadline, or no thread. */
-static bool work_run(struct work *w, size_t n, uint64_t deadline_ms)
-{
-    pthread_attr_t attr;
-    pthread_t thread;
-    size_t started = 0;
-
-    n = n > w->n ? w->n : n;
-    n = n > THREADS_MAX ? THREADS_MAX : n;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    for (; started < n; started++) {
-        pthread_mutex_lock(&w->lock);
-        w->threads++;
-        w->refs++;
-        pthread_mutex_unlock(&w->lock);
-        if (pthread_create(&thread, &attr, worker, w) != 0) {
-            pthread_mutex_lock(&w->lock);
-            w->threads--;
-            w->refs--;
-            pthread_mutex_unlock(&w->lock);
-            break;
-        }
-    }
-    pthread_attr_destroy(&attr);
-    return (n == 0 || started > 0) && work_await(w, deadline_ms);
-}
-
 /* ---- Stop --------------------------------------------------------------------------------- */
 
 /* Waits until nothing is under way in it.  Errors: what is wrong with it; ncclInProgress at the deadline or when cancelled. */
@@ -233,20 +68,20 @@ await_ready(ncclComm_t real, uint64_t deadline_ms, const atomic_bool *is_cancell
     }
 }
 
-static void destroy_one(struct work *w, size_t i)
+static void destroy_one(struct orri_work *w, size_t i)
 {
     struct orri_comm *c = w->comm[i];
 
     while (atomic_load(&c->finalizing) > 0)
         pause_a_little();
     if (w->result[i] == ncclSuccess)
-        work_note(w, i, REAL(CommDestroy, w->real[i]));
+        orri_work_note(w, i, REAL(CommDestroy, w->real[i]));
     else
         REAL(CommAbort, w->real[i]);
 }
 
 /* Those that hang are freed by force; their communicators are lost. */
-static enum orr_err give_up_destroy(struct work *w, struct orr_error *err)
+static enum orr_err give_up_destroy(struct orri_work *w, struct orr_error *err)
 {
     size_t stuck = w->n;
 
@@ -257,7 +92,7 @@ static enum orr_err give_up_destroy(struct work *w, struct orr_error *err)
         orri_comm_lose(w->comm[i], ncclRemoteError, "it hung when the job was stopped");
         REAL(CommAbort, w->real[i]);
     }
-    work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
+    orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
     return set_error(
         err,
         ORR_ETIMEOUT,
@@ -270,7 +105,7 @@ static enum orr_err give_up_destroy(struct work *w, struct orr_error *err)
 
 /* Waits until none is in the middle of something.  A broken one does not hold the others up: it goes, and its error stays. */
 static enum orr_err
-check_all(struct work *w, uint64_t deadline_ms, struct orr_error *err)
+check_all(struct orri_work *w, uint64_t deadline_ms, struct orr_error *err)
 {
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
@@ -290,7 +125,7 @@ check_all(struct work *w, uint64_t deadline_ms, struct orr_error *err)
 }
 
 /* Takes the real ones. */
-static void detach_all(struct work *w)
+static void detach_all(struct orri_work *w)
 {
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
@@ -309,7 +144,7 @@ static void detach_all(struct work *w)
 static enum orr_err
 quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 {
-    struct work *w = work_new(destroy_one, true);
+    struct orri_work *w = orri_work_new(destroy_one, true);
     enum orr_err code;
 
     (void)piece;
@@ -317,11 +152,11 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
         return set_error(err, ORR_ENOMEM, "out of memory");
     code = check_all(w, deadline_ms, err);
     if (code != ORR_OK) {
-        work_put(w);
+        orri_work_put(w);
         return code;
     }
     detach_all(w);
-    if (!work_run(w, THREADS_MAX, deadline_ms))
+    if (!orri_work_run(w, ORRI_WORK_THREADS, deadline_ms))
         code = give_up_destroy(w, err);
     else if (w->text[0])
         code = set_error(err, ORR_EIO, "cannot end %s", w->text);
@@ -331,7 +166,7 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
                       ORR_ETIMEOUT,
                       "the program's own ncclCommDestroy does not return: other ranks "
                       "have not called it");
-    work_put(w);
+    orri_work_put(w);
     return code;
 }
 
@@ -341,7 +176,7 @@ static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
 {
     static struct orri_comm *list[ORRI_COMMS_MAX]; /* the link's one thread */
     static uint64_t gone[ORRI_GONE_MAX];
-    size_t n = list_comms(list, false);
+    size_t n = orri_work_list(list, false);
     uint32_t made = 0, ngone = orri_gone_list(gone, ORRI_GONE_MAX);
 
     for (size_t i = 0; i < n; i++) {
@@ -382,7 +217,7 @@ find_id(const struct orri_comm_id *ids, uint32_t n, uint64_t key)
 static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
 {
     static struct orri_comm *list[ORRI_COMMS_MAX];
-    size_t comms = list_comms(list, false);
+    size_t comms = orri_work_list(list, false);
 
     for (size_t i = 0; i < comms; i++)
         if (list[i]->me != 0 && !find_id(ids, n, list[i]->key))
@@ -405,7 +240,7 @@ static ncclResult_t enter_context(struct orri_comm *c)
     return ncclSuccess;
 }
 
-static ncclResult_t init_one(struct work *w, size_t i)
+static ncclResult_t init_one(struct orri_work *w, size_t i)
 {
     struct orri_comm *c = w->comm[i];
     ncclResult_t result = enter_context(c);
@@ -421,7 +256,7 @@ static ncclResult_t init_one(struct work *w, size_t i)
 }
 
 /* All of those that block, or all that do not, in one group. */
-static ncclResult_t init_group(struct work *w, bool blocking)
+static ncclResult_t init_group(struct orri_work *w, bool blocking)
 {
     ncclResult_t result = REAL0(GroupStart), end;
 
@@ -432,18 +267,18 @@ static ncclResult_t init_group(struct work *w, bool blocking)
         if (result == ncclInProgress)
             result = ncclSuccess;
         if (result != ncclSuccess)
-            work_note(w, i, result);
+            orri_work_note(w, i, result);
     }
     end = REAL0(GroupEnd);
     if (end == ncclInProgress)
         end = ncclSuccess;
     if (result == ncclSuccess && end != ncclSuccess && w->n > 0)
-        work_note(w, 0, end);
+        orri_work_note(w, 0, end);
     return result == ncclSuccess ? end : result;
 }
 
 /* One item of work: all communicators. */
-static void init_all(struct work *w, size_t first)
+static void init_all(struct orri_work *w, size_t first)
 {
     ncclResult_t result = init_group(w, false);
 
@@ -453,7 +288,7 @@ static void init_all(struct work *w, size_t first)
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
         result = await_ready(w->real[i], UINT64_MAX, &w->is_cancelled);
         if (result != ncclSuccess)
-            work_note(w, i, result);
+            orri_work_note(w, i, result);
     }
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
         atomic_store(&w->comm[i]->real, w->real[i]);
@@ -461,7 +296,7 @@ static void init_all(struct work *w, size_t first)
         if (result == ncclSuccess)
             result = orri_buffers_remake(w->comm[i]);
         if (result != ncclSuccess)
-            work_note(w, i, result);
+            orri_work_note(w, i, result);
     }
     pthread_mutex_lock(&w->lock);
     w->next = w->n;
@@ -470,7 +305,7 @@ static void init_all(struct work *w, size_t first)
 }
 
 /* Takes the ids; drops those that cannot be made anew.  False: one is missing. */
-static bool take_ids(struct work *w, struct orr_error *err)
+static bool take_ids(struct orri_work *w, struct orr_error *err)
 {
     uint32_t nids;
     const struct orri_comm_id *ids = orri_comm_ids(&nids), *found;
@@ -508,7 +343,7 @@ static enum orr_err resume(const struct orri_arena *piece,
                            uint64_t deadline_ms,
                            struct orr_error *err)
 {
-    struct work *w = work_new(init_all, false);
+    struct orri_work *w = orri_work_new(init_all, false);
     enum orr_err code = ORR_OK;
     bool is_over = true;
 
@@ -516,11 +351,11 @@ static enum orr_err resume(const struct orri_arena *piece,
     if (!w)
         return set_error(err, ORR_ENOMEM, "out of memory");
     if (!take_ids(w, err)) {
-        work_put(w);
+        orri_work_put(w);
         return ORR_ENOENT;
     }
     if (w->n > 0)
-        is_over = work_run(w, 1, deadline_ms);
+        is_over = orri_work_run(w, 1, deadline_ms);
     if (!is_over)
         code = set_error(err,
                          ORR_ETIMEOUT,
@@ -540,8 +375,8 @@ static enum orr_err resume(const struct orri_arena *piece,
             REAL(CommAbort, w->real[i]);
     }
     if (!is_over)
-        work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
-    work_put(w);
+        orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
+    orri_work_put(w);
     return code;
 }
 

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_cut.c - the plan's words with the nodes: what each is asked for a step, and what its reports say.
+ */
+#include "job_state.h"
+
+enum {
+    REASK_MS = 200,
+    MANIFEST_BYTES = 16384,
+    CLOCKS_A_RANK = 256,
+    CLOCKS_MIN = 4096,
+    CLOCKS_MAX = 1 << 20,
+    TARGETS_MAX = 65536, /* in one message */
+    RESUME_AGAIN_MS = 500,
+};
+
+void job_plan_fini(struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    job_barrier_fini(&plan->barrier);
+    orr_block_fini(&plan->targets);
+    orr_block_fini(&plan->ids);
+    orr_block_fini(&plan->id_list);
+    orr_block_fini(&plan->parts);
+    orr_block_fini(&plan->part_list);
+    orr_block_fini(&plan->body);
+}
+
+/* A job that is never stopped needs none of it. */
+enum orr_err job_plan_tables(struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint32_t clocks = self->args.world > CLOCKS_MAX / CLOCKS_A_RANK
+                          ? CLOCKS_MAX
+                          : self->args.world * CLOCKS_A_RANK + CLOCKS_MIN;
+    if (plan->has_tables)
+        return ORR_OK;
+    plan->targets_max = clocks < TARGETS_MAX ? clocks : TARGETS_MAX;
+    enum orr_err err = job_barrier_init(&plan->barrier, self->n_nodes, clocks);
+    if (err == ORR_OK)
+        err = orr_block_init(&plan->targets,
+                             plan->targets_max * sizeof(struct orr_rec_clock));
+    if (err == ORR_OK)
+        err = orr_block_init(&plan->ids, JOB_IDS_MAX * sizeof(struct job_comm_id));
+    if (err == ORR_OK)
+        err = orr_block_init(&plan->id_list,
+                             JOB_IDS_MAX * sizeof(struct orr_rec_comm_id));
+    if (err == ORR_OK)
+        err = orr_block_init(&plan->parts, self->args.world * sizeof(struct job_part));
+    if (err == ORR_OK)
+        err = orr_block_init(&plan->part_list,
+                             self->args.world * sizeof(struct orr_rec_part));
+    if (err == ORR_OK)
+        err = orr_block_init(&plan->body, ORR_BYTES_MAX);
+    if (err != ORR_OK)
+        job_plan_fini(self);
+    plan->has_tables = err == ORR_OK;
+    return err;
+}
+
+enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *msg)
+{
+    char name[ORR_JOB_ID_MAX + 8];
+    snprintf(name, sizeof(name), "link/%s", self->args.job);
+    self->link = orr_hash(orr_str(name));
+    if (!msg->manifest.len)
+        return ORR_OK;
+    enum orr_err err =
+        orr_block_init(&self->manifest, (size_t)8 * msg->manifest.len + MANIFEST_BYTES);
+    if (err == ORR_OK)
+        err = orr_msg_decode(orr_msg_desc_manifest(),
+                             msg->manifest.ptr,
+                             msg->manifest.len,
+                             self->manifest.at,
+                             self->manifest.size);
+    if (err != ORR_OK)
+        return err;
+    const struct orr_msg_manifest *manifest = self->manifest.at;
+    if (manifest->parts.n != self->args.world)
+        return ORR_EINVAL;
+    err = orr_block_init(&self->restored,
+                         manifest->parts.n * sizeof(struct orr_rec_part));
+    if (err != ORR_OK)
+        return err;
+    self->plan.cut = manifest->row.cut;
+    self->plan.is_restoring = true;
+    self->level = manifest->row.level;
+    orr_str_copy(self->master_addr, sizeof(self->master_addr), manifest->master_addr);
+    self->master_port = manifest->master_port;
+    return ORR_OK;
+}
+
+/* ---- nodes ---- */
+
+static struct orr_list_comm_id list_ids(struct job_plan *plan)
+{
+    struct orr_rec_comm_id *list = plan->id_list.at;
+    const struct job_comm_id *ids = plan->ids.at;
+    for (uint32_t i = 0; i < plan->n_ids; i++)
+        list[i] = (struct orr_rec_comm_id){ids[i].comm, {ids[i].id, ids[i].len}};
+    return (struct orr_list_comm_id){list, plan->n_ids};
+}
+
+void job_plan_ask(struct orr_ctx *ctx,
+                  struct job *self,
+                  struct job_node *node,
+                  uint64_t tag)
+{
+    struct job_plan *plan = &self->plan;
+    uint32_t index = (uint32_t)(node - job_node_at(self, 0));
+    enum orr_cut_step step = plan->step ? plan->step : ORR_CUT_RESUME;
+    uint64_t now = orr_now_ms(ctx);
+    struct orr_msg_cut_step msg = {
+        .job = orr_str(self->args.job),
+        .generation = self->args.generation,
+        .cut = plan->cut,
+        .step = step,
+        .timeout_ms = plan->until_ms > now + JOB_MARGIN_MS
+                          ? plan->until_ms - JOB_MARGIN_MS - now
+                          : REASK_MS,
+        .is_detached = self->level == ORR_LEVEL_IMAGE,
+        .keeps_running = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed};
+    if (step == ORR_CUT_TARGETS) {
+        uint32_t n = job_barrier_targets(
+            &plan->barrier, index, plan->targets.at, plan->targets_max);
+        msg.round = plan->barrier.round;
+        msg.targets = (struct orr_list_clock){
+            plan->targets.at, n < plan->targets_max ? n : plan->targets_max};
+    }
+    if (step == ORR_CUT_RESUME) {
+        msg.round = plan->attempt;
+        msg.ids = list_ids(plan);
+        msg.ranks = job_places(self, index);
+    }
+    ctx->ops->ask(ctx, node->addr, REASK_MS * 10, tag, orr_msg_desc_cut_step(), &msg);
+}
+
+static void note_ids(struct job *self, struct orr_list_comm_id ids)
+{
+    struct job_plan *plan = &self->plan;
+    struct job_comm_id *kept = plan->ids.at;
+    for (uint32_t i = 0; i < ids.n; i++) {
+        uint32_t at = 0;
+        while (at < plan->n_ids && kept[at].comm != ids.at[i].comm)
+            at++;
+        if (at < plan->n_ids || at == JOB_IDS_MAX ||
+            ids.at[i].id.len > sizeof(kept[at].id))
+            continue;
+        kept[at].comm = ids.at[i].comm;
+        kept[at].len = ids.at[i].id.len;
+        memcpy(kept[at].id, ids.at[i].id.ptr, ids.at[i].id.len);
+        plan->n_ids++;
+        for (uint32_t n = 0; n < self->n_nodes; n++)
+            job_node_at(self, n)->talk.retry_ms = 0; /* all are told */
+    }
+}
+
+/* A part that could not be stored, or a step that could not be taken. */
+static void node_failed(struct orr_ctx *ctx,
+                        struct job *self,
+                        struct job_node *node,
+                        const struct orr_msg_cut_report *msg)
+{
+    struct job_plan *plan = &self->plan;
+    char rank[32] = "", text[400];
+    if (msg->culprit >= 0)
+        snprintf(rank, sizeof(rank), "rank %lld: ", (long long)msg->culprit);
+    if (plan->step == ORR_CUT_RESUME && msg->step == ORR_CUT_RESUME) {
+        snprintf(plan->trouble,
+                 sizeof(plan->trouble),
+                 "%s%.*s",
+                 rank,
+                 ORR_STR_ARGS(msg->text));
+        if (msg->round == plan->attempt) {
+            orr_log(ctx,
+                    ORR_LOG_WARN,
+                    "resume on %s is tried again: %s",
+                    node->name,
+                    plan->trouble);
+            uint64_t until_ms = plan->until_ms;
+            job_plan_begin(
+                ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
+            plan->until_ms = until_ms;
+            for (uint32_t i = 0; i < self->n_nodes; i++)
+                job_node_at(self, i)->talk.retry_ms = orr_now_ms(ctx) + RESUME_AGAIN_MS;
+        }
+        return;
+    }
+    snprintf(text,
+             sizeof(text),
+             "%s: %s%s on %s: %.*s",
+             orr_cut_step_name(plan->step),
+             rank,
+             "failed",
+             node->name,
+             ORR_STR_ARGS(msg->text));
+    job_plan_fail(ctx, self, ORR_EIO, text);
+}
+
+static bool note_parts(struct job *self,
+                       struct job_node *node,
+                       const struct orr_msg_cut_report *msg)
+{
+    bool is_ok = true;
+    for (uint32_t i = 0; i < msg->parts.n && self->plan.has_tables; i++) {
+        is_ok = is_ok && msg->parts.at[i].hash.len > 0;
+        job_part_note(self, node, &msg->parts.at[i]);
+    }
+    return is_ok;
+}
+
+void job_plan_heard(struct orr_ctx *ctx,
+                    struct job *self,
+                    struct job_node *node,
+                    const struct orr_msg_cut_report *msg)
+{
+    struct job_plan *plan = &self->plan;
+    struct orr_error err;
+    node->talk.retry_ms = orr_now_ms(ctx) + REASK_MS;
+    if (msg->cut != plan->cut || self->is_stopping)
+        return;
+    node->cut = msg->cut;
+    node->cut_step = msg->step;
+    node->cut_state = msg->state;
+    node->cut_round = msg->round;
+    if (msg->device_bytes)
+        node->device_bytes = msg->device_bytes;
+    bool is_stored = note_parts(self, node, msg);
+    if (!is_stored && plan->is_saving) {
+        char text[400];
+        snprintf(
+            text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
+        job_plan_save_fail(ctx, self, ORR_EIO, text);
+    }
+    if (msg->step != plan->step &&
+        !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))
+        return;
+    if (msg->state == ORR_STEP_FAILED) {
+        node_failed(ctx, self, node, msg);
+        return;
+    }
+    if (job_is_before_quiesce(plan->step) &&
+        job_barrier_hear(
+            &plan->barrier, (uint32_t)(node - job_node_at(self, 0)), msg, &err) !=
+            ORR_OK)
+        job_plan_fail(ctx, self, err.code, err.text);
+    if (plan->step == ORR_CUT_TARGETS && msg->round < plan->barrier.round)
+        node->talk.retry_ms = 0;
+    if (plan->step == ORR_CUT_RESUME && msg->round == plan->attempt)
+        note_ids(self, msg->ids);
+}

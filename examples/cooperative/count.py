@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A rank that can be stopped and goes on elsewhere without CRIU: it saves its own state (python/orrery).
+
+Usage: count.py STEPS [SECONDS_PER_STEP]        the last line says what it computed: the same however often it was stopped
+"""
+import os
+import pickle
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "python"))
+import orrery  # noqa: E402
+
+run = {"step": 0, "sum": int(os.environ.get("RANK", "0"))}
+weights = bytearray(1 << 16)
+
+
+def main():
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    pause = float(sys.argv[2]) if len(sys.argv) > 2 else 0.01
+    orrery.region("weights", weights)
+    orrery.state("run", lambda: pickle.dumps(run), lambda data: run.update(pickle.loads(data)))
+    if orrery.restored():
+        print(f"goes on at step {run['step']}", flush=True)
+    while run["step"] < steps:
+        orrery.point()
+        run["step"] += 1
+        run["sum"] = (run["sum"] * 31 + run["step"]) % (1 << 61)
+        weights[run["step"] % len(weights)] = run["step"] % 256
+        time.sleep(pause)
+    print(f"sum {run['sum']} weights {sum(weights)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
