@@ -382,7 +382,8 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
         self->client->at = (self->client->at + 1) % self->client->n_regions;
     bool is_refused = msg->code == ORR_EINVAL || msg->code == ORR_ESTATE ||
                       (is_act && (msg->code == ORR_ENODEV || msg->code == ORR_ENOSYS ||
-                                  msg->code == ORR_ENOENT || msg->code == ORR_EIO));
+                                  msg->code == ORR_ENOENT || msg->code == ORR_EIO)) ||
+                      (kind == TAG_ACT + ACT_CHECKPOINT && msg->code == ORR_ETIMEOUT);
     if (is_refused && is_act)
         job->act_at_ms[kind - TAG_ACT] = 0;
     else if (is_refused && kind == TAG_CANCEL)
