@@ -149,6 +149,11 @@ void node_cut_done(struct orr_ctx *ctx,
                    struct node *self,
                    struct node_group *group,
                    const struct orr_msg_cut_report *from);
+void node_cut_resume_device(struct orr_ctx *ctx,
+                            struct node *self,
+                            struct node_group *group,
+                            struct node_row *row,
+                            uint64_t tag);
 /* from: what the job actor asked, NULL: nothing more than the step */
 void node_cut_library(struct orr_ctx *ctx,
                       struct node *self,

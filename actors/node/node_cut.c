@@ -381,7 +381,12 @@ void node_ability(struct orr_ctx *ctx,
     struct node_row *row = group ? node_row_find(self, group, msg->rank) : NULL;
     if (!row)
         return;
+    /* It came back to a restarted host, or from an image, in the middle of its resume: the driver is to let it go first. */
+    bool is_back = row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME &&
+                   group->cut.stage == NODE_STAGE_LIBRARY;
     row->user_pid = msg->pid;
+    if (is_back)
+        node_cut_resume_device(ctx, self, group, row, 0);
     row->is_cooperative = msg->is_cooperative;
     orr_str_copy(row->why_not, sizeof(row->why_not), msg->why_not);
     orr_str_copy(row->why_no_image, sizeof(row->why_no_image), msg->why_no_image);
