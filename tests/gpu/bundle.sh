@@ -77,7 +77,7 @@ else
 fi
 
 # The oldest libc that will do.
-find "$bundle" -type f \( -path '*/bin/*' -o -name '*.so*' \) -not -path '*/cxx/*' -exec objdump -T {} + |
+find "$bundle" -type f -not -name orrery-init \( -path '*/bin/*' -o -name '*.so*' \) -not -path '*/cxx/*' -exec objdump -T {} + |
     grep -o 'GLIBC_2\.[0-9]*' | sort -Vu | tail -n 1 | sed 's/GLIBC_//' >"$bundle/share/libc-needed"
 git -C "$top" describe --always --dirty --abbrev=12 >"$bundle/share/revision" 2>/dev/null || echo unknown >"$bundle/share/revision"
 
