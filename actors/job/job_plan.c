@@ -470,7 +470,9 @@ uint32_t job_plan_phase(const struct job *self)
         return ORR_JOB_RESTORING;
     if (plan->is_freed && plan->goal != ORR_ORDER_VACATE)
         return ORR_JOB_SUSPENDED;
-    bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_VACATE;
+    /* A run that is still to come is no run yet: the region would take the order for done. */
+    bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND ||
+                      plan->goal == ORR_ORDER_VACATE || plan->goal == ORR_ORDER_RUN;
     return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held)
                ? ORR_JOB_STOPPING
                : ORR_JOB_RUNNING;

@@ -48,6 +48,7 @@ struct job_plan {
     uint64_t commit_checkpoint;
     bool is_failure_due; /* order_failed */
     uint64_t failed_number;
+    uint64_t told_number; /* in the order_failed under way */
     uint32_t failed_code;
     char failed[400];
     char trouble[320]; /* newest failure of a RESUME */

@@ -235,7 +235,7 @@ static enum orr_err save_logs(const struct orri_dump *d, int dir, struct orr_err
 enum orr_err
 orri_image_dump(const struct orri_dump *d, uint64_t *ret_bytes, struct orr_error *err)
 {
-    int dir;
+    int dir = -1;
     uint64_t bytes = 0;
     enum orr_err rc = open_image_dir(d->dir, &dir, err);
     if (rc != ORR_OK)

@@ -120,7 +120,7 @@ static bool make_image(struct probe *p, const char *name, char *why, size_t cap)
     else if (orri_image_dump(&dump, &bytes, &err) == ORR_OK)
         return orri_ns_end(&p->s), true;
     else
-        snprintf(why, cap, "%s", err.text);
+        snprintf(why, cap, "%.250s", err.text);
     orri_ns_end(&p->s);
     return false;
 }

@@ -14,7 +14,7 @@ orr_rank_link_path(const char *run, uint64_t link, uint32_t rank, char *buf, siz
     char text[48];
     int n = snprintf(text, sizeof text, "%llu/%u", (unsigned long long)link, rank);
     uint64_t hash = orr_hash((struct orr_str){text, (uint32_t)n});
-    snprintf(buf, cap, "%s/%016llx.sock", run, (unsigned long long)hash);
+    snprintf(buf, cap, "%.85s/%016llx.sock", run, (unsigned long long)hash);
 }
 
 #endif

@@ -7,7 +7,8 @@
 #   --emulated     on an emulated device of the bundle, to try the script itself
 #   --bundle DIR   what bundle.sh made, or a build tree (the folder above this script)
 #   --out DIR      default: $OUT or ./gpu-results
-# STEP: facts conformance-cuda conformance-nccl digits orrery probes, which are the default; and nccl-shared, an experiment.
+# STEP: facts conformance-cuda conformance-nccl digits orrery probes, which are the default; of stops and images: interposed-cuda
+# interposed-nccl memory overhead image stops torch; and nccl-shared, torch-shared, experiments.
 # Exit code: 0 all steps passed, 1 one did not, 2 wrong usage.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,6 +18,7 @@ out=${OUT:-gpu-results}
 emulated=0
 one_step=
 all_steps="facts conformance-cuda conformance-nccl digits orrery probes"
+stop_steps="interposed-cuda interposed-nccl memory overhead image stops torch"
 
 deadline_of() {
     case $1 in
@@ -27,8 +29,16 @@ deadline_of() {
     orrery) echo 240 ;;
     probes) echo 300 ;;
     nccl-shared) echo 400 ;;
+    interposed-cuda) echo 200 ;;
+    interposed-nccl) echo 200 ;;
+    overhead) echo 150 ;;
+    memory) echo 400 ;;
+    image) echo 120 ;;
+    stops) echo 300 ;;
+    torch) echo 400 ;;
+    torch-shared) echo 150 ;;
     *)
-        echo "acceptance.sh: no step $1; there are: $all_steps nccl-shared" >&2
+        echo "acceptance.sh: no step $1; there are: $all_steps $stop_steps nccl-shared torch-shared" >&2
         return 1
         ;;
     esac
@@ -40,7 +50,7 @@ while [ $# -gt 0 ]; do
     --bundle) bundle=$(cd "$2" && pwd) && shift || exit 2 ;;
     --out) out=$2 && shift ;;
     --one) one_step=$2 && shift ;; # the process of one step, under its deadline
-    -*) sed -n '3,12s/^# \{0,1\}//p' "$self" >&2 && exit 2 ;;
+    -*) sed -n '3,13s/^# \{0,1\}//p' "$self" >&2 && exit 2 ;;
     *) break ;;
     esac
     shift
@@ -73,6 +83,12 @@ fail() {
 . "$here/steps.sh"
 # shellcheck source=SCRIPTDIR/step_orrery.sh
 . "$here/step_orrery.sh"
+# shellcheck source=SCRIPTDIR/steps_rank.sh
+. "$here/steps_rank.sh"
+# shellcheck source=SCRIPTDIR/step_stops.sh
+. "$here/step_stops.sh"
+# shellcheck source=SCRIPTDIR/step_torch.sh
+. "$here/step_torch.sh"
 
 if [ -n "$one_step" ]; then
     "step_${one_step//-/_}"

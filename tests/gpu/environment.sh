@@ -31,6 +31,7 @@ environment_open() {
     export GPU_EMULATED=$emulated GPU_WORK
     : "${LD_LIBRARY_PATH:=}"
     GPU_WORK=$(mktemp -d "${TMPDIR:-/tmp}/orr-gpu-XXXXXX") || return 1
+    export ORRERY_RUN=$GPU_WORK/run # where ranks find their node: another host of this machine has its own
     if [ "$emulated" = 1 ]; then
         ORRERY_EMULATOR_DEVICES=$(mktemp -u /dev/shm/orr-gpu-XXXXXX)
         export LD_LIBRARY_PATH=$bundle/lib/emulator ORRERY_EMULATOR_DEVICES

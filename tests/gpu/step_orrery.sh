@@ -3,8 +3,9 @@
 # step_orrery.sh - the step `orrery` of acceptance.sh: two hosts on this machine, one with the region and its cluster,
 # one with the node that owns the GPU, which is killed while a job runs on it.
 
-spec() { # spec NAME WORLD STEPS [SHELL]: the example, all of its ranks on the one device
+spec() { # spec NAME WORLD STEPS [SHELL [CHECKPOINT]]: the example, all of its ranks on the one device
     local device="${ORRERY_EMULATOR_DEVICES+export ORRERY_EMULATOR_DEVICES=$ORRERY_EMULATOR_DEVICES;}"
+    [[ $node_devices == *cuda* ]] || device= # the node says which
     cat <<EOF
 name: $1
 command: [/bin/sh, -c, "${4-} $device exec '$bin/digits' --steps $3 --log-every $(($3 / 10))"]
@@ -12,7 +13,7 @@ workdir: $GPU_WORK
 env: {LD_LIBRARY_PATH: "$LD_LIBRARY_PATH", GPU_WORK: "$GPU_WORK"}
 world: $2
 gpus: 1
-checkpoint: {mode: none}
+checkpoint: {mode: ${5-none}}
 EOF
 }
 
@@ -20,7 +21,7 @@ config() { # config HOST ROLES
     cat <<EOF
 host: $1
 region: r1
-state: $GPU_WORK/$1
+state: $GPU_WORK/$one_step/$1
 listen: ["ipc://$GPU_WORK/$1.sock"]
 roles:
 $2
@@ -28,7 +29,7 @@ EOF
 }
 
 start_host() { # start_host NAME; its pid is then in host_pid
-    mkdir -p "$GPU_WORK/$1"
+    mkdir -p "$GPU_WORK/$one_step/$1"
     "$bin/orrery" host --config "$GPU_WORK/$1.yaml" >>"$out/orrery-$1.log" 2>&1 &
     host_pid=$!
 }
@@ -93,21 +94,36 @@ kill_and_readopt() {
     [ "$(orrery show "$job" -o json | field generation)" = 1 ] || fail "$job was started again"
 }
 
-step_orrery() {
-    local job direct result two type
+# On the emulator, who uses a device is told by the device's file alone, not by the management library: so jobs that are to be
+# stopped run on a node's own emulated devices there.
+node_devices='{kind: cuda}'
+use_devices_for_stops() { [ "$GPU_EMULATED" = 0 ] || node_devices='{kind: emulated, count: 1, memory: 256MiB}'; }
+
+node_config() { # node_config NAME: a node that owns the GPU
+    config "$1" "  node:
+    name: $1
+    cluster: {name: c1, host: r1, endpoint: \"ipc://$GPU_WORK/r1.sock\"}
+    slots: 8
+    devices: $node_devices" >"$GPU_WORK/$1.yaml"
+}
+
+# The hosts r1 and n1, up and with the GPU.
+start_fleet() {
     rm -f "$out"/orrery-*.log
     config r1 "  region: {}
   cluster: {name: c1}" >"$GPU_WORK/r1.yaml"
-    config n1 "  node:
-    name: n1
-    cluster: {name: c1, host: r1, endpoint: \"ipc://$GPU_WORK/r1.sock\"}
-    devices: {kind: cuda}" >"$GPU_WORK/n1.yaml"
+    node_config n1
     export ORRERY_REGION=ipc://$GPU_WORK/r1.sock
     start_host r1
     control_pid=$host_pid
     start_host n1
     node_pid=$host_pid
     until_true "node n1 with a device" 60 has_device
+}
+
+step_orrery() {
+    local job direct result two type
+    start_fleet
     orrery node ls
     orrery node ls -o json
     type=$(orrery node ls -o json | field gpu_type)

@@ -5,7 +5,7 @@
 
 bin=$bundle/bin
 steps=${DIGITS_STEPS:-2000}
-workload="orrery digits conformance_cuda conformance_nccl_gpu probe_checkpoint probe_memory"
+workload="orrery digits mlp pipeline tcp conformance_cuda conformance_nccl_gpu probe_checkpoint probe_interposed probe_memory"
 
 # show COMMAND...: run it when it is there; what it says goes to the log.
 show() {
@@ -46,6 +46,11 @@ step_facts() {
     show free -m
     check_loader
     show sh -c "python3 -c 'import torch; print(torch.__version__, torch.cuda.nccl.version(), torch.__file__)'"
+    show python3 -B "$here/torch_facts.py"
+    note torch "$(sed -n 's/^torch: //p' "$out/$one_step.log")"
+    show sh -c 'cat /proc/sys/kernel/yama/ptrace_scope /proc/sys/kernel/pid_max; cat /proc/sys/user/max_net_namespaces'
+    note cgroup "$(stat -fc %T /sys/fs/cgroup)"
+    note root "$([ "$(id -u)" = 0 ] && echo true || echo false)"
     local driver
     driver=$(ldd "$bin/digits" | sed -n 's/.*libcuda\.so\.1 => \(.*\) (.*/\1/p')
     note driver "$driver"
@@ -53,13 +58,14 @@ step_facts() {
     note checkpoint_calls "$(grep -aoE 'cuCheckpoint[A-Za-z]+' "$(readlink -f "$driver")" | sort -u | wc -l)"
 }
 
-# suite PROGRAM: a conformance suite; the cases that failed become a note.
+# suite PROGRAM [VARIABLE=VALUE ...]: a conformance suite; the cases that failed become a note (passed: of all in this step).
 suite() {
-    local code
-    "$bin/$1"
+    local code program=$1
+    shift
+    env "$@" "$bin/$program"
     code=$?
-    note passed "$(grep -c '^\[       OK \]' "$out/$one_step.log")"
-    note failed "$(sed -n 's/^\[  FAILED  \] \([a-z].*\)/\1/p' "$out/$one_step.log" | sort -u | tr '\n' ' ')"
+    note "${suite_name-}passed" "$(grep -c '^\[       OK \]' "$out/$one_step.log")"
+    note "${suite_name-}failed" "$(sed -n 's/^\[  FAILED  \] \([a-z].*\)/\1/p' "$out/$one_step.log" | sort -u | tr '\n' ' ')"
     [ $code = 0 ] || fail "exit code $code; the last case was $(sed -n 's/^\[ RUN      \] //p' "$out/$one_step.log" | tail -n 1)"
 }
 

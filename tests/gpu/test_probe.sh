@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# test_probe.sh WITH_DEVICES PROBE EMULATOR - probe_checkpoint on the emulated driver: a good one passes, one with a fault is
-# found out.
+# test_probe.sh WITH_DEVICES PROBE EMULATOR INTERPOSED LIBRARY - probe_checkpoint on the emulated driver, and probe_interposed with
+# Orrery's libcuda.so.1: a good one passes, one with a fault is found out.
 set -u
 export LD_LIBRARY_PATH=$3
-with_devices=$1 probe=$2
+with_devices=$1 probe=$2 interposed=$4 library=$5
 fail() {
     echo "FAIL: $*" >&2
     exit 1
@@ -23,4 +23,9 @@ expect 0 '"probe":"lock of a busy process times out","ok":true,"result":"CUDA_ER
 ORRERY_EMULATOR_CHECKPOINT=keeps-memory expect 1 '"probe":"suspend","ok":false' suspend 32
 ORRERY_EMULATOR_CHECKPOINT=waits-for-ever expect 1 'times out","ok":false,"result":"CUDA_SUCCESS"' lock
 expect 2 '' suspend
+probe=$interposed
+expect 0 '"ok":true,"kind":"alloc","mib":32,"cycle":2,"memory_right":true' "$library" alloc 32
+expect 0 '"ok":true,"kind":"vmm","mib":32,"cycle":2,"memory_right":true' "$library" vmm 32
+expect 77 '"kind":"graph","skipped"' "$library" graph 32
+expect 1 '"ok":false,"kind":"alloc"' "$LD_LIBRARY_PATH/libcuda.so.1" alloc 32 # not interposed
 exit 0

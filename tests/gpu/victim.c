@@ -17,6 +17,9 @@
 
 #include "orrery/gpu_abi.h"
 
+#include "victim_memory.h"
+#include "victim_stop.h"
+
 extern char **environ;
 
 /* ---- the child ------------------------------------------------------------------------ */
@@ -67,6 +70,7 @@ struct work {
     uint32_t steps;
     CUstream stream;
     CUfunction add_one, wait;
+    void *graph; /* of one step, or NULL */
 };
 
 #define CU(call, ...) must(#call, call(__VA_ARGS__))
@@ -75,6 +79,10 @@ static void must(const char *call, CUresult rc)
     const char *name = "?";
     if (rc == CUDA_SUCCESS)
         return;
+    if (rc == CUDA_ERROR_NOT_SUPPORTED) {
+        puts("unsupported");
+        _exit(VICTIM_UNSUPPORTED);
+    }
     cuGetErrorName(rc, &name);
     fprintf(stderr, "victim: %s: %s\n", call, name);
     printf("failed: %s: %s\n", call, name);
@@ -82,27 +90,8 @@ static void must(const char *call, CUresult rc)
     _exit(1);
 }
 
-static void set_up(struct work *w, size_t mib)
-{
-    CUdevice device;
-    CUcontext context;
-    CUmodule module;
-    *w = (struct work){.words = (uint64_t)mib << 18};
-    CU(cuInit, 0);
-    CU(cuDeviceGet, &device, 0);
-    CU(cuDevicePrimaryCtxRetain, &context, device);
-    CU(cuCtxSetCurrent, context);
-    CU(cuStreamCreate, &w->stream, CU_STREAM_NON_BLOCKING);
-    CU(cuModuleLoadData, &module, ptx);
-    CU(cuModuleGetFunction, &w->add_one, module, "add_one");
-    CU(cuModuleGetFunction, &w->wait, module, "wait");
-    CU(cuMemAlloc, &w->at, w->words * 4);
-    CU(cuMemsetD32, w->at, 0, w->words);
-    CU(cuCtxSynchronize);
-}
-
-/* In pieces that a 32-bit index can name. */
-static void step(struct work *w)
+/* One to every word, in pieces that a 32-bit index can name. */
+static void launch_step(struct work *w)
 {
     const uint64_t piece = UINT64_C(1) << 30;
     for (uint64_t first = 0; first < w->words; first += piece) {
@@ -122,6 +111,42 @@ static void step(struct work *w)
            (void *[]){&at, &n},
            NULL);
     }
+}
+
+static void draw_step(struct work *w)
+{
+    CU(victim_graph_begin, w->stream);
+    launch_step(w);
+    CU(victim_graph_end, w->stream, &w->graph);
+}
+
+static void set_up(struct work *w, size_t mib, enum victim_kind kind)
+{
+    CUdevice device;
+    CUcontext context;
+    CUmodule module;
+    *w = (struct work){.words = (uint64_t)mib << 18};
+    CU(cuInit, 0);
+    CU(cuDeviceGet, &device, 0);
+    CU(cuDevicePrimaryCtxRetain, &context, device);
+    CU(cuCtxSetCurrent, context);
+    CU(cuStreamCreate, &w->stream, CU_STREAM_NON_BLOCKING);
+    CU(cuModuleLoadData, &module, ptx);
+    CU(cuModuleGetFunction, &w->add_one, module, "add_one");
+    CU(cuModuleGetFunction, &w->wait, module, "wait");
+    CU(victim_memory_get, kind, device, w->words * 4, w->stream, &w->at);
+    CU(cuMemsetD32, w->at, 0, w->words);
+    CU(cuCtxSynchronize);
+    if (kind == VICTIM_GRAPH)
+        draw_step(w);
+}
+
+static void step(struct work *w)
+{
+    if (w->graph)
+        CU(victim_graph_launch, w->graph, w->stream);
+    else
+        launch_step(w);
     CU(cuStreamSynchronize, w->stream);
     w->steps++;
     for (uint64_t i = 0; i < SAMPLES; i++) {
@@ -145,33 +170,46 @@ static void busy(struct work *w, uint64_t ms)
     CU(cuLaunchKernel, w->wait, 1, 1, 1, 1, 1, 1, 0, w->stream, (void *[]){&ns}, NULL);
 }
 
-int victim_main(size_t mib)
+static void obey(struct work *w, char *line, size_t cap)
+{
+    char answer[VICTIM_LINE];
+    if (strcmp(line, "out\n") == 0) {
+        victim_out(answer, sizeof answer);
+    } else if (strcmp(line, "in\n") == 0) {
+        victim_in(answer, sizeof answer);
+    } else {
+        if (strncmp(line, "busy ", 5) == 0)
+            busy(w, strtoull(line + 5, NULL, 10));
+        else
+            step(w);
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(answer, sizeof answer, "ok %.*s", (int)cap, line);
+    }
+    puts(answer);
+}
+
+int victim_main(size_t mib, const char *kind)
 {
     struct work w;
     char line[64];
     setvbuf(stdout, NULL, _IOLBF, 0);
-    set_up(&w, mib);
+    set_up(&w, mib, victim_kind_of(kind));
     puts("ok ready");
-    while (fgets(line, sizeof line, stdin)) {
-        if (strncmp(line, "busy ", 5) == 0)
-            busy(&w, strtoull(line + 5, NULL, 10));
-        else
-            step(&w);
-        printf("ok %s", line);
-    }
-    CU(cuMemFree, w.at);
-    return 0;
+    while (fgets(line, sizeof line, stdin))
+        obey(&w, line, sizeof line);
+    return 0; /* its memory goes with it */
 }
 
 /* ---- the parent ----------------------------------------------------------------------- */
 
-bool victim_start(struct victim *v, size_t mib, int ms)
+bool victim_start(struct victim *v, size_t mib, const char *kind, int ms)
 {
     int to[2], from[2];
-    char size[24], self[] = "/proc/self/exe", arg[] = VICTIM_ARG;
-    char *argv[] = {self, arg, size, NULL};
+    char size[24], name[16], self[] = "/proc/self/exe", arg[] = VICTIM_ARG;
+    char *argv[] = {self, arg, size, name, NULL};
     posix_spawn_file_actions_t files;
     snprintf(size, sizeof size, "%zu", mib);
+    snprintf(name, sizeof name, "%s", kind);
     if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0)
         return false;
     posix_spawn_file_actions_init(&files);
@@ -194,14 +232,22 @@ bool victim_tell(const struct victim *v, const char *line)
 }
 
 /* The victim writes one line at a time and is asked for the next only after it. */
-bool victim_answers(const struct victim *v, int ms)
+bool victim_line(const struct victim *v, int ms, char line[VICTIM_LINE])
 {
-    char line[128];
     struct pollfd wait = {.fd = v->from, .events = POLLIN};
+    line[0] = '\0';
     if (poll(&wait, 1, ms) != 1)
         return false;
-    ssize_t n = read(v->from, line, sizeof line - 1);
-    return n > 2 && memcmp(line, "ok ", 3) == 0;
+    ssize_t n = read(v->from, line, VICTIM_LINE - 1);
+    line[n > 0 ? n : 0] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    return strncmp(line, "ok ", 3) == 0;
+}
+
+bool victim_answers(const struct victim *v, int ms)
+{
+    char line[VICTIM_LINE];
+    return victim_line(v, ms, line);
 }
 
 bool victim_end(struct victim *v, int ms)
@@ -219,7 +265,8 @@ bool victim_end(struct victim *v, int ms)
     close(v->from);
     waitpid(v->pid, &status, 0);
     v->pid = 0;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    v->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return v->exit_code == 0;
 }
 
 size_t victim_resident_mib(const struct victim *v)

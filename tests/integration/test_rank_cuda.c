@@ -41,7 +41,8 @@ static uint64_t now_ms(void)
 static struct emu_device_info device_now(void)
 {
     struct emu_device_info info;
-    assert_int_equal(emu_device_file_info(getenv("ORRERY_EMULATOR_DEVICES"), &info, NULL), 0);
+    assert_int_equal(
+        emu_device_file_info(getenv("ORRERY_EMULATOR_DEVICES"), &info, NULL), 0);
     return info;
 }
 
@@ -145,7 +146,8 @@ static void content_and_address_outlive_a_stop(void **state)
     size_t size = 0, pitch = 0;
     CUdeviceptr base = 0, rows = 0;
     (void)state;
-    CUdeviceptr large = filled(9 * MIB + 5, 1), exact = filled(GRANULE, 2), tiny = filled(1, 3);
+    CUdeviceptr large = filled(9 * MIB + 5, 1), exact = filled(GRANULE, 2),
+                tiny = filled(1, 3);
     OK(cuMemAllocPitch_v2(&rows, &pitch, 100, 50, 4));
     assert_true(pitch >= 100 && pitch % 512 == 0);
     for (int i = 0; i < 5; i++) {
@@ -216,7 +218,8 @@ static void blocks_freed_in_stream_order_are_reused_and_go(void **state)
     assert_int_equal(q, p);
     OK(cuMemFreeAsync(q, s));
     quiesce();
-    assert_int_equal(arena.bytes, 3 * MIB); /* an upper bound: it was freed while draining */
+    assert_int_equal(arena.bytes,
+                     3 * MIB); /* an upper bound: it was freed while draining */
     assert_int_equal(try_resume(), ORR_OK);
     go_on();
     assert_int_equal(used_bytes(), 0);
@@ -230,7 +233,8 @@ static void resume_without_memory_is_tried_again(void **state)
     (void)state;
     CUdeviceptr p = filled(20 * MIB, 9), q = filled(4 * MIB, 10);
     quiesce();
-    size_t n = (size_t)(info.memory_bytes / EMU_PAGE_BYTES) - 21 * (MIB / EMU_PAGE_BYTES);
+    size_t n =
+        (size_t)(info.memory_bytes / EMU_PAGE_BYTES) - 21 * (MIB / EMU_PAGE_BYTES);
     uint32_t *pages = calloc(n, sizeof *pages);
     assert_int_equal(
         emu_device_file_open(getenv("ORRERY_EMULATOR_DEVICES"), &other, NULL), 0);
@@ -319,7 +323,8 @@ static void hold_stream(void *unused)
     (void)unused;
     latch_set(&latch.is_there);
     latch_wait(&latch.is_released);
-    latch.inner = cuCtxSynchronize(); /* refused by the driver; must not wait for the gate */
+    latch.inner =
+        cuCtxSynchronize(); /* refused by the driver; must not wait for the gate */
 }
 
 static void *synchronize(void *unused)
@@ -439,7 +444,8 @@ static void shared_memory_forbids_it_while_it_lives(void **state)
     (void)state;
     OK(cuMemCreate(&h, GRANULE, &prop, 0));
     stop_and_go_on(); /* it could be shared, but is not */
-    OK(cuMemExportToShareableHandle(&fd, h, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    OK(cuMemExportToShareableHandle(
+        &fd, h, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
     assert_non_null(strstr(why_not(), "cuMemExportToShareableHandle"));
     assert_int_equal(part->close(now_ms() + LONG_MS, &err), ORR_OK);
     assert_int_equal(part->quiesce(&arena, now_ms() + LONG_MS, &err), ORR_ENOSYS);
@@ -472,7 +478,8 @@ static void child_of_fork_is_told_and_not_stopped(void **state)
 
 static void runtime_gets_our_functions(void **state)
 {
-    void *alloc = NULL, *self = dlsym(RTLD_DEFAULT, "cuGetProcAddress_v2"), *again = NULL;
+    void *alloc = NULL, *self = dlsym(RTLD_DEFAULT, "cuGetProcAddress_v2"),
+         *again = NULL;
     void *name = NULL, *unknown = NULL;
     (void)state;
     OK(cuGetProcAddress("cuMemAlloc", &alloc, CUDA_VERSION, 0, NULL));

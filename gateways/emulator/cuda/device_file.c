@@ -220,7 +220,8 @@ static bool slot_is_alive(struct emu_device_file *file, int slot)
 }
 
 /* Take bit from pages in a row. What nobody holds any more is zeroed, many pages at once, and then free. */
-static void release(struct emu_device_file *file, uint64_t first, uint64_t n, uint64_t bit)
+static void
+release(struct emu_device_file *file, uint64_t first, uint64_t n, uint64_t bit)
 {
     struct page *p = file->pages;
     for (uint64_t i = first; i < first + n;) {

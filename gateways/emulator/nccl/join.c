@@ -170,7 +170,7 @@ ncclResult_t orri_join(const ncclUniqueId *id,
                        .deadline_ms = orri_now_ms() + orri_timeout_ms() + GRACE_MS,
                        .why = why};
     ncclResult_t result;
-    int fd;
+    int fd = -1;
 
     memcpy(&j.id, id->internal, sizeof j.id);
     j.id.path[sizeof j.id.path - 1] = '\0';

@@ -39,7 +39,7 @@ static bool is_dead(const char *path)
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool refuses;
 
-    snprintf(un.sun_path, sizeof un.sun_path, "%s", path);
+    snprintf(un.sun_path, sizeof un.sun_path, "%.107s", path);
     refuses = fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof un) < 0 &&
               errno == ECONNREFUSED;
     if (fd >= 0)

@@ -36,23 +36,46 @@ static uint64_t now_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static void wrong(const char *what, const char *text)
+{
+    fprintf(stderr, "stopper: %s: %s\n", what, text);
+    n_wrong++;
+}
+
+/* On a real device, whose memory nobody in a stopped process may ask the driver for: the management library's word. */
+static uint64_t real_free_bytes(void)
+{
+    struct {
+        unsigned long long total, free, used;
+    } memory = {0};
+    int (*init)(void) = NULL, (*by_index)(unsigned, void **) = NULL,
+        (*info)(void *, void *) = NULL;
+    void *device = NULL, *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library) {
+        *(void **)&init = dlsym(library, "nvmlInit_v2");
+        *(void **)&by_index = dlsym(library, "nvmlDeviceGetHandleByIndex_v2");
+        *(void **)&info = dlsym(library, "nvmlDeviceGetMemoryInfo");
+    }
+    if (!init || !by_index || !info || init() != 0 || by_index(0, &device) != 0 ||
+        info(device, &memory) != 0)
+        wrong("libnvidia-ml.so.1", "does not say how much memory is free");
+    return memory.free;
+}
+
 static uint64_t free_bytes(void)
 {
     char list[4096], *rest = NULL;
     uint64_t sum = 0;
-    snprintf(list, sizeof list, "%s", getenv("ORRERY_EMULATOR_DEVICES"));
+    const char *emulated = getenv("ORRERY_EMULATOR_DEVICES");
+    if (!emulated)
+        return real_free_bytes();
+    snprintf(list, sizeof list, "%s", emulated);
     for (char *p = strtok_r(list, ":", &rest); p; p = strtok_r(NULL, ":", &rest)) {
         struct emu_device_info info;
         if (emu_device_file_info(p, &info, NULL) == 0)
             sum += info.free_bytes;
     }
     return sum;
-}
-
-static void wrong(const char *what, const char *text)
-{
-    fprintf(stderr, "stopper: %s: %s\n", what, text);
-    n_wrong++;
 }
 
 static bool arena_new(struct orri_arena *a, uint64_t bytes)

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stopping a job costs: suspend, resume, save, restore, through a whole fleet on emulated devices; JSON lines.
+
+    bench_checkpoint.py [MIB [ROUNDS]]      MIB on each rank's device (default 256), ROUNDS of each (default 5)
+
+Rates are bytes by the difference between a job with MIB on its devices and one with none; what the latter takes is the fixed cost.
+Their limit is measured in the same run: the least of memcpy, the store's hash, and the disk under the store, written and synced.
+"""
+import contextlib
+import ctypes
+import json
+import mmap
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import datetime
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/integration"))
+from fleet import ROOT, WORKLOADS, Fleet, check, wait_for  # noqa: E402
+
+MIB = int(sys.argv[1]) if len(sys.argv) > 1 else 256
+ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+BARRIERS = int(os.environ.get("BARRIERS", "30"))
+GIB = 1 << 30
+FAST = dict(heartbeat=100, suspect=2000, lease=5000)
+
+
+def report(bench, value, unit, peer=None, peer_value=None, **more):
+    ratio = value / peer_value if peer_value else None
+    print(json.dumps({"bench": bench, "value": round(value, 4), "unit": unit, "peer": peer,
+                      "peer_value": peer_value and round(peer_value, 4), "ratio": ratio and round(ratio, 3), **more}), flush=True)
+
+
+def missing(bench, why):
+    print(json.dumps({"bench": bench, "value": None, "why": why}), flush=True)
+
+
+def timed(action):
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+# ---- the limit ----
+
+
+def memcpy_rate(size=256 << 20):
+    source, target = mmap.mmap(-1, size), mmap.mmap(-1, size)
+    view = memoryview(source)
+    for at in range(0, size, 4096):
+        source[at] = target[at] = 1
+    return size / min(timed(lambda: target.__setitem__(slice(0, size), view)) for _ in range(3))
+
+
+def hash_rate(size=64 << 20):
+    """The store's, one thread for each core as the store has; ctypes lets go of the interpreter's lock."""
+    data, cores, sodium = os.urandom(size), os.cpu_count(), ctypes.CDLL("libsodium.so.23")
+    one = ctypes.c_ulonglong(size)
+
+    def hash_all():
+        threads = [threading.Thread(target=lambda: sodium.crypto_generichash(
+            ctypes.create_string_buffer(32), ctypes.c_size_t(32), data, one, None, ctypes.c_size_t(0))) for _ in range(cores)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return size * cores / min(timed(hash_all) for _ in range(3))
+
+
+def disk_rate(folder, size=256 << 20):
+    path, data = pathlib.Path(folder) / "rate", os.urandom(1 << 20)
+
+    def write():
+        with open(path, "wb", buffering=0) as f:
+            for _ in range(size >> 20):
+                f.write(data)
+            os.fsync(f.fileno())
+        path.unlink()
+
+    return size / min(timed(write) for _ in range(2))
+
+
+# ---- jobs ----
+
+
+def spec(name, mib, world, gpus, host_mib=0, own_mib=0, mode="auto", step_ms=2):
+    words = [WORKLOADS / "bin/hold", "--mib", mib, "--host-mib", host_mib, "--own-mib", own_mib, "--step-ms", step_ms,
+             "--log-every", 20]
+    command = ", ".join(f'"{w}"' for w in words)
+    return (f"name: {name}\ncommand: [{command}]\nworld: {world}\ngpus: {{min: {gpus}, max: {gpus}}}\n"
+            f"checkpoint: {{mode: {mode}, every: 24h}}\n")
+
+
+@contextlib.contextmanager
+def running(f, name, **shape):
+    job = f.submit(spec(name, **shape))
+    f.wait_phase(job, "running", seconds=90)
+    wait_for("its first steps", lambda: "step=" in f.log(job), 120)
+    yield job
+    f.cli("cancel", job)
+    f.wait_phase(job, "cancelled", "failed", seconds=60)
+
+
+def steps_done(f, job):
+    return len(f.log(job).splitlines())
+
+
+def goes_on(f, job):
+    before = steps_done(f, job)
+    wait_for("steps after it", lambda: steps_done(f, job) > before, 60)
+
+
+def device_free(f):
+    """Bytes free on all emulated devices of a fleet, by their own files."""
+    lists = [path.read_text() for path in f.state.glob("*/emulated_devices")]
+    paths = sorted({word for text in lists for word in re.findall(r"/dev/shm/[^\s:=\"]+", text) if os.path.exists(word)})
+    done = subprocess.run([WORKLOADS / "bin/emu-device", "--free", *paths], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+# ---- phases: what the job's actor says in its host's log ----
+
+
+def log_of_steps(f, host, job, since):
+    """[(unix seconds, step)] of the stops of a job, from the lines `cut N: step`."""
+    found = []
+    for line in (f.state / host / "host.log").read_text(errors="replace").splitlines()[since:]:
+        at = re.search(r"time=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z", line)
+        step = re.search(r"cut \d+: (\w+)", line)
+        if at and step and job in line:
+            found.append((datetime.strptime(at.group(1), "%Y-%m-%dT%H:%M:%S.%f").timestamp(), step.group(1)))
+    return found
+
+
+def with_debug_logs(f):
+    """The cluster's host says each step; it is started again for that."""
+    host = f.state / "c1/host.yaml"
+    host.write_text(host.read_text() + "log: {level: debug}\n")
+    f.kill_host("c1")
+    f.restart()
+    wait_for("c1 is back", lambda: f.cli("tree").code == 0)
+
+
+def phases(steps):
+    """{step: [ms]}. Suspended, a job waits after its release, and after its resume it runs: those two have no end in the log."""
+    spans = {}
+    for (at, name), (until, following) in zip(steps, steps[1:]):
+        if name not in ("release", "resume") and not (name == following == "barrier"):
+            spans.setdefault(name, []).append((until - at) * 1000)
+    return spans
+
+
+# ---- the benchmarks ----
+
+
+def suspend_resume(f, job, held=0):
+    """Seconds of both orders; `held` bytes are free on the devices while it is suspended."""
+    times = {"suspend": [], "resume": []}
+    for _ in range(ROUNDS):
+        before = device_free(f)
+        for order in times:
+            times[order].append(timed(lambda: f.cli(order, job, expect=0, timeout=120)))
+            freed = device_free(f) - before
+            check(order == "resume" or freed >= held, f"suspended, only {freed} bytes more are free, of {held}")
+        goes_on(f, job)
+    return {order: statistics.median(values) for order, values in times.items()}
+
+
+def save(f, job):
+    """One checkpoint; its row and the seconds until it is recorded."""
+    began = time.monotonic()
+    row = f.cli("checkpoint", job, "-o", "json", expect=0, timeout=300).json()
+    return row, time.monotonic() - began
+
+
+def level_is_image(f, job):
+    detail = f.show(job)
+    return detail.get("level") == "image", detail.get("why_level", "")
+
+
+def rates(f, limit):
+    shape = dict(world=2, gpus=2)
+    with running(f, "empty", mib=0, **shape) as job:
+        since = len((f.state / "c1/host.log").read_text(errors="replace").splitlines())
+        empty = suspend_resume(f, job)
+        seen = phases(log_of_steps(f, "c1", job, since))
+        has_image, why = level_is_image(f, job)
+        empty_save = save(f, job)[1] if has_image else None
+    for name, ms in seen.items():
+        report(f"checkpoint_fixed_{name}", statistics.median(ms), "ms", rounds=len(ms))
+    with running(f, "full", mib=MIB, **shape) as job:
+        nbytes = 2 * MIB << 20
+        full = suspend_resume(f, job, nbytes)
+        copy_s = nbytes / limit["memcpy"]
+        report("checkpoint_suspend_to_free", full["suspend"], "s", "1 s + bytes / memcpy", 1 + copy_s, mib=nbytes >> 20)
+        for order in full:
+            report(f"checkpoint_{order}_fixed", empty[order] * 1000, "ms", "orrery version", version_s(f) * 1000)
+            took = max(full[order] - empty[order], 1e-6)
+            report(f"checkpoint_{order}", nbytes / took / GIB, "GiB/s", "memcpy", limit["memcpy"] / GIB, mib=nbytes >> 20)
+        if not has_image:
+            missing("checkpoint_save", f"level is not image: {why}")
+            return
+        row, took = save(f, job)
+        least = min(limit, key=limit.get)
+        report("checkpoint_save", nbytes / max(took - empty_save, 1e-6) / GIB, "GiB/s", f"least of memcpy, hash, disk: {least}",
+               limit[least] / GIB, paused_ms=row["paused_ms"], bytes=row["bytes"], fixed_ms=round(empty_save * 1000))
+        restore(f, job, nbytes)
+
+
+def version_s(f):
+    return min(timed(lambda: f.cli("version")) for _ in range(3))
+
+
+def restore(f, job, nbytes):
+    """Moved to the cluster's other nodes, which is one save and one restore: the pause that its log shows."""
+    home = {r["node"] for r in f.show(job)["ranks"]}
+    others = sorted({f"n{i}" for i in range(1, 5)} - home)
+    began = time.monotonic()
+    moved = f.cli("migrate", job, "--to", f"node:{others[0]}", timeout=300)
+    if moved.code != 0:
+        missing("checkpoint_migrate", moved.err.strip())
+        return
+    goes_on(f, job)
+    report("checkpoint_migrate", nbytes / (time.monotonic() - began) / GIB, "GiB/s")
+
+
+def dedup(f):
+    """Eight data parallel ranks on four devices: what they store together by what one rank has."""
+    one = MIB // 4
+    with running(f, "ranks", mib=one, own_mib=1, world=8, gpus=4) as job:
+        if not level_is_image(f, job)[0]:
+            missing("checkpoint_dedup_8_ranks", "level is not image")
+            return
+        row, _ = save(f, job)
+        report("checkpoint_dedup_8_ranks", row["new_bytes"] / (one << 20), "x of one rank's device state", "all ranks' bytes",
+               row["bytes"] / (one << 20))
+        row, _ = save(f, job)
+        report("checkpoint_again", row["new_bytes"] / row["bytes"] * 100, "% of the checkpoint's bytes")
+
+
+def increment(f):
+    """An image of host memory that nothing has touched since the last one."""
+    with running(f, "idle", mib=1, host_mib=MIB, world=1, gpus=1, step_ms=20) as job:
+        if not level_is_image(f, job)[0]:
+            missing("checkpoint_increment_idle", "level is not image")
+            return
+        first, _ = save(f, job)
+        second, _ = save(f, job)
+        report("checkpoint_increment_idle", second["new_bytes"] / first["bytes"] * 100, "% of the first")
+
+
+def barriers(f):
+    """From the order to the cut, in the log of the job's actor: BARRIERS stops at any moment, of a job with nothing to copy."""
+    with running(f, "barrier", mib=0, world=8, gpus=4, step_ms=0) as job:
+        since = len((f.state / "c1/host.log").read_text(errors="replace").splitlines())
+        began, before = time.monotonic(), steps_done(f, job)
+        goes_on(f, job)
+        step_ms = (time.monotonic() - began) * 1000 / max(1, 20 * (steps_done(f, job) - before))
+        for _ in range(BARRIERS):
+            f.cli("suspend", job, expect=0)
+            f.cli("resume", job, expect=0)
+        steps = log_of_steps(f, "c1", job, since)
+        spans, at = [], None
+        for when, name in steps:
+            if name == "quiesce" and at is not None:
+                spans.append((when - at) * 1000)
+                at = None
+            elif name == "barrier" and at is None:
+                at = when
+        if not spans:
+            missing("checkpoint_barrier", "the host's log has no steps")
+            return
+        spans.sort()
+        report("checkpoint_barrier_p50", statistics.median(spans), "ms", "one step of the job", step_ms, rounds=len(spans))
+        report("checkpoint_barrier_p99", spans[min(len(spans) - 1, int(len(spans) * 0.99))], "ms", "one step of the job", step_ms)
+
+
+def overhead(f):
+    """The example under Orrery with both libraries, and with them taken out by its own shell, in turn."""
+    data = ROOT / "examples/digits/data/digits.csv"
+    seconds = {"interposed": [], "direct": []}
+    for _ in range(ROUNDS):
+        for name, before in (("interposed", ""), ("direct", "unset LD_PRELOAD; ")):
+            text = f"{before}exec '{WORKLOADS}/bin/digits' --data '{data}' --steps 300 --log-every 1"
+            job = f.submit(f'name: {name}\ncommand: [/bin/sh, -c, "{text}"]\nworld: 1\ngpus: 1\ncheckpoint: {{mode: none}}\n')
+            detail = f.wait_phase(job, "done", seconds=120)["row"]
+            seconds[name].append((detail["changed_unix_ms"] - detail["submitted_unix_ms"]) / 1000)  # ended, submitted
+    direct = statistics.median(seconds["direct"])
+    report("checkpoint_overhead_digits", (statistics.median(seconds["interposed"]) / direct - 1) * 100, "%", runs=ROUNDS,
+           direct_s=direct)
+
+
+def calls():
+    """What is added to one collective, by the program of the acceptance on a GPU."""
+    lib, real = WORKLOADS / "lib/rank", WORKLOADS / "lib/emulator"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as top:
+        device = f"{top}/gpu"
+        subprocess.run([WORKLOADS / "bin/emu-device", device, "64"], check=True)
+        done = subprocess.run([WORKLOADS / "bin/probe_calls", real / "libcuda.so.1", lib / "libcuda.so.1", real / "libnccl.so.2",
+                               lib / "libnccl.so.2"], env=dict(os.environ, ORRERY_EMULATOR_DEVICES=device), capture_output=True,
+                              text=True, timeout=120)
+    for line in done.stdout.splitlines():
+        row = json.loads(line)
+        name = "collective" if row["call"].startswith("nccl") else "driver_call"
+        report(f"checkpoint_added_to_a_{name}", row["added_ns"], "ns", row["call"], row["direct_ns"])
+    if done.returncode != 0:
+        missing("checkpoint_added_to_a_collective", done.stderr.strip())
+
+
+def tried(name, action, *args):
+    try:
+        action(*args)
+    except (AssertionError, subprocess.TimeoutExpired, KeyError) as error:
+        missing(f"checkpoint_{name}", str(error)[:300])
+
+
+def main():
+    calls()
+    with Fleet(clusters=1, nodes=4, gpus=2, memory=f"{max(256, 2 * MIB)}MiB", **FAST) as f:
+        with_debug_logs(f)
+        limit = {"memcpy": memcpy_rate(), "hash": hash_rate(), "disk": disk_rate(f.state)}
+        for name, rate in limit.items():
+            report(f"checkpoint_limit_{name}", rate / GIB, "GiB/s")
+        tried("rates", rates, f, limit)
+        tried("dedup", dedup, f)
+        tried("increment", increment, f)
+        tried("barrier", barriers, f)
+        tried("overhead", overhead, f)
+
+
+main()
