@@ -31,11 +31,20 @@ start_second_node() {
 }
 has_two_nodes() { [ "$(orrery node ls -o json | grep -o '"state": *"up"' | wc -l)" = 2 ]; }
 
+# tree PID: it and all that it has started, keepers before their ranks: a rank's end must be in nobody's record.
+tree() {
+    local stat rest
+    echo "$1"
+    for stat in /proc/[0-9]*/stat; do
+        rest=$(sed 's/.*) . //' "$stat" 2>/dev/null)
+        [ "${rest%% *}" != "$1" ] || tree "$(basename "$(dirname "$stat")")"
+    done
+}
+
 # The machine of a node is gone, with all that ran on it; then it is back.
 kill_machine() { # kill_machine HOST PID
     local pid
-    kill -9 "$2"
-    for pid in $(grep -lzx "ORRERY_NODE=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do
+    for pid in $(tree "$2") $(grep -lzx "ORRERY_NODE=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do
         kill -9 "$pid" 2>/dev/null
     done
     start_host "$1"
