@@ -11,9 +11,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MIB = 1 << 20, ROUNDS = 5, STATES = 8, STATE_MIB = 64 };
+enum { MIB = 1 << 20, ROUNDS = 3, STATES = 8, STATE_MIB = 64 };
 
-static size_t bytes = (size_t)512 * MIB;
+static size_t bytes = (size_t)256 * MIB;
 static char dir[512];
 static uint8_t *source; /* of a memfd: memory, as device state is */
 static int memfd;

@@ -266,7 +266,8 @@ order_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t
     }
     self->talk.backoff_ms = 0;
     if (ask == JOB_ASK_REFUSE) {
-        plan->is_failure_due = false;
+        if (plan->told_number == plan->failed_number) /* not that of a later order */
+            plan->is_failure_due = false;
         return;
     }
     plan->is_commit_due = false;

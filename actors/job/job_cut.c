@@ -248,3 +248,44 @@ void job_plan_heard(struct orr_ctx *ctx,
     if (plan->step == ORR_CUT_RESUME && msg->round == plan->attempt)
         note_ids(self, msg->ids);
 }
+
+/* ---- after a restart ---- */
+
+/* An earlier life of this actor was in the middle of something. */
+void job_plan_recover(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint32_t n_stopped = 0, n_closed = 0, n_resumed = 0;
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
+        const struct job_node *node = job_node_at(self, i);
+        if (node->found_cut > plan->cut)
+            plan->cut = node->found_cut;
+    }
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
+        uint32_t step = job_node_at(self, i)->found_step;
+        if (job_node_at(self, i)->found_cut < plan->cut)
+            step = ORR_CUT_NONE;
+        n_stopped += step >= ORR_CUT_QUIESCE && step <= ORR_CUT_RESUME;
+        n_resumed += step == ORR_CUT_RESUME;
+        n_closed += step == ORR_CUT_BEGIN || step == ORR_CUT_TARGETS;
+    }
+    if (plan->is_restoring || (!self->is_suspended && !n_stopped && !n_closed))
+        return;
+    if (!plan->cut)
+        job_plan_new_cut(ctx, plan); /* nodes that have forgotten theirs */
+    if (job_plan_tables(self) != ORR_OK) {
+        job_decide(ctx,
+                   self,
+                   ORR_OUTCOME_LOST,
+                   ORR_LIT("the cluster's host has no memory to resume it"));
+        return;
+    }
+    plan->attempt = orr_now_ms(ctx) << 12;
+    plan->stopped_ms = orr_now_ms(ctx);
+    if (self->is_suspended && !n_resumed) {
+        plan->goal = plan->goal ? plan->goal : (uint32_t)ORR_ORDER_SUSPEND;
+        job_plan_begin(ctx, self, ORR_CUT_RELEASE);
+    } else {
+        job_plan_begin(ctx, self, n_stopped ? ORR_CUT_RESUME : ORR_CUT_OPEN);
+    }
+}

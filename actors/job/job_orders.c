@@ -186,6 +186,7 @@ void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
 
 void job_refuse_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
 {
+    self->plan.told_number = self->plan.failed_number;
     orr_ask(ctx,
             self->region,
             2000,

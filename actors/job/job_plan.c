@@ -87,7 +87,7 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
 }
 
 /* Numbers of a new life are above those of an earlier one on this host, and above what nodes know. */
-static void new_cut(struct orr_ctx *ctx, struct job_plan *plan)
+void job_plan_new_cut(struct orr_ctx *ctx, struct job_plan *plan)
 {
     uint64_t least = orr_now_ms(ctx) << 12;
     plan->cut = (plan->cut > least ? plan->cut : least) + 1;
@@ -385,7 +385,7 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
                       "the cluster's host has no memory for the barrier's tables");
         return;
     }
-    new_cut(ctx, plan);
+    job_plan_new_cut(ctx, plan);
     job_barrier_reset(&plan->barrier);
     job_plan_begin(ctx, self, ORR_CUT_BEGIN);
 }
@@ -399,7 +399,7 @@ static void start_restore(struct orr_ctx *ctx, struct job *self)
                    ORR_LIT("the cluster's host has no memory to restore it"));
         return;
     }
-    new_cut(ctx, &self->plan);
+    job_plan_new_cut(ctx, &self->plan);
     job_plan_begin(ctx, self, ORR_CUT_RESUME);
 }
 
@@ -470,49 +470,10 @@ uint32_t job_plan_phase(const struct job *self)
         return ORR_JOB_RESTORING;
     if (plan->is_freed && plan->goal != ORR_ORDER_VACATE)
         return ORR_JOB_SUSPENDED;
-    bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_VACATE;
+    /* A run that is still to come is no run yet: the region would take the order for done. */
+    bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND ||
+                      plan->goal == ORR_ORDER_VACATE || plan->goal == ORR_ORDER_RUN;
     return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held)
                ? ORR_JOB_STOPPING
                : ORR_JOB_RUNNING;
-}
-
-/* ---- after a restart ---- */
-
-/* An earlier life of this actor was in the middle of something. */
-void job_plan_recover(struct orr_ctx *ctx, struct job *self)
-{
-    struct job_plan *plan = &self->plan;
-    uint32_t n_stopped = 0, n_closed = 0, n_resumed = 0;
-    for (uint32_t i = 0; i < self->n_nodes; i++) {
-        const struct job_node *node = job_node_at(self, i);
-        if (node->found_cut > plan->cut)
-            plan->cut = node->found_cut;
-    }
-    for (uint32_t i = 0; i < self->n_nodes; i++) {
-        uint32_t step = job_node_at(self, i)->found_step;
-        if (job_node_at(self, i)->found_cut < plan->cut)
-            step = ORR_CUT_NONE;
-        n_stopped += step >= ORR_CUT_QUIESCE && step <= ORR_CUT_RESUME;
-        n_resumed += step == ORR_CUT_RESUME;
-        n_closed += step == ORR_CUT_BEGIN || step == ORR_CUT_TARGETS;
-    }
-    if (plan->is_restoring || (!self->is_suspended && !n_stopped && !n_closed))
-        return;
-    if (!plan->cut)
-        new_cut(ctx, plan); /* nodes that have forgotten theirs */
-    if (job_plan_tables(self) != ORR_OK) {
-        job_decide(ctx,
-                   self,
-                   ORR_OUTCOME_LOST,
-                   ORR_LIT("the cluster's host has no memory to resume it"));
-        return;
-    }
-    plan->attempt = orr_now_ms(ctx) << 12;
-    plan->stopped_ms = orr_now_ms(ctx);
-    if (self->is_suspended && !n_resumed) {
-        plan->goal = plan->goal ? plan->goal : (uint32_t)ORR_ORDER_SUSPEND;
-        job_plan_begin(ctx, self, ORR_CUT_RELEASE);
-    } else {
-        job_plan_begin(ctx, self, n_stopped ? ORR_CUT_RESUME : ORR_CUT_OPEN);
-    }
 }

@@ -14,8 +14,6 @@
 enum {
     REGISTER_BACKOFF_MIN_MS = 100,
     REGISTER_BACKOFF_MAX_MS = 2000,
-    GRACE_DEFAULT_MS = 10000,
-    SIGNAL_TERM = 15,
 };
 
 ORR_HANDLER(node, devices_found)
@@ -241,82 +239,21 @@ static enum orr_err node_on_rank_stop(struct orr_ctx *ctx,
                                       struct node *self,
                                       const struct orr_msg_rank_stop *msg)
 {
-    uint64_t grace = msg->grace_ms ? msg->grace_ms : GRACE_DEFAULT_MS;
-    node_fence(self, msg->job, msg->generation);
-    for (struct node_group *group = NULL;
-         (group = orr_pool_next(&self->groups, group)) != NULL;) {
-        if (group->generation > msg->generation ||
-            !orr_str_eq(orr_str(group->job), msg->job))
-            continue;
-        if (!group->is_stopping) {
-            node_group_signal(ctx, self, group, SIGNAL_TERM);
-            group->kill_ms = orr_now_ms(ctx) + grace;
-        }
-        if (group->is_frozen || group->cut.is_frozen) /* it cannot hear TERM */
-            group->kill_ms = orr_now_ms(ctx);
-        group->is_stopping = true;
-        node_retry_arm(ctx, self);
-    }
-    return ORR_OK;
+    return node_rank_stop(ctx, self, msg);
 }
 
 static enum orr_err node_on_ranks_get(struct orr_ctx *ctx,
                                       struct node *self,
                                       const struct orr_msg_ranks_get *msg)
 {
-    struct orr_rec_rank_row *rows = self->row_list.at;
-    uint32_t n = 0;
-    struct node_group *group = node_group_find(self, msg->job, msg->generation);
-    if (group) {
-        group->asked_ms = orr_now_ms(ctx);
-        if (!node_lease_is_over(ctx, self)) /* else it may have waited, too */
-            node_thaw(ctx, self, group);    /* its job actor has not given it up */
-    }
-    for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
-         row = node_row_next(self, row))
-        node_row_rec(self, row, true, &rows[n++]);
-    orr_reply(ctx,
-              ranks,
-              .node = orr_str(self->args.node),
-              .ranks = {rows, n},
-              .cut = group ? group->cut.cut : 0,
-              .step = group ? group->cut.step : 0);
-    return ORR_OK;
+    return node_ranks_get(ctx, self, msg);
 }
 
 static enum orr_err node_on_ranks_forget(struct orr_ctx *ctx,
                                          struct node *self,
                                          const struct orr_msg_ranks_forget *msg)
 {
-    struct node_group *group = node_group_find(self, msg->job, msg->generation);
-    for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
-         row = node_row_next(self, row))
-        if (node_rank_is_live(row->state))
-            return orr_refuse(ctx,
-                              ORR_ESTATE,
-                              "rank %u of %s still runs on %s; stop it first",
-                              row->rank,
-                              group->key,
-                              self->args.node);
-    node_fence(self, msg->job, msg->generation);
-    if (!group)
-        return ORR_OK;
-    for (struct node_row *row = node_row_first(self, group); row;
-         row = node_row_next(self, row))
-        orr_send(ctx,
-                 self->process_edge,
-                 process_forget,
-                 .job = msg->job,
-                 .generation = msg->generation,
-                 .rank = row->rank);
-    if (self->args.has_stops)
-        orr_send(ctx,
-                 self->rank_edge,
-                 rank_forgotten,
-                 .job = msg->job,
-                 .generation = msg->generation);
-    node_group_drop(self, group);
-    return ORR_OK;
+    return node_ranks_forget(ctx, self, msg);
 }
 
 /* ---- stops ---- */

@@ -45,6 +45,16 @@ void node_group_signal(struct orr_ctx *ctx,
                        const struct node_group *group,
                        uint32_t signal);
 
+enum orr_err node_rank_stop(struct orr_ctx *ctx,
+                            struct node *self,
+                            const struct orr_msg_rank_stop *msg);
+enum orr_err node_ranks_get(struct orr_ctx *ctx,
+                            struct node *self,
+                            const struct orr_msg_ranks_get *msg);
+enum orr_err node_ranks_forget(struct orr_ctx *ctx,
+                               struct node *self,
+                               const struct orr_msg_ranks_forget *msg);
+
 /* node_edges.c */
 struct node_row *node_row_of(struct node *self, const struct orr_rec_rank_row *rec);
 void node_devices_found(struct orr_ctx *ctx,
@@ -139,6 +149,11 @@ void node_cut_done(struct orr_ctx *ctx,
                    struct node *self,
                    struct node_group *group,
                    const struct orr_msg_cut_report *from);
+void node_cut_resume_device(struct orr_ctx *ctx,
+                            struct node *self,
+                            struct node_group *group,
+                            struct node_row *row,
+                            uint64_t tag);
 /* from: what the job actor asked, NULL: nothing more than the step */
 void node_cut_library(struct orr_ctx *ctx,
                       struct node *self,

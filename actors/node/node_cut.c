@@ -181,6 +181,13 @@ void node_cut_heard(struct orr_ctx *ctx,
 {
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
     struct node_cut *cut = group ? &group->cut : NULL;
+    bool is_late_back = cut && cut->stage == NODE_STAGE_NONE &&
+                        cut->step == ORR_CUT_RESUME && msg->step == ORR_CUT_RESUME &&
+                        msg->cut == cut->cut && msg->state == ORR_STEP_WORKING;
+    if (is_late_back) { /* a process that nobody had counted on */
+        cut->stage = NODE_STAGE_LIBRARY;
+        cut->state = ORR_STEP_WORKING;
+    }
     if (!cut || (cut->stage != NODE_STAGE_LIBRARY && cut->stage != NODE_STAGE_ARENA))
         return;
     if (ctx->tag >> 56 == NODE_TAG_CUT)
@@ -374,7 +381,12 @@ void node_ability(struct orr_ctx *ctx,
     struct node_row *row = group ? node_row_find(self, group, msg->rank) : NULL;
     if (!row)
         return;
+    /* It came back to a restarted host, or from an image, in the middle of its resume: the driver is to let it go first. */
+    bool is_back = row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME &&
+                   group->cut.stage == NODE_STAGE_LIBRARY;
     row->user_pid = msg->pid;
+    if (is_back)
+        node_cut_resume_device(ctx, self, group, row, 0);
     row->is_cooperative = msg->is_cooperative;
     orr_str_copy(row->why_not, sizeof(row->why_not), msg->why_not);
     orr_str_copy(row->why_no_image, sizeof(row->why_no_image), msg->why_no_image);

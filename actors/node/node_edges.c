@@ -57,6 +57,25 @@ struct node_row *node_row_of(struct node *self, const struct orr_rec_rank_row *r
     return group ? node_row_find(self, group, rec->rank) : NULL;
 }
 
+/* Its library finds its way back to this life of the host; the way is named after the job (job_plan_start). */
+static void expect(struct orr_ctx *ctx,
+                   struct node *self,
+                   struct node_group *group,
+                   const struct node_row *row)
+{
+    char name[ORR_JOB_ID_MAX + 8];
+    snprintf(name, sizeof(name), "link/%s", group->job);
+    group->link = orr_hash(orr_str(name));
+    if (self->args.has_stops)
+        orr_send(ctx,
+                 self->rank_edge,
+                 rank_expect,
+                 .job = orr_str(group->job),
+                 .generation = group->generation,
+                 .rank = row->rank,
+                 .link = group->link);
+}
+
 /* A rank of an earlier life of this host. */
 static void
 adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec)
@@ -76,7 +95,9 @@ adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec
         return;
     }
     group->is_frozen = group->is_in_doubt = true;
+    group->wants_image = group->wants_image || rec->level == ORR_LEVEL_IMAGE;
     row->device = rec->device;
+    expect(ctx, self, group, row);
     node_row_apply(ctx, self, row, rec);
 }
 

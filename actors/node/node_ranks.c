@@ -15,7 +15,7 @@ enum {
     RETRY_MS = 100,
     KILL_AGAIN_MS = 1000
 };
-enum { SIGNAL_KILL = 9 };
+enum { SIGNAL_KILL = 9, SIGNAL_TERM = 15, GRACE_DEFAULT_MS = 10000 };
 
 static void make_key(char *dst, size_t cap, struct orr_str job, uint64_t generation)
 {
@@ -306,4 +306,88 @@ bool node_is_fenced(const struct node *self, struct orr_str job, uint64_t genera
         if (self->fences[i].job == hash && self->fences[i].generation >= generation)
             return true;
     return false;
+}
+
+/* ---- its job actor ---- */
+
+enum orr_err node_rank_stop(struct orr_ctx *ctx,
+                            struct node *self,
+                            const struct orr_msg_rank_stop *msg)
+{
+    uint64_t grace = msg->grace_ms ? msg->grace_ms : GRACE_DEFAULT_MS;
+    node_fence(self, msg->job, msg->generation);
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;) {
+        if (group->generation > msg->generation ||
+            !orr_str_eq(orr_str(group->job), msg->job))
+            continue;
+        if (!group->is_stopping) {
+            node_group_signal(ctx, self, group, SIGNAL_TERM);
+            group->kill_ms = orr_now_ms(ctx) + grace;
+        }
+        if (group->is_frozen || group->cut.is_frozen) /* it cannot hear TERM */
+            group->kill_ms = orr_now_ms(ctx);
+        group->is_stopping = true;
+        node_retry_arm(ctx, self);
+    }
+    return ORR_OK;
+}
+
+enum orr_err node_ranks_get(struct orr_ctx *ctx,
+                            struct node *self,
+                            const struct orr_msg_ranks_get *msg)
+{
+    struct orr_rec_rank_row *rows = self->row_list.at;
+    uint32_t n = 0;
+    struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group) {
+        group->asked_ms = orr_now_ms(ctx);
+        if (!node_lease_is_over(ctx, self)) /* else it may have waited, too */
+            node_thaw(ctx, self, group);    /* its job actor has not given it up */
+    }
+    for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
+         row = node_row_next(self, row))
+        node_row_rec(self, row, true, &rows[n++]);
+    orr_reply(ctx,
+              ranks,
+              .node = orr_str(self->args.node),
+              .ranks = {rows, n},
+              .cut = group ? group->cut.cut : 0,
+              .step = group ? group->cut.step : 0);
+    return ORR_OK;
+}
+
+enum orr_err node_ranks_forget(struct orr_ctx *ctx,
+                               struct node *self,
+                               const struct orr_msg_ranks_forget *msg)
+{
+    struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
+         row = node_row_next(self, row))
+        if (node_rank_is_live(row->state))
+            return orr_refuse(ctx,
+                              ORR_ESTATE,
+                              "rank %u of %s still runs on %s; stop it first",
+                              row->rank,
+                              group->key,
+                              self->args.node);
+    node_fence(self, msg->job, msg->generation);
+    if (!group)
+        return ORR_OK;
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        orr_send(ctx,
+                 self->process_edge,
+                 process_forget,
+                 .job = msg->job,
+                 .generation = msg->generation,
+                 .rank = row->rank);
+    if (self->args.has_stops)
+        orr_send(ctx,
+                 self->rank_edge,
+                 rank_forgotten,
+                 .job = msg->job,
+                 .generation = msg->generation);
+    node_group_drop(self, group);
+    return ORR_OK;
 }

@@ -90,6 +90,25 @@ static void freeze(struct orr_ctx *ctx,
             .is_frozen = is_frozen);
 }
 
+void node_cut_resume_device(struct orr_ctx *ctx,
+                            struct node *self,
+                            struct node_group *group,
+                            struct node_row *row,
+                            uint64_t tag)
+{
+    uint64_t left = node_cut_left_ms(ctx, &group->cut);
+    bool has_moved = node_cut_has_moved(row);
+    orr_ask(ctx,
+            self->device_edge,
+            left + WORK_SLACK_MS,
+            tag,
+            device_resume,
+            .pid = row->user_pid,
+            .timeout_ms = left,
+            .from = orr_str(has_moved ? node_cut_uuid_of(self, row->old_device) : ""),
+            .to = orr_str(has_moved ? node_cut_uuid_of(self, row->device) : ""));
+}
+
 static void work(struct orr_ctx *ctx,
                  struct node *self,
                  struct node_group *group,
@@ -114,18 +133,7 @@ static void work(struct orr_ctx *ctx,
                 .timeout_ms = left);
         break;
     case NODE_STAGE_RESUME:
-        orr_ask(
-            ctx,
-            self->device_edge,
-            left + WORK_SLACK_MS,
-            tag,
-            device_resume,
-            .pid = row->user_pid,
-            .timeout_ms = left,
-            .from = orr_str(
-                node_cut_has_moved(row) ? node_cut_uuid_of(self, row->old_device) : ""),
-            .to = orr_str(node_cut_has_moved(row) ? node_cut_uuid_of(self, row->device)
-                                                  : ""));
+        node_cut_resume_device(ctx, self, group, row, tag);
         break;
     case NODE_STAGE_FREEZE:
         freeze(ctx, self, group, row, true, tag);

@@ -193,17 +193,17 @@ void region_dequeue(struct region *self, struct region_job *job)
 
 /* ---- phases ---- */
 
-/* Devices of a suspended job are free for others. */
-static void move_phase_debit(struct region *self,
-                             const struct region_job *job,
-                             uint32_t from,
-                             uint32_t to)
+/* Devices of a suspended job are free for others.  That it is out of reach, or about to move, gives it none back. */
+static void park(struct region *self, struct region_job *job, uint32_t phase)
 {
-    bool has_devices = region_is_with_cluster(job) && job->gpus_max;
-    if (has_devices && from == ORR_JOB_SUSPENDED)
-        region_debit(self, job, 1);
-    else if (has_devices && to == ORR_JOB_SUSPENDED)
-        region_debit(self, job, -1);
+    bool was_parked = job->is_parked;
+    if (phase == ORR_JOB_SUSPENDED)
+        job->is_parked = region_is_with_cluster(job);
+    else if (phase != ORR_JOB_UNKNOWN && phase != ORR_JOB_STOPPING)
+        job->is_parked = false;
+    if (was_parked == job->is_parked || !region_is_with_cluster(job) || !job->gpus_max)
+        return;
+    region_debit(self, job, was_parked ? 1 : -1);
 }
 
 enum orr_err region_phase(struct orr_ctx *ctx,
@@ -221,7 +221,7 @@ enum orr_err region_phase(struct orr_ctx *ctx,
     job->changed_unix_ms = ctx->wall_ms;
     self->n_running += phase == ORR_JOB_RUNNING;
     self->n_running -= from == ORR_JOB_RUNNING;
-    move_phase_debit(self, job, from, phase);
+    park(self, job, phase);
     region_save(self, job, 0);
     region_soft_job(ctx, self, job);
     char subject[ORR_JOB_ID_MAX + 4];
@@ -262,9 +262,10 @@ static void detach(struct orr_ctx *ctx, struct region *self, struct region_job *
         region_dequeue(self, job);
     if (job->where == REGION_ASSIGNING)
         region_offered(self, job, -1);
-    bool has_devices = job->phase != ORR_JOB_SUSPENDED || !job->gpus_max;
-    if (region_is_with_cluster(job) && has_devices)
+    bool has_units = !job->is_parked || !job->gpus_max;
+    if (region_is_with_cluster(job) && has_units)
         region_debit(self, job, -1);
+    job->is_parked = false;
     forget_asks(ctx, self, job);
 }
 
@@ -361,7 +362,7 @@ void region_job_assign(struct orr_ctx *ctx, struct region *self, struct region_j
                                  : (struct orr_list_rank_place){0},
             .manifest = from ? region_manifest(self, from) : (struct orr_bytes){0},
             .want_node = orr_str(job->to_node),
-            .is_suspended = is_recovery && job->phase == ORR_JOB_SUSPENDED);
+            .is_suspended = is_recovery && job->is_parked);
 }
 
 void region_job_stop(struct orr_ctx *ctx, struct region *self, struct region_job *job)

@@ -59,7 +59,7 @@ wait_for_start(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 static void hold(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
     job->where = REGION_HELD;
-    if (job->phase != ORR_JOB_SUSPENDED || !job->gpus_max)
+    if (!job->is_parked || !job->gpus_max)
         region_debit(self, job, 1);
     if (job->is_cancelled)
         orr_timer_set(ctx, region_job_timer_id(self, job, REGION_JOB_STOP), SOON_MS, 0);

@@ -78,6 +78,7 @@ put_job(struct region *self, const struct region_job *job, const char *key)
         .restore_tries = job->restore_tries,
         .level = job->level,
         .why_level = orr_str(job->why_level),
+        .is_parked = job->is_parked,
     };
     return region_entry_put(
         &self->ledger.entry, key, orr_msg_desc_job_record(), &record);
@@ -320,6 +321,7 @@ static void fold_orders(struct region_job *job, const struct orr_msg_job_record 
     job->restore_below = msg->restore_below;
     job->restore_tries = msg->restore_tries;
     job->level = msg->level;
+    job->is_parked = msg->is_parked;
     orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
 }
 

@@ -64,8 +64,7 @@ void region_job_row(const struct orr_ctx *ctx,
         .phase = job->phase,
         .generation = job->generation,
         .world = job->world,
-        .gpus = region_is_with_cluster(job) && job->gpus_max &&
-                        job->phase != ORR_JOB_SUSPENDED
+        .gpus = region_is_with_cluster(job) && job->gpus_max && !job->is_parked
                     ? job->units
                     : 0,
         .cluster = orr_str(cluster ? cluster->name : ""),

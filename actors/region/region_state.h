@@ -110,6 +110,8 @@ struct region_job {
     bool has_rules; /* device type, memory or exclusions: look into the spec */
     bool is_cancelled;
     bool is_to_suspend; /* its user wants it so */
+    bool
+        is_parked; /* its ranks hold no devices, whatever its phase: until it is given some again */
     struct region_order order;
     char to_cluster[ORR_NAME_MAX]; /* where it is to go next; empty: anywhere */
     char to_node[ORR_NAME_MAX];

@@ -31,7 +31,7 @@ struct orri_ports {
 struct orri_edge {
     struct orr_process base;
     struct orr_process_linux_config config; /* numbers only, defaults filled in */
-    char *ranks_path;                       /* owned */
+    char *state_path, *ranks_path;          /* owned */
     char *criu, *init, *plugins;            /* owned; empty: none found */
     int state_dir, ranks_dir, logs_dir;
     char boot[ORRI_BOOT_MAX];

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "criu_run.h"
@@ -213,6 +214,48 @@ static enum orr_err run_dump(const struct orri_dump *d, int dir, struct orr_erro
     return end.is_ok ? ORR_OK : explain("dump", &end, d->dir, dir, "dump.log", err);
 }
 
+/* CRIU mounts the namespace's /proc for a moment on a directory of one fixed name in the working directory of its pid 1, and
+ * fails when another of these is just doing that there. */
+static bool was_in_the_way(int dir)
+{
+    char log[4096];
+    int fd = openat(dir, "dump.log", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, log, sizeof log - 1) : 0;
+    if (fd >= 0)
+        close(fd);
+    log[n > 0 ? n : 0] = '\0';
+    return strstr(log, "Can't create a directory (-17)") != NULL;
+}
+
+/* One that was killed has left the directory, and perhaps the mount: nobody else needs it for so long. */
+static void clear_the_way(void)
+{
+    enum { LEFT_S = 3 };
+    static const char place[] = "/proc.crtools"; /* orrery-init is in / */
+    struct stat st;
+    if (lstat(place, &st) != 0)
+        return;
+    if (st.st_ino == 1 || st.st_ctime + LEFT_S > time(NULL)) /* of proc's root: mounted */
+        return;
+    rmdir(place);
+}
+
+static enum orr_err
+dump_again(const struct orri_dump *d, int dir, struct orr_error *err)
+{
+    uint64_t deadline_ms = orri_mono_ms() + d->timeout_ms;
+    unsigned pause_us = 2000 + (unsigned)d->init * 7919u % 8000;
+    for (;;) {
+        enum orr_err rc = run_dump(d, dir, err);
+        if (rc == ORR_OK || !was_in_the_way(dir) || orri_mono_ms() >= deadline_ms)
+            return rc;
+        each_file(dir, remove_file, NULL);
+        clear_the_way();
+        usleep(pause_us);
+        pause_us = pause_us < 50000 ? pause_us * 2 : pause_us;
+    }
+}
+
 static enum orr_err save_logs(const struct orri_dump *d, int dir, struct orr_error *err)
 {
     struct orri_image_note note;
@@ -240,7 +283,7 @@ orri_image_dump(const struct orri_dump *d, uint64_t *ret_bytes, struct orr_error
     enum orr_err rc = open_image_dir(d->dir, &dir, err);
     if (rc != ORR_OK)
         return rc;
-    rc = run_dump(d, dir, err);
+    rc = dump_again(d, dir, err);
     if (rc == ORR_OK)
         rc = save_logs(d, dir, err);
     if (rc == ORR_OK) {

@@ -49,7 +49,7 @@ static void make_path(const struct orri_edge *edge, char *path, size_t cap)
     if (has_run && access("/run/orrery", W_OK) == 0)
         snprintf(path, cap, "/run/orrery/ability-%016" PRIx64, key);
     else
-        snprintf(path, cap, "%s/../ability-%016" PRIx64, edge->ranks_path, key);
+        snprintf(path, cap, "%s/ability-%016" PRIx64, edge->state_path, key);
 }
 
 /* "1 1 text", and the version in a second line. */
@@ -182,10 +182,11 @@ static void clean(const char *dir)
     remove_dir(dir, 2);
 }
 
-static void try_it(struct orri_edge *edge, struct orri_ability *a)
+/* False: no answer, which says more of this moment than of the machine. */
+static bool try_it(struct orri_edge *edge, struct orri_ability *a)
 {
     char dir[600], result[700];
-    snprintf(dir, sizeof dir, "%.500s/../probe", edge->ranks_path);
+    snprintf(dir, sizeof dir, "%.500s/probe", edge->state_path);
     snprintf(result, sizeof result, "%s/result", dir);
     clean(dir);
     char *real = mkdir(dir, 0700) == 0 ? realpath(dir, NULL) : NULL;
@@ -197,11 +198,13 @@ static void try_it(struct orri_edge *edge, struct orri_ability *a)
                     edge->init,
                     NULL};
     bool has_ended = real && run(edge, argv, -1, PROBE_MS_MAX);
-    if (!has_ended || !read_result(result, a))
+    bool is_answered = has_ended && read_result(result, a);
+    if (!is_answered)
         orr_str_copy(
             a->text, sizeof a->text, ORR_LIT("the self-test did not come to its end"));
     clean(dir);
     free(real);
+    return is_answered;
 }
 
 static void find_out(struct orri_edge *edge, struct orri_ability *a)
@@ -229,8 +232,7 @@ static void find_out(struct orri_edge *edge, struct orri_ability *a)
     if (!is_stopping(edge, 0) &&
         !read_result(path, a)) { /* another host may have tried meanwhile */
         read_version(edge, a);
-        try_it(edge, a);
-        if (!is_stopping(edge, 0))
+        if (try_it(edge, a) && !is_stopping(edge, 0))
             write_result(path, a);
     }
     if (lock >= 0)

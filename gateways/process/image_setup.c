@@ -84,7 +84,7 @@ enum orr_err orri_image_setup(struct orri_edge *edge,
     if (!edge->init)
         edge->init = strdup("");
     edge->ability.has_nft = true;
-    if (asprintf(&edge->plugins, "%s/../no-plugins", edge->ranks_path) < 0)
+    if (asprintf(&edge->plugins, "%s/no-plugins", edge->state_path) < 0)
         edge->plugins = NULL;
     else
         (void)mkdir(edge->plugins, 0755);

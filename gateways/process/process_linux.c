@@ -208,6 +208,7 @@ static void edge_close(struct orr_process *process)
     pthread_mutex_destroy(&edge->sink_lock);
     free(edge->ports.held_until_ms);
     free(edge->ranks_path);
+    free(edge->state_path);
     free(edge->criu);
     free(edge->init);
     free(edge->plugins);
@@ -283,9 +284,9 @@ open_state(struct orri_edge *edge, const char *path, struct orr_error *err)
             ORR_EEXIST,
             "%s: another host uses this state directory; stop it or name another one",
             path);
-    char *real = realpath(path, NULL);
-    int n = real ? asprintf(&edge->ranks_path, "%s/ranks", real) : -1;
-    free(real);
+    edge->state_path = realpath(path, NULL);
+    int n = edge->state_path ? asprintf(&edge->ranks_path, "%s/ranks", edge->state_path)
+                             : -1;
     if (n < 0) {
         edge->ranks_path = NULL;
         return orr_fail(err, ORR_ENOMEM, "%s: out of memory", path);

@@ -186,6 +186,7 @@ static void drain(struct orr_ctx *ctx, struct client *client, uint32_t i)
     snprintf(cluster, sizeof(cluster), "c%u", drain->cluster + 1);
     snprintf(node, sizeof(node), "n%u", drain->node + 1);
     drain->is_asked = true;
+    drain->asked_at = client->at;
     orr_ask(ctx,
             client->regions[client->at],
             ASK_MS,
@@ -366,7 +367,8 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
     unsigned kind = (unsigned)(ctx->tag >> 56);
     if (kind == TAG_DRAIN) { /* a node that nobody has heard of is not drained */
         drained(ctx, self->client, msg->code == ORR_ENOENT);
-        if (is_elsewhere(msg->code))
+        if (is_elsewhere(msg->code) &&
+            self->client->drains[(uint32_t)ctx->tag].asked_at == self->client->at)
             self->client->at = (self->client->at + 1) % self->client->n_regions;
     }
     if (kind >= TAG_LOG)
@@ -380,7 +382,8 @@ static enum orr_err sim_client_on_failed(struct orr_ctx *ctx,
         self->client->at = (self->client->at + 1) % self->client->n_regions;
     bool is_refused = msg->code == ORR_EINVAL || msg->code == ORR_ESTATE ||
                       (is_act && (msg->code == ORR_ENODEV || msg->code == ORR_ENOSYS ||
-                                  msg->code == ORR_ENOENT || msg->code == ORR_EIO));
+                                  msg->code == ORR_ENOENT || msg->code == ORR_EIO)) ||
+                      (kind == TAG_ACT + ACT_CHECKPOINT && msg->code == ORR_ETIMEOUT);
     if (is_refused && is_act)
         job->act_at_ms[kind - TAG_ACT] = 0;
     else if (is_refused && kind == TAG_CANCEL)

@@ -15,6 +15,7 @@ struct client_drain {
     uint32_t cluster, node; /* c<cluster + 1>, n<node + 1> */
     uint64_t on_at_ms, off_at_ms;
     bool is_asked;
+    uint32_t asked_at; /* whom */
     uint64_t look_at_ms;
 };
 

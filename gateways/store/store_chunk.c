@@ -162,36 +162,35 @@ bool orri_chunk_unpack(struct orri_codec *c,
 
 /* ---- in the directory ---- */
 
-/* Move the file that was read out of the way, unless another has taken its place meanwhile. */
-static void set_aside(struct orr_store *s, int dir, const char *name, int fd)
+/* Move the name out of the way, unless another has taken its place since it was read. */
+static void set_aside(struct orr_store *s, int dir, const char *name, ino_t read)
 {
-    struct stat read, now;
+    struct stat now;
     char to[STORE_NAME];
     const int lock = orri_lock_open(s);
     if (lock < 0)
         return;
-    if (orri_lock(lock, LOCK_EX) && fstat(fd, &read) == 0 &&
-        fstatat(dir, name, &now, 0) == 0 && now.st_ino == read.st_ino) {
-        snprintf(to, sizeof to, "%.16s.%llu", name, (unsigned long long)read.st_ino);
+    if (orri_lock(lock, LOCK_EX) &&
+        fstatat(dir, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_ino == read) {
+        snprintf(to, sizeof to, "%.16s.%llu", name, (unsigned long long)read);
         (void)orri_io_rename(dir, name, s->damaged, to);
     }
     close(lock);
 }
 
-static int read_all(int fd, uint8_t *buf, size_t cap, size_t *ret_len)
+static int read_all(const struct orri_place *p, uint8_t *buf)
 {
-    size_t len = 0;
-    while (len < cap) {
-        const ssize_t n = pread(fd, buf + len, cap - len, (off_t)len);
+    for (size_t len = 0; len < p->len;) {
+        const ssize_t n =
+            pread(p->fd, buf + len, p->len - len, (off_t)(p->offset + len));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return errno;
         if (n == 0)
-            break;
+            return EBADMSG;
         len += (size_t)n;
     }
-    *ret_len = len;
     return 0;
 }
 
@@ -202,19 +201,26 @@ int orri_chunk_read(struct orr_store *s,
                     size_t *ret_len)
 {
     char name[STORE_NAME];
-    size_t len = 0;
+    struct orri_place p = {.fd = -1};
+    struct stat st;
     const int dir = orri_chunk_place(s, hash, name);
-    const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return errno;
-    int why = read_all(fd, c->buf, ORR_STORE_OBJECT_MAX, &len);
-    /* A sector that cannot be read is damage, too. */
+    int why = orri_chunk_open(s, hash, &p);
+    if (why == 0 && p.len > ORR_STORE_OBJECT_MAX)
+        why = EBADMSG;
+    if (why == 0)
+        why = read_all(&p, c->buf);
+    if (why == 0 &&
+        !orri_chunk_unpack(c, hash, c->buf, (size_t)p.len, content, ret_len))
+        why = EBADMSG;
+    if (p.fd >= 0)
+        close(p.fd);
     if (why == EIO ||
-        (why == 0 && !orri_chunk_unpack(c, hash, c->buf, len, content, ret_len))) {
-        set_aside(s, dir, name, fd);
+        why == EBADMSG) { /* a sector that cannot be read is damage, too */
+        set_aside(s, dir, name, st.st_ino);
         why = EBADMSG;
     }
-    close(fd);
     return why;
 }
 
@@ -225,22 +231,22 @@ bool orri_chunk_meet(struct orr_store *s,
 {
     char name[STORE_NAME];
     uint8_t bytes[STORE_HEAD_BYTES];
+    struct orri_place p;
     struct head h;
     struct stat st;
     const int dir = orri_chunk_place(s, hash, name);
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) /* the usual case costs no lock */
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) /* the usual case: no lock */
         return false;
-    close(fd);
     if (!orri_lock(lock, LOCK_SH))
         return false;
-    fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    bool is_here = fd >= 0 && fstat(fd, &st) == 0 &&
-                   pread(fd, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes &&
-                   get_head(bytes, (uint64_t)st.st_size, &h) &&
-                   (raw_len == 0 || raw_len == h.raw) && orri_io_touch(dir, name) == 0;
+    bool is_here = orri_chunk_open(s, hash, &p) == 0;
+    if (is_here) {
+        is_here = pread(p.fd, bytes, sizeof bytes, (off_t)p.offset) ==
+                      (ssize_t)sizeof bytes &&
+                  get_head(bytes, p.len, &h) && (raw_len == 0 || raw_len == h.raw) &&
+                  orri_io_touch(dir, name) == 0;
+        close(p.fd);
+    }
     (void)flock(lock, LOCK_UN);
-    if (fd >= 0)
-        close(fd);
     return is_here;
 }

@@ -74,6 +74,7 @@ static enum orr_err open_dirs(struct orr_store *s, struct orr_error *err)
         int *fd;
         const char *name;
     } dirs[] = {{&s->chunks, "chunks"},
+                {&s->packs, "packs"},
                 {&s->parts, "parts"},
                 {&s->tmp, "tmp"},
                 {&s->leases, "leases"},
@@ -110,7 +111,7 @@ enum orr_err orr_store_open(const struct orr_store_config *config,
         free(s);
         return orr_fail(err, ORR_ENOMEM, "store: out of memory");
     }
-    s->root = s->chunks = s->parts = s->tmp = s->leases = s->damaged = -1;
+    s->root = s->chunks = s->packs = s->parts = s->tmp = s->leases = s->damaged = -1;
     for (unsigned i = 0; i < STORE_SHARDS; i++)
         s->shards[i] = -1;
     s->threads = config->threads ? config->threads : cores > 0 ? (unsigned)cores : 1;
@@ -140,7 +141,8 @@ void orr_store_close(struct orr_store *s)
 {
     if (!s)
         return;
-    const int fds[] = {s->root, s->chunks, s->parts, s->tmp, s->leases, s->damaged};
+    const int fds[] = {
+        s->root, s->chunks, s->packs, s->parts, s->tmp, s->leases, s->damaged};
     for (size_t i = 0; i < ORR_ARRAY_SIZE(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
@@ -192,6 +194,52 @@ int orri_chunk_place(const struct orr_store *s,
     orr_store_hex(hash, hex);
     memcpy(name, hex + 2, sizeof hex - 2);
     return s->shards[hash->at[0]];
+}
+
+bool orri_link_parse(const char *target,
+                     char pack[STORE_NAME],
+                     uint64_t *ret_offset,
+                     uint64_t *ret_len)
+{
+    unsigned long long offset, len;
+    if (sscanf(target, "%63[0-9a-f.]:%llu:%llu", pack, &offset, &len) != 3 ||
+        len > ORR_STORE_OBJECT_MAX || offset > INT64_MAX - len)
+        return false;
+    *ret_offset = offset;
+    *ret_len = len;
+    return true;
+}
+
+int orri_chunk_open(const struct orr_store *s,
+                    const struct orr_store_hash *hash,
+                    struct orri_place *ret_place)
+{
+    char name[STORE_NAME], target[STORE_NAME], pack[STORE_NAME];
+    struct orri_place p = {.fd = -1};
+    struct stat st;
+    const int dir = orri_chunk_place(s, hash, name);
+    const ssize_t n = readlinkat(dir, name, target, sizeof target - 1);
+    if (n < 0 && errno != EINVAL)
+        return errno;
+    if (n >= 0) {
+        target[n] = '\0';
+        if (!orri_link_parse(target, pack, &p.offset, &p.len))
+            return EBADMSG;
+    }
+    p.fd = n < 0 ? openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+                 : openat(s->packs, pack, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (p.fd < 0)
+        return n >= 0 && errno == ENOENT ? EBADMSG : errno;
+    int why = fstat(p.fd, &st) == 0 ? 0 : errno;
+    if (!why && n < 0)
+        p.len = (uint64_t)st.st_size;
+    else if (!why && (uint64_t)st.st_size < p.offset + p.len)
+        why = EBADMSG;
+    if (why)
+        close(p.fd);
+    else
+        *ret_place = p;
+    return why;
 }
 
 /* ---- cancelling, the lock ---- */
@@ -262,8 +310,9 @@ static bool add_dir(int dir, uint64_t *bytes, uint64_t *n)
         return false;
     }
     for (struct dirent *e; (e = readdir(d));)
-        if (e->d_name[0] != '.' && fstatat(dir, e->d_name, &st, 0) == 0 &&
-            S_ISREG(st.st_mode)) {
+        if (e->d_name[0] != '.' &&
+            fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode))) {
             *bytes += (uint64_t)st.st_size;
             ++*n;
         }
@@ -278,7 +327,8 @@ static bool count(struct orr_store *s, struct orr_store_usage *u)
     for (unsigned i = 0; i < STORE_SHARDS; i++)
         if (!add_dir(s->shards[i], &u->bytes, &u->chunks))
             return false;
-    return add_dir(s->parts, &u->bytes, &u->parts) &&
+    return add_dir(s->packs, &u->bytes, &ignored) &&
+           add_dir(s->parts, &u->bytes, &u->parts) &&
            add_dir(s->tmp, &u->bytes, &ignored) &&
            add_dir(s->damaged, &u->bytes, &u->damaged);
 }

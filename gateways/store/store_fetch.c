@@ -29,34 +29,39 @@ enum orr_err orr_store_object_read(struct orr_store *s,
                                    uint64_t *ret_size,
                                    struct orr_error *err)
 {
-    char name[STORE_NAME];
+    char name[ORR_STORE_HEX_BYTES];
+    struct orri_place p = {.fd = -1};
     struct stat st;
-    int dir = s->parts;
-    if (kind == ORR_STORE_CHUNK)
-        dir = orri_chunk_place(s, hash, name);
-    else
-        orr_store_hex(hash, name);
-    const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
-        return orr_fail(err, ORR_ENOENT, "store: %s is not in %s", name, s->path);
-    if (fd < 0)
-        return orri_io_fail(err, "cannot open", name);
     size_t len = 0;
-    ssize_t n = fstat(fd, &st) == 0 ? 1 : -1;
-    while (n > 0 && len < cap) {
-        n = pread(fd, buf + len, cap - len, (off_t)(offset + len));
+    int why = 0;
+    orr_store_hex(hash, name);
+    if (kind == ORR_STORE_CHUNK) {
+        why = orri_chunk_open(s, hash, &p);
+    } else {
+        p.fd = openat(s->parts, name, O_RDONLY | O_CLOEXEC);
+        why = p.fd < 0 || fstat(p.fd, &st) != 0 ? errno : 0;
+        p.len = why ? 0 : (uint64_t)st.st_size;
+    }
+    while (!why && len < cap && offset + len < p.len) {
+        const uint64_t left = p.len - offset - len;
+        const size_t want = left < cap - len ? (size_t)left : cap - len;
+        const ssize_t n =
+            pread(p.fd, buf + len, want, (off_t)(p.offset + offset + len));
+        if (n < 0 && errno != EINTR)
+            why = errno;
+        else if (n == 0)
+            break;
         len += n > 0 ? (size_t)n : 0;
-        if (n < 0 && errno == EINTR)
-            n = 1;
     }
-    if (n < 0) {
-        enum orr_err code = orri_io_fail(err, "cannot read", name);
-        close(fd);
-        return code;
-    }
-    close(fd);
+    if (p.fd >= 0)
+        close(p.fd);
+    if (why == ENOENT || why == EBADMSG)
+        return orr_fail(err, ORR_ENOENT, "store: %s is not in %s", name, s->path);
+    errno = why;
+    if (why)
+        return orri_io_fail(err, "cannot read", name);
     *ret_len = len;
-    *ret_size = (uint64_t)st.st_size;
+    *ret_size = p.len;
     return ORR_OK;
 }
 

@@ -19,7 +19,7 @@ struct gc {
     struct orr_store *store; /* borrowed */
     struct orr_store_op *op; /* borrowed */
     struct timespec cutoff;
-    struct orri_set roots, reached;
+    struct orri_set roots, reached, packs;
     struct orr_store_gc_stats stats;
     int lock; /* owned */
 };
@@ -89,6 +89,23 @@ static enum orr_err mark(struct gc *gc, struct orr_error *err)
 
 /* ---- sweep ---- */
 
+/* A chunk's name stays: if it is a link, so does the pack that it leads to. */
+static enum orr_err keep_pack(struct gc *gc, int dir, const char *name)
+{
+    char target[STORE_NAME], pack[STORE_NAME];
+    uint64_t offset, len;
+    struct orr_store_hash hash;
+    bool is_new;
+    const ssize_t n = readlinkat(dir, name, target, sizeof target - 1);
+    if (n < 0)
+        return ORR_OK;
+    target[n] = '\0';
+    if (!orri_link_parse(target, pack, &offset, &len))
+        return ORR_OK;
+    orri_hash(&hash, pack, strlen(pack));
+    return orri_set_add(&gc->packs, &hash, &is_new);
+}
+
 /* Remove what is old and not in `keep` from a directory whose names are the last digits of
  * hashes that begin with *prefix[n]. */
 static enum orr_err sweep(struct gc *gc,
@@ -108,22 +125,41 @@ static enum orr_err sweep(struct gc *gc,
     for (struct dirent *e; (e = readdir(d)) && !orri_is_cancelled(gc->op);) {
         snprintf(hex, sizeof hex, "%s%s", prefix, e->d_name);
         if (orr_store_parse(orr_str(hex), &hash) != ORR_OK ||
-            fstatat(dir, e->d_name, &st, 0) != 0)
+            fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
             continue;
-        if (orri_set_has(keep, &hash) || is_young(gc, &st)) {
-            ++*n_kept;
-            continue;
-        }
-        const int rc = orri_remove_old(gc->lock, dir, e->d_name, &gc->cutoff, false);
+        int rc = 0;
+        if (!orri_set_has(keep, &hash) && !is_young(gc, &st))
+            rc = orri_remove_old(gc->lock, dir, e->d_name, &gc->cutoff, false);
         *n_removed += rc > 0;
+        *n_kept += rc == 0;
         gc->stats.bytes_removed += rc > 0 ? (uint64_t)st.st_size : 0;
-        if (rc < 0) {
+        if (rc < 0 || (rc == 0 && keep_pack(gc, dir, e->d_name) != ORR_OK)) {
             closedir(d);
-            return orri_io_fail(err, "cannot remove a file of", gc->store->path);
+            return rc < 0
+                       ? orri_io_fail(err, "cannot remove a file of", gc->store->path)
+                       : orr_fail(err, ORR_ENOMEM, "store: out of memory");
         }
     }
     closedir(d);
     return orri_is_cancelled(gc->op) ? orri_cancelled(err) : ORR_OK;
+}
+
+/* Packs to which no name leads any more.  A name that comes later leads to a pack that is young. */
+static void sweep_packs(struct gc *gc)
+{
+    struct orr_store_hash hash;
+    struct stat st;
+    DIR *d = list(gc->store->packs);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        orri_hash(&hash, e->d_name, strlen(e->d_name));
+        if (e->d_name[0] == '.' || fstatat(gc->store->packs, e->d_name, &st, 0) != 0 ||
+            is_young(gc, &st) || orri_set_has(&gc->packs, &hash))
+            continue;
+        if (orri_io_unlink(gc->store->packs, e->d_name) == 0)
+            gc->stats.bytes_removed += (uint64_t)st.st_size;
+    }
+    if (d)
+        closedir(d);
 }
 
 /* What was set aside is evidence for a while only. */
@@ -133,7 +169,8 @@ static void sweep_damaged(struct gc *gc)
     DIR *d = list(gc->store->damaged);
     for (struct dirent *e; d && (e = readdir(d));)
         if (e->d_name[0] != '.' &&
-            fstatat(gc->store->damaged, e->d_name, &st, 0) == 0 && !is_young(gc, &st))
+            fstatat(gc->store->damaged, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            !is_young(gc, &st))
             (void)orri_io_unlink(gc->store->damaged, e->d_name);
     if (d)
         closedir(d);
@@ -159,8 +196,10 @@ static enum orr_err sweep_all(struct gc *gc, struct orr_error *err)
                      &gc->stats.chunks_removed,
                      err);
     }
-    if (!code)
+    if (!code) {
+        sweep_packs(gc);
         sweep_damaged(gc);
+    }
     atomic_store(&s->counted_ms, 0);
     return code;
 }
@@ -208,6 +247,7 @@ enum orr_err orr_store_gc(struct orr_store *s,
         close(gc.lock);
     orri_set_fini(&gc.roots);
     orri_set_fini(&gc.reached);
+    orri_set_fini(&gc.packs);
     if (!code)
         *ret_stats = gc.stats;
     return code;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * store_impl.h - what the files of this folder share.
  *
- * The directory: format, lock, chunks/<2 hex>/<62 hex>, parts/<64 hex>, tmp/<lease>.<n>,
- * leases/<lease>, damaged/.  A name below chunks/ and parts/ appears only when its content is on
+ * The directory: format, lock, chunks/<2 hex>/<62 hex>, packs/<lease>.<n>, parts/<64 hex>, tmp/<lease>.<n>,
+ * leases/<lease>, damaged/.  A large chunk is a file; small ones lie together in a pack, and their names are
+ * symbolic links that say where: PACK:OFFSET:LENGTH.  A name below chunks/ and parts/ appears only when its content is on
  * disk; it goes only under the exclusive lock, and is met (found and marked as used) under the
  * shared one.
  */
@@ -45,7 +46,7 @@ int orri_io_write(int fd,
                   const void *data,
                   size_t len);
 int orri_io_sync(int fd, const char *name);
-int orri_io_syncfs(int dir, const char *name);
+int orri_io_symlink(const char *target, int dir, const char *name);
 int orri_io_rename(int from_dir, const char *from, int to_dir, const char *to);
 /* EEXIST when `to` is there. */
 int orri_io_rename_new(int from_dir, const char *from, int to_dir, const char *to);
@@ -59,7 +60,6 @@ int orri_io_touch_fd(int fd, const char *name, struct timespec *ret_time);
 enum orr_err orri_io_fail(struct orr_error *err, const char *what, const char *name);
 
 /* ---- tokens (store_rate.c) ---- */
-
 struct orri_rate {
     pthread_mutex_t lock; /* guards all below */
     uint64_t bytes_per_s; /* 0: no limit */
@@ -73,7 +73,6 @@ void orri_rate_take(struct orri_rate *rate, uint64_t bytes, struct orr_store_op 
 double orri_now_s(void);
 
 /* ---- a set of hashes (store_set.c) ---- */
-
 struct orri_set {
     struct orr_store_hash *at; /* owned: open addressing, all zero = free */
     size_t cap, n;
@@ -87,9 +86,9 @@ void orri_set_fini(struct orri_set *set);
 /* ---- the store (store_dir.c) ---- */
 
 struct orr_store {
-    char *path;                                    /* owned */
-    int root, chunks, parts, tmp, leases, damaged; /* owned */
-    int shards[STORE_SHARDS];                      /* owned: chunks/<2 hex> */
+    char *path;                                           /* owned */
+    int root, chunks, packs, parts, tmp, leases, damaged; /* owned */
+    int shards[STORE_SHARDS];                             /* owned: chunks/<2 hex> */
     unsigned threads;
     uint64_t quota_bytes;
     struct orri_rate rate;
@@ -102,6 +101,20 @@ struct orr_store {
 int orri_chunk_place(const struct orr_store *s,
                      const struct orr_store_hash *hash,
                      char name[STORE_NAME]);
+/* Where a chunk's bytes are. */
+struct orri_place {
+    int fd; /* owned */
+    uint64_t offset, len;
+};
+/* ENOENT: no such name; EBADMSG: it leads nowhere; else errno. */
+int orri_chunk_open(const struct orr_store *s,
+                    const struct orr_store_hash *hash,
+                    struct orri_place *ret_place);
+/* The pack that a link names; false: it is no such link. */
+bool orri_link_parse(const char *target,
+                     char pack[STORE_NAME],
+                     uint64_t *ret_offset,
+                     uint64_t *ret_len);
 bool orri_is_cancelled(const struct orr_store_op *op);
 enum orr_err orri_cancelled(struct orr_error *err);
 /* Errors: ORR_ENOSPC the quota is reached with so many more. */
@@ -183,6 +196,7 @@ bool orri_chunk_meet(struct orr_store *s,
 struct orri_made { /* a chunk that a call made, to be taken back when the call fails */
     struct orr_store_hash hash;
     struct timespec time;
+    uint64_t pack; /* number of its pack; 0: none */
 };
 
 struct orri_writer {         /* of one call */
@@ -191,6 +205,8 @@ struct orri_writer {         /* of one call */
     pthread_mutex_t lock;   /* guards all below */
     struct orri_made *made; /* owned */
     size_t n_made, made_cap;
+    uint64_t *packs; /* owned: numbers of those made */
+    size_t n_packs;
     bool
         shards[STORE_SHARDS]; /* with names that may not be on disk yet: made, or met */
     bool is_named; /* the part has its name: nothing is taken back any more */
@@ -210,12 +226,14 @@ struct orri_batch {             /* of one thread: chunks under names of tmp/ */
     int lock;                   /* owned */
     unsigned n, n_open;
     uint64_t bytes;
+    int pack;             /* owned: -1 none */
+    uint64_t pack_number; /* of its name */
+    uint64_t pack_bytes;
     double busy_s; /* in the disk's hands */
     struct {
-        int fd; /* owned; -1: a small one, closed already */
+        int fd; /* owned; -1: a small one, in the pack */
         struct orr_store_hash hash;
-        struct timespec time; /* that it carries */
-        uint64_t number;      /* of its name */
+        uint64_t number; /* of its name; in the pack: its offset */
         uint32_t raw_len, file_len;
         bool is_zstd;
     } at[STORE_BATCH_FILES];

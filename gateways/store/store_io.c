@@ -73,9 +73,9 @@ int orri_io_sync(int fd, const char *name)
     return orri_io_fault("sync", name) ? -1 : fsync(fd);
 }
 
-int orri_io_syncfs(int dir, const char *name)
+int orri_io_symlink(const char *target, int dir, const char *name)
 {
-    return orri_io_fault("syncfs", name) ? -1 : syncfs(dir);
+    return orri_io_fault("symlink", name) ? -1 : symlinkat(target, dir, name);
 }
 
 int orri_io_rename(int from_dir, const char *from, int to_dir, const char *to)
@@ -112,7 +112,8 @@ int orri_io_touch(int dir, const char *name)
     struct timespec t[2];
     clock_gettime(CLOCK_REALTIME, &t[0]);
     t[1] = t[0];
-    return orri_io_fault("touch", name) ? -1 : utimensat(dir, name, t, 0);
+    return orri_io_fault("touch", name) ? -1
+                                        : utimensat(dir, name, t, AT_SYMLINK_NOFOLLOW);
 }
 
 int orri_io_touch_fd(int fd, const char *name, struct timespec *ret_time)

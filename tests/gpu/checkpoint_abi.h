@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * checkpoint_abi.h - the driver's calls to suspend a process, as CUDA 13.0 has them.
  *
- * They are looked up at run time: drivers before 570 lack them, and so does the emulator.
+ * They are looked up at run time: drivers before 570 lack them.
  * All arguments are 64 bytes that must be zero where nothing is said; checkpoint_facts.c
  * holds the layouts against the toolkit's. Include orrery/gpu_abi.h before.
  */

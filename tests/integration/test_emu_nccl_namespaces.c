@@ -200,6 +200,19 @@ static void leave_nothing(int rank, int world)
     MUST(count_open() <= open_before && count_mapped() == 0);
 }
 
+static void invite_and_die(int rank, int world)
+{
+    (void)rank, (void)world;
+    MUST(ncclGetUniqueId(&board->id[0]) == ncclSuccess);
+    _exit(9);
+}
+
+static void invite_and_end(int rank, int world)
+{
+    (void)rank, (void)world;
+    MUST(ncclGetUniqueId(&board->id[1]) == ncclSuccess);
+}
+
 /* ---- Running them --------------------------------------------------------------------------- */
 
 static pid_t start(rank_f *run, int rank, int world, bool apart)
@@ -262,11 +275,26 @@ static void destroyed_communicators_leave_nothing(void **state)
         "%d communicators of 8 ranks made and destroyed: %.1f ms\n", (int)COMMS, most);
 }
 
+static void killed_roots_are_swept(void **state)
+{
+    char path[2][105] = {{0}};
+
+    (void)state;
+    run_all(invite_and_die, 1, false, 0);
+    memcpy(path[0], board->id[0].internal + 24, 104);
+    assert_int_equal(access(path[0], F_OK), 0);
+    run_all(invite_and_end, 1, false, -1);
+    memcpy(path[1], board->id[1].internal + 24, 104);
+    assert_int_not_equal(access(path[0], F_OK), 0);
+    assert_int_not_equal(access(path[1], F_OK), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_in_namespaces_find_each_other),
         cmocka_unit_test(destroyed_communicators_leave_nothing),
+        cmocka_unit_test(killed_roots_are_swept),
     };
     int failed;
 

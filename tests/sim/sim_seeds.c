@@ -2,6 +2,7 @@
  * sim_seeds.c - many random histories of fleets of several shapes, with all faults (gateways/sim/fleet.h).
  *
  *   sim_seeds hold FIRST COUNT     every invariant holds in each of them; else the seed and the command that shows it
+ *   sim_seeds orders FIRST COUNT   the same, and jobs are suspended, saved, migrated, and nodes drain
  *   sim_seeds caught FIRST COUNT   this build has a bug on purpose (tests/sim/mutants): some seed must break an invariant
  *   sim_seeds sim ...              `orrery sim` of this build
  */
@@ -9,6 +10,8 @@
 #include "sim_main.h"
 
 #include <stdlib.h>
+
+static bool has_orders;
 
 static struct fleet_plan plan_of(uint64_t seed)
 {
@@ -19,6 +22,7 @@ static struct fleet_plan plan_of(uint64_t seed)
                                .nodes = 6,
                                .jobs = 16,
                                .faults_ms = 30000,
+                               .has_no_orders = !has_orders,
                                .kinds = FAULTS_ALL};
 }
 
@@ -46,24 +50,26 @@ static void print_broken(uint64_t seed, const struct fleet_result *result)
            result->broken,
            result->text);
     printf("orrery sim --seed %llu --replicas %u --clusters %u --nodes %u --jobs %u "
-           "--time %ums\n",
+           "--time %ums%s\n",
            (unsigned long long)seed,
            plan.replicas,
            plan.clusters,
            plan.nodes,
            plan.jobs,
-           (unsigned)plan.faults_ms);
+           (unsigned)plan.faults_ms,
+           has_orders ? "" : " --no-orders");
 }
 
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "sim") == 0)
         return orr_sim_main(argc - 1, argv + 1);
-    if (argc != 4 || (strcmp(argv[1], "hold") != 0 && strcmp(argv[1], "caught") != 0)) {
-        fprintf(stderr, "usage: sim_seeds hold|caught FIRST COUNT | sim ...\n");
+    has_orders = argc == 4 && strcmp(argv[1], "orders") == 0;
+    bool must_hold = has_orders || (argc == 4 && strcmp(argv[1], "hold") == 0);
+    if (argc != 4 || (!must_hold && strcmp(argv[1], "caught") != 0)) {
+        fprintf(stderr, "usage: sim_seeds hold|orders|caught FIRST COUNT | sim ...\n");
         return 2;
     }
-    bool must_hold = strcmp(argv[1], "hold") == 0;
     uint64_t first = strtoull(argv[2], NULL, 10);
     uint64_t count = strtoull(argv[3], NULL, 10);
     for (uint64_t seed = first; seed < first + count; seed++) {

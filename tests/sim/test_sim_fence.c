@@ -38,7 +38,8 @@ static void show_log(void *arg,
 static void
 set_up(uint64_t seed, uint32_t nodes_n, uint32_t jobs, uint32_t size, uint32_t run_ms)
 {
-    const struct fleet_plan plan = {.seed = seed,
+    const struct fleet_plan plan = {.has_no_orders = true,
+                                    .seed = seed,
                                     .clusters = 1,
                                     .nodes = nodes_n,
                                     .jobs = jobs,

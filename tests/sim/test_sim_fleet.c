@@ -31,7 +31,8 @@ static void show_log(void *arg,
 static void set_up(uint64_t seed, unsigned kinds)
 {
     struct orr_error err = {0};
-    const struct fleet_plan plan = {.seed = seed,
+    const struct fleet_plan plan = {.has_no_orders = true,
+                                    .seed = seed,
                                     .kinds = kinds,
                                     .faults_ms = FAULTS_MS,
                                     .settle_ms = END_MS - FAULTS_MS,

@@ -298,18 +298,6 @@ static const struct orr_actor_type edge_type = {
     .n_handlers = ORR_ARRAY_SIZE(handlers),
 };
 
-static void show_log(void *arg,
-                     enum orr_log_level level,
-                     uint64_t wall,
-                     const char *who,
-                     const char *text)
-{
-    (void)arg;
-    (void)wall;
-    if (getenv("ORR_SIM_LOG"))
-        fprintf(stderr, "%8u %d %s: %s\n", (unsigned)now, (int)level, who, text);
-}
-
 static void run_for(uint64_t ms)
 {
     for (uint64_t until = now + ms; now < until;) {
@@ -375,12 +363,12 @@ static int setup(void **state)
     used_bytes = n_usage = n_reports = killed = row_level = 0;
     is_launched = false;
     did[0] = last_text[0] = part_hash[0] = env_link[0] = restore_dir[0] = '\0';
-    const struct orr_system_config config = {.host = "h",
-                                             .incarnation = 1,
-                                             .clock = &the_clock,
-                                             .seed = 7,
-                                             .log = show_log,
-                                             .log_level = ORR_LOG_DEBUG};
+    const struct orr_system_config config = {
+        .host = "h",
+        .incarnation = 1,
+        .clock = &the_clock,
+        .seed = 7,
+    };
     assert_int_equal(orr_system_new(&config, &sys, &err), ORR_OK);
     spawn(&edge_type, NULL, "/eu1/c1");
     job = spawn(&edge_type, NULL, "/eu1/c1/job/j/2");

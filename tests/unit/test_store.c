@@ -354,6 +354,34 @@ static void a_torn_chunk_is_noticed_by_a_put_that_meets_it(void **state)
     free(data);
 }
 
+/* Small chunks share a file: one that is damaged, or lost with all in it, is mended by the next put. */
+static void a_damaged_pack_is_mended_by_the_next_put(void **state)
+{
+    (void)state;
+    uint8_t *data = malloc(2 * MIB);
+    struct orr_store_report report;
+    char command[200];
+    fill_random(data, 2 * MIB, 15);
+    write_file("pages", data, 2 * MIB);
+    const struct orr_store_put_stats s = put_one("pages", ORR_STORE_IMAGE);
+    snprintf(command,
+             sizeof command,
+             "printf X | dd of=$(ls %s/store/packs/* | head -n 1) bs=1 seek=100000 "
+             "conv=notrunc status=none",
+             dir);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(orr_store_verify(store, &s.part, NULL, &report, &err), ORR_EIO);
+    assert_int_equal(report.n_damages, 1);
+    assert_int_equal(report.damages[0].trouble, ORR_STORE_DAMAGED);
+    assert_int_equal(put_one("pages", ORR_STORE_IMAGE).new_chunks, 1);
+    assert_gets(&s.part, "pages", data, 2 * MIB);
+    snprintf(command, sizeof command, "rm %s/store/packs/*", dir);
+    assert_int_equal(system(command), 0);
+    assert_true(put_one("pages", ORR_STORE_IMAGE).new_chunks > s.chunks / 2);
+    assert_gets(&s.part, "pages", data, 2 * MIB);
+    free(data);
+}
+
 static void a_damaged_part_is_named(void **state)
 {
     (void)state;
@@ -557,6 +585,7 @@ int main(void)
         T(what_cannot_be_put_is_refused_with_its_name),
         T(a_flipped_bit_is_named_set_aside_and_mended_by_the_next_put),
         T(a_torn_chunk_is_noticed_by_a_put_that_meets_it),
+        T(a_damaged_pack_is_mended_by_the_next_put),
         T(a_damaged_part_is_named),
         T(the_quota_refuses_and_leaves_what_was_there),
         T(gc_keeps_roots_and_what_is_young),

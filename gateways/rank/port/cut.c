@@ -259,6 +259,12 @@ static bool is_rank_done(const struct orr_rank_edge *edge,
         snprintf(why, cap, "it was just started");
         return false;
     }
+    /* After a restart of this host: it was frozen until now, and comes back as it is thawed. */
+    if (rank->n_procs == 0 && gen->step == ORR_CUT_RESUME &&
+        edge->now_ms < gen->started_ms + edge->grace_ms) {
+        snprintf(why, cap, "its library has not come back");
+        return false;
+    }
     for (const struct orri_proc *p = rank->procs; p; p = p->next)
         if (!is_proc_done(gen, p, why, cap))
             return false;

@@ -212,7 +212,8 @@ CORE void orri_part_register(enum orri_part_kind kind, const struct orri_part *p
 {
     pthread_t thread;
 
-    (void)kind;
+    if (kind != ORRI_PART_NCCL) /* device memory stays where it is at these cuts */
+        return;
     prepare();
     release();
     nccl = part;

@@ -111,16 +111,17 @@ static int age_one(const char *path, const struct stat *st, int flag, struct FTW
     struct timespec t[2] = {st->st_atim, st->st_mtim};
     (void)ftw;
     t[1].tv_sec -= 24 * 3600;
-    if (flag == FTW_F && utimensat(AT_FDCWD, path, t, 0) != 0)
+    if ((flag == FTW_F || flag == FTW_SL) &&
+        utimensat(AT_FDCWD, path, t, AT_SYMLINK_NOFOLLOW) != 0)
         return errno == ENOENT ? 0 : -1;
-    n_files += flag == FTW_F;
+    n_files += flag == FTW_F || flag == FTW_SL;
     return 0;
 }
 
 static int count_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
     (void)path, (void)st, (void)ftw;
-    n_files += flag == FTW_F;
+    n_files += flag == FTW_F || flag == FTW_SL;
     return 0;
 }
 
@@ -128,6 +129,8 @@ void bed_age(const struct bed *bed)
 {
     char path[128];
     snprintf(path, sizeof path, "%s/chunks", bed->store);
+    assert_int_equal(nftw(path, age_one, 16, FTW_PHYS), 0);
+    snprintf(path, sizeof path, "%s/packs", bed->store);
     assert_int_equal(nftw(path, age_one, 16, FTW_PHYS), 0);
     snprintf(path, sizeof path, "%s/parts", bed->store);
     assert_int_equal(nftw(path, age_one, 16, FTW_PHYS), 0);

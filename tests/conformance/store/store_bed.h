@@ -33,7 +33,7 @@ enum orr_err bed_put(struct orr_store *s,
                      enum orr_store_kind kind,
                      struct orr_store_hash *ret_part);
 
-/* Everything in chunks/ and parts/ becomes a day old. */
+/* Everything in chunks/, packs/ and parts/ becomes a day old. */
 void bed_age(const struct bed *bed);
 /* How many files are below DIR's store/NAME. */
 unsigned bed_count(const struct bed *bed, const char *name);

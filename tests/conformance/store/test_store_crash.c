@@ -176,6 +176,7 @@ static void assert_recovers(void)
     assert_int_equal(bed_count(&bed, "leases"), 0);
     assert_int_equal(bed_count(&bed, "parts"), 1);
     assert_int_equal(bed_count(&bed, "chunks"), 3);
+    assert_int_equal(bed_count(&bed, "packs"), 0);
     assert_sound(s);
     orr_store_close(s);
 }
@@ -308,7 +309,10 @@ static void a_call_that_fails_anywhere_fails_the_put_and_undoes_it(void **state)
             OK(orr_store_stat(s, &usage, &err));
             if (code &&
                 usage.parts == 1) /* else the last sync failed, and the part stays */
+            {
                 assert_int_equal(usage.chunks, 3);
+                assert_int_equal(bed_count(&bed, "packs"), 0);
+            }
             collect(s);
             assert_true(nth < STEPS_MAX);
         }
@@ -367,7 +371,10 @@ static void chunks_are_on_disk_before_names_and_names_before_the_part(void **sta
     unsigned n_shards = 0;
     for (unsigned i = name; i < part; i++)
         n_shards += strcmp(calls[i].call, "sync") == 0 && strlen(calls[i].name) == 2;
-    assert_true(first_call("syncfs", NULL) < name); /* one batch here */
+    assert_true(first_call("sync", "chunk") < name); /* one batch here */
+    assert_true(first_call("sync", "pack") < first_call("sync", "packs"));
+    assert_true(first_call("sync", "packs") < first_call("symlink", NULL));
+    assert_true(last_call("symlink", NULL) < first_call("write", calls[part - 2].name));
     assert_true(last_call("rename_new", NULL) <
                 first_call("write", calls[part - 2].name));
     assert_true(n_shards >= 4); /* each directory with a new name */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_plan.h - what a job knows of its stop (job_plan.c).
+ */
+#ifndef ORR_JOB_PLAN_H
+#define ORR_JOB_PLAN_H
+
+#include "job_barrier.h"
+#include "orrery/pool.h"
+
+struct job_part {
+    char hash[72]; /* empty: not stored yet */
+    uint64_t bytes;
+    uint64_t new_bytes;
+    uint64_t arena_bytes;
+    uint32_t process;
+};
+
+struct job_comm_id {
+    uint64_t comm;
+    uint32_t len;
+    uint8_t id[132];
+};
+
+/* A stop, and what is to come of it (job_plan.c). */
+struct job_plan {
+    uint32_t goal;          /* enum orr_order; NONE: go on as it is */
+    uint64_t number;        /* of the order; 0: its own idea */
+    uint64_t taken;         /* newest order heard of */
+    uint64_t checkpoint;    /* number that it will have */
+    uint64_t cut;           /* newest; 0: none yet */
+    enum orr_cut_step step; /* what all nodes are asked to do; NONE: the ranks run */
+    uint64_t attempt;       /* of RESUME */
+    uint64_t since_ms;      /* the step began */
+    uint64_t until_ms;      /* and has failed then; 0: no end */
+    uint64_t stopped_ms;    /* the cut was asked for */
+    uint64_t paused_ms;     /* from then until the ranks ran again */
+    bool is_held;           /* released: waits for an order */
+    bool is_freed;          /* the cluster knows */
+    bool is_given;          /* devices are there again, */
+    bool is_placing;        /* the update under way says where */
+    bool is_placed;         /* and the region knows it */
+    bool is_restoring;      /* of a manifest */
+    bool is_saving;         /* parts are on their way to the store */
+    uint64_t save_until_ms;
+    bool is_commit_due;
+    bool is_committed;
+    uint64_t commit_number; /* of the order whose checkpoint it is */
+    uint64_t commit_checkpoint;
+    bool is_failure_due; /* order_failed */
+    uint64_t failed_number;
+    uint64_t told_number; /* in the order_failed under way */
+    uint32_t failed_code;
+    char failed[400];
+    char trouble[320]; /* newest failure of a RESUME */
+    bool has_tables;
+    struct job_barrier barrier;
+    struct orr_block targets; /* struct orr_rec_clock[] */
+    uint32_t targets_max;
+    struct orr_block ids; /* struct job_comm_id[JOB_IDS_MAX] */
+    uint32_t n_ids;
+    struct orr_block id_list;   /* struct orr_rec_comm_id[JOB_IDS_MAX] */
+    struct orr_block parts;     /* struct job_part[world] */
+    struct orr_block body;      /* an encoded manifest */
+    struct orr_block part_list; /* struct orr_rec_part[world] */
+};
+enum { JOB_IDS_MAX = 4096 };
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_stop_peers.c - see job_stop_peers.h.
+ */
+#include "job_stop_peers.h"
+
+#include "orr_test.h"
+
+struct peer_script nodes[NODES];
+struct cluster_script cluster;
+struct region_heard region;
+uint64_t now;
+struct orr_system *sys;
+struct orr_addr job, peers[NODES + 2];
+
+static uint64_t now_ms(void *arg)
+{
+    (void)arg;
+    return now;
+}
+const struct orr_clock the_clock = {now_ms, now_ms, NULL};
+
+struct peer {
+    struct peer_args args;
+};
+ORR_HANDLER(peer, rank_launch)
+ORR_HANDLER(peer, rank_stop)
+ORR_HANDLER(peer, ranks_get)
+ORR_HANDLER(peer, ranks_forget)
+ORR_HANDLER(peer, cut_step)
+ORR_HANDLER(peer, devices_freed)
+ORR_HANDLER(peer, devices_want)
+ORR_HANDLER(peer, job_update)
+ORR_HANDLER(peer, job_ended)
+ORR_HANDLER(peer, checkpoint_commit)
+ORR_HANDLER(peer, order_failed)
+ORR_HANDLER(peer, job_released)
+ORR_HANDLER(peer, ack)
+ORR_HANDLER(peer, failed)
+
+static enum orr_err peer_init(struct orr_ctx *ctx, void *state, const void *args)
+{
+    (void)ctx;
+    ((struct peer *)state)->args = *(const struct peer_args *)args;
+    return ORR_OK;
+}
+
+struct orr_rec_rank_row row_of(uint32_t rank)
+{
+    return (struct orr_rec_rank_row){.job = ORR_LIT("eu1-1"),
+                                     .generation = GENERATION,
+                                     .rank = rank,
+                                     .state = nodes[rank / 2].state[rank],
+                                     .pid = 100 + rank,
+                                     .level = ORR_LEVEL_IMAGE,
+                                     .changed_unix_ms = now};
+}
+
+const char *node_name(uint32_t index)
+{
+    return index == 0 ? "n0" : "n1";
+}
+
+static void
+tell_ranks(struct orr_ctx *ctx, uint32_t node, uint32_t state, uint32_t signal)
+{
+    for (uint32_t rank = node * 2; rank < node * 2 + 2; rank++) {
+        nodes[node].state[rank] = state;
+        struct orr_rec_rank_row row = row_of(rank);
+        row.signal = signal;
+        orr_send(ctx, job, rank_update, .node = orr_str(node_name(node)), .rank = row);
+    }
+}
+
+static enum orr_err peer_on_rank_launch(struct orr_ctx *ctx,
+                                        struct peer *self,
+                                        const struct orr_msg_rank_launch *msg)
+{
+    (void)msg;
+    orr_reply(ctx,
+              rank_launched,
+              .master_addr = ORR_LIT("10.0.0.1"),
+              .master_port = 29500,
+              .level = ORR_LEVEL_IMAGE);
+    tell_ranks(ctx, self->args.index, ORR_RANK_RUNNING, 0);
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_rank_stop(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_rank_stop *msg)
+{
+    (void)msg;
+    tell_ranks(ctx, self->args.index, ORR_RANK_EXITED, 9);
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_ranks_get(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_ranks_get *msg)
+{
+    (void)msg;
+    struct orr_rec_rank_row rows[2] = {row_of(self->args.index * 2),
+                                       row_of(self->args.index * 2 + 1)};
+    const struct peer_script *node = &nodes[self->args.index];
+    orr_reply(ctx,
+              ranks,
+              .node = orr_str(node_name(self->args.index)),
+              .ranks = {rows, 2},
+              .cut = node->found_cut,
+              .step = node->found_step);
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_ranks_forget(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_ranks_forget *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
+                                     struct peer *self,
+                                     const struct orr_msg_cut_step *msg)
+{
+    struct peer_script *node = &nodes[self->args.index];
+    assert_true(msg->step < ORR_CUT_STEP_MAX_);
+    node->n_steps[msg->step]++;
+    if (node->silent_at == msg->step || node->is_dead) {
+        (void)orr_defer(ctx);
+        return ORR_OK;
+    }
+    bool is_late = node->late_at == msg->step;
+    struct orr_rec_clock clocks[2];
+    struct orr_rec_part parts[2];
+    char hashes[2][8];
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t rank = self->args.index * 2 + i;
+        clocks[i] =
+            (struct orr_rec_clock){.rank = rank,
+                                   .comm = 77,
+                                   .me = rank,
+                                   .n = WORLD,
+                                   .issued = msg->step == ORR_CUT_BEGIN ? 5 + rank : 8,
+                                   .op = ORR_CLOCK_OP_ALL_REDUCE};
+        snprintf(hashes[i], sizeof(hashes[i]), "p%u", rank);
+        parts[i] = (struct orr_rec_part){
+            .rank = rank, .hash = orr_str(hashes[i]), .bytes = 10, .new_bytes = 5};
+    }
+    bool has_clocks = msg->step == ORR_CUT_BEGIN || msg->step == ORR_CUT_TARGETS;
+    bool has_parts = node->n_steps[ORR_CUT_SAVE] > 0 && !node->has_no_parts &&
+                     msg->step != ORR_CUT_BEGIN;
+    orr_reply(ctx,
+              cut_report,
+              .job = msg->job,
+              .generation = msg->generation,
+              .cut = is_late ? msg->cut - 1 : msg->cut,
+              .node = orr_str(node_name(self->args.index)),
+              .step = msg->step,
+              .state = node->fail_at == msg->step ? ORR_STEP_FAILED : ORR_STEP_DONE,
+              .round = msg->round,
+              .clocks = {clocks, has_clocks ? 2 : 0},
+              .parts = {parts, has_parts ? 2 : 0},
+              .device_bytes = 1000,
+              .culprit =
+                  node->fail_at == msg->step ? (int64_t)self->args.index * 2 : -1,
+              .text = orr_str(node->fail_at == msg->step ? "the driver said no" : ""));
+    if (is_late && node->n_steps[msg->step] > 2)
+        node->late_at = 0;
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_devices_freed(struct orr_ctx *ctx,
+                                          struct peer *self,
+                                          const struct orr_msg_devices_freed *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    cluster.n_freed++;
+    return ORR_OK;
+}
+
+static struct orr_rec_rank_place places[WORLD];
+struct orr_list_rank_place all_places(uint32_t device)
+{
+    for (uint32_t i = 0; i < WORLD; i++)
+        places[i] = (struct orr_rec_rank_place){.rank = i,
+                                                .node = orr_str(node_name(i / 2)),
+                                                .device = device + i % 2,
+                                                .local_rank = i % 2};
+    return (struct orr_list_rank_place){places, WORLD};
+}
+
+static enum orr_err peer_on_devices_want(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_devices_want *msg)
+{
+    (void)self;
+    cluster.n_want++;
+    assert_int_equal(msg->ranks.n, WORLD);
+    if (cluster.has_no_devices)
+        return orr_refuse(ctx, ORR_ENODEV, "none");
+    orr_reply(ctx, devices_given, .ranks = all_places(4));
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_job_update(struct orr_ctx *ctx,
+                                       struct peer *self,
+                                       const struct orr_msg_job_update *msg)
+{
+    (void)ctx;
+    (void)self;
+    region.phase = msg->phase;
+    region.level = msg->level;
+    orr_str_copy(region.reason, sizeof(region.reason), msg->reason);
+    if (region.n_phases < 64)
+        region.phases[region.n_phases++] = msg->phase;
+    if (msg->phase == ORR_JOB_RESTORING && msg->ranks.n == WORLD)
+        region.has_restored_places = msg->ranks.at[0].device == 4;
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_job_ended(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_job_ended *msg)
+{
+    (void)ctx;
+    (void)self;
+    region.n_ended++;
+    region.outcome = msg->outcome;
+    orr_str_copy(region.reason, sizeof(region.reason), msg->reason);
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_checkpoint_commit(
+    struct orr_ctx *ctx, struct peer *self, const struct orr_msg_checkpoint_commit *msg)
+{
+    (void)self;
+    static _Alignas(8) uint8_t mem[16384];
+    if (cluster.refuses_commit)
+        return orr_refuse(ctx, ORR_EINVAL, "no");
+    assert_int_equal(orr_msg_decode(orr_msg_desc_manifest(),
+                                    msg->manifest.ptr,
+                                    msg->manifest.len,
+                                    mem,
+                                    sizeof(mem)),
+                     ORR_OK);
+    const struct orr_msg_manifest *manifest = (const void *)mem;
+    region.n_commits++;
+    region.commit_parts = manifest->parts.n;
+    region.commit_order = msg->order;
+    region.commit_paused_ms = msg->row.paused_ms;
+    assert_int_equal(manifest->row.bytes, 40);
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_order_failed(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_order_failed *msg)
+{
+    (void)ctx;
+    (void)self;
+    region.n_failed++;
+    region.failed_code = msg->code;
+    region.failed_number = msg->number;
+    orr_str_copy(region.failed, sizeof(region.failed), msg->text);
+    return ORR_OK;
+}
+
+#define IGNORES(message)                                                               \
+    static enum orr_err peer_on_##message(                                             \
+        struct orr_ctx *ctx, struct peer *self, const struct orr_msg_##message *msg)   \
+    {                                                                                  \
+        (void)ctx;                                                                     \
+        (void)self;                                                                    \
+        (void)msg;                                                                     \
+        return ORR_OK;                                                                 \
+    }
+IGNORES(job_released)
+IGNORES(ack)
+IGNORES(failed)
+
+static const struct orr_handler handlers[] = {
+    ORR_ON(peer, rank_launch, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, rank_stop, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, ranks_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, ranks_forget, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, cut_step, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, devices_freed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, devices_want, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, job_update, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, job_ended, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, checkpoint_commit, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, order_failed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, job_released, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, ack, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, failed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+};
+const struct orr_actor_type peer_type = {
+    .name = "peer",
+    .state_size = sizeof(struct peer),
+    .args_size = sizeof(struct peer_args),
+    .init = peer_init,
+    .handlers = handlers,
+    .n_handlers = ORR_ARRAY_SIZE(handlers),
+};

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_stop_peers.h - two nodes, a cluster and a region that do to a job actor what the test says (test_job_stop.c).
+ */
+#ifndef ORR_TEST_JOB_STOP_PEERS_H
+#define ORR_TEST_JOB_STOP_PEERS_H
+
+#include "job/job.h"
+#include "orrery/pool.h"
+#include "system.h"
+
+enum { NODES = 2, WORLD = 4, GENERATION = 3 };
+
+/* ---- what the peers do ---- */
+
+struct peer_script {
+    uint32_t silent_at; /* enum orr_cut_step: does not answer it */
+    uint32_t fail_at;   /* says that it failed */
+    uint32_t late_at;   /* answers with an older cut first */
+    bool has_no_parts;  /* SAVE is done, but its parts never come */
+    bool is_dead;
+    uint32_t n_steps[ORR_CUT_STEP_MAX_];
+    uint32_t state[WORLD]; /* of its ranks */
+    struct orr_addr addr;
+    uint64_t found_cut;
+    uint32_t found_step;
+};
+extern struct peer_script nodes[NODES];
+struct cluster_script {
+    bool has_no_devices;
+    bool refuses_commit;
+    uint32_t n_freed, n_want;
+};
+extern struct cluster_script cluster;
+struct region_heard {
+    uint32_t phase, n_phases, phases[64];
+    uint32_t level;
+    uint32_t outcome, n_ended;
+    uint32_t n_commits, commit_parts;
+    uint64_t commit_order, commit_paused_ms;
+    uint32_t n_failed, failed_code;
+    uint64_t failed_number;
+    char failed[480], reason[240];
+    bool has_restored_places;
+};
+extern struct region_heard region;
+
+extern uint64_t now;
+extern struct orr_system *sys;
+extern struct orr_addr job, peers[NODES + 2];
+
+struct peer_args {
+    uint32_t index; /* NODES: the cluster, NODES + 1: the region */
+};
+extern const struct orr_actor_type peer_type;
+extern const struct orr_clock the_clock;
+struct orr_rec_rank_row row_of(uint32_t rank);
+const char *node_name(uint32_t index);
+struct orr_list_rank_place all_places(uint32_t device);
+
+#endif
