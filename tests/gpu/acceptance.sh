@@ -33,7 +33,7 @@ deadline_of() {
     interposed-nccl) echo 200 ;;
     overhead) echo 150 ;;
     memory) echo 400 ;;
-    image) echo 120 ;;
+    image) echo 180 ;;
     stops) echo 300 ;;
     torch) echo 400 ;;
     torch-shared) echo 150 ;;

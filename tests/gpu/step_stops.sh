@@ -15,7 +15,9 @@ phase_of() { orrery show "$1" -o json | field phase; }
 has_phase() { [ "$(phase_of "$1")" = "$2" ]; }
 node_of() { orrery show "$1" -o json | sed -n 's/.*"node": *"\([^"]*\)".*/\1/p' | head -n 1; }
 is_on() { [ "$(node_of "$1")" = "$2" ] && has_phase "$1" running; }
-level_of() { orrery show "$1" -o json | field level; }
+# Of the job itself: its checkpoints, which follow, have both, too.
+level_of() { orrery show "$1" -o json | grep -o '"level": *"[a-z]*"' | head -n 1 | field level; }
+generation_of() { orrery show "$1" -o json | grep -o '"generation": *[0-9]*' | head -n 1 | field generation; }
 
 # MiB of the device that are in use, whoever asks; nothing on the emulator.
 device_used() { nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits 2>/dev/null | head -n 1; }
@@ -29,11 +31,20 @@ start_second_node() {
 }
 has_two_nodes() { [ "$(orrery node ls -o json | grep -o '"state": *"up"' | wc -l)" = 2 ]; }
 
+# tree PID: it and all that it has started, keepers before their ranks: a rank's end must be in nobody's record.
+tree() {
+    local stat rest
+    echo "$1"
+    for stat in /proc/[0-9]*/stat; do
+        rest=$(sed 's/.*) . //' "$stat" 2>/dev/null)
+        [ "${rest%% *}" != "$1" ] || tree "$(basename "$(dirname "$stat")")"
+    done
+}
+
 # The machine of a node is gone, with all that ran on it; then it is back.
 kill_machine() { # kill_machine HOST PID
     local pid
-    kill -9 "$2"
-    for pid in $(grep -lzx "ORRERY_NODE=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do
+    for pid in $(tree "$2") $(grep -lzx "ORRERY_NODE=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do
         kill -9 "$pid" 2>/dev/null
     done
     start_host "$1"
@@ -55,7 +66,7 @@ EOF
 tcp_result() { orrery logs "$1" | grep '^records='; }
 
 step_image() {
-    local job truth tcp_steps=${TCP_STEPS:-10000}
+    local job truth tcp_steps=${TCP_STEPS:-60000}
     show "${ORRERY_CRIU:-$bin/criu}" --version
     show "${ORRERY_CRIU:-$bin/criu}" check
     use_devices_for_stops
@@ -72,7 +83,7 @@ step_image() {
     kill_machine n1 "$node_pid"
     node_pid=$host_pid
     orrery wait "$job" --timeout 80s || fail "$job after it was restored: exit code $?: $(orrery logs --stderr "$job" | tail -n 3)"
-    note generation "$(orrery show "$job" -o json | field generation)"
+    note generation "$(generation_of "$job")"
     note result "$(tcp_result "$job")"
     [ "$(tcp_result "$job")" = "$(tcp_result "$truth")" ] || fail "$(tcp_result "$job"), undisturbed $(tcp_result "$truth")"
     kill "$node_pid" "$control_pid" && wait "$node_pid" "$control_pid"
@@ -102,7 +113,7 @@ image_and_move() { # image_and_move JOB; the job has the level image
     [ "$from" = n1 ] && to=n2
     took migrate migrate "$job" --to "node:$to"
     until_true "$job runs on $to" 60 is_on "$job" "$to"
-    note generation_moved "$(orrery show "$job" -o json | field generation)"
+    note generation_moved "$(generation_of "$job")"
     took checkpoint_2 checkpoint "$job"
     if [ "$to" = n2 ]; then
         kill_machine n2 "$second_pid"

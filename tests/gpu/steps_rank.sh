@@ -14,6 +14,7 @@ real() { ldd "$bin/digits" | sed -n "s/.*$1 => \\(.*\\) (.*/\\1/p"; }
 # memory taken from the device and given back.
 step_interposed_cuda() {
     suite conformance_cuda LD_PRELOAD="$our_cuda"
+    # shellcheck disable=SC2034  # suite reads it
     suite_name=stopped_
     suite conformance_cuda LD_PRELOAD="$our_cuda:$stopper" STOPPER_MIN="${STOPPER_MIN:-20}"
     note stopper "$(sed -n 's/^stopper: \([0-9]* stops.*\)/\1/p' "$out/$one_step.log" | tail -n 1)"
@@ -22,6 +23,7 @@ step_interposed_cuda() {
 # NCCL's suite with our libnccl.so.2 before NCCL; then again with all communicators destroyed and made anew at random cuts.
 step_interposed_nccl() {
     suite conformance_nccl_gpu LD_PRELOAD="$our_nccl"
+    # shellcheck disable=SC2034  # suite reads it
     suite_name=cut_
     suite conformance_nccl_gpu LD_PRELOAD="$cutter:$our_nccl" ORRERY_REAL_LIBNCCL="$(real 'libnccl\.so\.2')" NCCL_CONFORMANCE_CUTS=1
 }
