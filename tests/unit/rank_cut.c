@@ -258,6 +258,9 @@ uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached)
                                    .timeout_ms = cut->timeout_ms,
                                    .round = cut->round,
                                    .is_detached = is_detached};
+    const struct orr_rec_rank_place moved = {.rank = 0, .node = ORR_LIT("GPU-zero")};
+    if (step == ORR_CUT_RESUME)
+        msg.ranks = (struct orr_list_rank_place){&moved, 1};
     msg.targets.at = cut->targets;
     msg.targets.n = step == ORR_CUT_TARGETS ? cut->n_targets : 0;
     for (;;) {

@@ -82,6 +82,10 @@ static enum orr_err begin_resume(struct orr_rank_edge *edge,
     gen->round = msg->round;
     gen->n_ids = 0;
     for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next) {
+        for (uint32_t i = 0; i < msg->ranks.n;
+             i++) /* from a node, `node` is the device's uuid */
+            if (msg->ranks.at[i].rank == rank->rank)
+                orr_str_copy(rank->device, sizeof rank->device, msg->ranks.at[i].node);
         enum orr_err rc = orri_rank_show(edge, rank, err);
         if (rc)
             return rc;

@@ -62,7 +62,8 @@ struct orri_rank {
     char path[ORRI_PATH_MAX];
     uint64_t path_inode;
     uint64_t expected_ms;
-    struct orri_proc *procs; /* owned */
+    char device[ORR_NAME_MAX]; /* uuid for its resume; empty: as before */
+    struct orri_proc *procs;   /* owned */
     uint32_t n_procs;
 };
 

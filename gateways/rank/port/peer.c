@@ -391,6 +391,7 @@ static void tell_resume(struct orr_rank_edge *edge, struct orri_proc *proc)
     const struct orr_msg_rank_resume msg = {
         .cut = gen->cut,
         .generation = gen->generation,
+        .device = orr_str(proc->rank->device),
         .timeout_ms =
             gen->deadline_ms > edge->now_ms ? gen->deadline_ms - edge->now_ms : 0,
     };

@@ -42,6 +42,14 @@ static void add_arena(struct report *r, const struct orri_proc *p)
     r->msg.device_bytes += p->device_bytes;
 }
 
+static void add_arenas(const struct orri_gen *gen, struct report *r, bool has_bytes)
+{
+    for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
+        for (struct orri_proc *p = rank->procs; p; p = p->next)
+            if (p->is_stopped && (p->arena_bytes > 0) == has_bytes)
+                add_arena(r, p);
+}
+
 /* rounds: all that take part have acted on it. */
 static void fill(const struct orri_gen *gen, struct report *r)
 {
@@ -57,9 +65,9 @@ static void fill(const struct orri_gen *gen, struct report *r)
                     r->clocks + r->msg.clocks.n, p->rows, p->n_rows * sizeof *p->rows);
                 r->msg.clocks.n += p->n_rows;
             }
-            if (p->is_stopped)
-                add_arena(r, p);
         }
+    add_arenas(gen, r, false);
+    add_arenas(gen, r, true); /* last, for readers that keep one of a rank */
     for (uint32_t i = 0; i < gen->n_ids; i++)
         if (gen->ids[i].is_made_here)
             r->ids[r->msg.ids.n++] = (struct orr_rec_comm_id){
