@@ -15,6 +15,7 @@
 #include "control.h"
 
 enum {
+    CLOSE_MS_MAX = 1000,
     ANSWER_MS_MAX = 600000
 }; /* the real driver waits for ever; nothing of ours does */
 
@@ -100,9 +101,13 @@ static CUresult wait_answer(int fd)
         ;
     if (rc == 0)
         return CUDA_ERROR_TIMEOUT;
-    return recv(fd, &code, sizeof code, 0) == sizeof code
-               ? (CUresult)code
-               : CUDA_ERROR_OPERATING_SYSTEM; /* it has ended */
+    if (recv(fd, &code, sizeof code, 0) != sizeof code)
+        return CUDA_ERROR_OPERATING_SYSTEM; /* it has ended */
+    /* Until it has closed the answer's socket, which is of our network namespace: an image of it could not have that. */
+    char nothing;
+    if (poll(&p, 1, CLOSE_MS_MAX) == 1)
+        (void)!recv(fd, &nothing, 1, 0);
+    return (CUresult)code;
 }
 
 static CUresult ask(int pid, struct emu_request *r)
