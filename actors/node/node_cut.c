@@ -390,8 +390,11 @@ void node_ability(struct orr_ctx *ctx,
     if (!row)
         return;
     /* It came back to a restarted host, or from an image, in the middle of its resume: the driver is to let it go first. */
-    bool is_back = row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME &&
-                   group->cut.stage == NODE_STAGE_LIBRARY;
+    bool is_late =
+        group->cut.stage == NODE_STAGE_LIBRARY ||
+        (group->cut.stage == NODE_STAGE_RESUME && !row->is_due); /* for want of a pid */
+    bool is_back =
+        row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME && is_late;
     row->user_pid = msg->pid;
     if (is_back)
         node_cut_resume_device(ctx, self, group, row, 0);
