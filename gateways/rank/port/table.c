@@ -113,6 +113,7 @@ void orri_gen_free(struct orr_rank_edge *edge, struct orri_gen *gen)
     }
     free(gen->targets);
     free(gen->ids);
+    free(gen->gone);
     free(gen);
 }
 
