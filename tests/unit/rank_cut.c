@@ -265,15 +265,16 @@ uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached)
     msg.targets.n = step == ORR_CUT_TARGETS ? cut->n_targets : 0;
     for (;;) {
         uint32_t seen = cut->n_reports;
-        msg.has_all_ids = step == ORR_CUT_RESUME && cut->report &&
-                          cut->report->cut == cut->cut &&
-                          cut->report->step == step && cut->report->has_all_ids;
         if (orr_rank_edge_step(cut->edge, &msg, keep_report, cut, &err) != ORR_OK)
             fail_msg("%s", err.text);
         if (cut->report->step == step && cut->report->state != ORR_STEP_WORKING)
             return cut->report->state;
         if (step == ORR_CUT_TARGETS)
             return ORR_STEP_WORKING;
+        if (cut->report->has_all_ids && !msg.has_all_ids) { /* this is the whole job */
+            msg.has_all_ids = true;
+            continue;
+        }
         pthread_mutex_lock(&cut->lock);
         while (cut->n_reports == seen && wait_changed(cut, until_ms))
             ;
