@@ -82,8 +82,10 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
         plan->attempt++;
         plan->n_ids = 0;
     }
-    for (uint32_t i = 0; i < self->n_nodes; i++)
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
         job_node_at(self, i)->talk.retry_ms = 0;
+        job_node_at(self, i)->ids_attempt = 0;
+    }
 }
 
 /* Numbers of a new life are above those of an earlier one on this host, and above what nodes know. */

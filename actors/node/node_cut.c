@@ -75,6 +75,7 @@ static void tell_with(struct orr_ctx *ctx,
     if (from) {
         msg.clocks = from->clocks;
         msg.ids = from->ids;
+        msg.has_all_ids = from->has_all_ids;
     }
     if (group->cut_request.corr)
         ctx->ops->reply(ctx, &group->cut_request, orr_msg_desc_cut_report(), &msg);
@@ -204,6 +205,8 @@ void node_cut_heard(struct orr_ctx *ctx,
     }
     if (msg->cut != cut->cut || msg->step != cut->step)
         return;
+    if (cut->step == ORR_CUT_RESUME && msg->round < cut->round)
+        return; /* an earlier attempt's ids: all make new communicators */
     cut->text[0] = '\0';
     if (msg->device_bytes)
         cut->device_bytes = msg->device_bytes;
