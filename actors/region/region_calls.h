@@ -77,6 +77,9 @@ struct region_checkpoint *region_checkpoint_find(const struct region *self,
                                                  uint64_t number);
 struct region_checkpoint *region_checkpoint_newest(const struct region *self,
                                                    const struct region_job *job);
+/* Into scratch memory until the next call; NULL: it cannot be read. */
+struct orr_msg_manifest *region_manifest_decode(struct region *self,
+                                                struct orr_bytes bytes);
 struct orr_bytes region_manifest(struct region *self,
                                  const struct region_checkpoint *checkpoint);
 void region_checkpoint_row(const struct region_job *job,
@@ -109,6 +112,10 @@ enum orr_err region_checkpoint_show(struct orr_ctx *ctx,
 enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
                                       struct region *self,
                                       const struct orr_msg_checkpoint_remove *msg);
+
+/* region_collect.c: what the stores are to keep. */
+void region_collect_soon(const struct orr_ctx *ctx, struct region *self);
+void region_collect_tick(struct orr_ctx *ctx, struct region *self);
 
 /* region_orders.c */
 bool region_order_is_open(const struct region_job *job);
