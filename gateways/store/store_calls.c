@@ -207,7 +207,14 @@ static enum orr_err get_rounds(struct orr_store_pool *pool,
                              err);
         if (!code || !(report->n_damages || report->is_part_bad) || msg->peers.n == 0)
             break;
+        const struct orr_error damage = *err;
+        const bool was_whole =
+            !report->is_part_bad; /* its name came after its chunks */
         code = pool_transfer(pool, call, part, msg->peers, fetched, err);
+        if (code == ORR_EUNREACH && was_whole) { /* no peer is to wait for */
+            *err = damage;
+            code = damage.code;
+        }
         if (code)
             break;
     }
