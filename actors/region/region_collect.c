@@ -82,7 +82,7 @@ static void tell_clusters(struct orr_ctx *ctx, struct region *self, uint32_t n)
 void region_collect_soon(const struct orr_ctx *ctx, struct region *self)
 {
     uint64_t soon = orr_now_ms(ctx) + self->args.collect_every_ms / SOON_SHARE;
-    if (soon < self->collect_ms)
+    if (!self->collect_ms || soon < self->collect_ms)
         self->collect_ms = soon;
 }
 
