@@ -239,7 +239,12 @@ void node_cut_failed(struct orr_ctx *ctx,
             node_retry_arm(ctx, self);
             return;
         }
-        node_cut_fail(ctx, self, group, row->rank, orr_str(text));
+        bool is_damaged = group->cut.stage == NODE_STAGE_FETCH &&
+                          (msg->code == ORR_EIO || msg->code == ORR_ENOENT);
+        if (is_damaged) /* it will not be whole the next time, either */
+            node_launch_give_up(ctx, self, group, ORR_ENOENT, orr_str(text));
+        else
+            node_cut_fail(ctx, self, group, row->rank, orr_str(text));
         return;
     }
     struct node_group *group = orr_pool_at(&self->groups, (uint32_t)tag);
