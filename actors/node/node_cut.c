@@ -275,6 +275,7 @@ static void begin(struct orr_ctx *ctx,
         for (struct node_row *row = node_row_first(self, group); row;
              row = node_row_next(self, row))
             row->is_kept = row->is_saving = false;
+    cut->is_found = false;
     cut->cut = msg->cut;
     cut->step = msg->step;
     cut->state = ORR_STEP_WORKING;
@@ -301,7 +302,8 @@ static void begin(struct orr_ctx *ctx,
 /* Does the ask want something that is not under way or done? */
 static bool is_new(const struct node_cut *cut, const struct orr_msg_cut_step *msg)
 {
-    return msg->cut > cut->cut || msg->step != cut->step || msg->round > cut->round;
+    return cut->is_found || msg->cut > cut->cut || msg->step != cut->step ||
+           msg->round > cut->round;
 }
 
 static bool is_with_libraries(const struct node_cut *cut)
