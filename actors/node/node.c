@@ -319,9 +319,10 @@ static enum orr_err node_on_image_ability(struct orr_ctx *ctx,
                                           struct node *self,
                                           const struct orr_msg_image_ability *msg)
 {
-    (void)ctx;
     self->is_image_able = msg->is_able;
     orr_str_copy(self->image_text, sizeof(self->image_text), msg->text);
+    self->is_changed = true; /* the cluster shows it */
+    node_register_send(ctx, self);
     return ORR_OK;
 }
 

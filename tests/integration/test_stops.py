@@ -44,11 +44,12 @@ def level(f, job):
 
 
 def can_image(f):
-    text = f.cli("doctor", timeout=60).out
-    if re.search(r"image.*(no|cannot)", text):
-        print(f"     (skipped: {re.search(r'.*image.*', text).group(0).strip()})", flush=True)
-        return False
-    return True
+    def known():
+        return re.search(r"^.*images .*(work on|cannot).*$", f.cli("doctor", timeout=60).out, re.M)
+    line = wait_for("the machine has tried to make an image", known, 60).group(0)
+    if "cannot" in line:
+        print(f"     (skipped: {line.strip()})", flush=True)
+    return "cannot" not in line
 
 
 def suspended_job_frees_its_devices_and_goes_on_where_it_was():
