@@ -275,6 +275,10 @@ static void begin(struct orr_ctx *ctx,
         for (struct node_row *row = node_row_first(self, group); row;
              row = node_row_next(self, row))
             row->is_kept = row->is_saving = false;
+    for (struct node_row *row = node_row_first(self, group);
+         row && msg->step == ORR_CUT_SAVE;
+         row = node_row_next(self, row))
+        row->is_kept = row->is_kept && row->part[0]; /* what failed is tried again */
     cut->is_found = false;
     cut->cut = msg->cut;
     cut->step = msg->step;

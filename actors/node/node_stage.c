@@ -56,7 +56,7 @@ static bool is_idle(const struct node *self,
     case NODE_STAGE_RESUME:
         return !has_device || !row->user_pid;
     case NODE_STAGE_IMAGE:
-        return group->cut.step == ORR_CUT_SAVE && !group->wants_image;
+        return !group->wants_image || row->is_kept || row->is_saving;
     case NODE_STAGE_STORE:
         return group->cut.keeps_running || row->is_kept;
     case NODE_STAGE_FETCH:
