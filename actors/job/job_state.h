@@ -120,6 +120,7 @@ struct job {
     uint32_t level; /* enum orr_level */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
+    uint64_t overlay; /* of this generation; fleets of equal names may share a machine */
     struct job_culprit culprit;
     char reason[200];
     char lost[200]; /* of the first rank that was lost: which, where, why */
