@@ -134,6 +134,8 @@ void job_plan_ask(struct orr_ctx *ctx,
         msg.targets = (struct orr_list_clock){
             plan->targets.at, n < plan->targets_max ? n : plan->targets_max};
     }
+    if (step == ORR_CUT_SAVE)
+        msg.round = plan->number;
     if (step == ORR_CUT_RESUME) {
         msg.round = plan->attempt;
         msg.ids = list_ids(plan);
@@ -268,6 +270,9 @@ void job_plan_heard(struct orr_ctx *ctx,
     if (msg->step != plan->step &&
         !(msg->step == ORR_CUT_BEGIN && plan->step == ORR_CUT_TARGETS))
         return;
+    bool is_of_earlier = plan->step == ORR_CUT_SAVE && msg->round < plan->number;
+    if (msg->state == ORR_STEP_FAILED && is_of_earlier)
+        return; /* an earlier order's; it is asked again */
     if (msg->state == ORR_STEP_FAILED) {
         node_failed(ctx, self, node, msg);
         return;

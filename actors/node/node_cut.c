@@ -291,6 +291,11 @@ static void begin(struct orr_ctx *ctx,
             if (row->is_saving && row->is_held && !row->save_bytes)
                 row->save_bytes = row->arena_bytes;
         }
+    for (struct node_row *row = node_row_first(self, group);
+         row && msg->step == ORR_CUT_SAVE;
+         row = node_row_next(self, row))
+        row->is_kept = row->is_kept && row->part[0]; /* what failed is tried again */
+    cut->is_found = false;
     cut->cut = msg->cut;
     cut->step = msg->step;
     cut->state = ORR_STEP_WORKING;
@@ -317,7 +322,8 @@ static void begin(struct orr_ctx *ctx,
 /* Does the ask want something that is not under way or done? */
 static bool is_new(const struct node_cut *cut, const struct orr_msg_cut_step *msg)
 {
-    return msg->cut > cut->cut || msg->step != cut->step || msg->round > cut->round;
+    return cut->is_found || msg->cut > cut->cut || msg->step != cut->step ||
+           msg->round > cut->round;
 }
 
 static bool is_with_libraries(const struct node_cut *cut)

@@ -43,6 +43,7 @@ enum node_tag {
 /* What a step of a stop is made of, one stage after another; each is asked for rank by rank, but for the library's. */
 enum node_stage {
     NODE_STAGE_NONE,
+    NODE_STAGE_NOTE,    /* rank_note: what a later life of the host is to know */
     NODE_STAGE_LIBRARY, /* cut_step to /edge/rank */
     NODE_STAGE_ROOM,    /* device_usage: is there host memory for it? */
     NODE_STAGE_SUSPEND, /* device_suspend */
@@ -73,6 +74,7 @@ struct node_cut {
     uint32_t n_due; /* ranks whose share of the stage is not done */
     bool is_asked;  /* /edge/rank, and it has not answered */
     bool is_frozen; /* the ranks' processes, by us */
+    bool is_found;  /* left by an earlier life: it may be in the middle of its step */
     bool is_detached;
     bool keeps_running;
     int64_t culprit;
