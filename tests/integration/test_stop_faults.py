@@ -69,7 +69,7 @@ def survives(f, rng, truth, example, order, victim):
     f.cli("checkpoint", job, expect=0, timeout=90)
     words = ORDERS[order]
     running = f.start_cli(words[0], job, *words[1:])
-    time.sleep(rng.uniform(0, 0.5))
+    time.sleep(rng.uniform(0, rng.choice([0.3, 3])))
     VICTIMS[victim](f, rng, job)
     with contextlib.suppress(Exception):
         running.wait(timeout=60)
@@ -87,7 +87,7 @@ def survives(f, rng, truth, example, order, victim):
 def nothing_is_lost_whoever_dies_in_between():
     """Each cell has a fleet of its own, so that one that fails says nothing about the others."""
     rng, failed, truth = random.Random(SEED), [], None
-    example = examples(25)[0]
+    example = examples(int(os.environ.get("FAULTS_STEPS", "120")))[0]
     for cell in [(order, victim) for _ in range(ROUNDS) for order in ORDERS for victim in VICTIMS]:
         name, began, seed = " x ".join(cell), time.monotonic(), rng.randrange(1 << 31)
         if ONLY and not re.search(ONLY, name):
