@@ -254,12 +254,14 @@ static int await_rank(pid_t rank, const struct orri_lease *lease)
 static bool is_death_by_criu(const struct start *s, int end)
 {
     enum { CRIU_EXIT = 99 }; /* of its code in the process */
-    static const int signals[] = {SIGKILL, SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGSYS};
+    static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGSYS};
+    bool is_imaging = orri_mark_get(s->dir, ORRI_MARK_IMAGING);
     bool is_sudden = WIFEXITED(end) && WEXITSTATUS(end) == CRIU_EXIT;
     for (size_t i = 0; i < ORR_ARRAY_SIZE(signals); i++)
         is_sudden = is_sudden || (WIFSIGNALED(end) && WTERMSIG(end) == signals[i]);
-    return is_sudden && (orri_mark_get(s->dir, ORRI_MARK_IMAGING) ||
-                         orri_mark_get(s->dir, ORRI_MARK_HURT));
+    if (is_imaging && WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL)
+        return true; /* later it is what a job's end is made of, too */
+    return is_sudden && (is_imaging || orri_mark_get(s->dir, ORRI_MARK_HURT));
 }
 
 static void blame_criu(struct orri_status *status)
