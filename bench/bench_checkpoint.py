@@ -192,7 +192,6 @@ def rates(f, limit):
         empty = suspend_resume(f, job)
         seen = phases(log_of_steps(f, "c1", job, since))
         has_image, why = level_is_image(f, job)
-        empty_save = save(f, job)[1] if has_image else None
     for name, ms in seen.items():
         report(f"checkpoint_fixed_{name}", statistics.median(ms), "ms", rounds=len(ms))
     with running(f, "full", mib=MIB, **shape) as job:
@@ -204,9 +203,12 @@ def rates(f, limit):
             report(f"checkpoint_{order}_fixed", empty[order] * 1000, "ms", "orrery version", version_s(f) * 1000)
             took = max(full[order] - empty[order], 1e-6)
             report(f"checkpoint_{order}", nbytes / took / GIB, "GiB/s", "memcpy", limit["memcpy"] / GIB, mib=nbytes >> 20)
-        if not has_image:
-            missing("checkpoint_save", f"level is not image: {why}")
-            return
+    if not has_image:
+        missing("checkpoint_save", f"level is not image: {why}")
+        return
+    with running(f, "empty", mib=0, **shape) as job:
+        empty_save = save(f, job)[1]
+    with running(f, "full", mib=MIB, **shape) as job:
         row, took = save(f, job)
         least = min(limit, key=limit.get)
         report("checkpoint_save", nbytes / max(took - empty_save, 1e-6) / GIB, "GiB/s", f"least of memcpy, hash, disk: {least}",

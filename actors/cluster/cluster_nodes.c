@@ -182,6 +182,8 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     node->ranks = msg->ranks.n;
     orr_str_copy(node->host, sizeof(node->host), msg->host);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), msg->endpoint);
+    orr_str_copy(node->why_level, sizeof(node->why_level), msg->why_level);
+    node->level = msg->level;
     set_devices(node, msg);
     set_state(ctx, self, node, ORR_NODE_UP);
     next_members(ctx, self);
@@ -325,6 +327,8 @@ static void node_row(const struct orr_ctx *ctx,
                           : 0,
         .ranks = node->ranks,
         .seen_ms = orr_now_ms(ctx) - node->seen_ms,
+        .level = node->level,
+        .why_level = orr_str(node->why_level),
     };
     for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++) {
         const struct cluster_device *device = &node->devices[i];

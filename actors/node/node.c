@@ -319,9 +319,10 @@ static enum orr_err node_on_image_ability(struct orr_ctx *ctx,
                                           struct node *self,
                                           const struct orr_msg_image_ability *msg)
 {
-    (void)ctx;
     self->is_image_able = msg->is_able;
     orr_str_copy(self->image_text, sizeof(self->image_text), msg->text);
+    self->is_changed = true; /* the cluster shows it */
+    node_register_send(ctx, self);
     return ORR_OK;
 }
 
@@ -390,6 +391,8 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
         node_noted(ctx, self, seq, true);
     else if (ctx->tag >> 56 == NODE_TAG_WORK)
         node_cut_worked(ctx, self, ctx->tag);
+    else if (ctx->tag >> 56 == NODE_TAG_ARENA)
+        node_arenas_dropped(self, ctx->tag);
     return ORR_OK;
 }
 
@@ -427,6 +430,9 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         break;
     case NODE_TAG_SAVE:
         node_save_failed(ctx, self, ctx->tag, msg->text);
+        break;
+    case NODE_TAG_ARENA:
+        node_arenas_failed(ctx, self, ctx->tag, msg->code);
         break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:

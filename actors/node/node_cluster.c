@@ -30,6 +30,15 @@ uint64_t node_sent_ms(const struct orr_ctx *ctx)
     return ctx->tag & ((UINT64_C(1) << 56) - 1);
 }
 
+static uint32_t level_of(const struct node *self)
+{
+    if (!self->args.has_stops)
+        return ORR_LEVEL_NONE;
+    if (!self->is_image_able && !self->image_text[0])
+        return ORR_LEVEL_UNKNOWN; /* still being tried */
+    return self->is_image_able ? ORR_LEVEL_IMAGE : ORR_LEVEL_INPLACE;
+}
+
 void node_register_send(struct orr_ctx *ctx, struct node *self)
 {
     if (self->state != NODE_READY || self->is_registering)
@@ -55,7 +64,9 @@ void node_register_send(struct orr_ctx *ctx, struct node *self)
             .ranks = {rows, n},
             .seq = ++self->heartbeat_seq,
             .host = orr_str(self->args.host),
-            .endpoint = orr_str(self->args.endpoint));
+            .endpoint = orr_str(self->args.endpoint),
+            .level = level_of(self),
+            .why_level = orr_str(self->is_image_able ? "" : self->image_text));
 }
 
 static uint32_t live_ranks(const struct node *self)

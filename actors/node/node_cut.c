@@ -99,6 +99,7 @@ void node_cut_done(struct orr_ctx *ctx,
     cut->stage = NODE_STAGE_NONE;
     cut->took_ms = orr_now_ms(ctx) - cut->since_ms;
     tell_with(ctx, self, group, from);
+    node_arenas_check(ctx, self, group);
 }
 
 void node_cut_fail(struct orr_ctx *ctx,
@@ -171,6 +172,7 @@ static void note_arenas(struct node *self,
             continue;
         orr_str_copy(row->arena, sizeof(row->arena), arena->path);
         row->arena_bytes = arena->bytes;
+        row->is_held = arena->bytes > 0;
         row->arena_process = arena->process;
     }
 }
@@ -188,6 +190,9 @@ void node_cut_heard(struct orr_ctx *ctx,
         cut->stage = NODE_STAGE_LIBRARY;
         cut->state = ORR_STEP_WORKING;
     }
+    if (cut && !cut->cut &&
+        cut->stage == NODE_STAGE_NONE) /* held since an earlier life */
+        note_arenas(self, group, msg);
     if (!cut || (cut->stage != NODE_STAGE_LIBRARY && cut->stage != NODE_STAGE_ARENA))
         return;
     if (ctx->tag >> 56 == NODE_TAG_CUT)
@@ -273,8 +278,11 @@ static void begin(struct orr_ctx *ctx,
     struct node_cut *cut = &group->cut;
     if (msg->cut != cut->cut)
         for (struct node_row *row = node_row_first(self, group); row;
-             row = node_row_next(self, row))
-            row->is_kept = row->is_saving = false;
+             row = node_row_next(self, row)) {
+            row->is_kept = row->is_save_due = false;
+            if (row->is_saving && row->is_held && !row->save_bytes)
+                row->save_bytes = row->arena_bytes;
+        }
     cut->cut = msg->cut;
     cut->step = msg->step;
     cut->state = ORR_STEP_WORKING;
@@ -394,8 +402,11 @@ void node_ability(struct orr_ctx *ctx,
     if (!row)
         return;
     /* It came back to a restarted host, or from an image, in the middle of its resume: the driver is to let it go first. */
-    bool is_back = row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME &&
-                   group->cut.stage == NODE_STAGE_LIBRARY;
+    bool is_late =
+        group->cut.stage == NODE_STAGE_LIBRARY ||
+        (group->cut.stage == NODE_STAGE_RESUME && !row->is_due); /* for want of a pid */
+    bool is_back =
+        row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME && is_late;
     row->user_pid = msg->pid;
     if (is_back)
         node_cut_resume_device(ctx, self, group, row, 0);

@@ -36,7 +36,8 @@ enum node_tag {
     NODE_TAG_NOTE,
     NODE_TAG_CUT,  /* cut_step to /edge/rank; index: the group */
     NODE_TAG_WORK, /* one rank's share of a stage; index: its row */
-    NODE_TAG_SAVE  /* a rank's part, on its way to the store */
+    NODE_TAG_SAVE, /* a rank's part, on its way to the store */
+    NODE_TAG_ARENA /* rank_arena_drop; index: the group */
 };
 
 /* What a step of a stop is made of, one stage after another; each is asked for rank by rank, but for the library's. */
@@ -109,11 +110,14 @@ struct node_row {
     uint32_t backoff_ms;
     char reason[160];
     char tail[ORR_TAIL_MAX];
-    bool is_due;  /* its share of the stage under way is not done */
-    bool is_kept; /* its part is in the store */
-    bool is_saving;
+    bool is_due;      /* its share of the stage under way is not done */
+    bool is_kept;     /* its part is in the store */
+    bool is_saving;   /* the store reads its image and arena, */
+    bool is_save_due; /* those of an older cut: this one's are next */
     uint32_t save_seq;
-    uint32_t level; /* enum orr_level of its processes, */
+    uint64_t save_cut;
+    uint64_t save_bytes; /* of an older cut's arena that is still read */
+    uint32_t level;      /* enum orr_level of its processes, */
     char why_level[120];
     bool is_cooperative; /* and what its library said: */
     char why_not[100];
@@ -122,6 +126,7 @@ struct node_row {
     uint32_t old_device; /* that its memory was on; ORR_NO_DEVICE: the same */
     char arena[64];      /* path; empty: none */
     uint64_t arena_bytes;
+    bool is_held; /* these bytes are taken of host memory, or are about to be */
     uint32_t arena_process;
     char part[72]; /* hash; in a restore: where it comes from */
     char part_store[ORR_NAME_MAX];
@@ -153,6 +158,10 @@ struct node_group {
     char master_addr[64];
     struct node_cut cut;
     struct orr_request cut_request; /* cut_step to answer; corr 0: none */
+    uint64_t
+        arenas_cut; /* newest that /edge/rank was told that its arenas have no reader, */
+    uint32_t arenas_seq; /* by this ask, */
+    bool is_dropping;    /* which it has not answered */
     uint64_t link;
     uint64_t overlay;
     bool is_restore;     /* of parts, instead of a start */

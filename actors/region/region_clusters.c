@@ -208,6 +208,8 @@ static void node_read(struct region_node *node, const struct orr_rec_node_row *r
     node->ranks = row->ranks;
     node->seen_ms = row->seen_ms;
     orr_str_copy(node->gpu_type, sizeof(node->gpu_type), row->gpu_type);
+    orr_str_copy(node->why_level, sizeof(node->why_level), row->why_level);
+    node->level = row->level;
 }
 
 static void

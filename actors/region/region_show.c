@@ -203,6 +203,8 @@ void region_reply_tree(struct orr_ctx *ctx, struct region *self)
                 .slots_free = node->slots_free,
                 .ranks = node->ranks,
                 .seen_ms = node->seen_ms + silent_ms,
+                .level = node->level,
+                .why_level = orr_str(node->why_level),
             };
         }
     }

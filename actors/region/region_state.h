@@ -192,6 +192,8 @@ struct region_node {
     uint32_t slots_free;
     uint32_t ranks;
     uint64_t seen_ms; /* age at the last summary */
+    uint32_t level;   /* enum orr_level that its machine can give */
+    char why_level[160];
     bool is_present;  /* in the summary being read */
     bool is_draining; /* nothing new is placed there, what runs there is to go */
 };

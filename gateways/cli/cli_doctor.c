@@ -241,6 +241,22 @@ static void compare(struct doctor *d)
 
 /* ---- clusters and nodes ---- */
 
+/* Can jobs be saved there? */
+static bool look_at_level(struct doctor *d, const struct orr_rec_node_row *n)
+{
+    if (n->state != ORR_NODE_UP || n->level == ORR_LEVEL_UNKNOWN)
+        return false;
+    if (n->level != ORR_LEVEL_IMAGE)
+        say(d,
+            LEVEL_WARN,
+            "images",
+            "%s/%s cannot make images of ranks, jobs there cannot move: %s",
+            n->cluster.ptr,
+            n->node.ptr,
+            n->why_level.ptr);
+    return n->level == ORR_LEVEL_IMAGE;
+}
+
 static void look_at_fleet(struct doctor *d)
 {
     struct orr_answer answer;
@@ -248,7 +264,7 @@ static void look_at_fleet(struct doctor *d)
         ORR_OK)
         return;
     const struct orr_msg_tree *tree = answer.msg;
-    uint32_t n_away = 0;
+    uint32_t n_away = 0, n_imaging = 0;
     for (uint32_t i = 0; i < tree->clusters.n; i++) {
         const struct orr_rec_cluster_row *c = &tree->clusters.at[i];
         if (c->state == ORR_NODE_UP)
@@ -263,6 +279,7 @@ static void look_at_fleet(struct doctor *d)
     }
     for (uint32_t i = 0; i < tree->nodes.n; i++) {
         const struct orr_rec_node_row *n = &tree->nodes.at[i];
+        n_imaging += look_at_level(d, n);
         if (n->state == ORR_NODE_UP)
             continue;
         n_away++;
@@ -283,6 +300,8 @@ static void look_at_fleet(struct doctor *d)
             "%u clusters and %u nodes are up",
             tree->clusters.n,
             tree->nodes.n);
+    if (n_imaging)
+        say(d, LEVEL_OK, "images", "work on %u of %u nodes", n_imaging, tree->nodes.n);
 }
 
 int orri_verb_doctor(struct orri_cli *cli)

@@ -235,7 +235,8 @@ static void clear_the_way(void)
     struct stat st;
     if (lstat(place, &st) != 0)
         return;
-    if (st.st_ino == 1 || st.st_ctime + LEFT_S > time(NULL)) /* of proc's root: mounted */
+    if (st.st_ino == 1 ||
+        st.st_ctime + LEFT_S > time(NULL)) /* of proc's root: mounted */
         return;
     rmdir(place);
 }

@@ -52,9 +52,8 @@ orr_sm_move(struct orr_ctx *ctx, const struct orr_sm *sm, uint32_t *state, uint3
     ((ORR_IN(ORR_JOB_QUEUED) | (also) | ORR_JOB_ENDS) & ~ORR_IN(self))
 
 static const uint32_t orr_job_moves[ORR_JOB_PHASE_MAX_] = {
-    [ORR_JOB_QUEUED] = ORR_JOB_MOVES(ORR_IN(ORR_JOB_PLACING) |
-                                         ORR_IN(ORR_JOB_SUSPENDED),
-                                     ORR_JOB_QUEUED),
+    [ORR_JOB_QUEUED] = ORR_JOB_MOVES(
+        ORR_IN(ORR_JOB_PLACING) | ORR_IN(ORR_JOB_SUSPENDED), ORR_JOB_QUEUED),
     [ORR_JOB_PLACING] = ORR_JOB_MOVES(ORR_JOB_LIVE, ORR_JOB_PLACING),
     [ORR_JOB_LAUNCHING] = ORR_JOB_MOVES(ORR_JOB_STARTED, ORR_JOB_LAUNCHING),
     [ORR_JOB_RUNNING] = ORR_JOB_MOVES(ORR_JOB_STARTED, ORR_JOB_RUNNING),

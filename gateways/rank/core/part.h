@@ -23,7 +23,7 @@ enum orri_part_kind {
     ORRI_PART_MAX_
 };
 
-/* Host memory that holds what was on the devices: one memfd, mapped. */
+/* Host memory that holds what was on the devices: one file in memory, mapped. */
 struct orri_arena {
     int fd;
     uint8_t *at;

@@ -4,7 +4,8 @@
  *   RUNNING --quiesce--> STOPPED --resume--> RUNNING
  *
  * QUIESCE  The gate is shut (nobody goes on, whatever the clocks say), the parts close theirs, then each lets go of what lies
- *          outside of this process, nccl before cuda; device memory goes into the arena.  The arena's descriptor is sent to the
+ *          outside of this process, nccl before cuda; device memory goes into the arena: where this process is to give it up, a file
+ *          that outlives the node's host, too, else nameless memory.  The arena's descriptor is sent to the
  *          node, which says welcome when it has it; then the connection is closed, and, for an image, the arena and the clock
  *          page are given up, too.  If the welcome does not come, nothing is given up: the next connection says `stopped`, and
  *          the node asks again.
@@ -13,6 +14,7 @@
  * RESUME   Ids are made and exchanged, the parts take back what they had, cuda before nccl, gates open.  A part that fails
  *          stays as it was, and those after it; the next resume goes on from there.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -26,6 +28,8 @@ enum {
     IDS_MAX = 4096,
     TAKEN_MS = 10000, /* the node has the arena */
     SEND_MS = 5000,
+    DIR_MAX = 256,
+    ROOM_TRIES = 100,
 };
 
 static struct {
@@ -94,7 +98,34 @@ static enum orr_err map_arena(int fd, uint64_t bytes, struct orr_error *err)
     return ORR_OK;
 }
 
-static enum orr_err make_arena(struct orr_error *err)
+/* All of its room is taken now: a page that does not fit later would end this process. */
+static bool has_room(int fd, uint64_t bytes)
+{
+    int rc = -1;
+    for (int i = 0; i < ROOM_TRIES && rc != 0; i++) {
+        rc = fallocate(fd, 0, 0, (off_t)bytes);
+        if (rc != 0 && errno != EINTR)
+            break;
+    }
+    return rc == 0;
+}
+
+/* -1: not there, not in memory (the node takes no other), or without room. */
+static int open_in(struct orr_str dir, uint64_t bytes)
+{
+    char path[DIR_MAX];
+    if (dir.len == 0 || dir.len >= sizeof path)
+        return -1;
+    orr_str_copy(path, sizeof path, dir);
+    int fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 && (fcntl(fd, F_GET_SEALS) < 0 || !has_room(fd, bytes))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static enum orr_err make_arena(struct orr_str dir, struct orr_error *err)
 {
     uint64_t total = 0;
     for (uint32_t k = 0; k < ORRI_PART_MAX_; k++) {
@@ -106,7 +137,9 @@ static enum orr_err make_arena(struct orr_error *err)
     }
     if (total == 0)
         return ORR_OK;
-    int fd = memfd_create("orrery-arena", MFD_CLOEXEC);
+    int fd = open_in(dir, total);
+    if (fd < 0)
+        fd = memfd_create("orrery-arena", MFD_CLOEXEC);
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FD_MIN);
     if (high >= 0) {
         close(fd);
@@ -152,7 +185,8 @@ static bool is_any_quiet(void)
     return false;
 }
 
-static enum orr_err quiet_parts(uint64_t deadline_ms, struct orr_error *err)
+static enum orr_err
+quiet_parts(struct orr_str dir, uint64_t deadline_ms, struct orr_error *err)
 {
     enum orr_err rc = ORR_OK;
     for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
@@ -161,7 +195,7 @@ static enum orr_err quiet_parts(uint64_t deadline_ms, struct orr_error *err)
             rc = part->close(deadline_ms, err);
     }
     if (!rc)
-        rc = make_arena(err);
+        rc = make_arena(dir, err);
     for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
         const struct orri_part *part = part_of(k);
         struct orri_arena piece = piece_of(k);
@@ -187,7 +221,7 @@ static enum orr_err quiesce(const struct orr_msg_rank_quiesce *msg,
     if (self.is_stopped || !orri_gate_ask_shut())
         return orr_fail(
             err, ORR_ESTATE, "it is not at the cut %llu", (unsigned long long)msg->cut);
-    enum orr_err rc = quiet_parts(orri_mono_ms() + msg->timeout_ms, err);
+    enum orr_err rc = quiet_parts(msg->dir, orri_mono_ms() + msg->timeout_ms, err);
     self.is_stopped = rc == ORR_OK || is_any_quiet();
     self.is_partial = rc != ORR_OK;
     self.cut = msg->cut;

@@ -122,10 +122,7 @@ static bool take_hello(struct orr_rank_edge *edge,
     proc->is_expected = false;
     proc->needs_arena = msg->arena_bytes > 0;
     if (proc->is_stopped && !msg->is_stopped) { /* resumed, as it turns out */
-        if (proc->arena_fd >= 0)
-            close(proc->arena_fd);
-        proc->arena_fd = -1;
-        proc->arena_bytes = 0;
+        orri_arena_release(edge, proc);
     }
     proc->is_stopped = msg->is_stopped;
     proc->stopped_cut = msg->is_stopped ? msg->cut : 0;
@@ -202,13 +199,12 @@ static bool take_quiesced(struct orr_rank_edge *edge,
                   (uint64_t)st.st_size >= msg->arena_bytes;
     if (msg->arena_bytes > 0 && !has_fd)
         return false;
+    if (msg->arena_bytes) /* it is safe before the process gives it up */
+        orri_arena_take(edge, proc, take_fd);
+    else
+        orri_arena_drop(edge, proc);
     if (!welcome(edge, proc))
         return false; /* it keeps its arena, and comes again */
-    if (proc->arena_fd >= 0)
-        close(proc->arena_fd);
-    proc->arena_fd = msg->arena_bytes ? *take_fd : -1;
-    if (msg->arena_bytes)
-        *take_fd = -1;
     proc->arena_bytes = msg->arena_bytes;
     proc->device_bytes = msg->device_bytes;
     proc->is_stopped = true;
@@ -251,10 +247,8 @@ static void take_resumed(struct orr_rank_edge *edge,
                       ORR_STR_ARGS(msg->text));
         return;
     }
-    if (proc->arena_fd >= 0)
-        close(proc->arena_fd);
-    proc->arena_fd = -1;
-    proc->arena_bytes = proc->device_bytes = 0;
+    orri_arena_release(edge, proc);
+    proc->device_bytes = 0;
     proc->is_stopped = proc->needs_arena = false;
     proc->resumed_attempt = gen->attempt;
     gen->report_due = true;
@@ -362,6 +356,7 @@ static void tell_quiesce(struct orr_rank_edge *edge, struct orri_proc *proc)
         .timeout_ms =
             gen->deadline_ms > edge->now_ms ? gen->deadline_ms - edge->now_ms : 0,
         .is_detached = gen->is_detached,
+        .dir = orr_str(gen->is_detached && edge->arenas_fd >= 0 ? edge->arenas : ""),
     };
     if (proc->said_quiesce != gen->cut && gen->state == ORR_STEP_WORKING &&
         say(proc, orr_msg_desc_rank_quiesce(), &msg, -1))

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * region_orders.h - what the files of the region actor call of those that see to orders, checkpoints and drains.
+ */
+#ifndef ORR_REGION_ORDERS_H
+#define ORR_REGION_ORDERS_H
+
+#include "region_state.h"
+
+/* region_checkpoints.c */
+struct region_checkpoint *region_checkpoint_find(const struct region *self,
+                                                 const struct region_job *job,
+                                                 uint64_t number);
+struct region_checkpoint *region_checkpoint_newest(const struct region *self,
+                                                   const struct region_job *job);
+struct orr_bytes region_manifest(struct region *self,
+                                 const struct region_checkpoint *checkpoint);
+void region_checkpoint_row(const struct region_job *job,
+                           const struct region_checkpoint *checkpoint,
+                           struct orr_rec_checkpoint_row *ret_row);
+ORR_NODISCARD enum orr_err
+region_checkpoint_keep(struct region *self,
+                       struct region_job *job,
+                       struct orr_bytes manifest,
+                       struct region_checkpoint **ret_checkpoint);
+void region_checkpoint_forget(struct region *self,
+                              struct region_job *job,
+                              struct region_checkpoint *checkpoint);
+void region_checkpoints_end(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job);
+void region_restore_failed(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           bool is_damaged);
+enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
+                                      struct region *self,
+                                      const struct orr_msg_checkpoint_commit *msg);
+enum orr_err region_checkpoint_list(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_checkpoint_list *msg);
+enum orr_err region_checkpoint_show(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_checkpoint_show *msg);
+enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
+                                      struct region *self,
+                                      const struct orr_msg_checkpoint_remove *msg);
+
+/* region_orders.c */
+bool region_order_is_open(const struct region_job *job);
+void region_order_send(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_job *job);
+void region_order_answered(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           uint32_t code,
+                           struct orr_str text);
+void region_order_settle(struct orr_ctx *ctx,
+                         struct region *self,
+                         struct region_job *job);
+void region_order_committed(struct orr_ctx *ctx,
+                            struct region *self,
+                            struct region_job *job,
+                            uint64_t number,
+                            const struct region_checkpoint *checkpoint);
+bool region_order_survives(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           uint32_t outcome);
+void region_order_end(struct orr_ctx *ctx, struct region *self, struct region_job *job);
+enum orr_err region_order_failed(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 const struct orr_msg_order_failed *msg);
+enum orr_err region_suspend(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct orr_msg_job_suspend *msg);
+enum orr_err region_resume(struct orr_ctx *ctx,
+                           struct region *self,
+                           const struct orr_msg_job_resume *msg);
+enum orr_err region_take_checkpoint(struct orr_ctx *ctx,
+                                    struct region *self,
+                                    const struct orr_msg_job_checkpoint *msg);
+enum orr_err region_migrate(struct orr_ctx *ctx,
+                            struct region *self,
+                            const struct orr_msg_job_migrate *msg);
+enum orr_err region_vacate(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           const char *cluster,
+                           const char *node,
+                           struct orr_str why);
+struct region_node *region_target_node(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       struct orr_str cluster,
+                                       struct orr_str name);
+
+/* region_drain.c */
+enum orr_err region_drain(struct orr_ctx *ctx,
+                          struct region *self,
+                          const struct orr_msg_node_drain *msg);
+uint32_t region_drain_state(struct orr_ctx *ctx,
+                            const struct region *self,
+                            const struct region_node *node,
+                            uint32_t state);
+struct orr_list_text region_draining(const struct region *self,
+                                     const struct region_cluster *cluster,
+                                     struct orr_rec_text *list,
+                                     uint32_t cap);
+enum orr_err region_drain_some(struct orr_ctx *ctx, struct region *self);
+
+#endif
