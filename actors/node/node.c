@@ -449,6 +449,8 @@ node_on_timer(struct orr_ctx *ctx, struct node *self, const struct orr_msg_timer
 {
     if (msg->id == NODE_T_HEARTBEAT)
         node_heartbeat_send(ctx, self);
+    else if (msg->id == NODE_T_STAGE)
+        node_cut_begin_due(ctx, self);
     else
         node_retry(ctx, self);
     return ORR_OK;

@@ -109,6 +109,8 @@ void node_cut_failed(struct orr_ctx *ctx,
                      const struct orr_msg_failed *msg);
 /* One rank's share of a stage is done. */
 void node_cut_worked(struct orr_ctx *ctx, struct node *self, uint64_t tag);
+/* Stages that were asked for begin in a handler of their own. */
+void node_cut_begin_due(struct orr_ctx *ctx, struct node *self);
 void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_more);
 void node_cut_used(struct orr_ctx *ctx,
                    struct node *self,

@@ -309,13 +309,25 @@ static void begin(struct orr_ctx *ctx,
         cut->is_detached = msg->is_detached;
     if (msg->step == ORR_CUT_RESUME)
         take_places(self, group, msg);
-    const enum node_stage first = node_stages[msg->step][0];
-    if (first == NODE_STAGE_LIBRARY) {
-        cut->stage = first;
-        cut->seq = ++self->next_seq & 0xffffff;
+    cut->stage = node_stages[msg->step][0];
+    cut->seq = ++self->next_seq & 0xffffff;
+    cut->n_due = 0;
+    cut->is_to_begin = cut->stage != NODE_STAGE_LIBRARY;
+    if (cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
+        orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
+    else
         node_cut_library(ctx, self, group, msg);
-    } else {
-        node_cut_stage(ctx, self, group, first);
+}
+
+void node_cut_begin_due(struct orr_ctx *ctx, struct node *self)
+{
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;) {
+        if (!group->cut.is_to_begin)
+            continue;
+        group->cut.is_to_begin = false;
+        if (!group->is_stopping)
+            node_cut_stage(ctx, self, group, group->cut.stage);
     }
 }
 

@@ -25,7 +25,7 @@ enum {
 };
 
 enum node_state { NODE_WAITING, NODE_READY };
-enum node_timer { NODE_T_HEARTBEAT = 1, NODE_T_RETRY };
+enum node_timer { NODE_T_HEARTBEAT = 1, NODE_T_RETRY, NODE_T_STAGE };
 enum node_tag {
     NODE_TAG_REGISTER = 1,
     NODE_TAG_HEARTBEAT,
@@ -70,11 +70,12 @@ struct node_cut {
     uint32_t step;  /* enum orr_cut_step */
     uint32_t state; /* enum orr_step_state */
     enum node_stage stage;
-    uint32_t seq;   /* of the stage's asks */
-    uint32_t n_due; /* ranks whose share of the stage is not done */
-    bool is_asked;  /* /edge/rank, and it has not answered */
-    bool is_frozen; /* the ranks' processes, by us */
-    bool is_found;  /* left by an earlier life: it may be in the middle of its step */
+    bool is_found;    /* left by an earlier life: it may be in the middle of its step */
+    uint32_t seq;     /* of the stage's asks */
+    uint32_t n_due;   /* ranks whose share of the stage is not done */
+    bool is_asked;    /* /edge/rank, and it has not answered */
+    bool is_to_begin; /* its stage, by NODE_T_STAGE */
+    bool is_frozen;   /* the ranks' processes, by us */
     bool is_detached;
     bool keeps_running;
     int64_t culprit;

@@ -163,6 +163,8 @@ void orri_arenas_dropped(struct orri_gen *gen, uint64_t cut);
 ORR_NODISCARD enum orr_err orri_rank_show(struct orr_rank_edge *edge,
                                           struct orri_rank *rank,
                                           struct orr_error *err);
+/* Again, when somebody else has removed its path. */
+void orri_rank_keep_shown(struct orr_rank_edge *edge, struct orri_rank *rank);
 void orri_rank_hide(struct orri_rank *rank);
 void orri_rank_accept(struct orr_rank_edge *edge, struct orri_rank *rank);
 
