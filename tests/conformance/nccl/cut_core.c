@@ -146,6 +146,19 @@ CORE const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n)
     return board->ids;
 }
 
+/* For the cases of cases_cut.c. */
+CORE uint64_t nccl_cut_count(void);
+uint64_t nccl_cut_count(void)
+{
+    uint64_t n = 0;
+
+    prepare();
+    if (board)
+        n = board->done;
+    release();
+    return n;
+}
+
 /* ---- The link's thread -------------------------------------------------------------------- */
 
 static void failed(const struct orr_error *err, const char *step)

@@ -141,7 +141,10 @@ const char *cut_drive_path(const struct cut_drive *d)
     return d->path;
 }
 
-uint32_t cut_drive_free(struct cut_drive *d, uint64_t *add_done, uint64_t *add_remade)
+uint32_t cut_drive_free(struct cut_drive *d,
+                        uint64_t *add_done,
+                        uint64_t *add_remade,
+                        uint64_t *add_left)
 {
     uint32_t failures;
 
@@ -155,6 +158,7 @@ uint32_t cut_drive_free(struct cut_drive *d, uint64_t *add_done, uint64_t *add_r
         fprintf(stderr, "cuts: %u failed, first: %s\n", failures, d->board->failure);
     *add_done += d->board->done;
     *add_remade += d->board->comms_remade;
+    *add_left += d->board->comms_left;
     unlink(d->path);
     munmap(d->board, sizeof *d->board);
     free(d);
