@@ -208,10 +208,9 @@ static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
     for (uint32_t i = 0; i < ngone && made < cap; i++)
         ids[made++] = (struct orri_comm_id){.comm = gone[i], .kind = ORRI_ID_VOID};
     for (size_t i = 0; i < n && made < cap; i++)
-        ids[made++] = list[i]->me == 0
-                          ? fresh_id(list[i])
-                          : (struct orri_comm_id){.comm = list[i]->key,
-                                                  .kind = ORRI_ID_WANTED};
+        ids[made++] = list[i]->me == 0 ? fresh_id(list[i])
+                                       : (struct orri_comm_id){.comm = list[i]->key,
+                                                               .kind = ORRI_ID_WANTED};
     return made;
 }
 

@@ -78,9 +78,8 @@ static void grid(struct rank *r)
     for (int turn = 0; more > 0; turn++) {
         for (int i = 0; i < n; i++)
             CHECK(sum_over(r, comm[i], 1) == size[i], "communicator %d", i);
-        more = sum_over(r,
-                        world,
-                        r->rank == 0 && (has_cuts() ? cuts() < REBUILDS : turn < TURNS));
+        more = sum_over(
+            r, world, r->rank == 0 && (has_cuts() ? cuts() < REBUILDS : turn < TURNS));
     }
     for (int i = n; i-- > 0;)
         OK(ncclCommDestroy, comm[i]);

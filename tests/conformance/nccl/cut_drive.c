@@ -47,9 +47,8 @@ static void void_those_of_the_gone(struct cut_board *b)
     for (int p = 0; p < CUT_PROCS; p++)
         for (uint32_t i = 0; b->proc[p].is_gone && i < b->proc[p].nclocks; i++)
             if (b->proc[p].clocks[i].kind == ORR_CLOCK_COLLECTIVE && b->nids < CUT_IDS)
-                b->ids[b->nids++] =
-                    (struct orri_comm_id){.comm = b->proc[p].clocks[i].comm,
-                                          .kind = ORRI_ID_VOID};
+                b->ids[b->nids++] = (struct orri_comm_id){
+                    .comm = b->proc[p].clocks[i].comm, .kind = ORRI_ID_VOID};
 }
 
 /* One cut, or an attempt that is given up.  With the lock held. */
