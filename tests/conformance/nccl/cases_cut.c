@@ -27,16 +27,19 @@ static bool has_cuts(void)
     return getenv("NCCL_CUT_BOARD") != NULL;
 }
 
-/* While this rank calls nothing. */
-static void await_cuts(uint64_t n)
+/* While no rank calls anything: one that had gone on already would have to be caught up with before there is a cut. */
+static void await_cuts(struct rank *r, uint64_t n)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
-    uint64_t since = cuts();
+    uint64_t since;
 
+    suite_meet(r);
+    since = cuts();
     for (int ms = 0; has_cuts() && cuts() < since + n; ms++) {
         CHECK(ms < CUTS_MS, "no cut");
         nanosleep(&pause, NULL); /* they are a shared count */
     }
+    suite_meet(r);
 }
 
 static double sum_over(struct rank *r, ncclComm_t comm, double mine)
@@ -126,7 +129,7 @@ static void destroyed_early(struct rank *r)
     }
     for (int turn = 0; turn < TURNS; turn++) {
         CHECK(sum_over(r, other, 1) == r->world, "turn %d", turn);
-        await_cuts(1);
+        await_cuts(r, 1);
         if (r->rank == 0)
             continue;
         expect_answers(r, pipeline);
@@ -152,7 +155,7 @@ static void aborted_by_one(struct rank *r)
         OK(ncclCommAbort, broken);
     suite_meet(r);
     for (int turn = 0; turn < TURNS; turn++) {
-        await_cuts(SOME_CUTS);
+        await_cuts(r, SOME_CUTS);
         CHECK(sum_over(r, other, 1) == r->world, "turn %d", turn);
     }
     if (r->rank != 0) {
