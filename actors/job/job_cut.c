@@ -163,8 +163,8 @@ static bool note_id(struct job_plan *plan, const struct orr_rec_comm_id *id)
         at++;
     if (at == JOB_IDS_MAX || id->id.len > sizeof(kept[at].id))
         return false;
-    if (at < plan->n_ids && strength_of(kept[at].id, kept[at].len) >=
-                                strength_of(id->id.ptr, id->id.len))
+    if (at < plan->n_ids &&
+        strength_of(kept[at].id, kept[at].len) >= strength_of(id->id.ptr, id->id.len))
         return false;
     kept[at].comm = id->comm;
     kept[at].len = (uint32_t)id->id.len;

@@ -24,7 +24,8 @@
 enum {
     ORRI_COMMS_MAX = 4096,
     ORRI_GONE_MAX = 1024,
-    ORRI_LEFT_MAX = 1024, /* communicators that the program has destroyed, and others may not have */
+    ORRI_LEFT_MAX =
+        1024, /* communicators that the program has destroyed, and others may not have */
     ORRI_REDOPS_MAX = 4096,  /* of one communicator */
     ORRI_CONFIG_BYTES = 512, /* more than any NCCL's ncclConfig_t so far */
     ORRI_NAME_BYTES = 128,   /* of netName, commName */
@@ -81,9 +82,11 @@ struct orri_comm {
     atomic_bool is_lost;    /* there is no real one and never will be: */
     ncclResult_t lost_code;
     char lost_text[160];
-    bool is_left;         /* lost because a member is gone: it answers questions, like one whose peer has died */
-    atomic_bool is_told;  /* is_left, and the program knows */
-    uint64_t destroyed;   /* the program has, the how manyth: kept for those who have it still; 0: no */
+    bool
+        is_left; /* lost because a member is gone: it answers questions, like one whose peer has died */
+    atomic_bool is_told; /* is_left, and the program knows */
+    uint64_t
+        destroyed; /* the program has, the how manyth: kept for those who have it still; 0: no */
     struct orri_config config;
     ncclUniqueId fresh; /* rank 0, while stopped: for the next real one */
     ncclComm_t sink;    /* where the real library may say that a split made nothing */

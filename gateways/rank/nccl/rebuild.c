@@ -198,20 +198,54 @@ static struct orri_comm_id fresh_id(struct orri_comm *c)
     return id;
 }
 
+/* The context in which it was made: NCCL takes its device from that. */
+static ncclResult_t enter_context(struct orri_comm *c)
+{
+    if (c->destroyed && c->ctx && !orri_ctx_set(c->ctx))
+        c->ctx = NULL; /* destroyed as well: the device's own will do */
+    if (!c->ctx && c->device >= 0 && !c->is_retained) {
+        if (!orri_ctx_primary(c->device, &c->ctx))
+            return orri_nccl_fail(
+                ncclUnhandledCudaError, "device %d has no context", c->device);
+        c->is_retained = true;
+    }
+    if (c->ctx && !orri_ctx_set(c->ctx))
+        return orri_nccl_fail(ncclUnhandledCudaError,
+                              "the context of the communicator is gone");
+    return ncclSuccess;
+}
+
+/* Those that cannot be made anew here, as the program has given up the device, too. */
+static void drop_unmakable(void)
+{
+    static struct orri_comm *left[ORRI_COMMS_MAX];
+    size_t n = orri_work_list(left, ORRI_WORK_DESTROYED);
+
+    for (size_t i = 0; i < n; i++) {
+        if (enter_context(left[i]) == ncclSuccess)
+            continue;
+        orri_gone_add(left[i]->key);
+        orri_comm_free(left[i]);
+    }
+    if (n > 0)
+        orri_ctx_set(NULL);
+}
+
 static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
 {
     static struct orri_comm *list[ORRI_COMMS_MAX]; /* the link's one thread */
     static uint64_t gone[ORRI_GONE_MAX];
     size_t n = orri_work_list(list, ORRI_WORK_STOPPED);
-    uint32_t made = 0, ngone = orri_gone_list(gone, ORRI_GONE_MAX);
+    uint32_t made = 0, ngone;
 
+    drop_unmakable();
+    ngone = orri_gone_list(gone, ORRI_GONE_MAX);
     for (uint32_t i = 0; i < ngone && made < cap; i++)
         ids[made++] = (struct orri_comm_id){.comm = gone[i], .kind = ORRI_ID_VOID};
     for (size_t i = 0; i < n && made < cap; i++)
-        ids[made++] = list[i]->me == 0
-                          ? fresh_id(list[i])
-                          : (struct orri_comm_id){.comm = list[i]->key,
-                                                  .kind = ORRI_ID_WANTED};
+        ids[made++] = list[i]->me == 0 ? fresh_id(list[i])
+                                       : (struct orri_comm_id){.comm = list[i]->key,
+                                                               .kind = ORRI_ID_WANTED};
     return made;
 }
 
@@ -257,21 +291,6 @@ static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
             return false;
     }
     return true;
-}
-
-/* The context in which it was made: NCCL takes its device from that. */
-static ncclResult_t enter_context(struct orri_comm *c)
-{
-    if (!c->ctx && c->device >= 0 && !c->is_retained) {
-        if (!orri_ctx_primary(c->device, &c->ctx))
-            return orri_nccl_fail(
-                ncclUnhandledCudaError, "device %d has no context", c->device);
-        c->is_retained = true;
-    }
-    if (c->ctx && !orri_ctx_set(c->ctx))
-        return orri_nccl_fail(ncclUnhandledCudaError,
-                              "the context of the communicator is gone");
-    return ncclSuccess;
 }
 
 static ncclResult_t init_one(struct orri_work *w, size_t i)

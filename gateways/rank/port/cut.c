@@ -168,8 +168,8 @@ static enum orr_err step_again(struct orr_rank_edge *edge,
         if (!rc && gen->state == ORR_STEP_DONE)
             gen->state = ORR_STEP_WORKING;
         gen->report_due |= rc == ORR_OK;
-    } else if (msg->step == ORR_CUT_RESUME && msg->round > gen->round &&
-               gen->state != ORR_STEP_WORKING) {
+    } else if (msg->step == ORR_CUT_RESUME && msg->round > gen->round) {
+        /* also while one is under way: whoever asks has forgotten its ids */
         rc = begin_resume(edge, gen, msg, err);
         if (!rc)
             begin_step(edge, gen, msg);
@@ -293,8 +293,7 @@ static bool is_proc_done(const struct orri_gen *gen,
 static bool may_come_back(const struct orr_rank_edge *edge,
                           const struct orri_rank *rank)
 {
-    return rank->n_procs == 0 &&
-           edge->now_ms < rank->gen->started_ms + edge->grace_ms;
+    return rank->n_procs == 0 && edge->now_ms < rank->gen->started_ms + edge->grace_ms;
 }
 
 bool orri_gen_has_spoken(const struct orr_rank_edge *edge, const struct orri_gen *gen)

@@ -53,7 +53,8 @@ struct orri_proc {
     /* what it was told on this connection */
     uint64_t said_close, said_open, said_quiesce, said_round, said_attempt, said_ms;
     uint32_t said_targets, said_ids;
-    uint64_t resumed_attempt, spoken_attempt; /* of the latter it has sent its list of communicators */
+    uint64_t resumed_attempt,
+        spoken_attempt; /* of the latter it has sent its list of communicators */
     bool said_all_ids;
 };
 
@@ -101,7 +102,8 @@ struct orri_gen {
     uint32_t n_ids;
     bool has_all_ids; /* of the whole job, in this attempt */
     bool has_spoken;  /* orri_gen_has_spoken, as reported */
-    uint64_t *gone;   /* owned: communicators of processes that have ended; n_gone of ORRI_IDS_MAX, or NULL */
+    uint64_t *
+        gone; /* owned: communicators of processes that have ended; n_gone of ORRI_IDS_MAX, or NULL */
     uint32_t n_gone;
     int64_t culprit;
     char text[480];

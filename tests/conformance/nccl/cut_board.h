@@ -58,7 +58,10 @@ struct cut_drive;
 struct cut_drive *cut_drive_new(unsigned seed);
 const char *cut_drive_path(const struct cut_drive *d);
 /* Ends the cuts; adds what was done to the totals and returns the failures. */
-uint32_t cut_drive_free(struct cut_drive *d, uint64_t *add_done, uint64_t *add_remade);
+uint32_t cut_drive_free(struct cut_drive *d,
+                        uint64_t *add_done,
+                        uint64_t *add_remade,
+                        uint64_t *add_left);
 
 /* True when every clock is at its target. */
 bool cut_is_consistent(const struct cut_board *b);

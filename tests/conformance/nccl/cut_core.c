@@ -19,6 +19,8 @@ static struct cut_proc *self;
 static struct cut_proc lonely; /* without a board */
 static const struct orri_part *nccl;
 
+static void leave_board(void);
+
 static void join_board(void)
 {
     const char *path = getenv("NCCL_CUT_BOARD");
@@ -42,6 +44,7 @@ static void join_board(void)
     self->is_here = true;
     self->pid = getpid();
     cut_unlock(board);
+    atexit(leave_board); /* before the libraries' own ends */
 }
 
 static void prepare(void)
@@ -146,6 +149,19 @@ CORE const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n)
     return board->ids;
 }
 
+/* For the cases of cases_cut.c. */
+CORE uint64_t nccl_cut_count(void);
+uint64_t nccl_cut_count(void)
+{
+    uint64_t n = 0;
+
+    prepare();
+    if (board)
+        n = board->done;
+    release();
+    return n;
+}
+
 /* ---- The link's thread -------------------------------------------------------------------- */
 
 static void failed(const struct orr_error *err, const char *step)
@@ -228,11 +244,16 @@ CORE void orri_part_register(enum orri_part_kind kind, const struct orri_part *p
         pthread_detach(thread);
 }
 
-__attribute__((destructor)) static void leave_board(void)
+/* Not in the middle of a resume: the coordinator, unlike a job, tries it once. */
+static void leave_board(void)
 {
-    if (!board || !self || self->pid != getpid())
+    uint64_t deadline = cut_now_ms() + 15000;
+
+    if (self->pid != getpid())
         return;
     cut_lock(board);
+    while (board->state >= CUT_STOP && cut_wait(board, deadline))
+        ;
     self->is_gone = true;
     cut_notify(board);
     cut_unlock(board);

@@ -47,9 +47,8 @@ static void void_those_of_the_gone(struct cut_board *b)
     for (int p = 0; p < CUT_PROCS; p++)
         for (uint32_t i = 0; b->proc[p].is_gone && i < b->proc[p].nclocks; i++)
             if (b->proc[p].clocks[i].kind == ORR_CLOCK_COLLECTIVE && b->nids < CUT_IDS)
-                b->ids[b->nids++] =
-                    (struct orri_comm_id){.comm = b->proc[p].clocks[i].comm,
-                                          .kind = ORRI_ID_VOID};
+                b->ids[b->nids++] = (struct orri_comm_id){
+                    .comm = b->proc[p].clocks[i].comm, .kind = ORRI_ID_VOID};
 }
 
 /* One cut, or an attempt that is given up.  With the lock held. */
@@ -141,7 +140,10 @@ const char *cut_drive_path(const struct cut_drive *d)
     return d->path;
 }
 
-uint32_t cut_drive_free(struct cut_drive *d, uint64_t *add_done, uint64_t *add_remade)
+uint32_t cut_drive_free(struct cut_drive *d,
+                        uint64_t *add_done,
+                        uint64_t *add_remade,
+                        uint64_t *add_left)
 {
     uint32_t failures;
 
@@ -155,6 +157,7 @@ uint32_t cut_drive_free(struct cut_drive *d, uint64_t *add_done, uint64_t *add_r
         fprintf(stderr, "cuts: %u failed, first: %s\n", failures, d->board->failure);
     *add_done += d->board->done;
     *add_remade += d->board->comms_remade;
+    *add_left += d->board->comms_left;
     unlink(d->path);
     munmap(d->board, sizeof *d->board);
     free(d);

@@ -39,7 +39,7 @@ struct test {
 };
 
 static const struct conf_case *const all_cases[] = {
-    comm_cases, collective_cases, exchange_cases, fault_cases};
+    comm_cases, collective_cases, exchange_cases, fault_cases, cut_cases};
 
 static const struct conf_case *find_case(const char *name)
 {
@@ -95,7 +95,7 @@ static bool all_end(int alive_fd)
     return false;
 }
 
-static uint64_t cuts_done, comms_remade;
+static uint64_t cuts_done, comms_remade, comms_left;
 
 /* NULL: none are wanted. */
 static struct cut_drive *start_cuts(void)
@@ -134,7 +134,7 @@ static void run_one(void **state)
         }
     }
     close(alive[0]);
-    if (cuts && cut_drive_free(cuts, &cuts_done, &comms_remade) > 0)
+    if (cuts && cut_drive_free(cuts, &cuts_done, &comms_remade, &comms_left) > 0)
         failed++;
     board_free(board, board_fd);
     if (!in_time)
@@ -172,10 +172,11 @@ static size_t list_tests(struct test *tests, struct CMUnitTest *units, int ndevi
 static void cuts_were_made(void **state)
 {
     (void)state;
-    printf("%llu cuts, %llu communicators made anew\n",
+    printf("%llu cuts, %llu communicators made anew, %llu where one had destroyed it\n",
            (unsigned long long)cuts_done,
-           (unsigned long long)comms_remade);
-    assert_true(cuts_done > 50 && comms_remade > 50);
+           (unsigned long long)comms_remade,
+           (unsigned long long)comms_left);
+    assert_true(cuts_done > 50 && comms_remade > 50 && comms_left > 10);
 }
 
 static void every_call_is_covered(void **state)

@@ -34,7 +34,7 @@ struct conf_case {
 };
 
 extern const struct conf_case comm_cases[], collective_cases[], exchange_cases[],
-    fault_cases[]; /* each ends with a NULL name */
+    fault_cases[], cut_cases[]; /* each ends with a NULL name */
 
 /* OK(ncclX, args): must succeed. FAILS(code, ncclX, args): must return that code. With 0:
  * for calls without arguments. */
