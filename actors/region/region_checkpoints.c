@@ -229,7 +229,19 @@ static enum orr_err check_parts(struct orr_ctx *ctx,
                       job->world);
 }
 
-/* The number: allotted with the order, or the next one. */
+static bool has_later(const struct region *self,
+                      const struct region_job *job,
+                      uint64_t number)
+{
+    const struct region_checkpoint *at =
+        region_checkpoint_at(self, job->first_checkpoint);
+    while (at && at->number <= number)
+        at = region_checkpoint_at(self, at->next);
+    return at != NULL;
+}
+
+/* The number: allotted with the order, or the next one; also for an order that a periodic one has overtaken, since a later number is
+ * a later state. */
 static enum orr_err number_of(struct orr_ctx *ctx,
                               const struct region *self,
                               const struct region_job *job,
@@ -238,6 +250,10 @@ static enum orr_err number_of(struct orr_ctx *ctx,
 {
     *ret_number = msg->order ? msg->row.number : job->checkpoint + 1;
     bool is_given = *ret_number > 0 && *ret_number <= job->checkpoint;
+    if (is_given && has_later(self, job, *ret_number)) {
+        *ret_number = job->checkpoint + 1;
+        return ORR_OK;
+    }
     if (!msg->order || (is_given && !region_checkpoint_find(self, job, *ret_number)))
         return ORR_OK;
     return orr_refuse(ctx,
@@ -254,8 +270,13 @@ enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
     struct region_job *job = NULL;
     enum orr_err err =
         region_speaks_for(ctx, self, msg->row.job, msg->row.generation, &job);
-    if (err != ORR_OK || committed(self, job, &msg->row))
+    if (err != ORR_OK)
         return err;
+    struct region_checkpoint *again = committed(self, job, &msg->row);
+    if (again) { /* a repeat, or a suspended job that is saved once more */
+        region_order_committed(ctx, self, job, msg->order, again);
+        return ORR_OK;
+    }
     uint64_t number;
     struct orr_msg_manifest *manifest = region_manifest_decode(self, msg->manifest);
     err = check_parts(ctx, job, manifest);
@@ -290,6 +311,8 @@ enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
                           job->id);
     if (number > job->checkpoint)
         job->checkpoint = number;
+    if (msg->order && msg->order == job->order.number)
+        job->order.checkpoint = number;
     job->restore_below = job->restore_tries = 0;
     region_save(self, job, 0);
     region_save_checkpoint(ctx, self, job, checkpoint);

@@ -240,8 +240,9 @@ void roles_remove_images(const struct host *h)
 {
     char dir[sizeof h->images];
     images_dir(h, dir, sizeof dir);
-    if (access(dir, F_OK) == 0 && orr_images_open(dir, NULL) == ORR_OK)
-        rmdir(dir);
+    struct orr_error why;
+    if (orr_images_remove(dir, &why) != ORR_OK)
+        fprintf(stderr, "orrery: %s\n", why.text);
 }
 
 enum orr_err roles_start(struct host *h, struct orr_error *err)

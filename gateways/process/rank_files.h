@@ -3,7 +3,7 @@
  *
  *   <state>/ranks/<job>.<generation>.<rank>/meta     written by the keeper when the
  * rank has started status   written when it has ended, or never started stdout, stderr
- *   env, frozen, imaging: what was made for it, and what is being done to it (below)
+ *   env, frozen, imaging, stop: what was made for it, and what is being done to it (below)
  *   <state>/logs/<same>/                             the same directory after forget,
  * until it ages out
  *
@@ -80,6 +80,15 @@ enum orri_read orri_status_read(int dir, struct orri_status *ret_status);
 int orri_env_write(int dir, const struct orri_env *env);
 enum orri_read orri_env_read(int dir, struct orri_env *ret_env);
 
+/* How far a stop of the rank has come, as its node knows it. */
+struct orri_stop {
+    uint64_t cut;
+    uint32_t step; /* enum orr_cut_step */
+    uint32_t device;
+};
+int orri_stop_write(int dir, const struct orri_stop *stop);
+enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop);
+
 /* In the directory of an image. */
 struct orri_image_note {
     char logs[800]; /* where stdout and stderr were */
@@ -91,6 +100,8 @@ enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note);
 #define ORRI_MARK_FROZEN "frozen" /* until told otherwise */
 #define ORRI_MARK_IMAGING                                                              \
     "imaging" /* an image is being made: criu may have been killed in the middle */
+#define ORRI_MARK_HURT                                                                 \
+    "hurt" /* criu has failed on it, perhaps with its own code in it: it may die of that */
 int orri_mark_set(int dir, const char *mark, bool is_set);
 bool orri_mark_get(int dir, const char *mark);
 

@@ -99,7 +99,12 @@ class Fleet:
         return [text[-5000:] for text in texts if "Sanitizer" in text or "runtime error:" in text]
 
     def print_logs(self):
+        keep = os.environ.get("ORRERY_TEST_KEEP")  # a folder for the whole logs of fleets that failed
         for log in sorted(self.state.glob("*/host.log")):
+            if keep:
+                to = pathlib.Path(keep) / self.top.name
+                to.mkdir(parents=True, exist_ok=True)
+                shutil.copy(log, to / f"{log.parent.name}.log")
             print(f"--- {log.parent.name}/host.log (end)\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
 
     # ---- the CLI ----
