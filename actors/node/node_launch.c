@@ -226,6 +226,12 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
     group->mode = spec->checkpoint_mode;
     bool is_wanted =
         group->mode == ORR_CHECKPOINT_AUTO || group->mode == ORR_CHECKPOINT_IMAGE;
+    bool is_known = self->is_image_able || self->image_text[0];
+    if (self->args.has_stops && is_wanted && !is_known) /* else it never could be */
+        return orr_refuse(ctx,
+                          ORR_EBUSY,
+                          "node %s is still looking whether it can make images",
+                          self->args.node);
     group->wants_image = self->args.has_stops && self->is_image_able && is_wanted;
     group->link = msg->link;
     group->overlay = msg->overlay;

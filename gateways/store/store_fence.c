@@ -4,7 +4,7 @@
  * The file `collector` has the newest list that was taken: region, epoch of its ledger, term and round.  It is on disk before
  * anything is removed.  `collecting` is locked while one is carried out, by whichever of the hosts that share the store.
  */
-#include "store_impl.h"
+#include "store_fence.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,7 +8,7 @@
  * time.  The last look at a file's time and its removal happen under the exclusive lock, and a writer marks
  * under the shared one: docs/checkpoint-store.md.
  */
-#include "store_impl.h"
+#include "store_fence.h"
 
 #include <dirent.h>
 #include <errno.h>
