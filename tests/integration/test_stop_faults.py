@@ -75,8 +75,8 @@ def survives(f, rng, truth, example, order, victim):
         running.wait(timeout=60)
     kill(running.pid)
     f.restart()
-    verified = f.cli("checkpoint", "verify", job, timeout=90)
-    check(verified.code == 0, f"{order} x {victim}: {verified}")
+    verified = f.cli("checkpoint", "verify", job, timeout=90)  # those of a job that has ended are gone
+    check(verified.code == 0 or f.phase(job) == "done", f"{order} x {victim}: {verified}")
     if f.phase(job) == "suspended":
         f.cli("resume", job, timeout=60)
     detail = f.wait_phase(job, "done", seconds=240)
@@ -173,7 +173,7 @@ def full_store_fails_the_checkpoint_and_not_the_job():
         job, prefix = started(f, example, example.name, extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n")
         f.cli("checkpoint", job, expect=0, timeout=90)
         for config in f.state.glob("n*/host.yaml"):
-            config.write_text(config.read_text().replace('/store"}', '/store", quota: 1M}'))
+            config.write_text(config.read_text().replace('/store"}', '/store", quota: 1MiB}'))
             f.kill_host(config.parent.name)
         f.restart()
         f.wait_phase(job, "running")
