@@ -103,6 +103,15 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
                    ORR_LIT("its checkpoint's manifest cannot be read"));
     }
     self->is_suspended = msg->is_suspended;
+    char unique[ORR_JOB_ID_MAX + 80];
+    snprintf(unique,
+             sizeof(unique),
+             "%s/%llu/%llu/%llu",
+             self->args.job,
+             (unsigned long long)self->args.generation,
+             (unsigned long long)ctx->wall_ms,
+             (unsigned long long)orr_now_ms(ctx));
+    self->overlay = orr_hash(orr_str(unique)) | 1; /* who recovers launches nothing */
     job_periodic_arm(ctx, self);
     self->is_recovery = msg->is_recovery;
     self->has_permit = msg->is_recovery; /* given to an earlier life */
@@ -374,6 +383,7 @@ job_on_failed(struct orr_ctx *ctx, struct job *self, const struct orr_msg_failed
                  "%s refused the launch: %.*s",
                  node->name,
                  ORR_STR_ARGS(msg->text));
+        self->is_restore_failed = msg->code == ORR_ENOENT && self->plan.is_restoring;
         job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
     }
     return job_step(ctx, self);

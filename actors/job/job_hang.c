@@ -3,8 +3,9 @@
  *
  * Nodes tell, again and again, of ranks that have issued nothing for a while (rank_idle).  When members of a communicator
  * have waited for HANG_MS, or time.hang where that is shorter, for one that is behind them and stands still, too, it is
- * named with its communicator, count and newest call in the job's reason.  Nothing is killed: a rank may compute for as
- * long as it likes.  What a node has not said again is forgotten.
+ * named with its communicator, count and newest call in the job's reason.  A rank may compute for long, so this alone ends
+ * nothing; but when all have stood so for time.hang, the job has failed, and the rank that was named is the culprit.  Time in
+ * which the job was stopped, or its actor was not there to see, does not count.  What a node has not said again is forgotten.
  */
 #include "job_state.h"
 
@@ -36,6 +37,30 @@ static void say(struct job *self, const char *text)
     orr_str_copy(self->reason, sizeof(self->reason), orr_str(text));
 }
 
+/* The program's fault, not the machines'. */
+static void
+give_up(struct orr_ctx *ctx, struct job *self, uint32_t rank, const char *text)
+{
+    char reason[sizeof(self->reason)];
+    snprintf(reason, sizeof(reason), "hung (time.hang): %.180s", text);
+    job_decide(ctx, self, ORR_OUTCOME_FAILED, orr_str(reason));
+    self->culprit = (struct job_culprit){
+        .rank = rank,
+        .node = job_rank_at(self, rank)->node,
+        .is_hard = true,
+        .changed_unix_ms = 0, /* before all ends: those of its ranks follow from it */
+    };
+    orr_str_copy(
+        self->culprit.reason, sizeof(self->culprit.reason), orr_str(self->reason));
+}
+
+/* Has it run for so long without a break that silence of that length means something? */
+static bool
+has_run_for(const struct orr_ctx *ctx, const struct job *self, uint64_t idle_ms)
+{
+    return orr_now_ms(ctx) - self->runs_from_ms >= idle_ms;
+}
+
 void job_hang_heard(struct orr_ctx *ctx,
                     struct job *self,
                     const struct orr_msg_rank_idle *msg)
@@ -62,8 +87,16 @@ void job_hang_heard(struct orr_ctx *ctx,
     }
     if (job_barrier_aim(&self->watch) != ORR_OK)
         return;
-    int64_t rank = job_barrier_laggard(&self->watch, limit, text, sizeof(text));
+    int64_t rank = has_run_for(ctx, self, limit)
+                       ? job_barrier_laggard(&self->watch, limit, text, sizeof(text))
+                       : -1;
     if (rank >= 0)
         snprintf(reason, sizeof(reason), "hangs: %.190s", text);
     say(self, reason);
+    uint64_t end_ms = self->args.hang_ms;
+    if (rank < 0 || !end_ms || !has_run_for(ctx, self, end_ms))
+        return;
+    rank = job_barrier_laggard(&self->watch, end_ms, text, sizeof(text));
+    if (rank >= 0)
+        give_up(ctx, self, (uint32_t)rank, text);
 }

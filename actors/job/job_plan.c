@@ -82,8 +82,11 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
         plan->attempt++;
         plan->n_ids = 0;
     }
-    for (uint32_t i = 0; i < self->n_nodes; i++)
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
         job_node_at(self, i)->talk.retry_ms = 0;
+        job_node_at(self, i)->ids_attempt = 0;
+        job_node_at(self, i)->cut_step = ORR_CUT_NONE; /* a cut may be saved twice */
+    }
 }
 
 /* Numbers of a new life are above those of an earlier one on this host, and above what nodes know. */
@@ -320,6 +323,7 @@ static void resumed(struct orr_ctx *ctx, struct job *self)
     struct job_plan *plan = &self->plan;
     plan->step = ORR_CUT_NONE;
     plan->paused_ms = orr_now_ms(ctx) - plan->stopped_ms;
+    self->runs_from_ms = orr_now_ms(ctx);
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
     plan->is_restoring = false;
     if (plan->goal == ORR_ORDER_RUN)
@@ -390,6 +394,7 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
     job_plan_begin(ctx, self, ORR_CUT_BEGIN);
 }
 
+/* Again after a recovery: some may have gone on, and ended, before that. */
 static void start_restore(struct orr_ctx *ctx, struct job *self)
 {
     if (job_plan_tables(self) != ORR_OK) {
@@ -415,12 +420,13 @@ void job_plan_step(struct orr_ctx *ctx, struct job *self)
         self->is_checking)
         return;
     check_time(ctx, self);
-    if (!self->is_stopping && plan->step == ORR_CUT_NONE && is_whole(self)) {
-        if (plan->is_restoring)
+    bool is_idle = !self->is_stopping && plan->step == ORR_CUT_NONE;
+    bool can_stop = is_whole(self) && !plan->is_saving && !plan->is_commit_due;
+    if (is_idle && plan->is_restoring) {
+        if (self->n_state[ORR_RANK_STARTING] == 0)
             start_restore(ctx, self);
-        else if (plan->goal != ORR_ORDER_NONE && !plan->is_saving &&
-                 !plan->is_commit_due)
-            start_cut(ctx, self);
+    } else if (is_idle && plan->goal != ORR_ORDER_NONE && can_stop) {
+        start_cut(ctx, self);
     }
     if (job_is_before_quiesce(plan->step) && !is_whole(self))
         job_plan_fail(ctx,

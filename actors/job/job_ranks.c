@@ -347,5 +347,6 @@ enum orr_err job_judge(struct orr_ctx *ctx, struct job *self)
     if (self->phase == ORR_JOB_UNKNOWN && !self->is_stopping)
         self->reason[0] = '\0';
     self->is_update_due = true;
+    self->runs_from_ms = orr_now_ms(ctx); /* if it is to run: hitherto it did not */
     return orr_sm_move(ctx, &orr_job_sm, &self->phase, phase);
 }

@@ -61,6 +61,7 @@ struct job_node {
     uint32_t cut_step;
     uint32_t cut_state;
     uint64_t cut_round;
+    uint64_t ids_attempt; /* of this resume it has said what all of its ranks have of communicators */
     uint64_t device_bytes;
     char dial[128];           /* where its peers may dial it */
     char store[ORR_NAME_MAX]; /* where its parts are */
@@ -116,9 +117,11 @@ struct job {
     struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
     bool has_watch;
     bool is_hung;   /* and `reason` says who holds it up */
+    uint64_t runs_from_ms; /* without a break, as far as this life knows */
     uint32_t level; /* enum orr_level */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
+    uint64_t overlay; /* of this generation; fleets of equal names may share a machine */
     struct job_culprit culprit;
     char reason[200];
     char lost[200]; /* of the first rank that was lost: which, where, why */

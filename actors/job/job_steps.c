@@ -111,12 +111,6 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
     for (uint32_t i = 0; i < self->n_nodes && n_machines < MACHINES_MAX; i++)
         if (i != index && job_node_at(self, i)->dial[0])
             machines[n_machines++].value = orr_str(job_node_at(self, i)->dial);
-    char overlay[ORR_JOB_ID_MAX + 32];
-    snprintf(overlay,
-             sizeof(overlay),
-             "%s/%llu",
-             self->args.job,
-             (unsigned long long)self->args.generation);
     node->launch = JOB_LAUNCH_SENT;
     orr_ask(ctx,
             node->addr,
@@ -131,7 +125,7 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
             .ranks = job_places(self, index),
             .node_rank = index,
             .link = self->link,
-            .overlay = orr_hash(orr_str(overlay)) | 1,
+            .overlay = self->overlay,
             .parts = parts,
             .cut = self->plan.cut,
             .machines = {machines, n_machines});

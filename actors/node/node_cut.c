@@ -75,6 +75,7 @@ static void tell_with(struct orr_ctx *ctx,
     if (from) {
         msg.clocks = from->clocks;
         msg.ids = from->ids;
+        msg.has_all_ids = from->has_all_ids;
     }
     if (group->cut_request.corr)
         ctx->ops->reply(ctx, &group->cut_request, orr_msg_desc_cut_report(), &msg);
@@ -204,6 +205,8 @@ void node_cut_heard(struct orr_ctx *ctx,
     }
     if (msg->cut != cut->cut || msg->step != cut->step)
         return;
+    if (cut->step == ORR_CUT_RESUME && msg->round < cut->round)
+        return; /* an earlier attempt's ids: all make new communicators */
     cut->text[0] = '\0';
     if (msg->device_bytes)
         cut->device_bytes = msg->device_bytes;
@@ -236,7 +239,12 @@ void node_cut_failed(struct orr_ctx *ctx,
             node_retry_arm(ctx, self);
             return;
         }
-        node_cut_fail(ctx, self, group, row->rank, orr_str(text));
+        bool is_damaged = group->cut.stage == NODE_STAGE_FETCH &&
+                          (msg->code == ORR_EIO || msg->code == ORR_ENOENT);
+        if (is_damaged) /* it will not be whole the next time, either */
+            node_launch_give_up(ctx, self, group, ORR_ENOENT, orr_str(text));
+        else
+            node_cut_fail(ctx, self, group, row->rank, orr_str(text));
         return;
     }
     struct node_group *group = orr_pool_at(&self->groups, (uint32_t)tag);
@@ -283,6 +291,11 @@ static void begin(struct orr_ctx *ctx,
             if (row->is_saving && row->is_held && !row->save_bytes)
                 row->save_bytes = row->arena_bytes;
         }
+    for (struct node_row *row = node_row_first(self, group);
+         row && msg->step == ORR_CUT_SAVE;
+         row = node_row_next(self, row))
+        row->is_kept = row->is_kept && row->part[0]; /* what failed is tried again */
+    cut->is_found = false;
     cut->cut = msg->cut;
     cut->step = msg->step;
     cut->state = ORR_STEP_WORKING;
@@ -321,7 +334,8 @@ void node_cut_begin_due(struct orr_ctx *ctx, struct node *self)
 /* Does the ask want something that is not under way or done? */
 static bool is_new(const struct node_cut *cut, const struct orr_msg_cut_step *msg)
 {
-    return msg->cut > cut->cut || msg->step != cut->step || msg->round > cut->round;
+    return cut->is_found || msg->cut > cut->cut || msg->step != cut->step ||
+           msg->round > cut->round;
 }
 
 static bool is_with_libraries(const struct node_cut *cut)

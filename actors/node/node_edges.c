@@ -76,6 +76,19 @@ static void expect(struct orr_ctx *ctx,
                  .link = group->link);
 }
 
+/* How far its stop had come.  Ranks of a group are noted one after another: the furthest counts, as a resume of one that runs
+ * changes nothing. */
+static void take_stop(struct node_group *group, const struct orr_rec_rank_row *rec)
+{
+    struct node_cut *cut = &group->cut;
+    cut->is_frozen = cut->is_frozen || rec->is_frozen;
+    cut->is_found = true;
+    if (rec->cut > cut->cut || (rec->cut == cut->cut && rec->cut_step > cut->step)) {
+        cut->cut = rec->cut;
+        cut->step = rec->cut_step;
+    }
+}
+
 /* A rank of an earlier life of this host. */
 static void
 adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec)
@@ -97,6 +110,7 @@ adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec
     group->is_frozen = group->is_in_doubt = true;
     group->wants_image = group->wants_image || rec->level == ORR_LEVEL_IMAGE;
     row->device = rec->device;
+    take_stop(group, rec);
     expect(ctx, self, group, row);
     node_row_apply(ctx, self, row, rec);
 }

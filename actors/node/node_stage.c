@@ -6,10 +6,11 @@
 
 enum { EDGE_MS = 5000, WORK_SLACK_MS = 1000, SIGNAL_CONT = 18 };
 
-const enum node_stage node_stages[ORR_CUT_STEP_MAX_][5] = {
-    [ORR_CUT_BEGIN] = {NODE_STAGE_LIBRARY},
+const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6] = {
+    [ORR_CUT_BEGIN] = {NODE_STAGE_NOTE, NODE_STAGE_LIBRARY},
     [ORR_CUT_TARGETS] = {NODE_STAGE_LIBRARY},
-    [ORR_CUT_QUIESCE] = {NODE_STAGE_ROOM,
+    [ORR_CUT_QUIESCE] = {NODE_STAGE_NOTE,
+                         NODE_STAGE_ROOM,
                          NODE_STAGE_LIBRARY,
                          NODE_STAGE_SUSPEND,
                          NODE_STAGE_FREEZE},
@@ -55,12 +56,13 @@ static bool is_idle(const struct node *self,
     case NODE_STAGE_RESUME:
         return !has_device || !row->user_pid;
     case NODE_STAGE_IMAGE:
-        return group->cut.step == ORR_CUT_SAVE && !group->wants_image;
+        return !group->wants_image || row->is_kept || row->is_saving;
     case NODE_STAGE_STORE:
         return group->cut.keeps_running || row->is_kept;
     case NODE_STAGE_FETCH:
         return !row->part[0];
     case NODE_STAGE_NONE:
+    case NODE_STAGE_NOTE:
     case NODE_STAGE_LIBRARY:
     case NODE_STAGE_FREEZE:
     case NODE_STAGE_THAW:
@@ -70,6 +72,38 @@ static bool is_idle(const struct node *self,
     default:
         return false;
     }
+}
+
+/* What the ranks' rows say to a later life of this host. */
+static void note(struct orr_ctx *ctx,
+                 struct node *self,
+                 const struct node_group *group,
+                 const struct node_row *row,
+                 uint32_t step,
+                 uint64_t tag)
+{
+    const struct orr_msg_rank_note msg = {.job = orr_str(group->job),
+                                          .generation = group->generation,
+                                          .rank = row->rank,
+                                          .cut = group->cut.cut,
+                                          .step = step,
+                                          .device = row->device};
+    if (tag)
+        ctx->ops->ask(
+            ctx, self->process_edge, EDGE_MS, tag, orr_msg_desc_rank_note(), &msg);
+    else
+        ctx->ops->send(ctx, self->process_edge, orr_msg_desc_rank_note(), &msg);
+}
+
+/* One that is lost, or cannot be written, makes a later life resume what runs: nothing happens then. */
+static void note_that_it_runs(struct orr_ctx *ctx,
+                              struct node *self,
+                              const struct node_group *group)
+{
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        if (node_rank_is_live(row->state))
+            note(ctx, self, group, row, ORR_CUT_NONE, 0);
 }
 
 static void freeze(struct orr_ctx *ctx,
@@ -118,6 +152,9 @@ static void work(struct orr_ctx *ctx,
     uint64_t tag = node_tag(NODE_TAG_WORK, orr_pool_index(&self->rows, row), cut->seq);
     uint64_t left = node_cut_left_ms(ctx, cut);
     switch (cut->stage) {
+    case NODE_STAGE_NOTE:
+        note(ctx, self, group, row, cut->step, tag);
+        break;
     case NODE_STAGE_ROOM:
     case NODE_STAGE_FREE:
         orr_ask(
@@ -202,6 +239,9 @@ void node_cut_stage_done(struct orr_ctx *ctx,
         for (struct node_row *row = node_row_first(self, group); row;
              row = node_row_next(self, row))
             row->old_device = ORR_NO_DEVICE;
+    bool is_back = cut->step == ORR_CUT_RESUME || cut->step == ORR_CUT_OPEN;
+    if (next == NODE_STAGE_NONE && is_back)
+        note_that_it_runs(ctx, self, group);
     if (next != NODE_STAGE_NONE)
         node_cut_stage(ctx, self, group, next);
     else if (cut->step == ORR_CUT_NONE)

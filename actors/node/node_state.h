@@ -43,6 +43,7 @@ enum node_tag {
 /* What a step of a stop is made of, one stage after another; each is asked for rank by rank, but for the library's. */
 enum node_stage {
     NODE_STAGE_NONE,
+    NODE_STAGE_NOTE,    /* rank_note: what a later life of the host is to know */
     NODE_STAGE_LIBRARY, /* cut_step to /edge/rank */
     NODE_STAGE_ROOM,    /* device_usage: is there host memory for it? */
     NODE_STAGE_SUSPEND, /* device_suspend */
@@ -69,6 +70,7 @@ struct node_cut {
     uint32_t step;  /* enum orr_cut_step */
     uint32_t state; /* enum orr_step_state */
     enum node_stage stage;
+    bool is_found;    /* left by an earlier life: it may be in the middle of its step */
     uint32_t seq;     /* of the stage's asks */
     uint32_t n_due;   /* ranks whose share of the stage is not done */
     bool is_asked;    /* /edge/rank, and it has not answered */

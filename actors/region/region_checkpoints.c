@@ -59,7 +59,8 @@ void region_checkpoint_row(const struct region_job *job,
                                         .cause = orr_str(checkpoint->cause)};
 }
 
-static struct orr_msg_manifest *decode(struct region *self, struct orr_bytes bytes)
+struct orr_msg_manifest *region_manifest_decode(struct region *self,
+                                                struct orr_bytes bytes)
 {
     return orr_msg_decode(orr_msg_desc_manifest(),
                           bytes.ptr,
@@ -90,7 +91,7 @@ enum orr_err region_checkpoint_keep(struct region *self,
                                     struct orr_bytes manifest,
                                     struct region_checkpoint **ret_checkpoint)
 {
-    const struct orr_msg_manifest *msg = decode(self, manifest);
+    const struct orr_msg_manifest *msg = region_manifest_decode(self, manifest);
     if (!msg)
         return ORR_EPROTO;
     uint32_t blob;
@@ -163,6 +164,7 @@ static void drop(struct orr_ctx *ctx,
 {
     event(ctx, self, job, checkpoint->number, "removed", orr_str(why));
     region_save_checkpoint_end(ctx, self, job, checkpoint);
+    region_collect_soon(ctx, self);
     region_checkpoint_forget(self, job, checkpoint);
 }
 
@@ -174,6 +176,7 @@ void region_checkpoints_end(struct orr_ctx *ctx,
     struct region_checkpoint *at;
     while ((at = region_checkpoint_at(self, job->first_checkpoint)) != NULL) {
         region_save_checkpoint_end(ctx, self, job, at);
+        region_collect_soon(ctx, self);
         region_checkpoint_forget(self, job, at);
     }
 }
@@ -226,7 +229,19 @@ static enum orr_err check_parts(struct orr_ctx *ctx,
                       job->world);
 }
 
-/* The number: allotted with the order, or the next one. */
+static bool has_later(const struct region *self,
+                      const struct region_job *job,
+                      uint64_t number)
+{
+    const struct region_checkpoint *at =
+        region_checkpoint_at(self, job->first_checkpoint);
+    while (at && at->number <= number)
+        at = region_checkpoint_at(self, at->next);
+    return at != NULL;
+}
+
+/* The number: allotted with the order, or the next one; also for an order that a periodic one has overtaken, since a later number is
+ * a later state. */
 static enum orr_err number_of(struct orr_ctx *ctx,
                               const struct region *self,
                               const struct region_job *job,
@@ -235,6 +250,10 @@ static enum orr_err number_of(struct orr_ctx *ctx,
 {
     *ret_number = msg->order ? msg->row.number : job->checkpoint + 1;
     bool is_given = *ret_number > 0 && *ret_number <= job->checkpoint;
+    if (is_given && has_later(self, job, *ret_number)) {
+        *ret_number = job->checkpoint + 1;
+        return ORR_OK;
+    }
     if (!msg->order || (is_given && !region_checkpoint_find(self, job, *ret_number)))
         return ORR_OK;
     return orr_refuse(ctx,
@@ -251,10 +270,15 @@ enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
     struct region_job *job = NULL;
     enum orr_err err =
         region_speaks_for(ctx, self, msg->row.job, msg->row.generation, &job);
-    if (err != ORR_OK || committed(self, job, &msg->row))
+    if (err != ORR_OK)
         return err;
+    struct region_checkpoint *again = committed(self, job, &msg->row);
+    if (again) { /* a repeat, or a suspended job that is saved once more */
+        region_order_committed(ctx, self, job, msg->order, again);
+        return ORR_OK;
+    }
     uint64_t number;
-    struct orr_msg_manifest *manifest = decode(self, msg->manifest);
+    struct orr_msg_manifest *manifest = region_manifest_decode(self, msg->manifest);
     err = check_parts(ctx, job, manifest);
     if (err == ORR_OK)
         err = number_of(ctx, self, job, msg, &number);
@@ -287,6 +311,8 @@ enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
                           job->id);
     if (number > job->checkpoint)
         job->checkpoint = number;
+    if (msg->order && msg->order == job->order.number)
+        job->order.checkpoint = number;
     job->restore_below = job->restore_tries = 0;
     region_save(self, job, 0);
     region_save_checkpoint(ctx, self, job, checkpoint);
@@ -388,7 +414,7 @@ enum orr_err region_checkpoint_show(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     const struct orr_msg_manifest *manifest =
-        decode(self, region_manifest(self, checkpoint));
+        region_manifest_decode(self, region_manifest(self, checkpoint));
     if (!manifest)
         return orr_refuse(
             ctx, ORR_EPROTO, "job %s: its manifest cannot be read", job->id);

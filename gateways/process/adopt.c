@@ -170,6 +170,8 @@ static void
 take_env(struct orri_edge *edge, struct orri_rank *rank, int dir, pid_t keeper)
 {
     struct orri_env env;
+    struct orri_stop stop;
+    enum orri_read has_stop = orri_stop_read(dir, &stop);
     orri_env_mend(edge, dir, keeper);
     enum orri_read has_env = orri_env_read(dir, &env);
     bool is_frozen = orri_mark_get(dir, ORRI_MARK_FROZEN);
@@ -179,6 +181,11 @@ take_env(struct orri_edge *edge, struct orri_rank *rank, int dir, pid_t keeper)
         memcpy(rank->why, env.why, sizeof rank->why);
     }
     rank->is_frozen = is_frozen;
+    if (has_stop == ORRI_READ_OK) {
+        rank->cut = stop.cut;
+        rank->cut_step = stop.step;
+        rank->device = stop.device;
+    }
     pthread_mutex_unlock(&edge->lock);
 }
 

@@ -279,6 +279,9 @@ make_row(struct orri_edge *edge, const struct orri_rank *rank, char *tail)
         .level = orri_rank_level(edge, rank),
         .why_level = orr_str(
             rank->is_image && !edge->ability.is_able ? edge->ability.text : rank->why),
+        .is_frozen = rank->is_frozen,
+        .cut = rank->cut,
+        .cut_step = rank->cut_step,
     };
     int dir =
         orri_rank_has_ended(rank)

@@ -50,6 +50,13 @@ struct orr_process_image {
     uint32_t timeout_ms; /* 0: 60 s */
 };
 
+/* How far a stop of a rank has come. */
+struct orr_process_stop {
+    uint64_t cut;
+    uint32_t step; /* enum orr_cut_step */
+    uint32_t device;
+};
+
 /* How a freeze or an image went. */
 struct orr_process_done {
     uint64_t tag;
@@ -118,6 +125,13 @@ struct orr_process_ops {
                            bool is_frozen,
                            uint64_t tag,
                            struct orr_error *err);
+
+    /* Keep how far a stop of the rank has come, for its rows: also those of the next host.  Errors: ORR_ENOENT unknown, ORR_EGONE it
+     * has ended, ORR_EIO. */
+    enum orr_err (*stop_note)(struct orr_process *process,
+                              const struct orr_process_id *id,
+                              const struct orr_process_stop *stop,
+                              struct orr_error *err);
 
     /* Make an image of the rank; `done` gets the tag.  After an error the rank is as it was before, and the directory holds only
      * logs of the attempt.  A rank that was frozen stays so.  Errors as of freeze, ORR_ENOSYS no image of this one, ORR_EINVAL the

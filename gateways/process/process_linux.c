@@ -110,6 +110,45 @@ static enum orr_err edge_signal(struct orr_process *process,
     return ORR_OK;
 }
 
+static enum orr_err edge_stop_note(struct orr_process *process,
+                                   const struct orr_process_id *id,
+                                   const struct orr_process_stop *stop,
+                                   struct orr_error *err)
+{
+    struct orri_edge *edge = edge_of(process);
+    char key[ORRI_KEY_MAX];
+    enum orr_err rc = orri_key_make(id, key, err);
+    if (rc != ORR_OK)
+        return rc;
+    pthread_mutex_lock(&edge->lock);
+    struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
+    bool is_known = rank && !rank->is_forgotten;
+    bool has_ended = is_known && orri_rank_has_ended(rank);
+    if (is_known && !has_ended) {
+        rank->cut = stop->cut;
+        rank->cut_step = stop->step;
+        rank->device = stop->device;
+    }
+    pthread_mutex_unlock(&edge->lock);
+    if (!is_known)
+        return orr_fail(err, ORR_ENOENT, "rank %s: not known here", key);
+    if (has_ended)
+        return orr_fail(err, ORR_EGONE, "rank %s: has ended", key);
+    int dir = openat(edge->ranks_dir, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = dir < 0 ? errno
+                        : orri_stop_write(dir,
+                                          &(struct orri_stop){
+                                              stop->cut, stop->step, stop->device});
+    if (dir >= 0)
+        close(dir);
+    return error ? orr_fail(err,
+                            ORR_EIO,
+                            "rank %s: cannot note its stop: %s",
+                            key,
+                            strerror(error))
+                 : ORR_OK;
+}
+
 static enum orr_err edge_forget(struct orr_process *process,
                                 const struct orr_process_id *id,
                                 struct orr_error *err)
@@ -220,6 +259,7 @@ static const struct orr_process_ops edge_ops = {
     .launch = orri_edge_launch,
     .signal = edge_signal,
     .freeze = orri_edge_freeze,
+    .stop_note = edge_stop_note,
     .image = orri_edge_image,
     .forget = edge_forget,
     .log_read = orri_edge_log_read,

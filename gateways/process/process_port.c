@@ -28,6 +28,7 @@ ORR_HANDLER(process_port, process_signal)
 ORR_HANDLER(process_port, process_forget)
 ORR_HANDLER(process_port, process_freeze)
 ORR_HANDLER(process_port, process_image)
+ORR_HANDLER(process_port, rank_note)
 ORR_HANDLER(process_port, image_drop)
 ORR_HANDLER(process_port, process_done)
 ORR_HANDLER(process_port, port_reserve)
@@ -158,6 +159,19 @@ process_port_on_process_image(struct orr_ctx *ctx,
     kept->is_image = true;
     enum orr_err rc = process->ops->image(process, &id, &image, kept->ticket, &err);
     return keep_or_refuse(ctx, kept, rc, &err);
+}
+
+static enum orr_err process_port_on_rank_note(struct orr_ctx *ctx,
+                                              struct process_port *self,
+                                              const struct orr_msg_rank_note *msg)
+{
+    struct orr_error err;
+    struct orr_process_id id = {msg->job, msg->generation, msg->rank};
+    const struct orr_process_stop stop = {msg->cut, msg->step, msg->device};
+    return answer(
+        ctx,
+        self->args.process->ops->stop_note(self->args.process, &id, &stop, &err),
+        &err);
 }
 
 static enum orr_err process_port_on_image_drop(struct orr_ctx *ctx,
@@ -363,6 +377,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(process_port, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, rank_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_done, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

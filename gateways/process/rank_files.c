@@ -309,6 +309,41 @@ enum orri_read orri_env_read(int dir, struct orri_env *ret_env)
     return ORRI_READ_OK;
 }
 
+struct stop_fields {
+    uint64_t cut, step, device;
+    struct field at[3];
+};
+
+static void stop_fields(struct stop_fields *f)
+{
+    const struct field at[] = {
+        {"cut", &f->cut, NULL, 0},
+        {"step", &f->step, NULL, 0},
+        {"device", &f->device, NULL, 0},
+    };
+    memcpy(f->at, at, sizeof at);
+}
+
+int orri_stop_write(int dir, const struct orri_stop *stop)
+{
+    struct stop_fields f = {stop->cut, stop->step, stop->device, {{0}}};
+    stop_fields(&f);
+    return fields_write(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at));
+}
+
+enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop)
+{
+    struct stop_fields f;
+    stop_fields(&f);
+    enum orri_read rc = fields_read(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at));
+    if (rc != ORRI_READ_OK)
+        return rc;
+    if (f.step >= ORR_CUT_STEP_MAX_ || f.device > UINT32_MAX)
+        return ORRI_READ_TORN;
+    *ret_stop = (struct orri_stop){f.cut, (uint32_t)f.step, (uint32_t)f.device};
+    return ORRI_READ_OK;
+}
+
 int orri_image_note_write(int dir, const struct orri_image_note *note)
 {
     struct orri_image_note copy = *note;
@@ -411,6 +446,8 @@ int orri_dir_remove(int parent, const char *name)
                                         "stderr",
                                         "env",
                                         "env.tmp",
+                                        "stop",
+                                        "stop.tmp",
                                         ORRI_MARK_FROZEN,
                                         ORRI_MARK_IMAGING,
                                         ORRI_MARK_HURT,

@@ -3,7 +3,7 @@
  *
  *   <state>/ranks/<job>.<generation>.<rank>/meta     written by the keeper when the
  * rank has started status   written when it has ended, or never started stdout, stderr
- *   env, frozen, imaging: what was made for it, and what is being done to it (below)
+ *   env, frozen, imaging, stop: what was made for it, and what is being done to it (below)
  *   <state>/logs/<same>/                             the same directory after forget,
  * until it ages out
  *
@@ -79,6 +79,15 @@ enum orri_read orri_status_read(int dir, struct orri_status *ret_status);
 
 int orri_env_write(int dir, const struct orri_env *env);
 enum orri_read orri_env_read(int dir, struct orri_env *ret_env);
+
+/* How far a stop of the rank has come, as its node knows it. */
+struct orri_stop {
+    uint64_t cut;
+    uint32_t step; /* enum orr_cut_step */
+    uint32_t device;
+};
+int orri_stop_write(int dir, const struct orri_stop *stop);
+enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop);
 
 /* In the directory of an image. */
 struct orri_image_note {

@@ -17,6 +17,7 @@ ORR_HANDLER(process_edge, process_signal)
 ORR_HANDLER(process_edge, process_forget)
 ORR_HANDLER(process_edge, process_freeze)
 ORR_HANDLER(process_edge, process_image)
+ORR_HANDLER(process_edge, rank_note)
 ORR_HANDLER(process_edge, image_drop)
 ORR_HANDLER(process_edge, port_reserve)
 ORR_HANDLER(process_edge, log_read)
@@ -36,6 +37,9 @@ static struct orr_rec_rank_row row_of(const struct world *world,
         .pid = 1000 + proc->rank,
         .device = proc->device,
         .changed_unix_ms = UNIX_BASE + proc->started_ms,
+        .is_frozen = proc->is_parked,
+        .cut = proc->noted_cut,
+        .cut_step = proc->noted_step,
     };
     if (world->now_ms < proc_reaped_ms(world, proc))
         return row;
@@ -198,6 +202,8 @@ static bool restored_of(const struct orr_msg_process_launch *msg,
     ret_plan->is_frozen = ret_plan->is_parked = ret_plan->is_ended = false;
     ret_plan->restored = image->proc.done_ms / WORLD_STEP_MS;
     ret_plan->step = ORR_CUT_NONE;
+    ret_plan->noted_cut = 0;
+    ret_plan->noted_step = ORR_CUT_NONE;
     machine->world->n_restored++;
     return true;
 }
@@ -302,6 +308,21 @@ process_edge_on_process_image(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static enum orr_err process_edge_on_rank_note(struct orr_ctx *ctx,
+                                              struct process_edge *self,
+                                              const struct orr_msg_rank_note *msg)
+{
+    struct machine *machine = machine_now(self);
+    struct proc *proc = machine_find(machine, msg->job, msg->generation, msg->rank);
+    if (!proc || !proc_is_live(proc, machine->world->now_ms))
+        return orr_refuse(ctx, ORR_ENOENT, "rank %u has ended", msg->rank);
+    if (machine->has_bad_disk)
+        return orr_refuse(ctx, ORR_EIO, "%s cannot note a stop", machine->name);
+    proc->noted_cut = msg->cut;
+    proc->noted_step = msg->step;
+    return ORR_OK;
+}
+
 /* An image that is dropped stays in the world: a name is not used twice. */
 static enum orr_err process_edge_on_image_drop(struct orr_ctx *ctx,
                                                struct process_edge *self,
@@ -357,6 +378,7 @@ static const struct orr_handler process_handlers[] = {
     ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, rank_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, port_reserve, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_lease, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),

@@ -224,6 +224,7 @@ static void make_report(struct machine *machine,
         r->msg.arenas.n = 0;
     if (msg->step != ORR_CUT_RESUME)
         r->msg.ids.n = 0;
+    r->msg.has_all_ids = msg->step == ORR_CUT_RESUME;
     r->msg.state = is_done ? ORR_STEP_DONE : ORR_STEP_WORKING;
 }
 

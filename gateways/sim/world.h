@@ -31,6 +31,8 @@ struct proc {
     uint64_t restored;   /* collectives at its start */
     uint64_t cut;        /* newest stop that it has heard of */
     uint32_t step;       /* of it: enum orr_cut_step */
+    uint64_t noted_cut;  /* by its node, on disk */
+    uint32_t noted_step;
     uint64_t round;
     uint32_t world; /* ranks of the job */
     char job[ORR_JOB_ID_MAX];

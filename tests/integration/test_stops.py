@@ -126,7 +126,7 @@ def checkpoint_outlives_its_node():
 
 def running_job_is_saved_again_and_again():
     """It goes on at once, while the store still reads what was on its devices."""
-    digits = examples(100)[0]
+    digits = examples(400)[0]
     with Fleet(nodes=2, gpus=2, **FAST) as f:
         if not can_image(f):
             return

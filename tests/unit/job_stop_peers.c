@@ -231,6 +231,7 @@ static enum orr_err peer_on_job_ended(struct orr_ctx *ctx,
     (void)self;
     region.n_ended++;
     region.outcome = msg->outcome;
+    region.culprit = msg->culprit;
     orr_str_copy(region.reason, sizeof(region.reason), msg->reason);
     return ORR_OK;
 }

@@ -35,6 +35,7 @@ struct region_heard {
     uint32_t phase, n_phases, phases[64];
     uint32_t level;
     uint32_t outcome, n_ended;
+    int64_t culprit;
     uint32_t n_commits, commit_parts;
     uint64_t commit_order, commit_paused_ms;
     uint32_t n_failed, failed_code;

@@ -278,6 +278,10 @@ uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached)
             return cut->report->state;
         if (step == ORR_CUT_TARGETS)
             return ORR_STEP_WORKING;
+        if (cut->report->has_all_ids && !msg.has_all_ids) { /* this is the whole job */
+            msg.has_all_ids = true;
+            continue;
+        }
         pthread_mutex_lock(&cut->lock);
         while (cut->n_reports == seen && wait_changed(cut, until_ms))
             ;

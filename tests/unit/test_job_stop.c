@@ -48,6 +48,8 @@ static void start(const struct orr_msg_job_start *how)
     run_for(300);
 }
 
+static uint64_t hang_ms;
+
 static int setup(void **state)
 {
     (void)state;
@@ -81,6 +83,7 @@ static int setup(void **state)
                                 .generation = GENERATION,
                                 .world = WORLD,
                                 .n_nodes = NODES,
+                                .hang_ms = hang_ms,
                                 .spec_bytes = 8};
     assert_int_equal(orr_system_spawn(sys,
                                       &(struct orr_spawn){&orr_job_type,
@@ -528,7 +531,7 @@ static void hang_names_rank_communicator_count_and_call(void **state)
     tell_idle(0, 42, 20000);
     tell_idle(1, 41, 20000);
     assert_string_equal(region.reason, "");
-    run_for(11000);
+    run_for(31000);
     tell_idle(0, 42, 31000);
     tell_idle(1, 41, 31000);
     assert_non_null(
@@ -545,6 +548,7 @@ static void ranks_that_all_compute_do_not_hang(void **state)
 {
     (void)state;
     start_running();
+    run_for(31000);
     tell_idle(0, 42, 300000);
     tell_idle(1, 42, 300000);
     assert_string_equal(region.reason, "");
@@ -555,6 +559,55 @@ static void ranks_that_all_compute_do_not_hang(void **state)
     assert_string_equal(region.reason, "");
 }
 
+/* The program's fault; what becomes of its ranks when they are stopped does not take the blame. */
+static void hang_of_that_length_fails_the_job(void **state)
+{
+    (void)state;
+    start_running();
+    run_for(45000);
+    tell_idle(0, 42, 45000);
+    tell_idle(1, 41, 45000);
+    assert_non_null(strstr(region.reason, "hangs: rank 2"));
+    assert_int_equal(region.n_ended, 0);
+    run_for(16000);
+    tell_idle(0, 42, 61000);
+    tell_idle(1, 41, 61000);
+    run_for(30000);
+    assert_int_equal(region.n_ended, 1);
+    assert_int_equal(region.outcome, ORR_OUTCOME_FAILED);
+    assert_int_equal(region.culprit, 2);
+    assert_non_null(strstr(region.reason, "hung (time.hang): rank 2 has issued 41"));
+}
+
+static void time_in_which_a_job_was_suspended_is_no_hang(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(100000);
+    order(2, ORR_ORDER_RUN);
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    tell_idle(0, 42, 102000);
+    tell_idle(1, 41, 102000);
+    assert_string_equal(region.reason, "");
+    assert_int_equal(region.n_ended, 0);
+    run_for(61000);
+    tell_idle(0, 42, 163000);
+    tell_idle(1, 41, 163000);
+    run_for(30000);
+    assert_int_equal(region.n_ended, 1);
+}
+
+static int setup_hang(void **state)
+{
+    hang_ms = 60000;
+    int rc = setup(state);
+    hang_ms = 0;
+    return rc;
+}
+
+#define HANG(f) cmocka_unit_test_setup_teardown(f, setup_hang, teardown)
 #define STOP(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -573,6 +626,8 @@ int main(void)
         STOP(job_that_cannot_be_stopped_refuses),
         STOP(hang_names_rank_communicator_count_and_call),
         STOP(ranks_that_all_compute_do_not_hang),
+        HANG(hang_of_that_length_fails_the_job),
+        HANG(time_in_which_a_job_was_suspended_is_no_hang),
         cmocka_unit_test(silent_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(refusing_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(answers_of_an_older_cut_change_nothing),

@@ -21,7 +21,10 @@ static struct orr_msg_cut_report last;
 static uint32_t n_reports;
 static char last_text[300], part_hash[80], env_link[160], restore_dir[300];
 static bool is_launched;
-static uint32_t launched_level, row_level, killed;
+static uint32_t launched_level, row_level, killed, continued;
+static struct orr_msg_rank_note noted;
+static struct orr_msg_ranks found;
+static struct orr_rec_rank_row left_behind; /* by an earlier life of the host */
 
 static uint64_t now_ms(void *arg)
 {
@@ -59,7 +62,10 @@ EDGE(edge_greet)
     const struct orr_rec_env_var vars[] = {
         {ORR_LIT("LD_PRELOAD"), ORR_LIT("/o/libcuda.so.1")}};
     if (ctx->self.slot == edge_process.slot) {
-        orr_send(ctx, node, processes_found);
+        orr_send(ctx,
+                 node,
+                 processes_found,
+                 .ranks = {&left_behind, left_behind.job.len > 0});
         orr_send(ctx, node, image_ability, .is_able = true);
     } else if (ctx->self.slot == edge_device.slot) {
         orr_send(
@@ -96,6 +102,7 @@ EDGE(process_signal)
     (void)ctx;
     (void)self;
     killed += msg->signal == 9;
+    continued += msg->signal == 18;
     return ORR_OK;
 }
 EDGE(process_freeze)
@@ -103,6 +110,19 @@ EDGE(process_freeze)
     (void)self;
     note(msg->is_frozen ? "freeze" : "thaw", msg->rank);
     return answer(ctx, ORR_MSG_process_freeze);
+}
+EDGE(rank_note)
+{
+    (void)self;
+    noted = *msg;
+    return answer(ctx, ORR_MSG_rank_note);
+}
+EDGE(ranks)
+{
+    (void)ctx;
+    (void)self;
+    found = *msg;
+    return ORR_OK;
 }
 EDGE(process_image)
 {
@@ -273,11 +293,20 @@ EDGE(failed)
 IGNORES(ack)
 static struct orr_msg_cut_step next_step;
 static struct orr_msg_rank_launch next_launch;
+static bool asks_ranks;
 EDGE(ping)
 {
     (void)self;
     (void)msg;
-    if (next_launch.job.len)
+    if (asks_ranks)
+        orr_ask(ctx,
+                node,
+                2000,
+                1,
+                ranks_get,
+                .job = ORR_LIT("j"),
+                .generation = GENERATION);
+    else if (next_launch.job.len)
         ctx->ops->ask(ctx, node, 9000, 1, orr_msg_desc_rank_launch(), &next_launch);
     else
         ctx->ops->ask(ctx, node, 2000, 1, orr_msg_desc_cut_step(), &next_step);
@@ -295,7 +324,7 @@ static const struct orr_handler handlers[] = {
     ROW(process_forget), ROW(node_note),       ROW(node_register),
     ROW(node_heartbeat), ROW(cut_report),      ROW(rank_launched),
     ROW(rank_update),    ROW(failed),          ROW(ack),
-    ROW(ping),
+    ROW(rank_note),      ROW(ranks),           ROW(ping),
 };
 static const struct orr_actor_type edge_type = {
     .name = "edge",
@@ -468,6 +497,67 @@ static void stop_asks_its_edges_in_order_and_back(void **state)
     step(8, ORR_CUT_QUIESCE); /* an older cut changes nothing */
     assert_string_equal(did, "");
     assert_int_equal(last.cut, 9);
+}
+
+/* What a later life of the host must know is on disk before it is begun. */
+static void each_stop_is_noted_before_it_begins(void **state)
+{
+    (void)state;
+    start_running();
+    step(9, ORR_CUT_BEGIN);
+    assert_int_equal(noted.cut, 9);
+    assert_int_equal(noted.step, ORR_CUT_BEGIN);
+    refuses = ORR_MSG_rank_note;
+    step(9, ORR_CUT_QUIESCE);
+    assert_string_equal(did, "");
+    assert_int_equal(last.state, ORR_STEP_FAILED);
+    assert_int_equal(noted.step, ORR_CUT_QUIESCE);
+    refuses = 0;
+    step(9, ORR_CUT_OPEN);
+    assert_int_equal(noted.step, ORR_CUT_NONE);
+    step(10, ORR_CUT_BEGIN);
+    step(10, ORR_CUT_QUIESCE);
+    assert_int_equal(noted.step, ORR_CUT_QUIESCE);
+    step(10, ORR_CUT_RELEASE);
+    step(10, ORR_CUT_RESUME);
+    assert_int_equal(noted.cut, 10);
+    assert_int_equal(noted.step, ORR_CUT_NONE);
+    assert_int_equal(noted.device, 1); /* where it went */
+}
+
+static int setup_restarted(void **state)
+{
+    left_behind = (struct orr_rec_rank_row){.job = ORR_LIT("j"),
+                                            .generation = GENERATION,
+                                            .state = ORR_RANK_RUNNING,
+                                            .pid = 100,
+                                            .device = 1,
+                                            .is_frozen = true,
+                                            .cut = 9,
+                                            .cut_step = ORR_CUT_QUIESCE};
+    int rc = setup(state);
+    left_behind = (struct orr_rec_rank_row){0};
+    return rc;
+}
+
+static void restarted_host_knows_its_stopped_ranks(void **state)
+{
+    (void)state;
+    asks_ranks = true;
+    ask();
+    asks_ranks = false;
+    assert_int_equal(found.cut, 9);
+    assert_int_equal(found.step, ORR_CUT_QUIESCE);
+    continued = 0;
+    run_for(3000);
+    assert_int_equal(continued, 0); /* it stays frozen until its resume */
+    step(9, ORR_CUT_QUIESCE);       /* it may have been in the middle of it */
+    assert_string_equal(did, "lib-quiesce-0 freeze0 ");
+    assert_int_equal(last.state, ORR_STEP_DONE);
+    step(9, ORR_CUT_RESUME);
+    assert_string_equal(did, "thaw0 lib-resume-0 ");
+    assert_int_equal(last.state, ORR_STEP_DONE);
+    assert_int_equal(noted.step, ORR_CUT_NONE);
 }
 
 static void device_that_is_not_free_is_not_offered(void **state)
@@ -643,6 +733,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STOP(stop_asks_its_edges_in_order_and_back),
+        STOP(each_stop_is_noted_before_it_begins),
+        cmocka_unit_test_setup_teardown(
+            restarted_host_knows_its_stopped_ranks, setup_restarted, teardown),
         STOP(device_that_is_not_free_is_not_offered),
         STOP(saved_rank_is_a_part_in_the_store),
         STOP(arena_is_free_when_the_rank_runs_and_its_part_is_kept),

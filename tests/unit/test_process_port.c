@@ -23,6 +23,7 @@ static struct {
     uint8_t note[16];
     size_t note_len;
     bool is_frozen, wants_image;
+    struct orr_process_stop stop;
     uint64_t tag;
 } edge;
 
@@ -139,6 +140,16 @@ static size_t fake_note_get(struct orr_process *process, void *buf, size_t cap)
     return edge.note_len;
 }
 
+static enum orr_err fake_stop_note(struct orr_process *process,
+                                   const struct orr_process_id *id,
+                                   const struct orr_process_stop *stop,
+                                   struct orr_error *err)
+{
+    (void)process;
+    edge.stop = *stop;
+    return called("stop_note", id, err);
+}
+
 static enum orr_err fake_freeze(struct orr_process *process,
                                 const struct orr_process_id *id,
                                 bool is_frozen,
@@ -166,6 +177,7 @@ static enum orr_err fake_image(struct orr_process *process,
 static const struct orr_process_ops fake_ops = {
     .freeze = fake_freeze,
     .image = fake_image,
+    .stop_note = fake_stop_note,
     .lease_set = fake_lease_set,
     .lease_get = fake_lease_get,
     .note_put = fake_note_put,
@@ -211,6 +223,7 @@ NODE_PASSES_ON(process_lease)
 NODE_PASSES_ON(node_note)
 NODE_PASSES_ON(edge_greet)
 NODE_PASSES_ON(process_freeze)
+NODE_PASSES_ON(rank_note)
 NODE_PASSES_ON(process_image)
 
 #define NODE_TAKES(message, action)                                                    \
@@ -252,6 +265,7 @@ static const struct orr_handler node_handlers[] = {
     NODE_ON(node_note),
     NODE_ON(edge_greet),
     NODE_ON(process_freeze),
+    NODE_ON(rank_note),
     NODE_ON(process_image),
     NODE_ON(process_imaged),
     NODE_ON(image_ability),

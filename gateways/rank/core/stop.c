@@ -279,32 +279,56 @@ void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)
 
 /* ---- resume ------------------------------------------------------------------------------- */
 
+static uint32_t kind_of(const struct orr_rec_comm_id *from)
+{
+    for (size_t i = 0; i < from->id.len; i++)
+        if (from->id.ptr[i])
+            return ORRI_ID_MADE;
+    return from->id.len ? ORRI_ID_VOID : ORRI_ID_WANTED;
+}
+
+/* Of what differs the stronger word holds, whoever says it, whenever. */
+static void add_id(const struct orri_comm_id *from)
+{
+    uint32_t at = 0;
+    while (at < self.n_ids && self.ids[at].comm != from->comm)
+        at++;
+    if (at == IDS_MAX || (at < self.n_ids && self.ids[at].kind >= from->kind))
+        return;
+    self.ids[at] = *from;
+    if (at == self.n_ids)
+        self.n_ids++;
+}
+
 static void take_ids(const struct orr_msg_rank_comm_ids *msg)
 {
     for (uint32_t i = 0; i < msg->ids.n; i++) {
         const struct orr_rec_comm_id *from = &msg->ids.at[i];
-        uint32_t at = 0;
-        while (at < self.n_ids && self.ids[at].comm != from->comm)
-            at++;
-        if (at == IDS_MAX || from->id.len != sizeof self.ids[at].id)
+        struct orri_comm_id id = {.comm = from->comm, .kind = kind_of(from)};
+        if (from->id.len && from->id.len != sizeof id.id)
             continue;
-        self.ids[at].comm = from->comm;
-        memcpy(self.ids[at].id, from->id.ptr, from->id.len);
-        if (at == self.n_ids)
-            self.n_ids++;
+        if (from->id.len)
+            memcpy(id.id, from->id.ptr, sizeof id.id);
+        add_id(&id);
     }
 }
 
-static bool send_ids(uint64_t cut, uint32_t n)
+static bool send_ids(const struct orr_msg_rank_resume *resume,
+                     const struct orri_comm_id *ids,
+                     uint32_t n)
 {
     static struct orr_rec_comm_id list[ORRI_PACKET_IDS];
-    struct orr_msg_rank_comm_ids msg = {.cut = cut, .ids.at = list};
-    for (uint32_t at = 0; at < n; at += msg.ids.n) {
+    struct orr_msg_rank_comm_ids msg = {.cut = resume->cut,
+                                        .attempt = resume->attempt,
+                                        .ids.at = list,
+                                        .has_more = true};
+    for (uint32_t at = 0; msg.has_more; at += msg.ids.n) {
         for (msg.ids.n = 0; msg.ids.n < ORRI_PACKET_IDS && at + msg.ids.n < n;
              msg.ids.n++) {
-            const struct orri_comm_id *id = &self.ids[at + msg.ids.n];
-            list[msg.ids.n] = (struct orr_rec_comm_id){.comm = id->comm,
-                                                       .id = {id->id, sizeof id->id}};
+            const struct orri_comm_id *id = &ids[at + msg.ids.n];
+            list[msg.ids.n] = (struct orr_rec_comm_id){
+                .comm = id->comm,
+                .id = {id->id, id->kind == ORRI_ID_WANTED ? 0 : sizeof id->id}};
         }
         msg.has_more = at + msg.ids.n < n;
         if (!orri_link_send(
@@ -314,32 +338,72 @@ static bool send_ids(uint64_t cut, uint32_t n)
     return true;
 }
 
-static enum orr_err
-exchange_ids(uint64_t cut, uint64_t deadline_ms, struct orr_error *err)
+/* The list of this process, which may be empty: the others wait until all have spoken. */
+static enum orr_err speak(const struct orr_msg_rank_resume *msg,
+                          const struct orri_part *part,
+                          struct orr_error *err)
+{
+    self.n_ids = 0;
+    if (part && !self.ids && !(self.ids = calloc(2 * IDS_MAX, sizeof *self.ids)))
+        return orr_fail(err, ORR_ENOMEM, "out of memory for communicators' ids");
+    if (part)
+        self.n_ids = part->make_ids(self.ids, IDS_MAX);
+    return send_ids(msg, self.ids, self.n_ids)
+               ? ORR_OK
+               : orr_fail(err, ORR_EUNREACH, "the node's host is gone");
+}
+
+/* All have spoken. */
+static enum orr_err answer(const struct orr_msg_rank_resume *msg,
+                           const struct orri_part *part,
+                           struct orr_error *err)
+{
+    struct orri_comm_id *added = self.ids + IDS_MAX;
+    uint32_t n =
+        part->add_ids ? part->add_ids(self.ids, self.n_ids, added, IDS_MAX) : 0;
+    for (uint32_t i = 0; i < n; i++)
+        add_id(&added[i]);
+    return n == 0 || send_ids(msg, added, n)
+               ? ORR_OK
+               : orr_fail(err, ORR_EUNREACH, "the node's host is gone");
+}
+
+/* msg: becomes that of a newer attempt, when one is told meanwhile. */
+static enum orr_err exchange_ids(struct orr_msg_rank_resume *msg,
+                                 uint64_t *deadline_ms,
+                                 struct orr_error *err)
 {
     const struct orri_part *part = part_of(ORRI_PART_NCCL);
     struct orri_packet packet;
-    self.n_ids = 0;
-    if (!part || !part->make_ids || !part->has_all_ids ||
-        !self.is_quiet[ORRI_PART_NCCL])
-        return ORR_OK;
-    if (!self.ids && !(self.ids = calloc(IDS_MAX, sizeof *self.ids)))
-        return orr_fail(err, ORR_ENOMEM, "out of memory for communicators' ids");
-    self.n_ids = part->make_ids(self.ids, IDS_MAX);
-    if (!send_ids(cut, self.n_ids))
-        return orr_fail(err, ORR_EUNREACH, "the node's host is gone");
-    while (!part->has_all_ids(self.ids, self.n_ids)) {
-        if (!orri_link_receive(&packet, deadline_ms))
+    bool have_all_spoken = false;
+    if (part &&
+        (!part->make_ids || !part->has_all_ids || !self.is_quiet[ORRI_PART_NCCL]))
+        part = NULL;
+    enum orr_err rc = speak(msg, part, err);
+    while (!rc && part &&
+           !(have_all_spoken && part->has_all_ids(self.ids, self.n_ids))) {
+        if (!orri_link_receive(&packet, *deadline_ms))
             return orr_fail(err,
                             ORR_ETIMEOUT,
                             "the ids of its communicators did not come: is a rank that "
                             "has to make one missing?");
-        if (packet.desc->id == ORR_MSG_rank_comm_ids &&
-            ((struct orr_msg_rank_comm_ids *)packet.msg)->cut == cut)
-            take_ids(packet.msg);
+        const struct orr_msg_rank_comm_ids *ids = packet.msg;
+        const struct orr_msg_rank_resume *again = packet.msg;
+        if (packet.desc->id == ORR_MSG_rank_resume && again->cut == msg->cut) {
+            msg->attempt = again->attempt;
+            *deadline_ms = orri_mono_ms() + again->timeout_ms;
+            have_all_spoken = false;
+            rc = speak(msg, part, err);
+        } else if (packet.desc->id == ORR_MSG_rank_comm_ids && ids->cut == msg->cut &&
+                   ids->attempt == msg->attempt) {
+            take_ids(ids);
+            if (!ids->has_more && !have_all_spoken)
+                rc = answer(msg, part, err);
+            have_all_spoken |= !ids->has_more;
+        }
         orri_packet_fini(&packet);
     }
-    return ORR_OK;
+    return rc;
 }
 
 /* Back from the node, or from the image's files. */
@@ -362,14 +426,15 @@ static enum orr_err regain_arena(int *take_fd, struct orr_error *err)
 }
 
 static enum orr_err
-resume(const struct orr_msg_rank_resume *msg, int *take_fd, struct orr_error *err)
+resume(const struct orr_msg_rank_resume *from, int *take_fd, struct orr_error *err)
 {
+    struct orr_msg_rank_resume msg_now = *from, *msg = &msg_now;
     uint64_t deadline_ms = orri_mono_ms() + msg->timeout_ms;
     char device[ORR_NAME_MAX];
     orr_str_copy(device, sizeof device, msg->device);
     enum orr_err rc = regain_arena(take_fd, err);
     if (!rc)
-        rc = exchange_ids(msg->cut, deadline_ms, err);
+        rc = exchange_ids(msg, &deadline_ms, err);
     for (uint32_t k = ORRI_PART_MAX_; k-- > 0 && !rc;) {
         const struct orri_part *part = part_of(k);
         struct orri_arena piece = piece_of(k);

@@ -53,7 +53,8 @@ struct orri_proc {
     /* what it was told on this connection */
     uint64_t said_close, said_open, said_quiesce, said_round, said_attempt, said_ms;
     uint32_t said_targets, said_ids;
-    uint64_t resumed_attempt;
+    uint64_t resumed_attempt, spoken_attempt; /* of the latter it has sent its list of communicators */
+    bool said_all_ids;
 };
 
 struct orri_rank {
@@ -74,6 +75,7 @@ struct orri_rank {
 struct orri_id {
     uint64_t comm;
     uint8_t id[ORRI_ID_BYTES];
+    uint32_t strength; /* 0: wanted, nothing in id; 1: an id; 2: zeros */
     bool is_made_here;
 };
 
@@ -97,6 +99,10 @@ struct orri_gen {
     uint32_t n_targets;
     struct orri_id *ids; /* owned: ORRI_IDS_MAX, or NULL */
     uint32_t n_ids;
+    bool has_all_ids; /* of the whole job, in this attempt */
+    bool has_spoken;  /* orri_gen_has_spoken, as reported */
+    uint64_t *gone;   /* owned: communicators of processes that have ended; n_gone of ORRI_IDS_MAX, or NULL */
+    uint32_t n_gone;
     int64_t culprit;
     char text[480];
     uint64_t idle_told_ms;
@@ -181,6 +187,8 @@ void orri_gen_fail(struct orr_rank_edge *edge,
                    int64_t culprit,
                    const char *fmt,
                    ...) ORR_PRINTF(4, 5);
+/* Has every process here said what it has of communicators? */
+bool orri_gen_has_spoken(const struct orr_rank_edge *edge, const struct orri_gen *gen);
 /* Look whether the step is done or late. */
 void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen);
 

@@ -218,7 +218,8 @@ static bool take_quiesced(struct orr_rank_edge *edge,
 static bool take_ids(struct orri_proc *proc, const struct orr_msg_rank_comm_ids *msg)
 {
     struct orri_gen *gen = proc->rank->gen;
-    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut)
+    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut ||
+        msg->attempt != gen->attempt)
         return true;
     for (uint32_t i = 0; i < msg->ids.n; i++)
         if (!orri_gen_add_id(gen,
@@ -227,6 +228,8 @@ static bool take_ids(struct orri_proc *proc, const struct orr_msg_rank_comm_ids 
                              msg->ids.at[i].id.len,
                              true))
             return false;
+    if (!msg->has_more)
+        proc->spoken_attempt = gen->attempt;
     gen->report_due = true;
     return true;
 }
@@ -367,16 +370,19 @@ static void tell_ids(struct orri_proc *proc)
 {
     const struct orri_gen *gen = proc->rank->gen;
     static struct orr_rec_comm_id list[ORRI_PACKET_IDS];
-    struct orr_msg_rank_comm_ids msg = {.cut = gen->cut, .ids.at = list};
-    while (proc->said_ids < gen->n_ids) {
+    struct orr_msg_rank_comm_ids msg = {
+        .cut = gen->cut, .attempt = gen->attempt, .ids.at = list};
+    while (proc->said_ids < gen->n_ids || proc->said_all_ids != gen->has_all_ids) {
         uint32_t at = proc->said_ids;
         for (msg.ids.n = 0; at < gen->n_ids && msg.ids.n < ORRI_PACKET_IDS; at++)
             list[msg.ids.n++] = (struct orr_rec_comm_id){
-                .comm = gen->ids[at].comm, .id = {gen->ids[at].id, ORRI_ID_BYTES}};
-        msg.has_more = at < gen->n_ids;
+                .comm = gen->ids[at].comm,
+                .id = {gen->ids[at].id, gen->ids[at].strength ? ORRI_ID_BYTES : 0}};
+        msg.has_more = at < gen->n_ids || !gen->has_all_ids;
         if (!say(proc, orr_msg_desc_rank_comm_ids(), &msg, -1))
             return;
         proc->said_ids = at;
+        proc->said_all_ids = !msg.has_more;
     }
 }
 
@@ -387,6 +393,7 @@ static void tell_resume(struct orr_rank_edge *edge, struct orri_proc *proc)
         .cut = gen->cut,
         .generation = gen->generation,
         .device = orr_str(proc->rank->device),
+        .attempt = gen->attempt,
         .timeout_ms =
             gen->deadline_ms > edge->now_ms ? gen->deadline_ms - edge->now_ms : 0,
     };
@@ -401,6 +408,7 @@ static void tell_resume(struct orr_rank_edge *edge, struct orri_proc *proc)
             return;
         proc->said_attempt = gen->attempt;
         proc->said_ids = 0;
+        proc->said_all_ids = false;
     }
     tell_ids(proc);
 }

@@ -112,6 +112,7 @@ void orri_gen_free(struct orr_rank_edge *edge, struct orri_gen *gen)
     orri_arenas_dropped(gen, UINT64_MAX);
     free(gen->targets);
     free(gen->ids);
+    free(gen->gone);
     free(gen);
 }
 

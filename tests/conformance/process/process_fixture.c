@@ -45,6 +45,9 @@ static void store(struct fixture *f, const struct orr_rec_rank_row *row)
     if (!t)
         return;
     *t = (struct told){.generation = row->generation,
+                       .is_frozen = row->is_frozen,
+                       .cut = row->cut,
+                       .cut_step = row->cut_step,
                        .rank = row->rank,
                        .state = row->state,
                        .pid = row->pid,

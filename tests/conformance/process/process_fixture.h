@@ -19,6 +19,9 @@ struct told { /* the last that was told of a rank */
     uint64_t generation;
     uint32_t rank, state, pid, device, signal, level;
     int64_t exit_code;
+    bool is_frozen;
+    uint64_t cut;
+    uint32_t cut_step;
     char reason[300];
     char why[300];
     char tail[ORR_TAIL_MAX + 1];

@@ -377,6 +377,32 @@ static void note_is_found_by_the_next_host(void **state)
     assert_int_equal(f->process->ops->note_put(f->process, large, &err), ORR_ENOSPC);
 }
 
+static void stop_is_found_by_the_next_host(void **state)
+{
+    struct fixture *f = *state;
+    struct orr_error err;
+    const struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0}, none = {ORR_LIT("x"), 1, 0};
+    const struct orr_process_stop stop = {.cut = 9, .step = ORR_CUT_QUIESCE, .device = 3};
+    assert_int_equal(fixture_sh(f, "r1-a", "sleep 1000"), ORR_OK);
+    fixture_wait(f, "r1-a", ORR_RANK_RUNNING);
+    assert_int_equal(f->process->ops->stop_note(f->process, &id, &stop, &err), ORR_OK);
+    assert_int_equal(f->process->ops->stop_note(f->process, &none, &stop, &err),
+                     ORR_ENOENT);
+    assert_int_equal(fixture_freeze(f, id, true).code, ORR_OK);
+    fixture_close(f);
+    fixture_open(f);
+    fixture_attach(f);
+    struct told t = fixture_wait(f, "r1-a", ORR_RANK_RUNNING);
+    assert_int_equal(t.cut, 9);
+    assert_int_equal(t.cut_step, ORR_CUT_QUIESCE);
+    assert_int_equal(t.device, 3);
+    assert_true(t.is_frozen);
+    assert_int_equal(send_signal(f, "r1-a", SIGKILL), ORR_OK);
+    fixture_wait(f, "r1-a", ORR_RANK_EXITED);
+    assert_int_equal(f->process->ops->stop_note(f->process, &id, &stop, &err),
+                     ORR_EGONE);
+}
+
 /* ---- forget and logs
  * ------------------------------------------------------------------------------- */
 
@@ -576,6 +602,7 @@ int main(int argc, char **argv)
         FIXTURE_TEST(rank_does_not_start_when_the_lease_is_over),
         FIXTURE_TEST(rank_does_not_start_without_a_lease),
         FIXTURE_TEST(note_is_found_by_the_next_host),
+        FIXTURE_TEST(stop_is_found_by_the_next_host),
         FIXTURE_TEST(killed_rank_is_told_with_its_signal),
         FIXTURE_TEST(forget_running_rank_is_refused),
         FIXTURE_TEST(log_read_pages_and_tells_the_end),
