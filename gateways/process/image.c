@@ -20,6 +20,7 @@ enum {
     ARGS_MAX = 40,
     WHY_MAX = 160,
     LOG_BYTES_MAX = 64 << 10, /* that are searched for the first error */
+    LOG_LOOK_BYTES = 16 << 10,
     COPY_BYTES = 1 << 20,
     HALT_MS_MAX = 5000,
 };
@@ -214,17 +215,23 @@ static enum orr_err run_dump(const struct orri_dump *d, int dir, struct orr_erro
     return end.is_ok ? ORR_OK : explain("dump", &end, d->dir, dir, "dump.log", err);
 }
 
-/* CRIU mounts the namespace's /proc for a moment on a directory of one fixed name in the working directory of its pid 1, and
- * fails when another of these is just doing that there. */
-static bool was_in_the_way(int dir)
+/* What goes away by itself.  CRIU mounts the namespace's /proc for a moment on a directory of one fixed name in the working
+ * directory of its pid 1, and fails when another of these is just doing that there; and it gives up on a process to which a
+ * signal comes (the lease's, a machine under load renews late) while its code runs there. */
+static bool is_passing(int dir)
 {
-    char log[4096];
+    static const char *const texts[] = {"Can't create a directory (-17)",
+                                        "task interruption, aborting"};
+    char log[LOG_LOOK_BYTES];
     int fd = openat(dir, "dump.log", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd >= 0 ? read(fd, log, sizeof log - 1) : 0;
     if (fd >= 0)
         close(fd);
     log[n > 0 ? n : 0] = '\0';
-    return strstr(log, "Can't create a directory (-17)") != NULL;
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(texts); i++)
+        if (strstr(log, texts[i]))
+            return true;
+    return false;
 }
 
 /* One that was killed has left the directory, and perhaps the mount: nobody else needs it for so long. */
@@ -248,7 +255,7 @@ dump_again(const struct orri_dump *d, int dir, struct orr_error *err)
     unsigned pause_us = 2000 + (unsigned)d->init * 7919u % 8000;
     for (;;) {
         enum orr_err rc = run_dump(d, dir, err);
-        if (rc == ORR_OK || !was_in_the_way(dir) || orri_mono_ms() >= deadline_ms)
+        if (rc == ORR_OK || !is_passing(dir) || orri_mono_ms() >= deadline_ms)
             return rc;
         each_file(dir, remove_file, NULL);
         clear_the_way();

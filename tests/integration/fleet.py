@@ -210,10 +210,16 @@ class Fleet:
             return None  # it has ended since it was listed: a child of the rank's
 
     def kill_node(self, host):
-        """The whole machine at once: host process, its helper processes, and every rank."""
+        """The whole machine at once: host process, its helper processes, and every rank.
+
+        Helpers go first: a keeper that lives a moment longer writes down how its rank ended, which no lost machine does.
+        """
+        folder = str(self.state / host).encode()
+        own = self.host_pid(host)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.host_pid(host), signal.SIGKILL)
-        for pid in self.ranks(host):
+            os.kill(own, signal.SIGKILL)
+        helpers = self._scan(lambda cmd, env: cmd.split(b"\0")[0] == b"orrery" and folder + b"/ranks" in cmd.split(b"\0"))
+        for pid in [*helpers, *self.ranks(host)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_for(f"no rank lives on {host}", lambda: not self.ranks(host))
