@@ -11,13 +11,16 @@ build: deps
 	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
 	@cmake --build --preset release
 	@ln -sfn release/bin build/bin
+	@[ ! -x build/criu/criu ] || ln -sfn ../../criu/criu build/release/bin/criu
 
 # The program that makes images of ranks, where the system's is older than 4.2 (docs/images.md).
 criu: deps
 	@sh cmake/criu.sh --again
 
-# A real training job through region, cluster, node and job actors, on emulated GPUs where there is none.
+# A real training job through region, cluster, node and job actors, on emulated GPUs where there is none: suspended for another one,
+# resumed, and moved to another cluster where images work; without a CRIU all but the last is shown.
 demo: build
+	@sh cmake/criu.sh >/dev/null && ln -sfn ../../criu/criu build/release/bin/criu || true
 	@sh examples/demo.sh
 
 # Unit, lint, sim, fuzz-corpus, conformance and integration tests under ASan+UBSan; the kernel again under TSan.

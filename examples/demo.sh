@@ -1,5 +1,6 @@
 #!/bin/sh
-# demo.sh - one region, two clusters of two nodes, two emulated GPUs each: a training job of eight ranks, and one that must wait.
+# demo.sh - one region, two clusters of two nodes, two emulated GPUs each: a training job of eight ranks that is suspended for
+# another one, resumed, and moved to the other cluster while it runs; beside it its twin, which nobody disturbs.
 # Everything is a separate process on this machine, and all of it is gone when this ends.  `make demo` builds and calls it.
 set -eu
 
@@ -36,7 +37,7 @@ name: $1
 command: ["$bin/digits", --data, "$top/examples/digits/data/digits.csv", --steps, "$2", --log-every, "$3"]
 world: 8
 gpus: {min: 4, max: 4}
-checkpoint: {mode: none}
+checkpoint: {mode: auto}
 $4
 EOF
 }
@@ -52,28 +53,51 @@ sed -u 's/^/event  /' <"$dir/events" &
 "$orrery" events -f >"$dir/events" &
 followers="$!" # sed ends with it
 
-say "the main job: eight ranks, data parallel, on the four devices of one cluster"
-spec digits "${DEMO_STEPS:-2000}" 100 "" >"$dir/first.yaml"
+steps=${DEMO_STEPS:-1200}
+say "the main job: eight ranks, data parallel, on the four devices of one cluster; and its twin on the other"
+spec digits "$steps" 200 "" >"$dir/first.yaml"
+spec twin "$steps" 200 "" >"$dir/twin.yaml"
 first=$("$orrery" submit "$dir/first.yaml" -o json | field job)
-until cluster=$("$orrery" show "$first" -o json | field cluster) && [ -n "$cluster" ]; do sleep 0.1; done
+until home=$("$orrery" show "$first" -o json | field cluster) && [ -n "$home" ]; do sleep 0.1; done
+twin=$("$orrery" submit "$dir/twin.yaml" -o json | field job)
+away=c1; [ "$home" = c1 ] && away=c2
 
-say "a second job that wants the same cluster, and must wait"
-others=c1; [ "$cluster" = c1 ] && others=c2
-spec patient "$((${DEMO_STEPS:-2000} / 10))" 50 "placement: {exclude: [$others]}" >"$dir/second.yaml"
-second=$("$orrery" submit "$dir/second.yaml" -o json | field job)
+say "a third job that wants $home, and must wait"
+spec urgent "$((steps / 10))" 50 "placement: {exclude: [$away]}" >"$dir/urgent.yaml"
+urgent=$("$orrery" submit "$dir/urgent.yaml" -o json | field job)
+until "$orrery" logs "$first" | grep -q 'step='; do sleep 0.2; done
 "$orrery" ps
+
+say "the first one is suspended in the middle of its training: the third has its devices, and ends"
+"$orrery" suspend "$first"
+"$orrery" wait "$urgent"
+"$orrery" ps
+
+say "and goes on where it was"
+"$orrery" resume "$first"
 
 say "what a reader sees who troubles nobody: soft state"
 "$orrery" top --once
 
+"$orrery" wait "$twin"
+level=$("$orrery" show "$first" | sed -n 's/^level *//p')
+if [ "${level%% *}" = image ]; then
+    say "its twin is done: the first one moves to $away, with its memory, its connections and its log"
+    "$orrery" checkpoint "$first"
+    "$orrery" migrate "$first" --to "cluster:$away" || echo "demo: it has ended meanwhile, or there was no room"
+    "$orrery" checkpoint ls "$first"
+else
+    say "no images on this machine, so no move: $level"
+fi
 "$orrery" logs -f "$first" | sed -u 's/^/digits /'
 "$orrery" wait "$first"
-"$orrery" logs -f "$second" | sed -u 's/^/second /'
-"$orrery" wait "$second"
 
 say "what became of them"
 "$orrery" ps -a
-for job in "$first" "$second"; do
+for job in "$first" "$twin" "$urgent"; do
     result=$("$orrery" logs "$job" | grep '^accuracy=') || { echo "demo: $job printed no result" >&2; exit 1; }
     echo "$job $result"
 done
+digest() { "$orrery" logs "$1" | sed -n 's/^accuracy=.*digest=//p'; }
+[ "$(digest "$first")" = "$(digest "$twin")" ] || { echo "demo: the digests of $first and $twin differ" >&2; exit 1; }
+say "$first was suspended, resumed and moved: the same digest as $twin, bit for bit"

@@ -15,6 +15,8 @@ ORR_HANDLER(cluster, job_assign)
 ORR_HANDLER(cluster, job_stop)
 ORR_HANDLER(cluster, job_order)
 ORR_HANDLER(cluster, node_drain)
+ORR_HANDLER(cluster, stores_collect)
+ORR_HANDLER(cluster, store_collected)
 ORR_HANDLER(cluster, devices_freed)
 ORR_HANDLER(cluster, devices_want)
 ORR_HANDLER(cluster, job_released)
@@ -216,6 +218,22 @@ static enum orr_err cluster_on_node_drain(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static enum orr_err cluster_on_stores_collect(struct orr_ctx *ctx,
+                                              struct cluster *self,
+                                              const struct orr_msg_stores_collect *msg)
+{
+    return cluster_collect(ctx, self, msg);
+}
+
+static enum orr_err
+cluster_on_store_collected(struct orr_ctx *ctx,
+                           struct cluster *self,
+                           const struct orr_msg_store_collected *msg)
+{
+    cluster_collected(ctx, self, msg);
+    return ORR_OK;
+}
+
 static enum orr_err cluster_on_job_released(struct orr_ctx *ctx,
                                             struct cluster *self,
                                             const struct orr_msg_job_released *msg)
@@ -271,6 +289,9 @@ static enum orr_err cluster_on_failed(struct orr_ctx *ctx,
             cluster_job_doom(self, job);
         break;
     }
+    case CLUSTER_TAG_COLLECT:
+        cluster_collect_failed(ctx, self, msg);
+        break;
     default:
         break;
     }
@@ -306,6 +327,8 @@ static const struct orr_handler handlers[] = {
     ORR_ON(cluster, job_stop, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, job_order, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, node_drain, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, stores_collect, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(cluster, store_collected, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, devices_freed, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, devices_want, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, job_released, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

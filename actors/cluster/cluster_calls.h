@@ -64,6 +64,17 @@ void cluster_forgotten(struct orr_ctx *ctx,
                        uint32_t hold_index,
                        uint32_t seq);
 
+/* cluster_collect.c */
+enum orr_err cluster_collect(struct orr_ctx *ctx,
+                             struct cluster *self,
+                             const struct orr_msg_stores_collect *msg);
+void cluster_collected(struct orr_ctx *ctx,
+                       struct cluster *self,
+                       const struct orr_msg_store_collected *msg);
+void cluster_collect_failed(struct orr_ctx *ctx,
+                            struct cluster *self,
+                            const struct orr_msg_failed *msg);
+
 /* cluster_soft.c */
 void cluster_soft_publish(struct orr_ctx *ctx, struct cluster *self);
 

@@ -19,7 +19,8 @@ enum cluster_tag {
     CLUSTER_TAG_SUMMARY,
     CLUSTER_TAG_CHECK,
     CLUSTER_TAG_STOP,
-    CLUSTER_TAG_FORGET
+    CLUSTER_TAG_FORGET,
+    CLUSTER_TAG_COLLECT
 };
 
 struct cluster_device {
@@ -95,10 +96,11 @@ struct cluster {
     bool is_registered;
     bool is_registering;
     bool is_summary_due;
-    uint64_t soft_ms;    /* when it was last published for readers */
-    uint64_t members;    /* version of the list of nodes and their addresses */
-    uint64_t watched_ms; /* the last look at the nodes */
-    uint32_t n_awaited;  /* nothing new is placed before they are here */
+    uint64_t soft_ms;      /* when it was last published for readers */
+    uint64_t members;      /* version of the list of nodes and their addresses */
+    uint64_t watched_ms;   /* the last look at the nodes */
+    uint32_t n_awaited;    /* nothing new is placed before they are here */
+    uint32_t collect_next; /* node whose store has the next turn */
     uint32_t next_seq;
     struct orr_pool nodes;
     struct orr_map nodes_by_name;

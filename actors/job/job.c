@@ -383,6 +383,7 @@ job_on_failed(struct orr_ctx *ctx, struct job *self, const struct orr_msg_failed
                  "%s refused the launch: %.*s",
                  node->name,
                  ORR_STR_ARGS(msg->text));
+        self->is_restore_failed = msg->code == ORR_ENOENT && self->plan.is_restoring;
         job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
     }
     return job_step(ctx, self);

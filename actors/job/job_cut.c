@@ -100,6 +100,14 @@ static struct orr_list_comm_id list_ids(struct job_plan *plan)
     return (struct orr_list_comm_id){list, plan->n_ids};
 }
 
+static bool has_all_ids(const struct job *self)
+{
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        if (job_node_at(self, i)->ids_attempt != self->plan.attempt)
+            return false;
+    return true;
+}
+
 void job_plan_ask(struct orr_ctx *ctx,
                   struct job *self,
                   struct job_node *node,
@@ -131,29 +139,55 @@ void job_plan_ask(struct orr_ctx *ctx,
     if (step == ORR_CUT_RESUME) {
         msg.round = plan->attempt;
         msg.ids = list_ids(plan);
+        msg.has_all_ids = has_all_ids(self);
         msg.ranks = job_places(self, index);
     }
     ctx->ops->ask(ctx, node->addr, REASK_MS * 10, tag, orr_msg_desc_cut_step(), &msg);
 }
 
-static void note_ids(struct job *self, struct orr_list_comm_id ids)
+/* The later of: somebody needs one, an id, zeros (there can be none). */
+static uint32_t strength_of(const uint8_t *id, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (id[i])
+            return 1;
+    return len ? 2 : 0;
+}
+
+/* False: known already, or no room. */
+static bool note_id(struct job_plan *plan, const struct orr_rec_comm_id *id)
+{
+    struct job_comm_id *kept = plan->ids.at;
+    uint32_t at = 0;
+    while (at < plan->n_ids && kept[at].comm != id->comm)
+        at++;
+    if (at == JOB_IDS_MAX || id->id.len > sizeof(kept[at].id))
+        return false;
+    if (at < plan->n_ids && strength_of(kept[at].id, kept[at].len) >=
+                                strength_of(id->id.ptr, id->id.len))
+        return false;
+    kept[at].comm = id->comm;
+    kept[at].len = (uint32_t)id->id.len;
+    if (id->id.len)
+        memcpy(kept[at].id, id->id.ptr, id->id.len);
+    plan->n_ids += at == plan->n_ids;
+    return true;
+}
+
+/* Of communicators that are made anew.  All are told of what is new. */
+static void
+note_ids(struct job *self, struct job_node *node, const struct orr_msg_cut_report *msg)
 {
     struct job_plan *plan = &self->plan;
-    struct job_comm_id *kept = plan->ids.at;
-    for (uint32_t i = 0; i < ids.n; i++) {
-        uint32_t at = 0;
-        while (at < plan->n_ids && kept[at].comm != ids.at[i].comm)
-            at++;
-        if (at < plan->n_ids || at == JOB_IDS_MAX ||
-            ids.at[i].id.len > sizeof(kept[at].id))
-            continue;
-        kept[at].comm = ids.at[i].comm;
-        kept[at].len = ids.at[i].id.len;
-        memcpy(kept[at].id, ids.at[i].id.ptr, ids.at[i].id.len);
-        plan->n_ids++;
-        for (uint32_t n = 0; n < self->n_nodes; n++)
-            job_node_at(self, n)->talk.retry_ms = 0; /* all are told */
+    bool is_new = false;
+    for (uint32_t i = 0; i < msg->ids.n; i++)
+        is_new |= note_id(plan, &msg->ids.at[i]);
+    if (msg->has_all_ids && node->ids_attempt != plan->attempt) {
+        node->ids_attempt = plan->attempt;
+        is_new |= has_all_ids(self);
     }
+    for (uint32_t n = 0; n < self->n_nodes && is_new; n++)
+        job_node_at(self, n)->talk.retry_ms = 0;
 }
 
 /* A part that could not be stored, or a step that could not be taken. */
@@ -251,7 +285,7 @@ void job_plan_heard(struct orr_ctx *ctx,
     if (plan->step == ORR_CUT_TARGETS && msg->round < plan->barrier.round)
         node->talk.retry_ms = 0;
     if (plan->step == ORR_CUT_RESUME && msg->round == plan->attempt)
-        note_ids(self, msg->ids);
+        note_ids(self, node, msg);
 }
 
 /* ---- after a restart ---- */

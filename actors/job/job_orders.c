@@ -87,6 +87,15 @@ void job_periodic_due(struct orr_ctx *ctx, struct job *self)
     struct job_plan *plan = &self->plan;
     bool is_able =
         self->level == ORR_LEVEL_IMAGE || self->level == ORR_LEVEL_COOPERATIVE;
+    if (!is_able && self->phase == ORR_JOB_RUNNING && !plan->is_unable_told) {
+        plan->is_unable_told = true;
+        snprintf(self->reason,
+                 sizeof(self->reason),
+                 "no periodic checkpoints: %.150s",
+                 self->why_level[0] ? self->why_level : orr_level_name(self->level));
+        orr_log(ctx, ORR_LOG_WARN, "%s", self->reason);
+        self->is_update_due = true;
+    }
     if (self->phase == ORR_JOB_RUNNING && is_able && plan->goal == ORR_ORDER_NONE &&
         plan->step == ORR_CUT_NONE && !plan->is_saving && !plan->is_commit_due) {
         plan->goal = ORR_ORDER_CHECKPOINT;

@@ -84,6 +84,7 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
     }
     for (uint32_t i = 0; i < self->n_nodes; i++) {
         job_node_at(self, i)->talk.retry_ms = 0;
+        job_node_at(self, i)->ids_attempt = 0;
         job_node_at(self, i)->cut_step = ORR_CUT_NONE; /* a cut may be saved twice */
     }
 }

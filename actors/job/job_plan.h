@@ -40,6 +40,7 @@ struct job_plan {
     bool is_placing;        /* the update under way says where */
     bool is_placed;         /* and the region knows it */
     bool is_restoring;      /* of a manifest */
+    bool is_unable_told;    /* that there are no periodic checkpoints */
     bool is_saving;         /* parts are on their way to the store */
     uint64_t save_until_ms;
     bool is_commit_due;

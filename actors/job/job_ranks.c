@@ -133,6 +133,19 @@ static void blame(struct job *self, uint32_t rank, const struct orr_rec_rank_row
         tell_culprit(self);
 }
 
+/* The same for a rank that the machine has ended: its peers' exits may have been judged before its own end was recorded.  One that
+ * is only absent has no time. */
+static void acquit(struct job *self, const struct orr_rec_rank_row *now)
+{
+    uint64_t blamed = self->culprit.changed_unix_ms;
+    if (!self->is_stopping || self->is_ended || self->outcome != ORR_OUTCOME_FAILED ||
+        self->culprit.is_hard || now->changed_unix_ms > blamed + TIE_MS ||
+        !now->changed_unix_ms)
+        return;
+    self->outcome = ORR_OUTCOME_LOST;
+    orr_str_copy(self->reason, sizeof(self->reason), orr_str(self->lost));
+}
+
 void job_rank_apply(struct job *self,
                     uint32_t index,
                     const struct orr_rec_rank_row *now)
@@ -164,6 +177,8 @@ void job_rank_apply(struct job *self,
                  now->reason.len ? ": " : "",
                  ORR_STR_ARGS(now->reason));
     }
+    if (now->state == ORR_RANK_LOST)
+        acquit(self, now);
 }
 
 /* A node's full answer.  What it does not list is not there; unless a launch may still

@@ -61,6 +61,7 @@ struct job_node {
     uint32_t cut_step;
     uint32_t cut_state;
     uint64_t cut_round;
+    uint64_t ids_attempt; /* of this resume it has said what all of its ranks have of communicators */
     uint64_t device_bytes;
     char dial[128];           /* where its peers may dial it */
     char store[ORR_NAME_MAX]; /* where its parts are */

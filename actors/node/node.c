@@ -391,6 +391,8 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
         node_noted(ctx, self, seq, true);
     else if (ctx->tag >> 56 == NODE_TAG_WORK)
         node_cut_worked(ctx, self, ctx->tag);
+    else if (ctx->tag >> 56 == NODE_TAG_ARENA)
+        node_arenas_dropped(self, ctx->tag);
     return ORR_OK;
 }
 
@@ -429,6 +431,9 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
     case NODE_TAG_SAVE:
         node_save_failed(ctx, self, ctx->tag, msg->text);
         break;
+    case NODE_TAG_ARENA:
+        node_arenas_failed(ctx, self, ctx->tag, msg->code);
+        break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:
         node_launch_failed(ctx, self, ctx->tag, msg);
@@ -444,6 +449,8 @@ node_on_timer(struct orr_ctx *ctx, struct node *self, const struct orr_msg_timer
 {
     if (msg->id == NODE_T_HEARTBEAT)
         node_heartbeat_send(ctx, self);
+    else if (msg->id == NODE_T_STAGE)
+        node_cut_begin_due(ctx, self);
     else
         node_retry(ctx, self);
     return ORR_OK;

@@ -109,6 +109,8 @@ void node_cut_failed(struct orr_ctx *ctx,
                      const struct orr_msg_failed *msg);
 /* One rank's share of a stage is done. */
 void node_cut_worked(struct orr_ctx *ctx, struct node *self, uint64_t tag);
+/* Stages that were asked for begin in a handler of their own. */
+void node_cut_begin_due(struct orr_ctx *ctx, struct node *self);
 void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_more);
 void node_cut_used(struct orr_ctx *ctx,
                    struct node *self,
@@ -177,6 +179,16 @@ void node_save_failed(struct orr_ctx *ctx,
                       struct node *self,
                       uint64_t tag,
                       struct orr_str text);
+/* Its ranks run and nothing reads what they had: /edge/rank is to know. */
+void node_arenas_check(struct orr_ctx *ctx,
+                       struct node *self,
+                       struct node_group *group);
+void node_arenas_dropped(struct node *self, uint64_t tag);
+/* again: the edge could not take it */
+void node_arenas_failed(struct orr_ctx *ctx,
+                        struct node *self,
+                        uint64_t tag,
+                        uint32_t code);
 void node_save_fetch(struct orr_ctx *ctx,
                      struct node *self,
                      struct node_group *group,
@@ -185,6 +197,7 @@ void node_save_fetch(struct orr_ctx *ctx,
 void node_image_dir(const struct node *self,
                     const struct node_group *group,
                     const struct node_row *row,
+                    uint64_t cut,
                     char *dst,
                     size_t cap);
 /* All of a restore is here: launch. */

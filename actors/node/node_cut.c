@@ -75,6 +75,7 @@ static void tell_with(struct orr_ctx *ctx,
     if (from) {
         msg.clocks = from->clocks;
         msg.ids = from->ids;
+        msg.has_all_ids = from->has_all_ids;
     }
     if (group->cut_request.corr)
         ctx->ops->reply(ctx, &group->cut_request, orr_msg_desc_cut_report(), &msg);
@@ -99,6 +100,7 @@ void node_cut_done(struct orr_ctx *ctx,
     cut->stage = NODE_STAGE_NONE;
     cut->took_ms = orr_now_ms(ctx) - cut->since_ms;
     tell_with(ctx, self, group, from);
+    node_arenas_check(ctx, self, group);
 }
 
 void node_cut_fail(struct orr_ctx *ctx,
@@ -171,6 +173,7 @@ static void note_arenas(struct node *self,
             continue;
         orr_str_copy(row->arena, sizeof(row->arena), arena->path);
         row->arena_bytes = arena->bytes;
+        row->is_held = arena->bytes > 0;
         row->arena_process = arena->process;
     }
 }
@@ -188,6 +191,9 @@ void node_cut_heard(struct orr_ctx *ctx,
         cut->stage = NODE_STAGE_LIBRARY;
         cut->state = ORR_STEP_WORKING;
     }
+    if (cut && cut->is_found &&
+        cut->stage == NODE_STAGE_NONE) /* held since an earlier life */
+        note_arenas(self, group, msg);
     if (!cut || (cut->stage != NODE_STAGE_LIBRARY && cut->stage != NODE_STAGE_ARENA))
         return;
     if (ctx->tag >> 56 == NODE_TAG_CUT)
@@ -199,6 +205,8 @@ void node_cut_heard(struct orr_ctx *ctx,
     }
     if (msg->cut != cut->cut || msg->step != cut->step)
         return;
+    if (cut->step == ORR_CUT_RESUME && msg->round < cut->round)
+        return; /* an earlier attempt's ids: all make new communicators */
     cut->text[0] = '\0';
     if (msg->device_bytes)
         cut->device_bytes = msg->device_bytes;
@@ -231,7 +239,12 @@ void node_cut_failed(struct orr_ctx *ctx,
             node_retry_arm(ctx, self);
             return;
         }
-        node_cut_fail(ctx, self, group, row->rank, orr_str(text));
+        bool is_damaged = group->cut.stage == NODE_STAGE_FETCH &&
+                          (msg->code == ORR_EIO || msg->code == ORR_ENOENT);
+        if (is_damaged) /* it will not be whole the next time, either */
+            node_launch_give_up(ctx, self, group, ORR_ENOENT, orr_str(text));
+        else
+            node_cut_fail(ctx, self, group, row->rank, orr_str(text));
         return;
     }
     struct node_group *group = orr_pool_at(&self->groups, (uint32_t)tag);
@@ -273,8 +286,11 @@ static void begin(struct orr_ctx *ctx,
     struct node_cut *cut = &group->cut;
     if (msg->cut != cut->cut)
         for (struct node_row *row = node_row_first(self, group); row;
-             row = node_row_next(self, row))
-            row->is_kept = row->is_saving = false;
+             row = node_row_next(self, row)) {
+            row->is_kept = row->is_save_due = false;
+            if (row->is_saving && row->is_held && !row->save_bytes)
+                row->save_bytes = row->arena_bytes;
+        }
     for (struct node_row *row = node_row_first(self, group);
          row && msg->step == ORR_CUT_SAVE;
          row = node_row_next(self, row))
@@ -293,13 +309,25 @@ static void begin(struct orr_ctx *ctx,
         cut->is_detached = msg->is_detached;
     if (msg->step == ORR_CUT_RESUME)
         take_places(self, group, msg);
-    const enum node_stage first = node_stages[msg->step][0];
-    if (first == NODE_STAGE_LIBRARY) {
-        cut->stage = first;
-        cut->seq = ++self->next_seq & 0xffffff;
+    cut->stage = node_stages[msg->step][0];
+    cut->seq = ++self->next_seq & 0xffffff;
+    cut->n_due = 0;
+    cut->is_to_begin = cut->stage != NODE_STAGE_LIBRARY;
+    if (cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
+        orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
+    else
         node_cut_library(ctx, self, group, msg);
-    } else {
-        node_cut_stage(ctx, self, group, first);
+}
+
+void node_cut_begin_due(struct orr_ctx *ctx, struct node *self)
+{
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;) {
+        if (!group->cut.is_to_begin)
+            continue;
+        group->cut.is_to_begin = false;
+        if (!group->is_stopping)
+            node_cut_stage(ctx, self, group, group->cut.stage);
     }
 }
 
@@ -388,8 +416,11 @@ void node_ability(struct orr_ctx *ctx,
     if (!row)
         return;
     /* It came back to a restarted host, or from an image, in the middle of its resume: the driver is to let it go first. */
-    bool is_back = row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME &&
-                   group->cut.stage == NODE_STAGE_LIBRARY;
+    bool is_late =
+        group->cut.stage == NODE_STAGE_LIBRARY ||
+        (group->cut.stage == NODE_STAGE_RESUME && !row->is_due); /* for want of a pid */
+    bool is_back =
+        row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME && is_late;
     row->user_pid = msg->pid;
     if (is_back)
         node_cut_resume_device(ctx, self, group, row, 0);

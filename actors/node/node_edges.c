@@ -153,6 +153,8 @@ void node_processes_found(struct orr_ctx *ctx,
         else
             adopt(ctx, self, &msg->ranks.at[i]);
     }
+    if (self->args.has_stops) /* all that live are expected: the arenas of others go */
+        orr_send(ctx, self->rank_edge, rank_arena_drop, .job = orr_str(""));
     node_lease_found(ctx, self, msg);
     self->has_processes = true;
 }

@@ -73,7 +73,7 @@ static void launch_row(struct orr_ctx *ctx,
     row->is_relaunching = false;
     char dir[320], address[32], hostname[24], underlay[48];
     struct orr_rec_text machines[8];
-    node_image_dir(self, group, row, dir, sizeof(dir));
+    node_image_dir(self, group, row, group->cut.cut, dir, sizeof(dir));
     rank_address(row->rank, address, sizeof(address), true);
     snprintf(hostname, sizeof(hostname), "rank%u", row->rank);
     machine_of(orr_str(self->args.endpoint), underlay, sizeof(underlay));
@@ -255,6 +255,7 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
         orr_str_copy(row->part_endpoint, sizeof(row->part_endpoint), part->endpoint);
         row->part_bytes = part->bytes;
         row->arena_bytes = part->arena_bytes;
+        row->is_held = part->arena_bytes > 0;
         row->arena_process = part->process;
     }
     return ORR_OK;

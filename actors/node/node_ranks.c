@@ -284,6 +284,9 @@ void node_retry(struct orr_ctx *ctx, struct node *self)
         thaw_dead(ctx, self, group);
         group->kill_ms = now + KILL_AGAIN_MS;
     }
+    for (struct node_group *group = NULL;
+         (group = orr_pool_next(&self->groups, group)) != NULL;)
+        node_arenas_check(ctx, self, group);
     node_cut_look_again(ctx, self, &is_more);
     if (is_more)
         node_retry_arm(ctx, self);

@@ -308,7 +308,7 @@ static uint64_t held_bytes(const struct node *self)
     uint64_t sum = 0;
     for (struct node_row *row = NULL; (row = orr_pool_next(&self->rows, row)) != NULL;)
         if (node_rank_is_live(row->state))
-            sum += row->arena_bytes;
+            sum += (row->is_held ? row->arena_bytes : 0) + row->save_bytes;
     return sum;
 }
 
@@ -325,6 +325,7 @@ void node_cut_used(struct orr_ctx *ctx,
     char text[200];
     if (group->cut.stage == NODE_STAGE_ROOM) {
         row->arena_bytes = msg->bytes;
+        row->is_held = true;
         if (held_bytes(self) > self->args.stop_bytes_max) {
             snprintf(text,
                      sizeof(text),
@@ -333,6 +334,7 @@ void node_cut_used(struct orr_ctx *ctx,
                      (unsigned long long)(msg->bytes >> 20),
                      self->args.node);
             row->arena_bytes = 0;
+            row->is_held = false;
             node_cut_fail(ctx, self, group, row->rank, orr_str(text));
             return;
         }

@@ -25,7 +25,7 @@ enum {
 };
 
 enum node_state { NODE_WAITING, NODE_READY };
-enum node_timer { NODE_T_HEARTBEAT = 1, NODE_T_RETRY };
+enum node_timer { NODE_T_HEARTBEAT = 1, NODE_T_RETRY, NODE_T_STAGE };
 enum node_tag {
     NODE_TAG_REGISTER = 1,
     NODE_TAG_HEARTBEAT,
@@ -36,7 +36,8 @@ enum node_tag {
     NODE_TAG_NOTE,
     NODE_TAG_CUT,  /* cut_step to /edge/rank; index: the group */
     NODE_TAG_WORK, /* one rank's share of a stage; index: its row */
-    NODE_TAG_SAVE  /* a rank's part, on its way to the store */
+    NODE_TAG_SAVE, /* a rank's part, on its way to the store */
+    NODE_TAG_ARENA /* rank_arena_drop; index: the group */
 };
 
 /* What a step of a stop is made of, one stage after another; each is asked for rank by rank, but for the library's. */
@@ -69,11 +70,12 @@ struct node_cut {
     uint32_t step;  /* enum orr_cut_step */
     uint32_t state; /* enum orr_step_state */
     enum node_stage stage;
-    uint32_t seq;   /* of the stage's asks */
-    uint32_t n_due; /* ranks whose share of the stage is not done */
-    bool is_asked;  /* /edge/rank, and it has not answered */
-    bool is_frozen; /* the ranks' processes, by us */
-    bool is_found;  /* left by an earlier life: it may be in the middle of its step */
+    bool is_found;    /* left by an earlier life: it may be in the middle of its step */
+    uint32_t seq;     /* of the stage's asks */
+    uint32_t n_due;   /* ranks whose share of the stage is not done */
+    bool is_asked;    /* /edge/rank, and it has not answered */
+    bool is_to_begin; /* its stage, by NODE_T_STAGE */
+    bool is_frozen;   /* the ranks' processes, by us */
     bool is_detached;
     bool keeps_running;
     int64_t culprit;
@@ -110,11 +112,14 @@ struct node_row {
     uint32_t backoff_ms;
     char reason[160];
     char tail[ORR_TAIL_MAX];
-    bool is_due;  /* its share of the stage under way is not done */
-    bool is_kept; /* its part is in the store */
-    bool is_saving;
+    bool is_due;      /* its share of the stage under way is not done */
+    bool is_kept;     /* its part is in the store */
+    bool is_saving;   /* the store reads its image and arena, */
+    bool is_save_due; /* those of an older cut: this one's are next */
     uint32_t save_seq;
-    uint32_t level; /* enum orr_level of its processes, */
+    uint64_t save_cut;
+    uint64_t save_bytes; /* of an older cut's arena that is still read */
+    uint32_t level;      /* enum orr_level of its processes, */
     char why_level[120];
     bool is_cooperative; /* and what its library said: */
     char why_not[100];
@@ -123,6 +128,7 @@ struct node_row {
     uint32_t old_device; /* that its memory was on; ORR_NO_DEVICE: the same */
     char arena[64];      /* path; empty: none */
     uint64_t arena_bytes;
+    bool is_held; /* these bytes are taken of host memory, or are about to be */
     uint32_t arena_process;
     char part[72]; /* hash; in a restore: where it comes from */
     char part_store[ORR_NAME_MAX];
@@ -154,6 +160,10 @@ struct node_group {
     char master_addr[64];
     struct node_cut cut;
     struct orr_request cut_request; /* cut_step to answer; corr 0: none */
+    uint64_t
+        arenas_cut; /* newest that /edge/rank was told that its arenas have no reader, */
+    uint32_t arenas_seq; /* by this ask, */
+    bool is_dropping;    /* which it has not answered */
     uint64_t link;
     uint64_t overlay;
     bool is_restore;     /* of parts, instead of a start */

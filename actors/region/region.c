@@ -10,7 +10,13 @@
 #include "region_admit.h"
 #include "region_calls.h"
 
-enum { TICK_MS = 500, WAIT_MAX_MS = 3600000, LOG_ASK_MS = 10000 };
+enum {
+    TICK_MS = 500,
+    WAIT_MAX_MS = 3600000,
+    LOG_ASK_MS = 10000,
+    COLLECT_MS = 600000,
+    GRACE_MS = 3600000
+};
 
 /* The thunk of a handler that only the leader runs, and of one that every replica runs. */
 #define REGION_HANDLER(message, gate)                                                  \
@@ -92,6 +98,10 @@ static enum orr_err region_init(struct orr_ctx *ctx, void *state, const void *ar
     self->args.world_max = default_to(self->args.world_max, 4096);
     self->args.events_max = default_to(self->args.events_max, 65536);
     self->args.suspect_ms = default_to(self->args.suspect_ms, 2000);
+    if (!self->args.collect_every_ms)
+        self->args.collect_every_ms = COLLECT_MS;
+    if (!self->args.collect_grace_ms)
+        self->args.collect_grace_ms = GRACE_MS;
     enum orr_err err = region_storage_init(self);
     if (err == ORR_OK)
         err = region_ledger_init(ctx, self);
@@ -500,6 +510,7 @@ static enum orr_err region_on_timer(struct orr_ctx *ctx,
         return ORR_OK;
     drop_old_waits(ctx, self);
     region_soft_tick(ctx, self);
+    region_collect_tick(ctx, self);
     enum orr_err err = region_drain_some(ctx, self);
     return err == ORR_OK ? region_clusters_watch(ctx, self) : err;
 }

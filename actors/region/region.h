@@ -23,6 +23,8 @@ struct orr_region_args {
     uint32_t world_max;       /* ranks of one job; 0: default 4096 */
     uint32_t events_max;      /* kept in the ledger for replay; 0: default 65536 */
     bool has_softstate;       /* /edge/softstate is on this host: publish there */
+    uint64_t collect_every_ms; /* stores are told what is needed; 0: default 10 min */
+    uint64_t collect_grace_ms; /* what is younger stays in them; 0: default 1 h */
     uint32_t suspect_ms; /* silence after which a cluster is UNKNOWN; 0: default 2000 */
 };
 

@@ -72,6 +72,10 @@ ORR_NODISCARD enum orr_err region_fold(struct orr_ctx *ctx,
                                        struct region *self,
                                        const struct orr_rec_ledger_record *record);
 
+/* region_collect.c: what the stores are to keep. */
+void region_collect_soon(const struct orr_ctx *ctx, struct region *self);
+void region_collect_tick(struct orr_ctx *ctx, struct region *self);
+
 /* region.c */
 enum orr_err region_find_job(struct orr_ctx *ctx,
                              const struct region *self,

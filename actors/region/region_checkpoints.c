@@ -59,7 +59,8 @@ void region_checkpoint_row(const struct region_job *job,
                                         .cause = orr_str(checkpoint->cause)};
 }
 
-static struct orr_msg_manifest *decode(struct region *self, struct orr_bytes bytes)
+struct orr_msg_manifest *region_manifest_decode(struct region *self,
+                                                struct orr_bytes bytes)
 {
     return orr_msg_decode(orr_msg_desc_manifest(),
                           bytes.ptr,
@@ -90,7 +91,7 @@ enum orr_err region_checkpoint_keep(struct region *self,
                                     struct orr_bytes manifest,
                                     struct region_checkpoint **ret_checkpoint)
 {
-    const struct orr_msg_manifest *msg = decode(self, manifest);
+    const struct orr_msg_manifest *msg = region_manifest_decode(self, manifest);
     if (!msg)
         return ORR_EPROTO;
     uint32_t blob;
@@ -163,6 +164,7 @@ static void drop(struct orr_ctx *ctx,
 {
     event(ctx, self, job, checkpoint->number, "removed", orr_str(why));
     region_save_checkpoint_end(ctx, self, job, checkpoint);
+    region_collect_soon(ctx, self);
     region_checkpoint_forget(self, job, checkpoint);
 }
 
@@ -174,6 +176,7 @@ void region_checkpoints_end(struct orr_ctx *ctx,
     struct region_checkpoint *at;
     while ((at = region_checkpoint_at(self, job->first_checkpoint)) != NULL) {
         region_save_checkpoint_end(ctx, self, job, at);
+        region_collect_soon(ctx, self);
         region_checkpoint_forget(self, job, at);
     }
 }
@@ -275,7 +278,7 @@ enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
         return ORR_OK;
     }
     uint64_t number;
-    struct orr_msg_manifest *manifest = decode(self, msg->manifest);
+    struct orr_msg_manifest *manifest = region_manifest_decode(self, msg->manifest);
     err = check_parts(ctx, job, manifest);
     if (err == ORR_OK)
         err = number_of(ctx, self, job, msg, &number);
@@ -411,7 +414,7 @@ enum orr_err region_checkpoint_show(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     const struct orr_msg_manifest *manifest =
-        decode(self, region_manifest(self, checkpoint));
+        region_manifest_decode(self, region_manifest(self, checkpoint));
     if (!manifest)
         return orr_refuse(
             ctx, ORR_EPROTO, "job %s: its manifest cannot be read", job->id);

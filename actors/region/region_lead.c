@@ -111,5 +111,6 @@ void region_lead(struct orr_ctx *ctx, struct region *self)
                  &(struct orr_msg_event){.type = ORR_LIT("region.leader"),
                                          .subject = orr_str(subject),
                                          .to = orr_str(self->args.host)});
+    region_collect_soon(ctx, self);
     region_schedule(ctx, self);
 }

@@ -12,6 +12,9 @@ struct region_checkpoint *region_checkpoint_find(const struct region *self,
                                                  uint64_t number);
 struct region_checkpoint *region_checkpoint_newest(const struct region *self,
                                                    const struct region_job *job);
+/* Into scratch memory until the next call; NULL: it cannot be read. */
+struct orr_msg_manifest *region_manifest_decode(struct region *self,
+                                                struct orr_bytes bytes);
 struct orr_bytes region_manifest(struct region *self,
                                  const struct region_checkpoint *checkpoint);
 void region_checkpoint_row(const struct region_job *job,

@@ -19,6 +19,8 @@ enum {
     REGION_SPEC_BYTES = 256 << 10,
     REGION_BODY_BYTES = 1 << 20,
     REGION_HASH_BYTES = 384, /* of a part of a manifest: its texts */
+    REGION_ROOT_BYTES = 32,  /* a part's hash, as stores_collect has it */
+    REGION_ROOTS_MAX = 65536,
 };
 
 enum region_timer {
@@ -37,7 +39,8 @@ enum region_tag {
     REGION_TAG_STOP,
     REGION_TAG_LOG,
     REGION_TAG_LEDGER,
-    REGION_TAG_ORDER
+    REGION_TAG_ORDER,
+    REGION_TAG_COLLECT
 };
 
 enum region_where {
@@ -252,9 +255,11 @@ struct region {
     struct orr_map nodes_by_key;
     struct orr_pool waits;
     struct orr_pool checkpoints;
-    uint32_t n_draining; /* nodes */
-    uint32_t drain_next; /* job to go on with */
-    uint32_t drain_job;  /* the one that a drain moves now; ORR_NONE */
+    uint64_t collect_ms;    /* when the stores are told next what is needed */
+    uint64_t collect_round; /* of this leadership: lists sent */
+    uint32_t n_draining;    /* nodes */
+    uint32_t drain_next;    /* job to go on with */
+    uint32_t drain_job;     /* the one that a drain moves now; ORR_NONE */
     struct orr_blobs blobs;
     struct region_list all;
     struct region_list queue[ORR_TIER_MAX_];
@@ -265,6 +270,7 @@ struct region {
     struct orr_block places;        /* decoded job_update */
     struct orr_block manifest;      /* decoded manifest */
     struct orr_block manifest_body; /* encoded manifest */
+    struct orr_block roots;         /* hashes of parts */
     struct orr_block list;          /* records of one message */
     char tail[ORR_TAIL_MAX];
 };

@@ -40,6 +40,7 @@ void region_storage_fini(struct region *self)
     orr_block_fini(&self->places);
     orr_block_fini(&self->manifest);
     orr_block_fini(&self->manifest_body);
+    orr_block_fini(&self->roots);
     orr_block_fini(&self->list);
     region_entry_fini(&self->ledger.entry);
 }
@@ -103,6 +104,9 @@ static enum orr_err take_blocks(struct region *self)
                                  args->world_max * part);
     if (err == ORR_OK)
         err = orr_block_init(&self->manifest_body, REGION_BODY_BYTES);
+    if (err == ORR_OK)
+        err =
+            orr_block_init(&self->roots, (size_t)REGION_ROOTS_MAX * REGION_ROOT_BYTES);
     if (err == ORR_OK)
         err = orr_block_init(&self->list, max_of(rows, max_of(nodes, claims)));
     return err;

@@ -42,6 +42,7 @@ role_rank_start(struct host *h, struct orr_addr node, struct orr_error *err)
     make_parent(run);
     const struct orr_rank_edge_config config = {.run = run,
                                                 .node = h->config.node.name.ptr,
+                                                .arenas = h->images,
                                                 .ranks_max = h->config.node.ranks_max};
     struct orr_error why;
     enum orr_err code = orr_rank_edge_open(&config, &h->rank_edge, &why);

@@ -76,6 +76,8 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
                                    .has_softstate = true,
                                    .jobs_max = c->region_role.jobs_max,
                                    .finished_max = c->region_role.finished_max,
+                                   .collect_every_ms = c->region_role.collect_every_ms,
+                                   .collect_grace_ms = c->region_role.collect_grace_ms,
                                    .suspect_ms = (uint32_t)c->suspect_ms};
     snprintf(h->region_path, sizeof h->region_path, "/%s", c->region.ptr);
     enum orr_err code =
@@ -238,8 +240,9 @@ void roles_remove_images(const struct host *h)
 {
     char dir[sizeof h->images];
     images_dir(h, dir, sizeof dir);
-    if (access(dir, F_OK) == 0 && orr_images_open(dir, NULL) == ORR_OK)
-        rmdir(dir);
+    struct orr_error why;
+    if (orr_images_remove(dir, &why) != ORR_OK)
+        fprintf(stderr, "orrery: %s\n", why.text);
 }
 
 enum orr_err roles_start(struct host *h, struct orr_error *err)

@@ -43,13 +43,40 @@ static int drop_image(int images, const char *name)
     return error;
 }
 
+static bool is_file(int images, const char *name)
+{
+    struct stat st;
+    return fstatat(images, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+}
+
+static int drop_left(int images, const char *name)
+{
+    return is_file(images, name) ? 0 : drop_image(images, name);
+}
+
+static int drop_any(int images, const char *name)
+{
+    return is_file(images, name) ? drop_file(images, name) : drop_image(images, name);
+}
+
+enum orr_err orr_images_remove(const char *images, struct orr_error *err)
+{
+    int fd = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int error = fd < 0 ? errno : for_each(fd, drop_any);
+    if (!error && rmdir(images) != 0)
+        error = errno;
+    return error && error != ENOENT
+               ? orr_fail(err, ORR_EIO, "%s: %s", images, strerror(error))
+               : ORR_OK;
+}
+
 enum orr_err orr_images_open(const char *images, struct orr_error *err)
 {
     if (mkdir(images, 0700) != 0 && errno != EEXIST)
         return orr_fail(
             err, ORR_EIO, "%s: cannot be made: %s", images, strerror(errno));
     int fd = open(images, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    int error = fd < 0 ? errno : for_each(fd, drop_image);
+    int error = fd < 0 ? errno : for_each(fd, drop_left);
     return error ? orr_fail(err, ORR_EIO, "%s: %s", images, strerror(error)) : ORR_OK;
 }
 

@@ -174,6 +174,7 @@ static enum orr_err halt_and_dump(struct subject *s)
     if (!orri_image_halt(s->meta.keeper, s->env.cgroup))
         return fail_freeze(s, true, ETIMEDOUT);
     enum orr_err rc = dump(s);
+    (void)orri_mark_set(s->dir, ORRI_MARK_HURT, rc != ORR_OK);
     if (rc != ORR_OK)
         orri_image_mend(s->env.init);
     return rc;
@@ -225,6 +226,7 @@ void orri_env_mend(struct orri_edge *edge, int dir, pid_t keeper)
         orri_proc_start(env.init) != env.init_start)
         return;
     bool is_frozen = orri_mark_get(dir, ORRI_MARK_FROZEN);
+    (void)orri_mark_set(dir, ORRI_MARK_HURT, true);
     orri_image_mend(env.init);
     (void)orri_overlay_link(&env.overlay, true, -1, "");
     (void)orri_cgroup_freeze(env.cgroup, is_frozen, FREEZE_MS_MAX);

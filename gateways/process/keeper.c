@@ -249,10 +249,37 @@ static int await_rank(pid_t rank, const struct orri_lease *lease)
     return end.si_code == CLD_EXITED ? end.si_status << 8 : end.si_status;
 }
 
+/* A death that a program may bring upon itself, but hardly just then: CRIU was at work in it, or was killed there, and
+ * processes then come back to other code or registers than their own.  That is no fault of the program. */
+static bool is_death_by_criu(const struct start *s, int end)
+{
+    enum { CRIU_EXIT = 99 }; /* of its code in the process */
+    static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGSYS};
+    bool is_imaging = orri_mark_get(s->dir, ORRI_MARK_IMAGING);
+    bool is_sudden = WIFEXITED(end) && WEXITSTATUS(end) == CRIU_EXIT;
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(signals); i++)
+        is_sudden = is_sudden || (WIFSIGNALED(end) && WTERMSIG(end) == signals[i]);
+    if (is_imaging && WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL)
+        return true; /* later it is what a job's end is made of, too */
+    return is_sudden && (is_imaging || orri_mark_get(s->dir, ORRI_MARK_HURT));
+}
+
+static void blame_criu(struct orri_status *status)
+{
+    char how[64];
+    snprintf(how, sizeof how, "%.60s", status->reason);
+    status->state = ORR_RANK_LOST;
+    snprintf(status->reason,
+             sizeof status->reason,
+             "%s, while criu made an image of it or after it had failed to",
+             how);
+}
+
 static void await_end(struct start *s, pid_t rank)
 {
     bool is_image = s->rank_env.is_image;
     int end = is_image ? orri_ns_wait(s, rank) : await_rank(rank, s->lease);
+    bool is_by_criu = is_image && is_death_by_criu(s, end);
     struct orri_status status = {.state = ORR_RANK_EXITED,
                                  .ended_unix_ms = orri_unix_ms()};
     if (WIFEXITED(end))
@@ -261,6 +288,8 @@ static void await_end(struct start *s, pid_t rank)
         status.signal = (uint32_t)WTERMSIG(end);
     orri_exit_text(
         status.exit_code, status.signal, status.reason, sizeof status.reason);
+    if (is_by_criu)
+        blame_criu(&status);
     if (is_image)
         orri_ns_end(s);
     else

@@ -450,6 +450,7 @@ int orri_dir_remove(int parent, const char *name)
                                         "stop.tmp",
                                         ORRI_MARK_FROZEN,
                                         ORRI_MARK_IMAGING,
+                                        ORRI_MARK_HURT,
                                         "restore.log",
                                         "init.pid",
                                         "stats-restore"};

@@ -100,6 +100,8 @@ enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note);
 #define ORRI_MARK_FROZEN "frozen" /* until told otherwise */
 #define ORRI_MARK_IMAGING                                                              \
     "imaging" /* an image is being made: criu may have been killed in the middle */
+#define ORRI_MARK_HURT                                                                 \
+    "hurt" /* criu has failed on it, perhaps with its own code in it: it may die of that */
 int orri_mark_set(int dir, const char *mark, bool is_set);
 bool orri_mark_get(int dir, const char *mark);
 

@@ -16,6 +16,7 @@ struct rank_edge {
 
 ORR_HANDLER(rank_edge, rank_expect)
 ORR_HANDLER(rank_edge, rank_forgotten)
+ORR_HANDLER(rank_edge, rank_arena_drop)
 ORR_HANDLER(rank_edge, cut_step)
 ORR_HANDLER(rank_edge, edge_greet)
 ORR_HANDLER(rank_edge, timer)
@@ -223,6 +224,7 @@ static void make_report(struct machine *machine,
         r->msg.arenas.n = 0;
     if (msg->step != ORR_CUT_RESUME)
         r->msg.ids.n = 0;
+    r->msg.has_all_ids = msg->step == ORR_CUT_RESUME;
     r->msg.state = is_done ? ORR_STEP_DONE : ORR_STEP_WORKING;
 }
 
@@ -255,6 +257,17 @@ static enum orr_err
 rank_edge_on_rank_forgotten(struct orr_ctx *ctx,
                             struct rank_edge *self,
                             const struct orr_msg_rank_forgotten *msg)
+{
+    (void)ctx;
+    (void)self;
+    (void)msg;
+    return ORR_OK;
+}
+
+static enum orr_err
+rank_edge_on_rank_arena_drop(struct orr_ctx *ctx,
+                             struct rank_edge *self,
+                             const struct orr_msg_rank_arena_drop *msg)
 {
     (void)ctx;
     (void)self;
@@ -296,6 +309,7 @@ static enum orr_err rank_edge_on_timer(struct orr_ctx *ctx,
 static const struct orr_handler rank_handlers[] = {
     ORR_ON(rank_edge, rank_expect, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_edge, rank_forgotten, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(rank_edge, rank_arena_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_edge, cut_step, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_edge, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
     ORR_ON(rank_edge, timer, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

@@ -184,6 +184,25 @@ struct orr_store_gc_stats {
     uint64_t roots_elsewhere; /* not in this store: nothing to keep for them here */
 };
 
+/* Whose list of roots it is, and which: a later one has a higher (term, round). */
+struct orr_store_fence {
+    char region[64];
+    uint64_t epoch; /* of the region's ledger */
+    uint64_t term;  /* of its leader */
+    uint64_t round; /* of that leader */
+};
+
+/* As orr_store_gc, with a list that is refused when the store has taken a newer one.  The same list once more does nothing.
+ * Errors: ORR_ESTALE an older list, or of another ledger; ORR_EPERM of another region; ORR_EBUSY another process is at it. */
+ORR_NODISCARD enum orr_err orr_store_collect(struct orr_store *store,
+                                             const struct orr_store_fence *fence,
+                                             const struct orr_store_hash *roots,
+                                             size_t n_roots,
+                                             uint64_t grace_ms,
+                                             struct orr_store_op *op,
+                                             struct orr_store_gc_stats *ret_stats,
+                                             struct orr_error *err);
+
 /* Remove what no root reaches and nobody put, met again or fetched within grace_ms.  Puts, gets and
  * other collections, in this and other processes, may run beside it: docs/checkpoint-store.md.
  * grace_ms: longer than from a put to the moment its part is among the roots that callers pass, and

@@ -207,7 +207,14 @@ static enum orr_err get_rounds(struct orr_store_pool *pool,
                              err);
         if (!code || !(report->n_damages || report->is_part_bad) || msg->peers.n == 0)
             break;
+        const struct orr_error damage = *err;
+        const bool was_whole =
+            !report->is_part_bad; /* its name came after its chunks */
         code = pool_transfer(pool, call, part, msg->peers, fetched, err);
+        if (code == ORR_EUNREACH && was_whole) { /* no peer is to wait for */
+            *err = damage;
+            code = damage.code;
+        }
         if (code)
             break;
     }
@@ -287,24 +294,50 @@ run_verify(struct orr_store_pool *pool, struct pool_call *call, struct orr_error
 
 /* ---- collecting, removing, counting ---- */
 
+/* From both lists of the message; owned by the caller, NULL: out of memory. */
+static struct orr_store_hash *
+roots_of(const struct orr_msg_store_gc *msg, size_t *ret_n, struct orr_error *err)
+{
+    const size_t n_packed = msg->hashes.len / ORR_STORE_HASH_BYTES;
+    struct orr_store_hash *roots =
+        malloc((msg->roots.n + n_packed + 1) * sizeof *roots);
+    enum orr_err code =
+        roots ? ORR_OK : orr_fail(err, ORR_ENOMEM, "store: out of memory");
+    if (!code && msg->hashes.len % ORR_STORE_HASH_BYTES)
+        code = orr_fail(err, ORR_EINVAL, "store: gc: a root has 32 bytes");
+    for (uint32_t i = 0; !code && i < msg->roots.n; i++)
+        code = parse_part(msg->roots.at[i].value, &roots[i], err);
+    for (size_t i = 0; !code && i < n_packed; i++)
+        memcpy(roots[msg->roots.n + i].at,
+               (const uint8_t *)msg->hashes.ptr + i * ORR_STORE_HASH_BYTES,
+               ORR_STORE_HASH_BYTES);
+    *ret_n = msg->roots.n + n_packed;
+    if (!code)
+        return roots;
+    free(roots);
+    return NULL;
+}
+
 static enum orr_err
 run_gc(struct orr_store_pool *pool, struct pool_call *call, struct orr_error *err)
 {
     const struct orr_msg_store_gc *msg = call->msg;
     struct orr_store_gc_stats s;
-    struct orr_store_hash *roots = malloc((msg->roots.n + 1) * sizeof *roots);
-    enum orr_err code =
-        roots ? ORR_OK : orr_fail(err, ORR_ENOMEM, "store: out of memory");
-    for (uint32_t i = 0; !code && i < msg->roots.n; i++)
-        code = parse_part(msg->roots.at[i].value, &roots[i], err);
-    if (!code)
-        code = orr_store_gc(pool->config.store,
-                            roots,
-                            msg->roots.n,
-                            msg->grace_ms ? msg->grace_ms : GRACE_MS,
-                            &call->op,
-                            &s,
-                            err);
+    struct orr_store_fence fence = {
+        .epoch = msg->epoch, .term = msg->term, .round = msg->round};
+    size_t n = 0;
+    struct orr_store_hash *roots = roots_of(msg, &n, err);
+    if (!roots)
+        return err->code;
+    orr_str_copy(fence.region, sizeof fence.region, msg->region);
+    enum orr_err code = orr_store_collect(pool->config.store,
+                                          &fence,
+                                          roots,
+                                          n,
+                                          msg->grace_ms ? msg->grace_ms : GRACE_MS,
+                                          &call->op,
+                                          &s,
+                                          err);
     free(roots);
     if (code)
         return code;

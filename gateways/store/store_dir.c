@@ -402,11 +402,10 @@ enum orr_err orri_quota_check(struct orr_store *s, uint64_t more, struct orr_err
         code =
             orr_fail(err,
                      ORR_ENOSPC,
-                     "store: %s: %llu MiB would exceed the quota of %llu MiB; nothing "
-                     "that was kept is lost: remove checkpoints (`orrery checkpoint "
-                     "rm`) or raise roles.node.store.quota",
-                     s->path,
-                     (unsigned long long)((atomic_load(&s->used_bytes) + more) >> 20),
-                     (unsigned long long)(s->quota_bytes >> 20));
+                     "store: the quota of %llu MiB is reached: `orrery checkpoint rm` "
+                     "old ones, or raise roles.node.store.quota; nothing that was kept "
+                     "is lost: %s",
+                     (unsigned long long)(s->quota_bytes >> 20),
+                     s->path);
     return code;
 }

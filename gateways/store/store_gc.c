@@ -253,6 +253,26 @@ enum orr_err orr_store_gc(struct orr_store *s,
     return code;
 }
 
+enum orr_err orr_store_collect(struct orr_store *s,
+                               const struct orr_store_fence *fence,
+                               const struct orr_store_hash *roots,
+                               size_t n_roots,
+                               uint64_t grace_ms,
+                               struct orr_store_op *op,
+                               struct orr_store_gc_stats *ret_stats,
+                               struct orr_error *err)
+{
+    int lock = -1;
+    bool is_done;
+    *ret_stats = (struct orr_store_gc_stats){0};
+    enum orr_err code = orri_fence_take(s, fence, &lock, &is_done, err);
+    if (!code && !is_done)
+        code = orr_store_gc(s, roots, n_roots, grace_ms, op, ret_stats, err);
+    if (lock >= 0)
+        close(lock);
+    return code;
+}
+
 enum orr_err orr_store_rm(struct orr_store *s,
                           const struct orr_store_hash *part,
                           struct orr_error *err)

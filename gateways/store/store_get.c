@@ -271,15 +271,15 @@ static enum orr_err fail_damaged(const struct get *g,
     return orr_fail(
         err,
         ORR_EIO,
-        "store: part %s: file %s: chunk %llu at offset %llu is %s, %llu bad "
-        "in all; fetch it from another store, put the same content again, or "
-        "use an earlier checkpoint",
-        hex,
+        "store: file %s: chunk %llu at offset %llu is %s, %llu bad in all of part %s; "
+        "fetch it from another store, put the same content again, or use an earlier "
+        "checkpoint",
         d->file,
         (unsigned long long)d->index,
         (unsigned long long)d->offset,
         d->trouble == ORR_STORE_MISSING ? "missing" : "damaged",
-        (unsigned long long)g->report.n_damages);
+        (unsigned long long)g->report.n_damages,
+        hex);
 }
 
 static enum orr_err run(struct orr_store *s,

@@ -269,6 +269,16 @@ ORR_NODISCARD enum orr_err orri_part_read(struct orr_store *s,
                                           struct orr_part *ret_part,
                                           struct orr_error *err);
 
+/* ---- whose list of roots (store_fence.c) ---- */
+
+/* Take this list: *ret_lock is to be closed when it was carried out.  is_done: it has been already.
+ * Errors: as orr_store_collect. */
+ORR_NODISCARD enum orr_err orri_fence_take(struct orr_store *s,
+                                           const struct orr_store_fence *fence,
+                                           int *ret_lock,
+                                           bool *ret_is_done,
+                                           struct orr_error *err);
+
 /* ---- boundaries (store_cut.c) ---- */
 
 /* How much of page-aligned data[len] at this place is zero and left out, and the length of the

@@ -35,8 +35,10 @@ struct orr_config_voter { /* a host that keeps a copy of the region's ledger */
 
 struct orr_config_region {
     bool is_on;
-    uint32_t jobs_max;       /* live jobs; then submits are refused */
-    uint32_t finished_max;   /* ended jobs that are still shown */
+    uint32_t jobs_max;         /* live jobs; then submits are refused */
+    uint32_t finished_max;     /* ended jobs that are still shown */
+    uint64_t collect_every_ms; /* stores are told what checkpoints need */
+    uint64_t collect_grace_ms; /* what is younger stays there */
     struct orr_str address;  /* IP:PORT of this host's ledger; empty: the only voter */
     struct orr_str endpoint; /* where clients and clusters dial this host */
     bool is_joining;         /* made to be added to a region that exists: it starts no

@@ -4,6 +4,7 @@
 Everything lives in one temporary folder; a test that fails prints the hosts' logs. Waiting is for a condition with a
 deadline; the pauses in wait_for only bound how often it is looked at. Standard library only.
 """
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -98,7 +99,12 @@ class Fleet:
         return [text[-5000:] for text in texts if "Sanitizer" in text or "runtime error:" in text]
 
     def print_logs(self):
+        keep = os.environ.get("ORRERY_TEST_KEEP")  # a folder for the whole logs of fleets that failed
         for log in sorted(self.state.glob("*/host.log")):
+            if keep:
+                to = pathlib.Path(keep) / self.top.name
+                to.mkdir(parents=True, exist_ok=True)
+                shutil.copy(log, to / f"{log.parent.name}.log")
             print(f"--- {log.parent.name}/host.log (end)\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
 
     # ---- the CLI ----
@@ -269,18 +275,22 @@ def result_line(text):
     return dict(f.split("=", 1) for f in lines[0].split())
 
 
-def main(*tests):
-    """Run the tests whose names are given on the command line, or all; one line each, like the other suites."""
+def run_one(test):
+    """Whether it passed; says so in a line."""
+    started = time.monotonic()
+    try:
+        test()
+        print(f"ok   {test.__name__} ({time.monotonic() - started:.1f} s)", flush=True)
+        return True
+    except Exception as e:  # report every test
+        print(f"FAIL {test.__name__}: {type(e).__name__}: {e}", flush=True)
+        return False
+
+
+def main(*tests, at_once=1):
+    """Run the tests whose names are given on the command line, or all; one line each, like the other suites.
+    Those that mostly wait may run several at once."""
     wanted = sys.argv[1:]
-    failed = 0
-    for test in tests:
-        if wanted and test.__name__ not in wanted:
-            continue
-        started = time.monotonic()
-        try:
-            test()
-            print(f"ok   {test.__name__} ({time.monotonic() - started:.1f} s)", flush=True)
-        except Exception as e:  # report every test
-            failed += 1
-            print(f"FAIL {test.__name__}: {type(e).__name__}: {e}", flush=True)
-    sys.exit(1 if failed else 0)
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        passed = list(pool.map(run_one, [t for t in tests if not wanted or t.__name__ in wanted]))
+    sys.exit(0 if all(passed) else 1)

@@ -3,6 +3,7 @@
  */
 #include "rank_cut.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -103,8 +104,11 @@ void cut_wait_shared(_Atomic uint32_t *count, uint32_t n)
 void cut_open_edge(struct cut *cut)
 {
     struct orr_error err;
-    const struct orr_rank_edge_config config = {
-        .run = cut->run, .node = "n1", .grace_ms = 50, .idle_ms = 300};
+    const struct orr_rank_edge_config config = {.run = cut->run,
+                                                .node = "n1",
+                                                .arenas = cut->arenas,
+                                                .grace_ms = 50,
+                                                .idle_ms = 300};
     assert_int_equal(orr_rank_edge_open(&config, &cut->edge, &err), ORR_OK);
     orr_rank_edge_attach(cut->edge,
                          &(struct orr_rank_sink){.report = take_report,
@@ -142,6 +146,8 @@ void cut_prepare(struct cut *cut, uint32_t world)
     assert_non_null(mkdtemp(cut->dir));
     snprintf(cut->run, sizeof cut->run, "%s/run", cut->dir);
     snprintf(cut->shared_path, sizeof cut->shared_path, "%s/shared", cut->dir);
+    strcpy(cut->arenas, "/dev/shm/orrery-rank-XXXXXX");
+    assert_non_null(mkdtemp(cut->arenas));
     int fd = open(cut->shared_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     assert_true(fd >= 0 && ftruncate(fd, sizeof *cut->shared) == 0);
     cut->shared =
@@ -234,6 +240,7 @@ void cut_tear_down(struct cut *cut)
     unlink(cut->shared_path);
     assert_int_equal(rmdir(cut->run), 0); /* no socket was left */
     assert_int_equal(rmdir(cut->dir), 0);
+    assert_int_equal(rmdir(cut->arenas), 0); /* no arena either */
 }
 
 /* ---- the job's side ----------------------------------------------------------------------- */
@@ -271,12 +278,27 @@ uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached)
             return cut->report->state;
         if (step == ORR_CUT_TARGETS)
             return ORR_STEP_WORKING;
+        if (cut->report->has_all_ids && !msg.has_all_ids) { /* this is the whole job */
+            msg.has_all_ids = true;
+            continue;
+        }
         pthread_mutex_lock(&cut->lock);
         while (cut->n_reports == seen && wait_changed(cut, until_ms))
             ;
         pthread_mutex_unlock(&cut->lock);
         assert_true(now_ms() < until_ms);
     }
+}
+
+uint32_t cut_count_arenas(const struct cut *cut)
+{
+    uint32_t n = 0;
+    DIR *list = opendir(cut->arenas);
+    assert_non_null(list);
+    for (struct dirent *e; (e = readdir(list)) != NULL;)
+        n += e->d_name[0] != '.';
+    closedir(list);
+    return n;
 }
 
 void cut_fill_arenas(struct cut *cut, uint8_t *const *bytes, const size_t *len)

@@ -16,7 +16,7 @@
 
 struct cut {
     struct orr_rank_edge *edge; /* owned */
-    char dir[64], run[80], shared_path[80];
+    char dir[64], run[80], shared_path[80], arenas[80];
     struct probe_shared *shared;
     uint64_t cut, round, generation, timeout_ms;
     uint32_t world;
@@ -62,6 +62,8 @@ void cut_tear_down(struct cut *cut);
 uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached);
 /* BEGIN and TARGETS until all are at the cut. */
 uint32_t cut_make(struct cut *cut);
+/* Names in the directory of arenas. */
+uint32_t cut_count_arenas(const struct cut *cut);
 /* What the shared memory says: each thread's communicator has the same number issued on all ranks. */
 void cut_check(struct cut *cut, uint32_t n_threads);
 

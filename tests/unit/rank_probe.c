@@ -84,6 +84,7 @@ static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
     uint32_t n = rank == 0 && cap >= IDS ? IDS : 0;
     for (uint32_t i = 0; i < n; i++) {
         ids[i].comm = 100 + i;
+        ids[i].kind = ORRI_ID_MADE;
         memset(ids[i].id, (int)(7 + i), sizeof ids[i].id);
     }
     return n;

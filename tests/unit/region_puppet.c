@@ -72,6 +72,7 @@ ORR_HANDLER(puppet, job_assign)
 ORR_HANDLER(puppet, job_order)
 ORR_HANDLER(puppet, job_stop)
 ORR_HANDLER(puppet, node_drain)
+ORR_HANDLER(puppet, stores_collect)
 
 static enum orr_err
 puppet_on_ack(struct orr_ctx *ctx, struct puppet *self, const struct orr_msg_ack *msg)
@@ -207,10 +208,24 @@ static enum orr_err puppet_on_node_drain(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static enum orr_err puppet_on_stores_collect(struct orr_ctx *ctx,
+                                             struct puppet *self,
+                                             const struct orr_msg_stores_collect *msg)
+{
+    (void)ctx;
+    (void)self;
+    seen.n_collects++;
+    seen.n_roots = msg->roots.len / 32;
+    seen.term = msg->term;
+    seen.round = msg->round;
+    return ORR_OK;
+}
+
 static const struct orr_handler puppet_handlers[] = {
 #define X(name) ORR_ON(puppet, name, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     FORWARDS(X) X(ack) X(failed) X(job_detail) X(checkpoint_made) X(checkpoint_rows)
         X(region_check) X(job_assign) X(job_order) X(job_stop) X(node_drain)
+            X(stores_collect)
 #undef X
 };
 static const struct orr_actor_type puppet_type = {
@@ -246,7 +261,8 @@ static void boot(void *arg, struct orr_sim *s, uint32_t host)
     invariants_fini(&worlds[host].invariants);
     worlds[host] = (struct world){0};
     assert_int_equal(invariants_init(&worlds[host].invariants), ORR_OK);
-    struct orr_region_args region = {.region = "eu1", .jobs_max = 64};
+    struct orr_region_args region = {
+        .region = "eu1", .jobs_max = 64, .collect_every_ms = 4000};
     snprintf(region.host, sizeof(region.host), "%s", names[host]);
     const struct edge_args edge = {NULL, &worlds[host]};
     const struct hand_ledger_args args = {&ledger, "/eu1"};
@@ -329,6 +345,11 @@ void tables_match(void)
     leader = led;
 }
 
+void puppet_commits(bool is_committing)
+{
+    ledger.is_committing = is_committing;
+}
+
 /* Another host leads from now on, and the cluster registers there with what it has. */
 void fail_over(uint64_t generation)
 {
@@ -359,7 +380,7 @@ void update(uint32_t phase)
 uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_of_1)
 {
     static uint8_t wire[1024];
-    const struct orr_rec_part parts[] = {{.rank = 0, .hash = ORR_LIT("aa")},
+    const struct orr_rec_part parts[] = {{.rank = 0, .hash = ORR_LIT(PUPPET_HASH)},
                                          {.rank = 1, .hash = orr_str(hash_of_1)}};
     const struct orr_msg_manifest manifest = {.world = PUPPET_WORLD,
                                               .parts = {parts, PUPPET_WORLD}};

@@ -11,6 +11,9 @@
 
 enum { PUPPET_WORLD = 2 };
 
+/* A name that a part may have. */
+#define PUPPET_HASH "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
 extern struct puppet_answer {
     uint16_t msg; /* of the last answer; 0: none yet */
     uint32_t code;
@@ -22,7 +25,9 @@ extern struct puppet_answer {
 } answer;
 
 extern struct puppet_seen {
-    unsigned n_assigns, n_orders, n_stops, n_drains;
+    unsigned n_assigns, n_orders, n_stops, n_drains, n_collects;
+    uint32_t n_roots;     /* of the last stores_collect */
+    uint64_t term, round; /* the same */
     uint64_t generation;
     uint64_t manifest; /* number of the checkpoint to restore; 0: none */
     bool is_recovery, is_suspended, is_draining;
@@ -49,6 +54,8 @@ const struct orr_msg_job_detail *show(void);
 
 /* The tables of both hosts are what the ledger says. */
 void tables_match(void);
+/* Whether what the region appends is committed from now on. */
+void puppet_commits(bool is_committing);
 /* Another host leads from now on, and the cluster registers there with that generation of the job; 0: with nothing. */
 void fail_over(uint64_t generation);
 

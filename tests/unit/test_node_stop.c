@@ -166,13 +166,27 @@ EDGE(device_resume)
     note(text, msg->pid);
     return answer(ctx, ORR_MSG_device_resume);
 }
+static bool is_store_slow, goes_on;
+static struct orr_request slow_put;
 EDGE(store_put)
 {
     (void)self;
     note(msg->files.n ? "put-arena" : "put", 0);
     if (refuses == ORR_MSG_store_put)
         return answer(ctx, refuses);
+    if (is_store_slow) {
+        slow_put = orr_defer(ctx);
+        orr_timer_set(ctx, 1, 1000, 0);
+        return ORR_OK;
+    }
     orr_reply(ctx, store_kept, .part = ORR_LIT("abc"), .bytes = 100, .new_bytes = 40);
+    return ORR_OK;
+}
+EDGE(timer)
+{
+    (void)self;
+    (void)msg;
+    orr_reply_to(ctx, &slow_put, store_kept, .part = ORR_LIT("slow"));
     return ORR_OK;
 }
 EDGE(store_get)
@@ -228,6 +242,14 @@ EDGE(cut_step)
         (void)msg;                                                                     \
         return ORR_OK;                                                                 \
     }
+EDGE(rank_arena_drop)
+{
+    (void)ctx;
+    (void)self;
+    if (msg->job.len)
+        note("free", (uint32_t)msg->cut);
+    return ORR_OK;
+}
 IGNORES(rank_forgotten)
 IGNORES(process_lease)
 IGNORES(process_forget)
@@ -293,34 +315,16 @@ EDGE(ping)
 
 #define ROW(message) ORR_ON(edge, message, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE)
 static const struct orr_handler handlers[] = {
-    ROW(edge_greet),
-    ROW(port_reserve),
-    ROW(process_launch),
-    ROW(process_signal),
-    ROW(process_freeze),
-    ROW(rank_note),
-    ROW(ranks),
-    ROW(process_image),
-    ROW(image_drop),
-    ROW(device_usage),
-    ROW(device_suspend),
-    ROW(device_resume),
-    ROW(store_put),
-    ROW(store_get),
-    ROW(rank_expect),
-    ROW(cut_step),
-    ROW(rank_forgotten),
-    ROW(process_lease),
-    ROW(process_forget),
-    ROW(node_note),
-    ROW(node_register),
-    ROW(node_heartbeat),
-    ROW(cut_report),
-    ROW(rank_launched),
-    ROW(rank_update),
-    ROW(failed),
-    ROW(ack),
-    ROW(ping),
+    ROW(edge_greet),     ROW(port_reserve),    ROW(process_launch),
+    ROW(process_signal), ROW(process_freeze),  ROW(process_image),
+    ROW(image_drop),     ROW(device_usage),    ROW(device_suspend),
+    ROW(device_resume),  ROW(store_put),       ROW(store_get),
+    ROW(timer),          ROW(rank_expect),     ROW(cut_step),
+    ROW(rank_forgotten), ROW(rank_arena_drop), ROW(process_lease),
+    ROW(process_forget), ROW(node_note),       ROW(node_register),
+    ROW(node_heartbeat), ROW(cut_report),      ROW(rank_launched),
+    ROW(rank_update),    ROW(failed),          ROW(ack),
+    ROW(rank_note),      ROW(ranks),           ROW(ping),
 };
 static const struct orr_actor_type edge_type = {
     .name = "edge",
@@ -392,7 +396,7 @@ static int setup(void **state)
     now = 1000;
     refuses = 0;
     used_bytes = n_usage = n_reports = killed = row_level = 0;
-    is_launched = false;
+    is_launched = is_store_slow = goes_on = false;
     did[0] = last_text[0] = part_hash[0] = env_link[0] = restore_dir[0] = '\0';
     const struct orr_system_config config = {
         .host = "h",
@@ -443,6 +447,7 @@ static void step(uint64_t cut, enum orr_cut_step what)
                                           .timeout_ms = 5000,
                                           .round = 1,
                                           .is_detached = true,
+                                          .keeps_running = goes_on,
                                           .ranks = {other, what == ORR_CUT_RESUME}};
     ask();
 }
@@ -483,7 +488,7 @@ static void stop_asks_its_edges_in_order_and_back(void **state)
     step(9, ORR_CUT_RELEASE);
     assert_int_equal(last.state, ORR_STEP_DONE);
     step(9, ORR_CUT_RESUME);
-    assert_string_equal(did, "thaw0 resume-GPU-b-55 lib-resume-GPU-b0 ");
+    assert_string_equal(did, "thaw0 resume-GPU-b-55 lib-resume-GPU-b0 free9 ");
     assert_int_equal(last.state, ORR_STEP_DONE);
     assert_int_equal(last.round, 1);
     step(9, ORR_CUT_RESUME); /* repeated: told, not done again */
@@ -587,6 +592,54 @@ static void saved_rank_is_a_part_in_the_store(void **state)
     assert_string_equal(part_hash, "abc");
 }
 
+static void arena_is_free_when_the_rank_runs_and_its_part_is_kept(void **state)
+{
+    (void)state;
+    start_running();
+    cut_and_quiesce();
+    is_store_slow = goes_on = true;
+    step(9, ORR_CUT_SAVE);
+    assert_string_equal(did, "image0 put-arena0 ");
+    assert_int_equal(last.state, ORR_STEP_DONE); /* the image is there */
+    step(9, ORR_CUT_RESUME);
+    assert_int_equal(last.state, ORR_STEP_DONE);
+    assert_null(strstr(did, "free"));
+    run_for(2000);
+    assert_string_equal(part_hash, "slow");
+    assert_non_null(strstr(did, "drop0 free9 "));
+}
+
+/* What the store still reads of the last stop takes room as well as what the next one will copy. */
+static void next_stop_waits_for_the_part_of_the_last(void **state)
+{
+    (void)state;
+    start_running();
+    cut_and_quiesce();
+    is_store_slow = goes_on = true;
+    step(9, ORR_CUT_SAVE);
+    step(9, ORR_CUT_RESUME);
+    used_bytes = HOST_MEMORY; /* all of it: the last arena is in the way */
+    step(10, ORR_CUT_QUIESCE);
+    assert_int_equal(last.state, ORR_STEP_FAILED);
+    assert_non_null(strstr(last_text, "do not fit"));
+    used_bytes = 1000;
+    next_step.round = 2;
+    step(10, ORR_CUT_RESUME);
+    step(11, ORR_CUT_QUIESCE);
+    assert_int_equal(last.state, ORR_STEP_DONE);
+    is_store_slow = false;
+    step(11, ORR_CUT_SAVE);
+    assert_string_equal(did, "image0 "); /* one at a time */
+    run_for(2000);
+    assert_non_null(strstr(did, "drop0 put-arena0 drop0 "));
+    assert_string_equal(part_hash, "abc");
+    step(11, ORR_CUT_RESUME);
+    assert_non_null(strstr(did, "free11 "));
+    used_bytes = HOST_MEMORY;
+    step(12, ORR_CUT_QUIESCE);
+    assert_int_equal(last.state, ORR_STEP_DONE);
+}
+
 static void refusal_of_any_edge_is_told_with_its_rank(void **state)
 {
     static const struct {
@@ -685,6 +738,8 @@ int main(void)
             restarted_host_knows_its_stopped_ranks, setup_restarted, teardown),
         STOP(device_that_is_not_free_is_not_offered),
         STOP(saved_rank_is_a_part_in_the_store),
+        STOP(arena_is_free_when_the_rank_runs_and_its_part_is_kept),
+        STOP(next_stop_waits_for_the_part_of_the_last),
         STOP(stop_that_host_memory_cannot_hold_is_refused_before_it_begins),
         STOP(restored_rank_is_fetched_before_it_is_launched),
         STOP(restore_without_its_part_fails_the_launch),

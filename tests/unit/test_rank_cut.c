@@ -48,32 +48,72 @@ static void stop_gives_all_and_resume_takes_it_back(void **state)
         assert_int_equal(cut.report->arenas.n, 2);
         assert_int_equal(cut.report->arenas.at[0].bytes, 3 << 20);
         assert_int_equal(access(cut.report->arenas.at[0].path.ptr, R_OK), 0);
+        assert_int_equal(cut_count_arenas(&cut), is_detached ? 2 : 0);
         cut_check(&cut, 2);
         cut.round = 0;
         assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
         assert_int_equal(cut.shared->n_resumed, 2 * i);
+        assert_int_equal(cut_count_arenas(&cut), 0);
     }
     cut_end(&cut);
     cut_tear_down(&cut);
 }
 
+static void drop_arenas(struct cut *cut, uint64_t n)
+{
+    const struct orr_msg_rank_arena_drop msg = {
+        .job = ORR_LIT("r-1"), .generation = cut->generation, .cut = n};
+    orr_rank_edge_drop_arenas(cut->edge, &msg);
+}
+
+/* The store reads it while the job goes on, and stops again. */
+static void arena_is_readable_until_nobody_reads_it(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    char path[2][64];
+    cut_set_up(&cut, 1);
+    cut_start(&cut, probe, 1, "calls");
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+        assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
+        orr_str_copy(path[i], sizeof path[i], cut.report->arenas.at[0].path);
+        cut.round = 0;
+        assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+        cut_wait_progress(&cut);
+    }
+    assert_int_equal(access(path[0], R_OK), 0);
+    assert_int_equal(access(path[1], R_OK), 0);
+    drop_arenas(&cut, cut.cut - 1);
+    assert_int_equal(access(path[0], F_OK), -1);
+    assert_int_equal(access(path[1], R_OK), 0);
+    drop_arenas(&cut, cut.cut);
+    assert_int_equal(access(path[1], F_OK), -1);
+    cut_end(&cut);
+    cut_tear_down(&cut);
+}
+
 /* Nothing of the machine is left in a process of which an image will be taken. */
-static void assert_clean(pid_t pid)
+static void assert_clean(const struct cut *cut, uint32_t rank)
 {
     char path[64], line[512], target[256];
-    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    int pid = (int)cut->pids[rank];
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
     FILE *maps = fopen(path, "r");
     assert_non_null(maps);
-    while (fgets(line, sizeof line, maps))
+    while (fgets(line, sizeof line, maps)) {
         assert_null(strstr(line, "memfd:"));
+        assert_null(strstr(line, cut->arenas));
+    }
     fclose(maps);
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
     DIR *fds = opendir(path);
     assert_non_null(fds);
     for (struct dirent *e = readdir(fds); e; e = readdir(fds)) {
         ssize_t n = readlinkat(dirfd(fds), e->d_name, target, sizeof target - 1);
         target[n > 0 ? n : 0] = '\0';
         assert_null(strstr(target, "memfd:"));
+        assert_null(strstr(target, cut->arenas));
         assert_null(strstr(target, "socket:"));
     }
     closedir(fds);
@@ -87,8 +127,8 @@ static void detached_process_is_clean(void **state)
     cut_start(&cut, probe, 1, "calls");
     assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
     assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
-    assert_clean(cut.pids[0]);
-    assert_clean(cut.pids[1]);
+    assert_clean(&cut, 0);
+    assert_clean(&cut, 1);
     cut.round = 0;
     assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
     cut_wait_progress(&cut);
@@ -198,6 +238,40 @@ static void program_goes_on_when_hosts_die(void **state)
     cut_wait_progress(&cut);
     assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
     assert_int_equal(cut_step(&cut, ORR_CUT_OPEN, false), ORR_STEP_DONE);
+    cut_end(&cut);
+    cut_tear_down(&cut);
+}
+
+/* Its device memory is where the dead host kept it, and what another has left there goes. */
+static void detached_process_outlives_its_host(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    char stale[128];
+    cut_prepare(&cut, 2);
+    for (cut.cut = 0; cut.cut < 100; cut.cut += 50) {
+        cut.n_abilities = 0;
+        run_and_kill_host(&cut, ORR_CUT_QUIESCE, true);
+        assert_int_equal(cut_count_arenas(&cut), 2);
+        snprintf(stale, sizeof stale, "%s/arena-r-1-1-0-x", cut.arenas);
+        close(open(stale, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        cut_open_edge(&cut);
+        cut.n_abilities = 0;
+        for (uint32_t r = 0; r < cut.world; r++)
+            cut_expect(&cut, r, 0, 0);
+        orr_rank_edge_drop_arenas(cut.edge,
+                                  &(struct orr_msg_rank_arena_drop){.cut = 0});
+        assert_int_equal(cut_count_arenas(&cut), 2);
+        assert_clean(&cut, 0);
+        cut.cut += 40;
+        cut.round = 0;
+        assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+        assert_int_equal(cut_count_arenas(&cut), 0);
+        cut_wait_progress(&cut);
+        cut_close_edge(&cut);
+    }
+    assert_int_equal(cut.shared->n_resumed, 4);
+    cut_open_edge(&cut);
     cut_end(&cut);
     cut_tear_down(&cut);
 }
@@ -396,10 +470,12 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cuts_while_threads_hammer_are_consistent),
         cmocka_unit_test(stop_gives_all_and_resume_takes_it_back),
+        cmocka_unit_test(arena_is_readable_until_nobody_reads_it),
         cmocka_unit_test(detached_process_is_clean),
         cmocka_unit_test(failed_quiesce_names_the_rank_and_is_undone),
         cmocka_unit_test(rank_that_stands_still_is_named),
         cmocka_unit_test(program_goes_on_when_hosts_die),
+        cmocka_unit_test(detached_process_outlives_its_host),
         cmocka_unit_test(stopped_processes_go_on_in_a_new_generation),
         cmocka_unit_test(cooperative_program_goes_on_in_new_processes),
         cmocka_unit_test(python_program_goes_on_in_new_processes),

@@ -307,6 +307,40 @@ static void drain_is_told_until_it_is_known_and_moves_jobs(void **state)
     tables_match();
 }
 
+/* The whole list, from who can still commit, and later ones are told by (term, round). */
+static void stores_are_told_what_is_needed_by_a_leader_that_leads(void **state)
+{
+    (void)state;
+    start_running();
+    commit(0, 0, 1, "bb"); /* no name of a part: the list would lack it */
+    unsigned n = seen.n_collects;
+    wait_for(10000);
+    assert_int_equal(seen.n_collects, n);
+    commit(0, 0, 2, PUPPET_HASH);
+    commit(0, 0, 3, PUPPET_HASH); /* keep: 2 */
+    wait_for(5000);
+    assert_true(seen.n_collects > n);
+    assert_int_equal(seen.n_roots, 2 * PUPPET_WORLD);
+    POST(checkpoint_remove, .job = ORR_LIT("eu1-1"), .number = 2);
+    n = seen.n_collects;
+    wait_for(1000); /* soon, not only when its time has come */
+    assert_true(seen.n_collects > n);
+    assert_int_equal(seen.n_roots, PUPPET_WORLD);
+    uint64_t term = seen.term, round = seen.round;
+    wait_for(5000);
+    assert_true(seen.term == term && seen.round > round);
+    puppet_commits(false);
+    n = seen.n_collects;
+    wait_for(8000);
+    assert_int_equal(seen.n_collects, n);
+    puppet_commits(true);
+    fail_over(1);
+    wait_for(5000);
+    assert_true(seen.n_collects > n);
+    assert_true(seen.term > term);
+    assert_int_equal(seen.n_roots, PUPPET_WORLD);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +358,7 @@ int main(void)
         T(migration_whose_node_dies_after_the_commit_has_moved),
         T(migration_without_room_or_target_is_refused),
         T(drain_is_told_until_it_is_known_and_moves_jobs),
+        T(stores_are_told_what_is_needed_by_a_leader_that_leads),
 #undef T
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -474,26 +474,76 @@ static void a_transfer_that_broke_goes_on(void **state)
     free(data);
 }
 
+#define LIST_OF(n) .region = ORR_LIT("r"), .epoch = 1, .term = 1, .round = (n)
 static void roots_are_kept_and_others_collected(void **state)
 {
     (void)state;
     uint8_t *data = random_bytes(2 * MIB, 5);
     put_rank(&hosts[0], data, 2 * MIB);
     const struct orr_rec_text root = {orr_str(told.part)};
-    ASK(&hosts[0], store_gc, .roots = {&root, 1}, .grace_ms = 1);
+    ASK(&hosts[0], store_gc, .roots = {&root, 1}, .grace_ms = 1, LIST_OF(1));
     ASSERT_TOLD(store_collected);
     assert_int_equal(told.collected.parts_kept, 1);
     assert_int_equal(told.collected.chunks_removed, 0);
-    ASK(&hosts[0], store_gc, .end_ = 0); /* young: for an hour */
+    ASK(&hosts[0], store_gc, LIST_OF(2)); /* young: for an hour */
     assert_int_equal(told.collected.parts_removed, 0);
     ASK(&hosts[0], store_remove, .part = orr_str(told.part));
     ASSERT_TOLD(ack);
-    ASK(&hosts[0], store_gc, .grace_ms = 1);
+    ASK(&hosts[0], store_gc, .grace_ms = 1, LIST_OF(3));
     ASSERT_TOLD(store_collected);
     assert_true(told.collected.chunks_removed > 0);
     ASK(&hosts[0], store_stat_get, .end_ = 0);
     ASSERT_TOLD(store_stat);
     assert_int_equal(told.stat.bytes, 0);
+    free(data);
+}
+
+/* Each is later than the one before it; a host that shares the store passes the same one on. */
+static void only_a_newer_list_of_the_same_ledger_is_taken(void **state)
+{
+    (void)state;
+    uint8_t *data = random_bytes(MIB, 6);
+    put_rank(&hosts[0], data, MIB);
+    char part[80];
+    snprintf(part, sizeof part, "%s", told.part);
+    const struct orr_rec_text root = {orr_str(part)};
+    ASK(&hosts[0], store_gc, .roots = {&root, 1}, .grace_ms = 1, LIST_OF(5));
+    ASSERT_TOLD(store_collected);
+    ASK(&hosts[0], store_gc, .grace_ms = 1, LIST_OF(5)); /* once only */
+    ASSERT_TOLD(store_collected);
+    assert_int_equal(told.collected.parts_removed, 0);
+    ASK(&hosts[0], store_gc, .grace_ms = 1, LIST_OF(4));
+    assert_int_equal(told.code, ORR_ESTALE);
+    ASK(&hosts[0],
+        store_gc,
+        .grace_ms = 1,
+        .region = ORR_LIT("r"),
+        .epoch = 1,
+        .round = 99); /* a deposed leader */
+    assert_int_equal(told.code, ORR_ESTALE);
+    ASK(&hosts[0],
+        store_gc,
+        .grace_ms = 1,
+        .region = ORR_LIT("r"),
+        .epoch = 2,
+        .term = 9,
+        .round = 1);
+    assert_int_equal(told.code, ORR_ESTALE);
+    ASK(&hosts[0],
+        store_gc,
+        .grace_ms = 1,
+        .region = ORR_LIT("other"),
+        .epoch = 1,
+        .term = 9,
+        .round = 1);
+    assert_int_equal(told.code, ORR_EPERM);
+    ASK(&hosts[0], store_gc, .grace_ms = 1);
+    assert_int_equal(told.code, ORR_EINVAL);
+    ASK(&hosts[0], store_verify, .part = orr_str(part));
+    ASSERT_TOLD(store_verified);
+    ASK(&hosts[0], store_gc, .grace_ms = 1, LIST_OF(6));
+    ASSERT_TOLD(store_collected);
+    assert_int_equal(told.collected.parts_removed, 1);
     free(data);
 }
 
@@ -525,6 +575,7 @@ int main(void)
         T(damage_is_mended_from_a_peer),
         T(a_transfer_that_broke_goes_on),
         T(roots_are_kept_and_others_collected),
+        T(only_a_newer_list_of_the_same_ledger_is_taken),
         T(what_is_wrong_is_refused_with_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,16 +23,24 @@ enum orri_part_kind {
     ORRI_PART_MAX_
 };
 
-/* Host memory that holds what was on the devices: one memfd, mapped. */
+/* Host memory that holds what was on the devices: one file in memory, mapped. */
 struct orri_arena {
     int fd;
     uint8_t *at;
     uint64_t bytes;
 };
 
-struct orri_comm_id { /* a fresh ncclUniqueId for a communicator that is made anew */
+/* What a process says of a communicator that it has, or had; of two that differ the later of these holds. */
+enum orri_id_kind {
+    ORRI_ID_WANTED, /* a member here still has it, and needs an id */
+    ORRI_ID_MADE,
+    ORRI_ID_VOID, /* it cannot be made anew: a member has aborted it, or is gone */
+};
+
+struct orri_comm_id {
     uint64_t comm;
-    uint8_t id[128];
+    uint32_t kind;   /* enum orri_id_kind */
+    uint8_t id[128]; /* MADE: a fresh ncclUniqueId */
 };
 
 struct orri_part {
@@ -49,9 +57,14 @@ struct orri_part {
                            const char *device,
                            uint64_t deadline_ms,
                            struct orr_error *err);
-    /* nccl only; NULL otherwise.  Before resume: the ids that this process must make (it has rank 0 there). */
+    /* nccl only; NULL otherwise.  Before resume: what this process has to say, MADE where it has rank 0. */
     uint32_t (*make_ids)(struct orri_comm_id *ids, uint32_t cap);
-    /* nccl only.  The ids of all communicators of this process that others make; resume needs them. */
+    /* nccl only; may be NULL.  All processes have spoken: what it adds to that. */
+    uint32_t (*add_ids)(const struct orri_comm_id *known,
+                        uint32_t n,
+                        struct orri_comm_id *ids,
+                        uint32_t cap);
+    /* nccl only.  Of all communicators that this process needs; resume needs them.  Asked when all have spoken. */
     bool (*has_all_ids)(const struct orri_comm_id *ids, uint32_t n);
     /* Gates of its own: closed before quiesce of any part (cuda: its gate for all calls), opened after resume of all.
      * close waits until no thread is inside, at most until deadline_ms.  May be NULL. */

@@ -4,7 +4,8 @@
  *   RUNNING --quiesce--> STOPPED --resume--> RUNNING
  *
  * QUIESCE  The gate is shut (nobody goes on, whatever the clocks say), the parts close theirs, then each lets go of what lies
- *          outside of this process, nccl before cuda; device memory goes into the arena.  The arena's descriptor is sent to the
+ *          outside of this process, nccl before cuda; device memory goes into the arena: where this process is to give it up, a file
+ *          that outlives the node's host, too, else nameless memory.  The arena's descriptor is sent to the
  *          node, which says welcome when it has it; then the connection is closed, and, for an image, the arena and the clock
  *          page are given up, too.  If the welcome does not come, nothing is given up: the next connection says `stopped`, and
  *          the node asks again.
@@ -13,6 +14,7 @@
  * RESUME   Ids are made and exchanged, the parts take back what they had, cuda before nccl, gates open.  A part that fails
  *          stays as it was, and those after it; the next resume goes on from there.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -26,6 +28,8 @@ enum {
     IDS_MAX = 4096,
     TAKEN_MS = 10000, /* the node has the arena */
     SEND_MS = 5000,
+    DIR_MAX = 256,
+    ROOM_TRIES = 100,
 };
 
 static struct {
@@ -94,7 +98,34 @@ static enum orr_err map_arena(int fd, uint64_t bytes, struct orr_error *err)
     return ORR_OK;
 }
 
-static enum orr_err make_arena(struct orr_error *err)
+/* All of its room is taken now: a page that does not fit later would end this process. */
+static bool has_room(int fd, uint64_t bytes)
+{
+    int rc = -1;
+    for (int i = 0; i < ROOM_TRIES && rc != 0; i++) {
+        rc = fallocate(fd, 0, 0, (off_t)bytes);
+        if (rc != 0 && errno != EINTR)
+            break;
+    }
+    return rc == 0;
+}
+
+/* -1: not there, not in memory (the node takes no other), or without room. */
+static int open_in(struct orr_str dir, uint64_t bytes)
+{
+    char path[DIR_MAX];
+    if (dir.len == 0 || dir.len >= sizeof path)
+        return -1;
+    orr_str_copy(path, sizeof path, dir);
+    int fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 && (fcntl(fd, F_GET_SEALS) < 0 || !has_room(fd, bytes))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static enum orr_err make_arena(struct orr_str dir, struct orr_error *err)
 {
     uint64_t total = 0;
     for (uint32_t k = 0; k < ORRI_PART_MAX_; k++) {
@@ -106,7 +137,9 @@ static enum orr_err make_arena(struct orr_error *err)
     }
     if (total == 0)
         return ORR_OK;
-    int fd = memfd_create("orrery-arena", MFD_CLOEXEC);
+    int fd = open_in(dir, total);
+    if (fd < 0)
+        fd = memfd_create("orrery-arena", MFD_CLOEXEC);
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FD_MIN);
     if (high >= 0) {
         close(fd);
@@ -152,7 +185,8 @@ static bool is_any_quiet(void)
     return false;
 }
 
-static enum orr_err quiet_parts(uint64_t deadline_ms, struct orr_error *err)
+static enum orr_err
+quiet_parts(struct orr_str dir, uint64_t deadline_ms, struct orr_error *err)
 {
     enum orr_err rc = ORR_OK;
     for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
@@ -161,7 +195,7 @@ static enum orr_err quiet_parts(uint64_t deadline_ms, struct orr_error *err)
             rc = part->close(deadline_ms, err);
     }
     if (!rc)
-        rc = make_arena(err);
+        rc = make_arena(dir, err);
     for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
         const struct orri_part *part = part_of(k);
         struct orri_arena piece = piece_of(k);
@@ -187,7 +221,7 @@ static enum orr_err quiesce(const struct orr_msg_rank_quiesce *msg,
     if (self.is_stopped || !orri_gate_ask_shut())
         return orr_fail(
             err, ORR_ESTATE, "it is not at the cut %llu", (unsigned long long)msg->cut);
-    enum orr_err rc = quiet_parts(orri_mono_ms() + msg->timeout_ms, err);
+    enum orr_err rc = quiet_parts(msg->dir, orri_mono_ms() + msg->timeout_ms, err);
     self.is_stopped = rc == ORR_OK || is_any_quiet();
     self.is_partial = rc != ORR_OK;
     self.cut = msg->cut;
@@ -245,32 +279,56 @@ void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)
 
 /* ---- resume ------------------------------------------------------------------------------- */
 
+static uint32_t kind_of(const struct orr_rec_comm_id *from)
+{
+    for (size_t i = 0; i < from->id.len; i++)
+        if (from->id.ptr[i])
+            return ORRI_ID_MADE;
+    return from->id.len ? ORRI_ID_VOID : ORRI_ID_WANTED;
+}
+
+/* Of what differs the stronger word holds, whoever says it, whenever. */
+static void add_id(const struct orri_comm_id *from)
+{
+    uint32_t at = 0;
+    while (at < self.n_ids && self.ids[at].comm != from->comm)
+        at++;
+    if (at == IDS_MAX || (at < self.n_ids && self.ids[at].kind >= from->kind))
+        return;
+    self.ids[at] = *from;
+    if (at == self.n_ids)
+        self.n_ids++;
+}
+
 static void take_ids(const struct orr_msg_rank_comm_ids *msg)
 {
     for (uint32_t i = 0; i < msg->ids.n; i++) {
         const struct orr_rec_comm_id *from = &msg->ids.at[i];
-        uint32_t at = 0;
-        while (at < self.n_ids && self.ids[at].comm != from->comm)
-            at++;
-        if (at == IDS_MAX || from->id.len != sizeof self.ids[at].id)
+        struct orri_comm_id id = {.comm = from->comm, .kind = kind_of(from)};
+        if (from->id.len && from->id.len != sizeof id.id)
             continue;
-        self.ids[at].comm = from->comm;
-        memcpy(self.ids[at].id, from->id.ptr, from->id.len);
-        if (at == self.n_ids)
-            self.n_ids++;
+        if (from->id.len)
+            memcpy(id.id, from->id.ptr, sizeof id.id);
+        add_id(&id);
     }
 }
 
-static bool send_ids(uint64_t cut, uint32_t n)
+static bool send_ids(const struct orr_msg_rank_resume *resume,
+                     const struct orri_comm_id *ids,
+                     uint32_t n)
 {
     static struct orr_rec_comm_id list[ORRI_PACKET_IDS];
-    struct orr_msg_rank_comm_ids msg = {.cut = cut, .ids.at = list};
-    for (uint32_t at = 0; at < n; at += msg.ids.n) {
+    struct orr_msg_rank_comm_ids msg = {.cut = resume->cut,
+                                        .attempt = resume->attempt,
+                                        .ids.at = list,
+                                        .has_more = true};
+    for (uint32_t at = 0; msg.has_more; at += msg.ids.n) {
         for (msg.ids.n = 0; msg.ids.n < ORRI_PACKET_IDS && at + msg.ids.n < n;
              msg.ids.n++) {
-            const struct orri_comm_id *id = &self.ids[at + msg.ids.n];
-            list[msg.ids.n] = (struct orr_rec_comm_id){.comm = id->comm,
-                                                       .id = {id->id, sizeof id->id}};
+            const struct orri_comm_id *id = &ids[at + msg.ids.n];
+            list[msg.ids.n] = (struct orr_rec_comm_id){
+                .comm = id->comm,
+                .id = {id->id, id->kind == ORRI_ID_WANTED ? 0 : sizeof id->id}};
         }
         msg.has_more = at + msg.ids.n < n;
         if (!orri_link_send(
@@ -280,32 +338,72 @@ static bool send_ids(uint64_t cut, uint32_t n)
     return true;
 }
 
-static enum orr_err
-exchange_ids(uint64_t cut, uint64_t deadline_ms, struct orr_error *err)
+/* The list of this process, which may be empty: the others wait until all have spoken. */
+static enum orr_err speak(const struct orr_msg_rank_resume *msg,
+                          const struct orri_part *part,
+                          struct orr_error *err)
+{
+    self.n_ids = 0;
+    if (part && !self.ids && !(self.ids = calloc(2 * IDS_MAX, sizeof *self.ids)))
+        return orr_fail(err, ORR_ENOMEM, "out of memory for communicators' ids");
+    if (part)
+        self.n_ids = part->make_ids(self.ids, IDS_MAX);
+    return send_ids(msg, self.ids, self.n_ids)
+               ? ORR_OK
+               : orr_fail(err, ORR_EUNREACH, "the node's host is gone");
+}
+
+/* All have spoken. */
+static enum orr_err answer(const struct orr_msg_rank_resume *msg,
+                           const struct orri_part *part,
+                           struct orr_error *err)
+{
+    struct orri_comm_id *added = self.ids + IDS_MAX;
+    uint32_t n =
+        part->add_ids ? part->add_ids(self.ids, self.n_ids, added, IDS_MAX) : 0;
+    for (uint32_t i = 0; i < n; i++)
+        add_id(&added[i]);
+    return n == 0 || send_ids(msg, added, n)
+               ? ORR_OK
+               : orr_fail(err, ORR_EUNREACH, "the node's host is gone");
+}
+
+/* msg: becomes that of a newer attempt, when one is told meanwhile. */
+static enum orr_err exchange_ids(struct orr_msg_rank_resume *msg,
+                                 uint64_t *deadline_ms,
+                                 struct orr_error *err)
 {
     const struct orri_part *part = part_of(ORRI_PART_NCCL);
     struct orri_packet packet;
-    self.n_ids = 0;
-    if (!part || !part->make_ids || !part->has_all_ids ||
-        !self.is_quiet[ORRI_PART_NCCL])
-        return ORR_OK;
-    if (!self.ids && !(self.ids = calloc(IDS_MAX, sizeof *self.ids)))
-        return orr_fail(err, ORR_ENOMEM, "out of memory for communicators' ids");
-    self.n_ids = part->make_ids(self.ids, IDS_MAX);
-    if (!send_ids(cut, self.n_ids))
-        return orr_fail(err, ORR_EUNREACH, "the node's host is gone");
-    while (!part->has_all_ids(self.ids, self.n_ids)) {
-        if (!orri_link_receive(&packet, deadline_ms))
+    bool have_all_spoken = false;
+    if (part &&
+        (!part->make_ids || !part->has_all_ids || !self.is_quiet[ORRI_PART_NCCL]))
+        part = NULL;
+    enum orr_err rc = speak(msg, part, err);
+    while (!rc && part &&
+           !(have_all_spoken && part->has_all_ids(self.ids, self.n_ids))) {
+        if (!orri_link_receive(&packet, *deadline_ms))
             return orr_fail(err,
                             ORR_ETIMEOUT,
                             "the ids of its communicators did not come: is a rank that "
                             "has to make one missing?");
-        if (packet.desc->id == ORR_MSG_rank_comm_ids &&
-            ((struct orr_msg_rank_comm_ids *)packet.msg)->cut == cut)
-            take_ids(packet.msg);
+        const struct orr_msg_rank_comm_ids *ids = packet.msg;
+        const struct orr_msg_rank_resume *again = packet.msg;
+        if (packet.desc->id == ORR_MSG_rank_resume && again->cut == msg->cut) {
+            msg->attempt = again->attempt;
+            *deadline_ms = orri_mono_ms() + again->timeout_ms;
+            have_all_spoken = false;
+            rc = speak(msg, part, err);
+        } else if (packet.desc->id == ORR_MSG_rank_comm_ids && ids->cut == msg->cut &&
+                   ids->attempt == msg->attempt) {
+            take_ids(ids);
+            if (!ids->has_more && !have_all_spoken)
+                rc = answer(msg, part, err);
+            have_all_spoken |= !ids->has_more;
+        }
         orri_packet_fini(&packet);
     }
-    return ORR_OK;
+    return rc;
 }
 
 /* Back from the node, or from the image's files. */
@@ -328,14 +426,15 @@ static enum orr_err regain_arena(int *take_fd, struct orr_error *err)
 }
 
 static enum orr_err
-resume(const struct orr_msg_rank_resume *msg, int *take_fd, struct orr_error *err)
+resume(const struct orr_msg_rank_resume *from, int *take_fd, struct orr_error *err)
 {
+    struct orr_msg_rank_resume msg_now = *from, *msg = &msg_now;
     uint64_t deadline_ms = orri_mono_ms() + msg->timeout_ms;
     char device[ORR_NAME_MAX];
     orr_str_copy(device, sizeof device, msg->device);
     enum orr_err rc = regain_arena(take_fd, err);
     if (!rc)
-        rc = exchange_ids(msg->cut, deadline_ms, err);
+        rc = exchange_ids(msg, &deadline_ms, err);
     for (uint32_t k = ORRI_PART_MAX_; k-- > 0 && !rc;) {
         const struct orri_part *part = part_of(k);
         struct orri_arena piece = piece_of(k);

@@ -88,6 +88,13 @@ ask(ncclComm_t comm, ncclResult_t (*call)(ncclComm_t, int *), int *ret)
     if (!c)
         return ncclInvalidArgument;
     orri_use_begin();
+    if (ret && atomic_load(&c->is_lost) && c->is_left) {
+        *ret = call == orri_real.CommCount      ? atomic_load(&c->n)
+               : call == orri_real.CommUserRank ? c->me
+                                                : c->device;
+        orri_use_end();
+        return ncclSuccess;
+    }
     result = orri_comm_real(c, &real);
     if (result == ncclSuccess) {
         orri_self.inside++;
@@ -131,7 +138,9 @@ EXPORT ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
     c = orri_comm_get(comm);
     if (!c)
         return ncclInvalidArgument;
-    if (error && orri_use_try()) {
+    if (error && atomic_load(&c->is_lost) && c->is_left && !atomic_load(&c->is_told)) {
+        *error = ncclSuccess; /* it has not been used since */
+    } else if (error && orri_use_try()) {
         *error = orri_comm_real(c, &real);
         if (*error == ncclSuccess)
             result = REAL(CommGetAsyncError, real, error);
@@ -205,7 +214,7 @@ static ncclResult_t destroy(ncclComm_t comm)
         return result;
     if (real)
         result = REAL(CommDestroy, real);
-    orri_comm_free(c);
+    orri_comm_retire(c);
     orri_leave_end();
     return result;
 }
@@ -226,6 +235,7 @@ static ncclResult_t abort_now(ncclComm_t comm)
         return result;
     if (real)
         result = REAL(CommAbort, real);
+    orri_gone_add(c->key);
     orri_comm_free(c);
     orri_leave_end();
     return result;

@@ -24,6 +24,7 @@
 enum {
     ORRI_COMMS_MAX = 4096,
     ORRI_GONE_MAX = 1024,
+    ORRI_LEFT_MAX = 1024, /* communicators that the program has destroyed, and others may not have */
     ORRI_REDOPS_MAX = 4096,  /* of one communicator */
     ORRI_CONFIG_BYTES = 512, /* more than any NCCL's ncclConfig_t so far */
     ORRI_NAME_BYTES = 128,   /* of netName, commName */
@@ -80,6 +81,9 @@ struct orri_comm {
     atomic_bool is_lost;    /* there is no real one and never will be: */
     ncclResult_t lost_code;
     char lost_text[160];
+    bool is_left;         /* lost because a member is gone: it answers questions, like one whose peer has died */
+    atomic_bool is_told;  /* is_left, and the program knows */
+    uint64_t destroyed;   /* the program has, the how manyth: kept for those who have it still; 0: no */
     struct orri_config config;
     ncclUniqueId fresh; /* rank 0, while stopped: for the next real one */
     ncclComm_t sink;    /* where the real library may say that a split made nothing */
@@ -123,12 +127,15 @@ ncclComm_t orri_comm_publish(struct orri_comm *c);
 void orri_comm_lose(struct orri_comm *c, ncclResult_t code, const char *text);
 /* The real one, or why there is none. */
 ncclResult_t orri_comm_real(struct orri_comm *c, ncclComm_t *ret_real);
-/* The keys of communicators that this process destroyed or lost since the last call of clear: the newest, at most cap. */
+/* The keys of communicators that this process aborted or lost since the last call of clear: the newest, at most cap. */
+void orri_gone_add(uint64_t key);
 uint32_t orri_gone_list(uint64_t *keys, uint32_t cap);
 void orri_gone_clear(void);
 /* Takes the handle back: no call finds it any more.  False: somebody else did.  When the real one is gone, free it. */
 bool orri_comm_forget(struct orri_comm *c, ncclComm_t handle);
 void orri_comm_free(struct orri_comm *c);
+/* After ncclCommDestroy: other ranks may have it still, and then need us to make it anew after a stop (rebuild.c). */
+void orri_comm_retire(struct orri_comm *c);
 /* Finds out n and me of a split, device and context.  Errors: what the real library says of one that is not ready. */
 ncclResult_t orri_comm_settle(struct orri_comm *c);
 /* Why it cannot be used; success if it can. */

@@ -6,11 +6,14 @@
  * STOP       quiesce() looks at all communicators first and changes nothing when one is broken.  Then it destroys them, a few at a
  *            time in the order of their keys, which all ranks share: the least key that is not done yet is being worked on by all
  *            of its members, so nobody waits in a circle, however many threads there are.
- * RESUME     Rank 0 of each communicator has made a unique id (make_ids), the core has passed them on (orri_comm_ids).  All are made
- *            in one group, those that do not block first: again no order to wait in.  Each is an InitRankConfig with the original
- *            config, also what was a split.  A rank that has destroyed a
- *            communicator, or whose is broken, gives an id of zeros for it: it cannot be made anew, and its calls fail with
- *            ncclRemoteError.  So the ids of all ranks must be there first.
+ * RESUME     Each process says what it has: rank 0 of a communicator makes a unique id, the other members want it (make_ids).  When
+ *            all have spoken, all communicators are made in one group, those that do not block first: again no order to wait in.
+ *            Each is an InitRankConfig with the original config, also what was a split.
+ *            LEFT  One that the program has destroyed here and that others still have (the first stage of a pipeline ends first) is
+ *            made anew here, too, and destroyed at once, on a thread of its own: so the others find it as it was, and may still
+ *            use what does not need us.
+ *            VOID  Aborted or broken at one member, or its process is gone: it cannot be made anew.  The others keep a handle that
+ *            answers questions and can be destroyed; operations fail with ncclRemoteError.
  * FAILURES   A destroy that is not over at the deadline is aborted; the communicator is lost, and the stop has failed.  A failed
  *            resume aborts what it has made and can be tried again with other ids.
  */
@@ -18,6 +21,7 @@
 #include "work.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,16 +72,29 @@ await_ready(ncclComm_t real, uint64_t deadline_ms, const atomic_bool *is_cancell
     }
 }
 
+/* It keeps its error, for the program. */
+static void lose_broken(struct orri_comm *c, ncclResult_t result, ncclComm_t real)
+{
+    const char *text = orri_real.GetLastError(real);
+
+    orri_comm_lose(c, result, text ? text : "");
+}
+
 static void destroy_one(struct orri_work *w, size_t i)
 {
     struct orri_comm *c = w->comm[i];
 
     while (atomic_load(&c->finalizing) > 0)
         pause_a_little();
-    if (w->result[i] == ncclSuccess)
-        orri_work_note(w, i, REAL(CommDestroy, w->real[i]));
-    else
+    if (w->result[i] != ncclSuccess) {
         REAL(CommAbort, w->real[i]);
+        return;
+    }
+    w->result[i] = REAL(CommDestroy, w->real[i]);
+    if (w->result[i] == ncclInProgress)
+        w->result[i] = ncclSuccess;
+    if (w->result[i] != ncclSuccess) /* a peer broke it just now: that bars no stop */
+        lose_broken(c, w->result[i], NULL);
 }
 
 /* Those that hang are freed by force; their communicators are lost. */
@@ -130,8 +147,7 @@ static void detach_all(struct orri_work *w)
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
         if (w->result[i] != ncclSuccess) {
-            const char *text = orri_real.GetLastError(atomic_load(&c->real));
-            orri_comm_lose(c, w->result[i], text ? text : "");
+            lose_broken(c, w->result[i], atomic_load(&c->real));
         } else {
             orri_buffers_drop(c);
             c->is_stopped = true;
@@ -144,7 +160,7 @@ static void detach_all(struct orri_work *w)
 static enum orr_err
 quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 {
-    struct orri_work *w = orri_work_new(destroy_one, true);
+    struct orri_work *w = orri_work_new(destroy_one, ORRI_WORK_REAL);
     enum orr_err code;
 
     (void)piece;
@@ -158,8 +174,6 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
     detach_all(w);
     if (!orri_work_run(w, ORRI_WORK_THREADS, deadline_ms))
         code = give_up_destroy(w, err);
-    else if (w->text[0])
-        code = set_error(err, ORR_EIO, "cannot end %s", w->text);
     else if (!orri_leave_await(deadline_ms))
         code =
             set_error(err,
@@ -172,56 +186,76 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 
 /* ---- Resume --------------------------------------------------------------------------------- */
 
+/* Rank 0's. */
+static struct orri_comm_id fresh_id(struct orri_comm *c)
+{
+    struct orri_comm_id id = {.comm = c->key, .kind = ORRI_ID_VOID};
+
+    if (REAL(GetUniqueId, &c->fresh) == ncclSuccess) {
+        id.kind = ORRI_ID_MADE;
+        memcpy(id.id, &c->fresh, sizeof id.id);
+    }
+    return id;
+}
+
 static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
 {
     static struct orri_comm *list[ORRI_COMMS_MAX]; /* the link's one thread */
     static uint64_t gone[ORRI_GONE_MAX];
-    size_t n = orri_work_list(list, false);
+    size_t n = orri_work_list(list, ORRI_WORK_STOPPED);
     uint32_t made = 0, ngone = orri_gone_list(gone, ORRI_GONE_MAX);
 
-    for (size_t i = 0; i < n; i++) {
-        struct orri_comm *c = list[i];
-        if (c->me != 0)
-            continue;
-        if (made < cap && REAL(GetUniqueId, &c->fresh) == ncclSuccess) {
-            ids[made].comm = c->key;
-            memcpy(ids[made].id, &c->fresh, sizeof ids[made].id);
-        }
-        made++;
-    }
-    for (uint32_t i = 0; i < ngone; i++, made++)
-        if (made < cap)
-            ids[made] = (struct orri_comm_id){.comm = gone[i]}; /* void */
+    for (uint32_t i = 0; i < ngone && made < cap; i++)
+        ids[made++] = (struct orri_comm_id){.comm = gone[i], .kind = ORRI_ID_VOID};
+    for (size_t i = 0; i < n && made < cap; i++)
+        ids[made++] = list[i]->me == 0
+                          ? fresh_id(list[i])
+                          : (struct orri_comm_id){.comm = list[i]->key,
+                                                  .kind = ORRI_ID_WANTED};
     return made;
 }
 
-static bool is_void(const void *id)
-{
-    static const ncclUniqueId zero;
-
-    return memcmp(id, &zero, sizeof zero) == 0;
-}
-
-/* Any rank may say that there is none. */
+/* What all have said of it; NULL: nothing. */
 static const struct orri_comm_id *
 find_id(const struct orri_comm_id *ids, uint32_t n, uint64_t key)
 {
     const struct orri_comm_id *found = NULL;
 
     for (uint32_t i = 0; i < n; i++)
-        if (ids[i].comm == key && (!found || is_void(ids[i].id)))
+        if (ids[i].comm == key && (!found || ids[i].kind > found->kind))
             found = &ids[i];
     return found;
 }
 
-static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
+/* Of those that the program has destroyed here and somebody still has. */
+static uint32_t add_ids(const struct orri_comm_id *known,
+                        uint32_t n,
+                        struct orri_comm_id *ids,
+                        uint32_t cap)
 {
     static struct orri_comm *list[ORRI_COMMS_MAX];
-    size_t comms = orri_work_list(list, false);
+    size_t comms = orri_work_list(list, ORRI_WORK_DESTROYED);
+    uint32_t added = 0;
 
-    for (size_t i = 0; i < comms; i++)
-        if (list[i]->me != 0 && !find_id(ids, n, list[i]->key))
+    for (size_t i = 0; i < comms && added < cap; i++) {
+        const struct orri_comm_id *id = find_id(known, n, list[i]->key);
+        if (list[i]->me == 0 && id && id->kind == ORRI_ID_WANTED)
+            ids[added++] = fresh_id(list[i]);
+    }
+    return added;
+}
+
+static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
+{
+    static struct orri_comm *list[2 * ORRI_COMMS_MAX];
+    size_t comms = orri_work_list(list, ORRI_WORK_STOPPED), all;
+
+    all = comms + orri_work_list(list + comms, ORRI_WORK_DESTROYED);
+    for (size_t i = 0; i < all; i++) {
+        const struct orri_comm_id *id = find_id(ids, n, list[i]->key);
+        if (id ? id->kind == ORRI_ID_WANTED : i < comms)
             return false;
+    }
     return true;
 }
 
@@ -291,6 +325,8 @@ static void init_all(struct orri_work *w, size_t first)
             orri_work_note(w, i, result);
     }
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
+        if (w->comm[i]->destroyed)
+            continue;
         atomic_store(&w->comm[i]->real, w->real[i]);
         result = orri_redops_remake(w->comm[i]);
         if (result == ncclSuccess)
@@ -304,17 +340,28 @@ static void init_all(struct orri_work *w, size_t first)
     orri_ctx_set(NULL);
 }
 
-/* Takes the ids; drops those that cannot be made anew.  False: one is missing. */
+static void lose_left(struct orri_comm *c)
+{
+    c->is_left = true;
+    orri_comm_lose(c,
+                   ncclRemoteError,
+                   "another rank has aborted the communicator, or is gone, since the "
+                   "job was stopped");
+}
+
+/* Takes the ids; drops those that cannot be made anew, adds those that others still have.  False: one is missing. */
 static bool take_ids(struct orri_work *w, struct orr_error *err)
 {
+    static struct orri_comm *left[ORRI_COMMS_MAX];
+    size_t nleft = orri_work_list(left, ORRI_WORK_DESTROYED), kept = 0;
+    const struct orri_comm_id *found;
     uint32_t nids;
-    const struct orri_comm_id *ids = orri_comm_ids(&nids), *found;
-    size_t kept = 0;
+    const struct orri_comm_id *ids = orri_comm_ids(&nids);
 
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
         found = find_id(ids, nids, c->key);
-        if (!found && c->me != 0) {
+        if (!found || found->kind == ORRI_ID_WANTED) {
             set_error(err,
                       ORR_ENOENT,
                       "no unique id came for communicator %016llx (rank %d of %d)",
@@ -323,19 +370,87 @@ static bool take_ids(struct orri_work *w, struct orr_error *err)
                       atomic_load(&c->n));
             return false;
         }
-        if (found)
-            memcpy(&c->fresh, found->id, sizeof c->fresh);
-        if (is_void(&c->fresh))
-            orri_comm_lose(
-                c,
-                ncclRemoteError,
-                "another rank had destroyed the communicator when the job was "
-                "stopped");
+        memcpy(&c->fresh, found->id, sizeof c->fresh);
+        if (found->kind == ORRI_ID_VOID)
+            lose_left(c);
         else
             w->comm[kept++] = c;
     }
+    for (size_t i = 0; i < nleft && kept < ORRI_COMMS_MAX; i++) {
+        found = find_id(ids, nids, left[i]->key);
+        if (!found || found->kind != ORRI_ID_MADE)
+            continue;
+        memcpy(&left[i]->fresh, found->id, sizeof left[i]->fresh);
+        w->comm[kept++] = left[i];
+    }
     w->n = kept;
+    orri_work_sort(w->comm, w->n);
     return true;
+}
+
+static void *destroy_left(void *real)
+{
+    orri_self.inside = 1;
+    REAL(CommDestroy, (ncclComm_t)real); /* may wait for those who have it still */
+    orri_leave_end();
+    return NULL;
+}
+
+/* The others have it again; here the program had destroyed it. */
+static void leave_again(ncclComm_t real)
+{
+    sigset_t all, before;
+    pthread_t thread;
+
+    orri_leave_begin();
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, NULL, destroy_left, real) == 0) {
+        pthread_detach(thread);
+    } else {
+        REAL(CommAbort, real);
+        orri_leave_end();
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* Those who have spoken of none that we have destroyed have destroyed it, too. */
+static void forget_unwanted(void)
+{
+    static struct orri_comm *left[ORRI_COMMS_MAX];
+    size_t nleft = orri_work_list(left, ORRI_WORK_DESTROYED);
+    uint32_t nids;
+    const struct orri_comm_id *ids = orri_comm_ids(&nids), *found;
+
+    for (size_t i = 0; i < nleft; i++) {
+        found = find_id(ids, nids, left[i]->key);
+        if (!found || found->kind == ORRI_ID_VOID)
+            orri_comm_free(left[i]);
+    }
+}
+
+static void go_on(struct orri_work *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        if (w->comm[i]->destroyed)
+            leave_again(w->real[i]);
+        w->comm[i]->is_stopped = false;
+    }
+    forget_unwanted();
+    orri_gone_clear();
+}
+
+/* What was made so far goes; those that hang are freed by that. */
+static void undo(struct orri_work *w, bool is_over)
+{
+    atomic_store(&w->is_cancelled, true);
+    for (size_t i = 0; i < w->n; i++) {
+        atomic_store(&w->comm[i]->real, NULL);
+        if (w->real[i])
+            REAL(CommAbort, w->real[i]);
+    }
+    if (!is_over)
+        orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
 }
 
 static enum orr_err resume(const struct orri_arena *piece,
@@ -343,7 +458,7 @@ static enum orr_err resume(const struct orri_arena *piece,
                            uint64_t deadline_ms,
                            struct orr_error *err)
 {
-    struct orri_work *w = orri_work_new(init_all, false);
+    struct orri_work *w = orri_work_new(init_all, ORRI_WORK_STOPPED);
     enum orr_err code = ORR_OK;
     bool is_over = true;
 
@@ -364,18 +479,10 @@ static enum orr_err resume(const struct orri_arena *piece,
                          w->n);
     else if (w->text[0])
         code = set_error(err, ORR_EIO, "cannot make %s", w->text);
-    for (size_t i = 0; i < w->n && code == ORR_OK; i++)
-        w->comm[i]->is_stopped = false;
     if (code == ORR_OK)
-        orri_gone_clear();
-    atomic_store(&w->is_cancelled, code != ORR_OK);
-    for (size_t i = 0; i < w->n && code != ORR_OK; i++) {
-        atomic_store(&w->comm[i]->real, NULL);
-        if (w->real[i])
-            REAL(CommAbort, w->real[i]);
-    }
-    if (!is_over)
-        orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
+        go_on(w);
+    else
+        undo(w, is_over);
     orri_work_put(w);
     return code;
 }
@@ -396,6 +503,7 @@ void orri_nccl_register(void)
                                           .quiesce = quiesce,
                                           .resume = resume,
                                           .make_ids = make_ids,
+                                          .add_ids = add_ids,
                                           .has_all_ids = has_all_ids,
                                           .close = close_gate,
                                           .open = orri_use_open};

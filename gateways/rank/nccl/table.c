@@ -77,7 +77,7 @@ ncclComm_t orri_comm_publish(struct orri_comm *c)
 static uint64_t gone[ORRI_GONE_MAX]; /* guarded by table_lock; a ring */
 static uint32_t ngone;               /* all since clear */
 
-static void gone_add(uint64_t key)
+void orri_gone_add(uint64_t key)
 {
     pthread_mutex_lock(&table_lock);
     gone[ngone++ % ORRI_GONE_MAX] = key;
@@ -109,7 +109,7 @@ void orri_comm_lose(struct orri_comm *c, ncclResult_t code, const char *text)
     c->lost_code = code;
     snprintf(c->lost_text, sizeof c->lost_text, "%s", text);
     c->is_stopped = false;
-    gone_add(c->key);
+    orri_gone_add(c->key);
     if (c->clock)
         orri_clock_over(c->key, (uint32_t)c->me);
     atomic_store(&c->is_lost, true); /* pairs with the loads before lost_code is read */
@@ -117,6 +117,7 @@ void orri_comm_lose(struct orri_comm *c, ncclResult_t code, const char *text)
 
 static ncclResult_t lost(struct orri_comm *c)
 {
+    atomic_store(&c->is_told, true);
     return orri_nccl_fail(c->lost_code, "%s", c->lost_text);
 }
 
@@ -137,27 +138,79 @@ bool orri_comm_forget(struct orri_comm *c, ncclComm_t handle)
 
     if (!atomic_compare_exchange_strong(&c->handle, &h, 0))
         return false;
-    gone_add(c->key);
     if (c->clock)
         orri_clock_over(c->key, (uint32_t)c->me);
     return true;
+}
+
+static void drop_contents(struct orri_comm *c)
+{
+    free(atomic_exchange(&c->pair, NULL));
+    for (unsigned i = 0; i < c->nredops; i++)
+        free(c->redops[i]);
+    free(c->redops);
+    c->redops = NULL;
+    c->nredops = 0;
+    while (c->buffers) {
+        struct orri_buffer *b = c->buffers;
+        c->buffers = b->next;
+        free(b);
+    }
+}
+
+/* When there are more than fit, the oldest cannot be made anew any more. */
+static void forget_oldest(void)
+{
+    struct orri_comm *oldest = NULL;
+    int n = 0;
+
+    pthread_mutex_lock(&table_lock);
+    for (int i = 0; i < ORRI_COMMS_MAX; i++) {
+        struct orri_comm *c = &orri_comms[i];
+        if (!c->is_used || !c->destroyed)
+            continue;
+        n++;
+        if (!oldest || c->destroyed < oldest->destroyed)
+            oldest = c;
+    }
+    if (n <= ORRI_LEFT_MAX)
+        oldest = NULL;
+    else
+        oldest->destroyed = 0; /* it is ours now */
+    pthread_mutex_unlock(&table_lock);
+    if (!oldest)
+        return;
+    orri_gone_add(oldest->key);
+    orri_comm_free(oldest);
+}
+
+void orri_comm_retire(struct orri_comm *c)
+{
+    static uint64_t ndestroyed; /* guarded by table_lock */
+    int n = atomic_load(&c->n);
+
+    if (atomic_load(&c->is_lost) || n == 1) {
+        orri_comm_free(c);
+    } else if (!c->clock || c->device < 0) { /* it was never ready */
+        orri_gone_add(c->key);
+        orri_comm_free(c);
+    } else {
+        drop_contents(c);
+        pthread_mutex_lock(&table_lock);
+        c->destroyed = ++ndestroyed;
+        pthread_mutex_unlock(&table_lock);
+        forget_oldest();
+    }
 }
 
 void orri_comm_free(struct orri_comm *c)
 {
     if (c->is_retained)
         orri_ctx_release(c->device);
-    free(atomic_load(&c->pair));
-    for (unsigned i = 0; i < c->nredops; i++)
-        free(c->redops[i]);
-    free(c->redops);
-    while (c->buffers) {
-        struct orri_buffer *b = c->buffers;
-        c->buffers = b->next;
-        free(b);
-    }
+    drop_contents(c);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_lock(&table_lock);
+    c->destroyed = 0;
     c->is_used = false;
     pthread_mutex_unlock(&table_lock);
 }

@@ -18,21 +18,32 @@ static int by_key(const void *a, const void *b)
     return (x->me > y->me) - (x->me < y->me);
 }
 
-size_t orri_work_list(struct orri_comm **list, bool with_real)
+void orri_work_sort(struct orri_comm **list, size_t n)
+{
+    qsort(list, n, sizeof *list, by_key);
+}
+
+static bool is_of(struct orri_comm *c, enum orri_work_kind kind)
+{
+    if (kind == ORRI_WORK_DESTROYED)
+        return c->is_used && c->destroyed;
+    return atomic_load(&c->handle) &&
+           (kind == ORRI_WORK_REAL ? atomic_load(&c->real) != NULL : c->is_stopped);
+}
+
+size_t orri_work_list(struct orri_comm **list, enum orri_work_kind kind)
 {
     size_t n = 0;
 
-    for (int i = 0; i < ORRI_COMMS_MAX; i++) {
-        struct orri_comm *c = &orri_comms[i];
-        if (atomic_load(&c->handle) &&
-            (with_real ? atomic_load(&c->real) != NULL : c->is_stopped))
-            list[n++] = c;
-    }
-    qsort(list, n, sizeof *list, by_key);
+    for (int i = 0; i < ORRI_COMMS_MAX; i++)
+        if (is_of(&orri_comms[i], kind))
+            list[n++] = &orri_comms[i];
+    orri_work_sort(list, n);
     return n;
 }
 
-struct orri_work *orri_work_new(void (*run)(struct orri_work *, size_t), bool with_real)
+struct orri_work *orri_work_new(void (*run)(struct orri_work *, size_t),
+                                enum orri_work_kind kind)
 {
     struct orri_work *w = calloc(1, sizeof *w);
     pthread_condattr_t attr;
@@ -46,7 +57,7 @@ struct orri_work *orri_work_new(void (*run)(struct orri_work *, size_t), bool wi
     pthread_condattr_destroy(&attr);
     w->refs = 1;
     w->run = run;
-    w->n = orri_work_list(w->comm, with_real);
+    w->n = orri_work_list(w->comm, kind);
     return w;
 }
 

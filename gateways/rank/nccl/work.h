@@ -26,11 +26,17 @@ struct orri_work {
     char text[256]; /* of the first failure; guarded by the lock */
 };
 
-/* Those communicators that have a real one, or those that are to get it again; in the order of their keys. */
-size_t orri_work_list(struct orri_comm **list, bool with_real);
+enum orri_work_kind {
+    ORRI_WORK_REAL,      /* have a real one */
+    ORRI_WORK_STOPPED,   /* are to get it again */
+    ORRI_WORK_DESTROYED, /* by the program, and perhaps not by others */
+};
+/* Those communicators, in the order of their keys. */
+size_t orri_work_list(struct orri_comm **list, enum orri_work_kind kind);
+void orri_work_sort(struct orri_comm **list, size_t n);
 /* All of those, each once to be given to run; NULL: out of memory.  put: by the caller when it is through with it. */
 struct orri_work *orri_work_new(void (*run)(struct orri_work *, size_t),
-                                bool with_real);
+                                enum orri_work_kind kind);
 void orri_work_put(struct orri_work *w);
 /* The result of item i, with the calling thread's last error if it is one. */
 void orri_work_note(struct orri_work *w, size_t i, ncclResult_t result);

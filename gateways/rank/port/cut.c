@@ -51,26 +51,58 @@ static enum orr_err take_targets(struct orri_gen *gen,
     return ORR_OK;
 }
 
+/* The later of: wanted, an id, zeros (none can be). */
+static uint32_t strength_of(const uint8_t *id, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (id[i])
+            return 1;
+    return len ? 2 : 0;
+}
+
 bool orri_gen_add_id(struct orri_gen *gen,
                      uint64_t comm,
                      const uint8_t *id,
                      size_t len,
                      bool is_made_here)
 {
-    if (len != ORRI_ID_BYTES)
+    uint32_t strength = strength_of(id, len);
+    if (len != ORRI_ID_BYTES && len != 0)
         return false;
     if (!gen->ids && !(gen->ids = calloc(ORRI_IDS_MAX, sizeof *gen->ids)))
         return false;
     for (uint32_t i = 0; i < gen->n_ids; i++)
-        if (gen->ids[i].comm == comm)
+        if (gen->ids[i].comm == comm && gen->ids[i].strength >= strength)
             return true; /* of this attempt there is one */
     if (gen->n_ids == ORRI_IDS_MAX)
         return false;
     struct orri_id *to = &gen->ids[gen->n_ids++];
     to->comm = comm;
     to->is_made_here = is_made_here;
-    memcpy(to->id, id, ORRI_ID_BYTES);
+    to->strength = strength;
+    memcpy(to->id, id, len);
     return true;
+}
+
+/* What an ended process had cannot be made anew by its peers. */
+static void void_gone(struct orri_gen *gen)
+{
+    static const uint8_t zeros[ORRI_ID_BYTES];
+    for (uint32_t i = 0; i < gen->n_gone; i++)
+        orri_gen_add_id(gen, gen->gone[i], zeros, sizeof zeros, true);
+}
+
+static void note_gone(struct orri_gen *gen, const struct orri_proc *p)
+{
+    if (!gen->gone && !(gen->gone = calloc(ORRI_IDS_MAX, sizeof *gen->gone)))
+        return;
+    for (uint32_t i = 0; i < p->n_rows && gen->n_gone < ORRI_IDS_MAX; i++)
+        if (p->rows[i].kind == ORR_CLOCK_COLLECTIVE)
+            gen->gone[gen->n_gone++] = p->rows[i].comm;
+    if (gen->step == ORR_CUT_RESUME && gen->state == ORR_STEP_WORKING) {
+        void_gone(gen);
+        gen->report_due = true;
+    }
 }
 
 static enum orr_err begin_resume(struct orr_rank_edge *edge,
@@ -81,6 +113,8 @@ static enum orr_err begin_resume(struct orr_rank_edge *edge,
     gen->attempt++;
     gen->round = msg->round;
     gen->n_ids = 0;
+    gen->has_all_ids = false;
+    void_gone(gen);
     for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next) {
         for (uint32_t i = 0; i < msg->ranks.n;
              i++) /* from a node, `node` is the device's uuid */
@@ -166,12 +200,16 @@ enum orr_err orri_gen_step(struct orr_rank_edge *edge,
         if (!rc)
             begin_step(edge, gen, msg);
     }
-    for (uint32_t i = 0; !rc && msg->step == ORR_CUT_RESUME && i < msg->ids.n; i++)
+    for (uint32_t i = 0; !rc && msg->step == ORR_CUT_RESUME &&
+                         msg->round == gen->round && i < msg->ids.n;
+         i++)
         orri_gen_add_id(gen,
                         msg->ids.at[i].comm,
                         msg->ids.at[i].id.ptr,
                         msg->ids.at[i].id.len,
                         false);
+    if (msg->step == ORR_CUT_RESUME && msg->round == gen->round)
+        gen->has_all_ids |= msg->has_all_ids;
     gen->is_touched = true;
     return rc;
 }
@@ -251,6 +289,28 @@ static bool is_proc_done(const struct orri_gen *gen,
     return is_done;
 }
 
+/* After a restart of this host: it was frozen until now, and comes back as it is thawed. */
+static bool may_come_back(const struct orr_rank_edge *edge,
+                          const struct orri_rank *rank)
+{
+    return rank->n_procs == 0 &&
+           edge->now_ms < rank->gen->started_ms + edge->grace_ms;
+}
+
+bool orri_gen_has_spoken(const struct orr_rank_edge *edge, const struct orri_gen *gen)
+{
+    if (gen->step != ORR_CUT_RESUME)
+        return false;
+    for (const struct orri_rank *rank = gen->ranks; rank; rank = rank->next) {
+        if (may_come_back(edge, rank))
+            return false;
+        for (const struct orri_proc *p = rank->procs; p; p = p->next)
+            if (p->spoken_attempt != gen->attempt && p->resumed_attempt != gen->attempt)
+                return false;
+    }
+    return true;
+}
+
 /* A rank of which nothing was heard uses no library, once it had the time to be heard of. */
 static bool is_rank_done(const struct orr_rank_edge *edge,
                          const struct orri_rank *rank,
@@ -263,9 +323,7 @@ static bool is_rank_done(const struct orr_rank_edge *edge,
         snprintf(why, cap, "it was just started");
         return false;
     }
-    /* After a restart of this host: it was frozen until now, and comes back as it is thawed. */
-    if (rank->n_procs == 0 && gen->step == ORR_CUT_RESUME &&
-        edge->now_ms < gen->started_ms + edge->grace_ms) {
+    if (gen->step == ORR_CUT_RESUME && may_come_back(edge, rank)) {
         snprintf(why, cap, "its library has not come back");
         return false;
     }
@@ -275,17 +333,21 @@ static bool is_rank_done(const struct orr_rank_edge *edge,
     return true;
 }
 
-/* A process that ended takes no part; one that is stopped is frozen, or an image: its arena counts. */
+/* A process that ended takes no part; one that is stopped is frozen, or an image: its arena counts, until it should go on here. */
 static void drop_ended(struct orr_rank_edge *edge, struct orri_rank *rank)
 {
+    bool goes_on = rank->gen->step == ORR_CUT_RESUME;
     struct orri_proc *next;
     for (struct orri_proc *p = rank->procs; p; p = next) {
         struct pollfd end = {.fd = p->pidfd, .events = POLLIN};
         next = p->next;
-        if (p->sock >= 0 || p->is_stopped || p->is_expected)
+        bool is_needed = p->is_stopped && (!goes_on || p->pidfd < 0);
+        if (p->sock >= 0 || is_needed || p->is_expected)
             continue;
-        if (p->pidfd < 0 || poll(&end, 1, 0) != 0)
+        if (p->pidfd < 0 || poll(&end, 1, 0) != 0) {
+            note_gone(rank->gen, p);
             orri_proc_free(edge, p);
+        }
     }
 }
 
@@ -301,6 +363,9 @@ void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen)
     }
     if (gen->step == ORR_CUT_NONE || gen->state == ORR_STEP_FAILED)
         return;
+    bool has_spoken = orri_gen_has_spoken(edge, gen);
+    gen->report_due |= has_spoken && !gen->has_spoken;
+    gen->has_spoken = has_spoken;
     uint32_t state = late ? ORR_STEP_WORKING : ORR_STEP_DONE;
     /* targets: a raise makes it undone; all others are done for good */
     if (state != gen->state &&

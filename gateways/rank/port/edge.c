@@ -53,6 +53,7 @@ static void copy_config(struct orr_rank_edge *edge,
 {
     strcpy(edge->run, config->run);
     orr_str_copy(edge->node, sizeof edge->node, orr_str(config->node));
+    orri_arenas_open(edge, config->arenas);
     edge->ranks_max = config->ranks_max ? config->ranks_max : RANKS_MAX;
     edge->grace_ms = config->grace_ms ? config->grace_ms : GRACE_MS;
     edge->idle_ms = config->idle_ms ? config->idle_ms : IDLE_MS;
@@ -121,6 +122,8 @@ void orr_rank_edge_close(struct orr_rank_edge *edge)
         close(edge->epoll_fd);
     if (edge->wake_fd >= 0)
         close(edge->wake_fd);
+    if (edge->arenas_fd >= 0)
+        close(edge->arenas_fd);
     pthread_mutex_destroy(&edge->lock);
     free(edge);
 }

@@ -19,6 +19,8 @@ enum {
     ORRI_IDS_MAX = 4096,
     ORRI_ID_BYTES = 128,
     ORRI_WHY_MAX = 128,
+    ORRI_ARENA_NAME_MAX = ORR_JOB_ID_MAX + 64,
+    ORRI_ARENAS_MAX = 256, /* of their directory's path */
 };
 
 enum orri_source_kind { ORRI_SOURCE_WAKE, ORRI_SOURCE_LISTENER, ORRI_SOURCE_PROC };
@@ -40,6 +42,7 @@ struct orri_proc {
     uint64_t accepted_ms;
     uint64_t stopped_cut, arena_bytes, device_bytes;
     bool needs_arena;
+    char arena_name[ORRI_ARENA_NAME_MAX]; /* in edge->arenas; empty: it has none */
 
     struct orr_rec_clock *rows; /* owned: as it reported last */
     uint32_t n_rows, rows_cap;
@@ -50,7 +53,8 @@ struct orri_proc {
     /* what it was told on this connection */
     uint64_t said_close, said_open, said_quiesce, said_round, said_attempt, said_ms;
     uint32_t said_targets, said_ids;
-    uint64_t resumed_attempt;
+    uint64_t resumed_attempt, spoken_attempt; /* of the latter it has sent its list of communicators */
+    bool said_all_ids;
 };
 
 struct orri_rank {
@@ -62,6 +66,7 @@ struct orri_rank {
     char path[ORRI_PATH_MAX];
     uint64_t path_inode;
     uint64_t expected_ms;
+    bool has_looked;           /* for what an earlier life left of it */
     char device[ORR_NAME_MAX]; /* uuid for its resume; empty: as before */
     struct orri_proc *procs;   /* owned */
     uint32_t n_procs;
@@ -70,7 +75,15 @@ struct orri_rank {
 struct orri_id {
     uint64_t comm;
     uint8_t id[ORRI_ID_BYTES];
+    uint32_t strength; /* 0: wanted, nothing in id; 1: an id; 2: zeros */
     bool is_made_here;
+};
+
+/* The arena of a process that has gone on; somebody may still read it. */
+struct orri_kept {
+    struct orri_kept *next;
+    int fd; /* owned */
+    uint64_t cut;
 };
 
 struct orri_gen {
@@ -86,13 +99,21 @@ struct orri_gen {
     uint32_t n_targets;
     struct orri_id *ids; /* owned: ORRI_IDS_MAX, or NULL */
     uint32_t n_ids;
+    bool has_all_ids; /* of the whole job, in this attempt */
+    bool has_spoken;  /* orri_gen_has_spoken, as reported */
+    uint64_t *gone;   /* owned: communicators of processes that have ended; n_gone of ORRI_IDS_MAX, or NULL */
+    uint32_t n_gone;
     int64_t culprit;
     char text[480];
     uint64_t idle_told_ms;
+    struct orri_kept *kept; /* owned */
+    uint64_t dropped_cut;   /* arenas of stops up to it have no reader */
 };
 
 struct orr_rank_edge {
     char run[ORRI_PATH_MAX], node[ORR_NAME_MAX];
+    char arenas[ORRI_ARENAS_MAX];
+    int arenas_fd; /* owned: that directory; -1: none */
     uint32_t ranks_max, grace_ms, idle_ms;
     pthread_t thread;
     bool has_thread;
@@ -120,10 +141,30 @@ void orri_proc_disconnect(struct orri_proc *proc);
 void orri_gen_free(struct orr_rank_edge *edge, struct orri_gen *gen);
 void orri_edge_bury(struct orr_rank_edge *edge);
 
+/* arena.c.  The device memory of stopped processes. */
+void orri_arenas_open(struct orr_rank_edge *edge, const char *dir);
+/* The process has sent it; takes *fd.  From now on it outlives this host, where it can. */
+void orri_arena_take(struct orr_rank_edge *edge, struct orri_proc *proc, int *fd);
+/* An empty one, for a process that is to be restored. */
+ORR_NODISCARD enum orr_err orri_arena_make(struct orr_rank_edge *edge,
+                                           struct orri_proc *proc,
+                                           struct orr_error *err);
+/* What an earlier life of this host left of the rank. */
+void orri_arenas_find(struct orr_rank_edge *edge, struct orri_rank *rank);
+/* The process has its memory back; a reader may go on. */
+void orri_arena_release(struct orr_rank_edge *edge, struct orri_proc *proc);
+/* It is of no use to anybody; but its name stays when the edge closes. */
+void orri_arena_drop(struct orr_rank_edge *edge, struct orri_proc *proc);
+/* Those of ranks that are not expected. */
+void orri_arenas_sweep(struct orr_rank_edge *edge);
+void orri_arenas_dropped(struct orri_gen *gen, uint64_t cut);
+
 /* listen.c.  Let the rank's processes connect, or not. */
 ORR_NODISCARD enum orr_err orri_rank_show(struct orr_rank_edge *edge,
                                           struct orri_rank *rank,
                                           struct orr_error *err);
+/* Again, when somebody else has removed its path. */
+void orri_rank_keep_shown(struct orr_rank_edge *edge, struct orri_rank *rank);
 void orri_rank_hide(struct orri_rank *rank);
 void orri_rank_accept(struct orr_rank_edge *edge, struct orri_rank *rank);
 
@@ -146,6 +187,8 @@ void orri_gen_fail(struct orr_rank_edge *edge,
                    int64_t culprit,
                    const char *fmt,
                    ...) ORR_PRINTF(4, 5);
+/* Has every process here said what it has of communicators? */
+bool orri_gen_has_spoken(const struct orr_rank_edge *edge, const struct orri_gen *gen);
 /* Look whether the step is done or late. */
 void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen);
 

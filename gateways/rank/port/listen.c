@@ -2,7 +2,8 @@
  * listen.c - the sockets of ranks: one each, at the path that the rank's processes know for the job's life.
  *
  * The path is taken over by rename: a host that dies leaves its sockets behind, and two hosts of one machine may have the rank one
- * after the other.  Only a path that is still ours is removed.
+ * after the other.  Only a path that is still ours is removed; and one that is gone is made anew: a host that came back with the
+ * rank's earlier generation has taken it over, and then away.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -75,6 +76,24 @@ void orri_rank_hide(struct orri_rank *rank)
     close(rank->listener);
     rank->listener = -1;
     rank->path_inode = 0;
+}
+
+void orri_rank_keep_shown(struct orr_rank_edge *edge, struct orri_rank *rank)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &rank->source};
+    if (rank->listener < 0 || inode_of(rank->path) != 0)
+        return;
+    int fresh = listen_at(rank->path);
+    if (fresh < 0)
+        return; /* next time */
+    if (epoll_ctl(edge->epoll_fd, EPOLL_CTL_ADD, fresh, &event) != 0) {
+        unlink(rank->path);
+        close(fresh);
+        return;
+    }
+    close(rank->listener);
+    rank->listener = fresh;
+    rank->path_inode = inode_of(rank->path);
 }
 
 void orri_rank_accept(struct orr_rank_edge *edge, struct orri_rank *rank)

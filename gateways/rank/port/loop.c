@@ -83,8 +83,11 @@ static void look_after(struct orr_rank_edge *edge, uint64_t *watch_ms)
     for (struct orri_gen *gen = edge->gens; gen; gen = gen->next) {
         if (is_watch || gen->is_touched || gen->report_due || is_working(gen))
             tend(edge, gen);
-        if (is_watch)
+        if (is_watch) {
             orri_gen_watch(edge, gen);
+            for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
+                orri_rank_keep_shown(edge, rank);
+        }
     }
     if (is_watch)
         *watch_ms = edge->now_ms + WATCH_MS;

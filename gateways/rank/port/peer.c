@@ -122,10 +122,7 @@ static bool take_hello(struct orr_rank_edge *edge,
     proc->is_expected = false;
     proc->needs_arena = msg->arena_bytes > 0;
     if (proc->is_stopped && !msg->is_stopped) { /* resumed, as it turns out */
-        if (proc->arena_fd >= 0)
-            close(proc->arena_fd);
-        proc->arena_fd = -1;
-        proc->arena_bytes = 0;
+        orri_arena_release(edge, proc);
     }
     proc->is_stopped = msg->is_stopped;
     proc->stopped_cut = msg->is_stopped ? msg->cut : 0;
@@ -202,13 +199,12 @@ static bool take_quiesced(struct orr_rank_edge *edge,
                   (uint64_t)st.st_size >= msg->arena_bytes;
     if (msg->arena_bytes > 0 && !has_fd)
         return false;
+    if (msg->arena_bytes) /* it is safe before the process gives it up */
+        orri_arena_take(edge, proc, take_fd);
+    else
+        orri_arena_drop(edge, proc);
     if (!welcome(edge, proc))
         return false; /* it keeps its arena, and comes again */
-    if (proc->arena_fd >= 0)
-        close(proc->arena_fd);
-    proc->arena_fd = msg->arena_bytes ? *take_fd : -1;
-    if (msg->arena_bytes)
-        *take_fd = -1;
     proc->arena_bytes = msg->arena_bytes;
     proc->device_bytes = msg->device_bytes;
     proc->is_stopped = true;
@@ -222,7 +218,8 @@ static bool take_quiesced(struct orr_rank_edge *edge,
 static bool take_ids(struct orri_proc *proc, const struct orr_msg_rank_comm_ids *msg)
 {
     struct orri_gen *gen = proc->rank->gen;
-    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut)
+    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut ||
+        msg->attempt != gen->attempt)
         return true;
     for (uint32_t i = 0; i < msg->ids.n; i++)
         if (!orri_gen_add_id(gen,
@@ -231,6 +228,8 @@ static bool take_ids(struct orri_proc *proc, const struct orr_msg_rank_comm_ids 
                              msg->ids.at[i].id.len,
                              true))
             return false;
+    if (!msg->has_more)
+        proc->spoken_attempt = gen->attempt;
     gen->report_due = true;
     return true;
 }
@@ -251,10 +250,8 @@ static void take_resumed(struct orr_rank_edge *edge,
                       ORR_STR_ARGS(msg->text));
         return;
     }
-    if (proc->arena_fd >= 0)
-        close(proc->arena_fd);
-    proc->arena_fd = -1;
-    proc->arena_bytes = proc->device_bytes = 0;
+    orri_arena_release(edge, proc);
+    proc->device_bytes = 0;
     proc->is_stopped = proc->needs_arena = false;
     proc->resumed_attempt = gen->attempt;
     gen->report_due = true;
@@ -362,6 +359,7 @@ static void tell_quiesce(struct orr_rank_edge *edge, struct orri_proc *proc)
         .timeout_ms =
             gen->deadline_ms > edge->now_ms ? gen->deadline_ms - edge->now_ms : 0,
         .is_detached = gen->is_detached,
+        .dir = orr_str(gen->is_detached && edge->arenas_fd >= 0 ? edge->arenas : ""),
     };
     if (proc->said_quiesce != gen->cut && gen->state == ORR_STEP_WORKING &&
         say(proc, orr_msg_desc_rank_quiesce(), &msg, -1))
@@ -372,16 +370,19 @@ static void tell_ids(struct orri_proc *proc)
 {
     const struct orri_gen *gen = proc->rank->gen;
     static struct orr_rec_comm_id list[ORRI_PACKET_IDS];
-    struct orr_msg_rank_comm_ids msg = {.cut = gen->cut, .ids.at = list};
-    while (proc->said_ids < gen->n_ids) {
+    struct orr_msg_rank_comm_ids msg = {
+        .cut = gen->cut, .attempt = gen->attempt, .ids.at = list};
+    while (proc->said_ids < gen->n_ids || proc->said_all_ids != gen->has_all_ids) {
         uint32_t at = proc->said_ids;
         for (msg.ids.n = 0; at < gen->n_ids && msg.ids.n < ORRI_PACKET_IDS; at++)
             list[msg.ids.n++] = (struct orr_rec_comm_id){
-                .comm = gen->ids[at].comm, .id = {gen->ids[at].id, ORRI_ID_BYTES}};
-        msg.has_more = at < gen->n_ids;
+                .comm = gen->ids[at].comm,
+                .id = {gen->ids[at].id, gen->ids[at].strength ? ORRI_ID_BYTES : 0}};
+        msg.has_more = at < gen->n_ids || !gen->has_all_ids;
         if (!say(proc, orr_msg_desc_rank_comm_ids(), &msg, -1))
             return;
         proc->said_ids = at;
+        proc->said_all_ids = !msg.has_more;
     }
 }
 
@@ -392,6 +393,7 @@ static void tell_resume(struct orr_rank_edge *edge, struct orri_proc *proc)
         .cut = gen->cut,
         .generation = gen->generation,
         .device = orr_str(proc->rank->device),
+        .attempt = gen->attempt,
         .timeout_ms =
             gen->deadline_ms > edge->now_ms ? gen->deadline_ms - edge->now_ms : 0,
     };
@@ -406,6 +408,7 @@ static void tell_resume(struct orr_rank_edge *edge, struct orri_proc *proc)
             return;
         proc->said_attempt = gen->attempt;
         proc->said_ids = 0;
+        proc->said_all_ids = false;
     }
     tell_ids(proc);
 }

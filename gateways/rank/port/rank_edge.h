@@ -26,7 +26,9 @@ struct orr_rank_sink {
 struct orr_rank_edge_config {
     const char
         *run; /* directory for the sockets, made (0700) when absent; at most 85 bytes */
-    const char *node;   /* its name, for reports */
+    const char *node; /* its name, for reports */
+    const char *
+        arenas; /* a directory in memory, for device memory that outlives this host; NULL: nothing does */
     uint32_t ranks_max; /* default 4096 */
     uint32_t
         grace_ms; /* a rank that is expected may take so long to be heard of before it counts as one that uses no library;
@@ -51,6 +53,11 @@ ORR_NODISCARD enum orr_err orr_rank_edge_expect(struct orr_rank_edge *edge,
 void orr_rank_edge_forget(struct orr_rank_edge *edge,
                           struct orr_str job,
                           uint64_t generation);
+
+/* Nothing reads the arenas of stops up to `cut` any more: those of ranks that have gone on are freed.  An empty job: all ranks that
+ * live are expected, so arenas that an earlier life left of others are removed. */
+void orr_rank_edge_drop_arenas(struct orr_rank_edge *edge,
+                               const struct orr_msg_rank_arena_drop *msg);
 
 /* answer is called once, within the call, with how far it is.  Errors: ORR_ENOENT nothing is expected of that generation,
  * ORR_EINVAL no such step, ORR_ENOMEM. */

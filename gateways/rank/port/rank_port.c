@@ -13,6 +13,7 @@ struct rank_port {
 
 ORR_HANDLER(rank_port, rank_expect)
 ORR_HANDLER(rank_port, rank_forgotten)
+ORR_HANDLER(rank_port, rank_arena_drop)
 ORR_HANDLER(rank_port, cut_step)
 ORR_HANDLER(rank_port, edge_greet)
 
@@ -32,6 +33,16 @@ rank_port_on_rank_forgotten(struct orr_ctx *ctx,
 {
     (void)ctx;
     orr_rank_edge_forget(self->args.edge, msg->job, msg->generation);
+    return ORR_OK;
+}
+
+static enum orr_err
+rank_port_on_rank_arena_drop(struct orr_ctx *ctx,
+                             struct rank_port *self,
+                             const struct orr_msg_rank_arena_drop *msg)
+{
+    (void)ctx;
+    orr_rank_edge_drop_arenas(self->args.edge, msg);
     return ORR_OK;
 }
 
@@ -115,6 +126,7 @@ static void rank_port_fini(void *state)
 static const struct orr_handler handlers[] = {
     ORR_ON(rank_port, rank_expect, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_port, rank_forgotten, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(rank_port, rank_arena_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_port, cut_step, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_port, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
 };

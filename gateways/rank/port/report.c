@@ -71,7 +71,8 @@ static void fill(const struct orri_gen *gen, struct report *r)
     for (uint32_t i = 0; i < gen->n_ids; i++)
         if (gen->ids[i].is_made_here)
             r->ids[r->msg.ids.n++] = (struct orr_rec_comm_id){
-                .comm = gen->ids[i].comm, .id = {gen->ids[i].id, ORRI_ID_BYTES}};
+                .comm = gen->ids[i].comm,
+                .id = {gen->ids[i].id, gen->ids[i].strength ? ORRI_ID_BYTES : 0}};
 }
 
 enum orr_err orri_gen_report(struct orr_rank_edge *edge,
@@ -103,6 +104,7 @@ enum orr_err orri_gen_report(struct orr_rank_edge *edge,
             .clocks.at = r.clocks,
             .ids.at = r.ids,
             .arenas.at = r.arenas,
+            .has_all_ids = orri_gen_has_spoken(edge, gen),
         };
         fill(gen, &r);
         if (r.msg.clocks.n >

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * table.c - generations, their ranks, and the ranks' processes.
  */
-#include <errno.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -72,7 +70,7 @@ void orri_proc_free(struct orr_rank_edge *edge, struct orri_proc *proc)
     proc->rank->n_procs--;
     orri_proc_disconnect(proc);
     close_fd(&proc->pidfd);
-    close_fd(&proc->arena_fd);
+    orri_arena_drop(edge, proc);
     free(proc->rows);
     proc->rows = NULL;
     proc->next = edge->dead;
@@ -111,8 +109,10 @@ void orri_gen_free(struct orr_rank_edge *edge, struct orri_gen *gen)
         edge->dead_ranks = rank;
         edge->n_ranks--;
     }
+    orri_arenas_dropped(gen, UINT64_MAX);
     free(gen->targets);
     free(gen->ids);
+    free(gen->gone);
     free(gen);
 }
 
@@ -177,7 +177,8 @@ static enum orr_err find_or_make_rank(struct orr_rank_edge *edge,
 }
 
 /* It will come stopped, and finds its device memory here. */
-static enum orr_err expect_stopped(struct orri_rank *rank,
+static enum orr_err expect_stopped(struct orr_rank_edge *edge,
+                                   struct orri_rank *rank,
                                    const struct orr_msg_rank_expect *msg,
                                    struct orr_error *err)
 {
@@ -191,17 +192,18 @@ static enum orr_err expect_stopped(struct orri_rank *rank,
     proc->process = msg->process;
     proc->is_expected = proc->is_stopped = true;
     proc->arena_bytes = msg->arena_bytes;
-    if (msg->arena_bytes) {
-        proc->arena_fd = memfd_create("orrery-arena", MFD_CLOEXEC);
-        if (proc->arena_fd < 0 ||
-            ftruncate(proc->arena_fd, (off_t)msg->arena_bytes) != 0)
-            return orr_fail(err,
-                            ORR_ENOMEM,
-                            "cannot make an arena of %llu bytes: %s",
-                            (unsigned long long)msg->arena_bytes,
-                            strerror(errno));
-    }
-    return ORR_OK;
+    enum orr_err rc = msg->arena_bytes ? orri_arena_make(edge, proc, err) : ORR_OK;
+    if (rc)
+        orri_proc_free(edge, proc);
+    return rc;
+}
+
+static bool has_arena(const struct orri_rank *rank)
+{
+    for (const struct orri_proc *p = rank->procs; p; p = p->next)
+        if (p->arena_fd >= 0)
+            return true;
+    return false;
 }
 
 enum orr_err orr_rank_edge_expect(struct orr_rank_edge *edge,
@@ -214,13 +216,18 @@ enum orr_err orr_rank_edge_expect(struct orr_rank_edge *edge,
     enum orr_err rc = find_or_make_gen(edge, msg, &gen, err);
     if (!rc)
         rc = find_or_make_rank(edge, gen, msg->rank, &rank, err);
-    if (!rc && (msg->process || msg->arena_bytes))
-        rc = expect_stopped(rank, msg, err);
+    bool is_stopped = msg->process || msg->arena_bytes;
+    if (!rc && !is_stopped && !rank->has_looked)
+        orri_arenas_find(edge, rank);
+    if (!rc)
+        rank->has_looked = true;
+    if (!rc && is_stopped)
+        rc = expect_stopped(edge, rank, msg, err);
     if (!rc && rank->listener < 0)
         rc = orri_rank_show(edge, rank, err);
     if (gen) {
         gen->is_touched = true;
-        gen->report_due |= msg->arena_bytes > 0;
+        gen->report_due |= rank && has_arena(rank);
     }
     if (gen && !gen->ranks)
         orri_gen_free(edge, gen);
@@ -239,6 +246,18 @@ void orr_rank_edge_forget(struct orr_rank_edge *edge,
         orri_gen_free(edge, gen);
     pthread_mutex_unlock(&edge->lock);
     orri_edge_wake_up(edge);
+}
+
+void orr_rank_edge_drop_arenas(struct orr_rank_edge *edge,
+                               const struct orr_msg_rank_arena_drop *msg)
+{
+    pthread_mutex_lock(&edge->lock);
+    struct orri_gen *gen = orri_gen_find(edge, msg->job, msg->generation);
+    if (gen)
+        orri_arenas_dropped(gen, msg->cut);
+    else if (msg->job.len == 0)
+        orri_arenas_sweep(edge);
+    pthread_mutex_unlock(&edge->lock);
 }
 
 /* ---- steps -------------------------------------------------------------------------------- */

@@ -69,7 +69,7 @@ static bool is_member(const struct orri_clock *c, const struct orri_clock *other
 struct view {
     uint64_t target;
     uint32_t members;
-    bool is_over;
+    bool is_gone;
 };
 
 static struct view view_of(const struct cut_board *b, const struct orri_clock *c)
@@ -79,8 +79,8 @@ static struct view view_of(const struct cut_board *b, const struct orri_clock *c
     for (int p = 0; p < CUT_PROCS; p++) {
         for (uint32_t i = 0; i < b->proc[p].nclocks; i++) {
             const struct orri_clock *o = &b->proc[p].clocks[i];
-            if (o->comm == c->comm && (o->is_over || b->proc[p].is_gone))
-                v.is_over = true;
+            if (o->comm == c->comm && b->proc[p].is_gone)
+                v.is_gone = true;
             if (!is_member(c, o))
                 continue;
             v.members++;
@@ -95,8 +95,10 @@ bool cut_is_behind(const struct cut_board *b, const struct orri_clock *c)
 {
     struct view v = view_of(b, c);
 
-    if (v.is_over)
-        return !c->is_over;
+    if (c->is_over)
+        return false;
+    if (v.is_gone)
+        return true;
     return c->issued < v.target;
 }
 
@@ -109,8 +111,10 @@ bool cut_is_consistent(const struct cut_board *b)
             uint32_t want = c->kind == ORR_CLOCK_COLLECTIVE ? c->n : 1;
             if (b->proc[p].is_gone)
                 continue;
-            if (v.is_over ? !c->is_over
-                          : v.target > 0 && (c->issued < v.target || v.members < want))
+            if (c->is_over)
+                continue;
+            if (v.is_gone ||
+                (v.target > 0 && (c->issued < v.target || v.members < want)))
                 return false;
         }
         if (b->proc[p].is_here && !b->proc[p].is_gone && b->proc[p].inside > 0)

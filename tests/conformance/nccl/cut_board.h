@@ -18,6 +18,7 @@ enum cut_state {
     CUT_CLOSING, /* a rank at all of its targets parks */
     CUT_STOP,    /* each process destroys its communicators */
     CUT_IDS_MADE,
+    CUT_IDS_ADDED, /* all have spoken */
     CUT_RESUME,
 };
 
@@ -36,12 +37,12 @@ struct cut_board {
     enum cut_state state;
     uint64_t cut; /* the how manyth */
     struct cut_proc proc[CUT_PROCS];
-    uint32_t nids;
+    uint32_t nids, nids_spoken;
     struct orri_comm_id ids[CUT_IDS];
     uint32_t failures;
     char failure[256]; /* the first */
     /* what came of it */
-    uint64_t done, given_up, parked, comms_remade;
+    uint64_t done, given_up, parked, comms_remade, comms_left;
 };
 
 void cut_lock(struct cut_board *b);
@@ -61,8 +62,8 @@ uint32_t cut_drive_free(struct cut_drive *d, uint64_t *add_done, uint64_t *add_r
 
 /* True when every clock is at its target. */
 bool cut_is_consistent(const struct cut_board *b);
-/* True when this clock is below its target: the largest among its members.  Where a member has destroyed the communicator already,
- * it could not be made anew: the others run on until they have destroyed it as well. */
+/* True when this clock is below its target: the largest among its members.  Where a member's process has ended, it could not be
+ * made anew: the others run on until they have destroyed it. */
 bool cut_is_behind(const struct cut_board *b, const struct orri_clock *c);
 
 #endif

@@ -180,6 +180,13 @@ static void perform(enum cut_state step)
         for (uint32_t i = 0; i < n && board->nids < CUT_IDS; i++)
             board->ids[board->nids++] = ids[i];
         cut_unlock(board);
+    } else if (step == CUT_IDS_ADDED) {
+        cut_lock(board);
+        n = nccl->add_ids(board->ids, board->nids_spoken, ids, CUT_IDS);
+        for (uint32_t i = 0; i < n && board->nids < CUT_IDS; i++)
+            board->ids[board->nids++] = ids[i];
+        board->comms_left += n;
+        cut_unlock(board);
     } else if (step == CUT_RESUME) {
         if (!nccl->has_all_ids(board->ids, board->nids))
             failed(&err, "has_all_ids");

@@ -48,7 +48,8 @@ static void void_those_of_the_gone(struct cut_board *b)
         for (uint32_t i = 0; b->proc[p].is_gone && i < b->proc[p].nclocks; i++)
             if (b->proc[p].clocks[i].kind == ORR_CLOCK_COLLECTIVE && b->nids < CUT_IDS)
                 b->ids[b->nids++] =
-                    (struct orri_comm_id){.comm = b->proc[p].clocks[i].comm};
+                    (struct orri_comm_id){.comm = b->proc[p].clocks[i].comm,
+                                          .kind = ORRI_ID_VOID};
 }
 
 /* One cut, or an attempt that is given up.  With the lock held. */
@@ -67,8 +68,10 @@ static void make_cut(struct cut_board *b)
         b->nids = 0;
         ok = do_step(b, CUT_STOP) && do_step(b, CUT_IDS_MADE);
         for (uint32_t i = 0; i < b->nids; i++)
-            b->comms_remade += b->ids[i].id[0] != 0;
+            b->comms_remade += b->ids[i].kind == ORRI_ID_MADE;
         void_those_of_the_gone(b);
+        b->nids_spoken = b->nids;
+        ok = ok && do_step(b, CUT_IDS_ADDED);
         ok = ok && do_step(b, CUT_RESUME);
         b->done += ok;
     } else {

@@ -24,6 +24,7 @@ struct move {
 struct op {
     uint8_t n;
     bool blocks, is_sync;
+    bool is_destroy; /* of moves[0].comm: passes the gate, and moves no clock */
     struct move moves[X_MOVES];
 };
 struct program {

@@ -98,7 +98,8 @@ static bool enter(struct run *run, uint32_t index, const struct op *op)
     uint32_t on = run->programs[index].rank;
     struct rank *rank = &run->now.ranks[on];
     uint32_t at[X_MOVES];
-    uint32_t first = thread->n_half, n = run->mutant == X_NO_GROUP ? 1 : op->n;
+    uint32_t first = thread->n_half;
+    uint32_t n = run->mutant == X_NO_GROUP && op->n ? 1 : op->n;
     bool may_go = orri_gate_may_go(&rank->gate, false);
     if (run->mutant == X_PARKS_ALWAYS && rank->gate.mode != ORRI_GATE_OPEN)
         may_go = false;
@@ -116,6 +117,9 @@ static bool enter(struct run *run, uint32_t index, const struct op *op)
     thread->n_half = (uint8_t)(first + n);
     if (thread->n_half < op->n)
         return true;
+    for (uint32_t i = 0; i < rank->gate.n && op->is_destroy; i++)
+        if (rank->clocks[i].comm == op->moves[0].comm + 1u)
+            rank->clocks[i].is_over = 1;
     thread->n_half = 0;
     thread->issued++;
     thread->is_inside = op->blocks;

@@ -15,6 +15,12 @@ static void parse_op(const char **at, struct op *op)
         *at = s + 1;
         return;
     }
+    if (*s == 'd') {
+        op->is_destroy = true;
+        op->moves[0].comm = (uint8_t)(s[1] - '0');
+        *at = s + 2;
+        return;
+    }
     s += end != '\0';
     do {
         struct move *move = &op->moves[op->n++];
