@@ -555,7 +555,7 @@ static void restarted_host_knows_its_stopped_ranks(void **state)
     assert_string_equal(did, "lib-quiesce-0 freeze0 ");
     assert_int_equal(last.state, ORR_STEP_DONE);
     step(9, ORR_CUT_RESUME);
-    assert_string_equal(did, "thaw0 lib-resume-0 ");
+    assert_string_equal(did, "thaw0 lib-resume-0 free9 ");
     assert_int_equal(last.state, ORR_STEP_DONE);
     assert_int_equal(noted.step, ORR_CUT_NONE);
 }
