@@ -293,8 +293,7 @@ static bool is_proc_done(const struct orri_gen *gen,
 static bool may_come_back(const struct orr_rank_edge *edge,
                           const struct orri_rank *rank)
 {
-    return rank->n_procs == 0 &&
-           edge->now_ms < rank->gen->started_ms + edge->grace_ms;
+    return rank->n_procs == 0 && edge->now_ms < rank->gen->started_ms + edge->grace_ms;
 }
 
 bool orri_gen_has_spoken(const struct orr_rank_edge *edge, const struct orri_gen *gen)
@@ -383,8 +382,8 @@ void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen)
     if (is_late)
         gen->deadline_ms = edge->now_ms + (gen->deadline_ms - gen->started_ms);
     /* targets: a raise makes it undone; all others are done for good, but for who comes late */
-    if (state != gen->state && (gen->state == ORR_STEP_WORKING || is_late ||
-                                gen->step == ORR_CUT_TARGETS)) {
+    if (state != gen->state &&
+        (gen->state == ORR_STEP_WORKING || is_late || gen->step == ORR_CUT_TARGETS)) {
         gen->state = state;
         gen->step_ms = edge->now_ms - gen->started_ms;
         gen->report_due = true;
