@@ -3,13 +3,10 @@
 
 STOPS=50 (default 6) says how many orders each example gets in its run, STOPS_SEED which.
 """
-import glob
 import json
 import os
-import pathlib
 import random
 import re
-import signal
 import time
 
 from fleet import Fleet, check, main, shell, wait_for
@@ -139,32 +136,6 @@ def outlives_every_host(mode):
         wait_for("no rank is left", lambda: not f.ranks("n1") and not f.ranks("n2"))
 
 
-def pid_of_rank(prefix, rank):
-    for environ in glob.glob("/proc/[0-9]*/environ"):
-        try:
-            words = pathlib.Path(environ).read_bytes().split(b"\0")
-            command = pathlib.Path(environ).with_name("cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"RANK={rank}".encode() in words and command[0].endswith(b"/digits") and str(prefix).encode() in command:
-            return int(environ.split("/")[2])
-    return None
-
-
-def rank_that_stops_calling_is_named_and_fails_its_job():
-    digits = examples(100000)[0]
-    with Fleet(nodes=2, gpus=2, **FAST) as f:
-        job, prefix = started(f, digits, "digits", extra="time: {hang: 10s}\n")
-        pid = pid_of_rank(prefix, 3)
-        check(pid, "rank 3 is not found")
-        os.kill(pid, signal.SIGSTOP)
-        detail = f.wait_phase(job, "failed", seconds=60)
-        text = json.dumps(detail)
-        named = re.search(r"hung \(time.hang\): rank 3 has issued \d+ of \d+ collectives.* in communicator [0-9a-f]{16}", text)
-        check(named, text)
-        check(re.search(r"rank 3 has issued .*peers wait in nccl", f.cli("events", job, expect=0).out + text), text)
-
-
 def checkpoint_outlives_its_node():
     digits = examples(40)[0]
     with Fleet(nodes=3, gpus=2, **FAST) as f:
@@ -270,7 +241,6 @@ if __name__ == "__main__":
          resume_waits_for_devices_that_somebody_else_has,
          suspended_job_can_be_cancelled_and_outlives_every_host,
          job_suspended_in_place_outlives_every_host,
-         rank_that_stops_calling_is_named_and_fails_its_job,
          checkpoint_outlives_its_node,
          running_job_is_saved_again_and_again,
          migrated_job_repeats_no_step,
