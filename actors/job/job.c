@@ -136,6 +136,9 @@ static enum orr_err job_on_node_changed(struct orr_ctx *ctx,
         struct job_node *node = job_node_at(self, i);
         if (!orr_str_eq(orr_str(node->name), msg->node) || node->state == ORR_NODE_LOST)
             continue;
+        if (!orr_addr_eq(node->addr,
+                         msg->addr)) /* what an earlier life was about to kill */
+            node->is_stop_acked = false;
         node->state = msg->state;
         node->addr = msg->addr;
         if (msg->state != ORR_NODE_UP)

@@ -191,7 +191,7 @@ void node_cut_heard(struct orr_ctx *ctx,
         cut->stage = NODE_STAGE_LIBRARY;
         cut->state = ORR_STEP_WORKING;
     }
-    if (cut && !cut->cut &&
+    if (cut && cut->is_found &&
         cut->stage == NODE_STAGE_NONE) /* held since an earlier life */
         note_arenas(self, group, msg);
     if (!cut || (cut->stage != NODE_STAGE_LIBRARY && cut->stage != NODE_STAGE_ARENA))

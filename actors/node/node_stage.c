@@ -56,7 +56,8 @@ static bool is_idle(const struct node *self,
     case NODE_STAGE_RESUME:
         return !has_device || !row->user_pid;
     case NODE_STAGE_IMAGE:
-        return !group->wants_image || row->is_kept || row->is_saving;
+        return !group->wants_image || row->is_kept ||
+               (row->is_saving && row->save_cut == group->cut.cut);
     case NODE_STAGE_STORE:
         return group->cut.keeps_running || row->is_kept;
     case NODE_STAGE_FETCH:

@@ -69,6 +69,25 @@ def suspended_job_frees_its_devices_and_goes_on_where_it_was():
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
 
 
+def suspended_at_any_moment_of_its_start():
+    """Its libraries come up one after another, and communicators are being made."""
+    rng = random.Random(SEED)
+    digits = examples(100000)[0]
+    with Fleet(nodes=2, gpus=2, **FAST) as f:
+        for mode in ("inplace", "auto"):
+            for i in range(STOPS):
+                job = f.submit(digits.spec(f.top / f"{mode}.{i}.", mode=mode))
+                f.wait_phase(job, "running")
+                moment = rng.uniform(0, 1)
+                time.sleep(moment)  # the moment is what is random here
+                done = f.cli("suspend", job)
+                check(done.code == 0, f"{mode}, {moment:.3f} s after its start: {done.out} {done.err}")
+                f.cli("resume", job, expect=0)
+                wait_for("it takes steps", lambda: list(f.top.glob(f"{mode}.{i}.*")), 60)
+                f.cli("cancel", job, expect=0)
+                f.wait_phase(job, "cancelled")
+
+
 def resume_waits_for_devices_that_somebody_else_has():
     digits = examples(20)[0]
     with Fleet(nodes=1, gpus=4, **FAST) as f:
@@ -85,12 +104,20 @@ def resume_waits_for_devices_that_somebody_else_has():
 
 
 def suspended_job_can_be_cancelled_and_outlives_every_host():
+    outlives_every_host("auto")
+
+
+def job_suspended_in_place_outlives_every_host():
+    outlives_every_host("inplace")
+
+
+def outlives_every_host(mode):
     digits = examples(40)[0]
     with Fleet(nodes=2, gpus=2, **FAST) as f:
-        if can_image(f):  # then its device memory is all that it has given away
+        if mode == "auto" and can_image(f):  # then its device memory is all that it has given away
             print("     (level image)", flush=True)
         truth = undisturbed(f, digits, "digits")
-        job, prefix = started(f, digits, "digits")
+        job, prefix = started(f, digits, "digits", mode=mode)
         for _ in range(2):
             f.cli("suspend", job, expect=0)
             for host in ("n1", "c1", "r1"):
@@ -100,7 +127,7 @@ def suspended_job_can_be_cancelled_and_outlives_every_host():
             f.cli("resume", job, expect=0)
             f.wait_phase(job, "running")
         finished(f, job, prefix, truth)
-        job, _ = started(f, examples(100000)[0], "long")
+        job, _ = started(f, examples(100000)[0], "long", mode=mode)
         f.cli("suspend", job, expect=0)
         f.kill_host("n1")
         f.restart()
@@ -210,8 +237,10 @@ def tcp_stopped_at_random_moments():
 if __name__ == "__main__":
     print(f"STOPS_SEED={SEED} STOPS={STOPS}", flush=True)
     main(suspended_job_frees_its_devices_and_goes_on_where_it_was,
+         suspended_at_any_moment_of_its_start,
          resume_waits_for_devices_that_somebody_else_has,
          suspended_job_can_be_cancelled_and_outlives_every_host,
+         job_suspended_in_place_outlives_every_host,
          checkpoint_outlives_its_node,
          running_job_is_saved_again_and_again,
          migrated_job_repeats_no_step,

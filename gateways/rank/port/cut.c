@@ -350,6 +350,17 @@ static void drop_ended(struct orr_rank_edge *edge, struct orri_rank *rank)
     }
 }
 
+/* Nobody had counted on it any more, and its peers may wait for it. */
+static bool has_late_comer(const struct orri_gen *gen)
+{
+    for (const struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
+        for (const struct orri_proc *p = rank->procs; p; p = p->next)
+            if (p->sock >= 0 && p->is_welcome && p->is_stopped &&
+                p->stopped_cut == gen->cut && p->resumed_attempt != gen->attempt)
+                return true;
+    return false;
+}
+
 void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen)
 {
     char why[256];
@@ -366,9 +377,13 @@ void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen)
     gen->report_due |= has_spoken && !gen->has_spoken;
     gen->has_spoken = has_spoken;
     uint32_t state = late ? ORR_STEP_WORKING : ORR_STEP_DONE;
-    /* targets: a raise makes it undone; all others are done for good */
+    bool is_late = gen->step == ORR_CUT_RESUME && gen->state == ORR_STEP_DONE &&
+                   has_late_comer(gen);
+    if (is_late)
+        gen->deadline_ms = edge->now_ms + (gen->deadline_ms - gen->started_ms);
+    /* targets: a raise makes it undone; all others are done for good, but for who comes late */
     if (state != gen->state &&
-        (gen->state == ORR_STEP_WORKING || gen->step == ORR_CUT_TARGETS)) {
+        (gen->state == ORR_STEP_WORKING || is_late || gen->step == ORR_CUT_TARGETS)) {
         gen->state = state;
         gen->step_ms = edge->now_ms - gen->started_ms;
         gen->report_due = true;
