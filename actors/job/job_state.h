@@ -117,12 +117,13 @@ struct job {
     struct job_plan plan;
     struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
     bool has_watch;
-    bool is_hung;   /* and `reason` says who holds it up */
+    bool is_hung;          /* and `reason` says who holds it up */
     uint64_t runs_from_ms; /* without a break, as far as this life knows */
-    uint32_t level; /* enum orr_level */
+    uint32_t level;        /* enum orr_level */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
-    uint64_t overlay; /* of this generation; fleets of equal names may share a machine */
+    uint64_t
+        overlay; /* of this generation; fleets of equal names may share a machine */
     struct job_culprit culprit;
     char reason[200];
     char lost[200]; /* of the first rank that was lost: which, where, why */

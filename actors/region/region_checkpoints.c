@@ -229,9 +229,8 @@ static enum orr_err check_parts(struct orr_ctx *ctx,
                       job->world);
 }
 
-static bool has_later(const struct region *self,
-                      const struct region_job *job,
-                      uint64_t number)
+static bool
+has_later(const struct region *self, const struct region_job *job, uint64_t number)
 {
     const struct region_checkpoint *at =
         region_checkpoint_at(self, job->first_checkpoint);

@@ -256,24 +256,15 @@ NODE_TAKES(process_event, told.events++; told.state = msg->rank.state;
 
 #define NODE_ON(message) ORR_ON(node, message, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE)
 static const struct orr_handler node_handlers[] = {
-    NODE_ON(process_launch),
-    NODE_ON(process_signal),
-    NODE_ON(process_forget),
-    NODE_ON(port_reserve),
-    NODE_ON(log_read),
-    NODE_ON(process_lease),
-    NODE_ON(node_note),
-    NODE_ON(edge_greet),
-    NODE_ON(process_freeze),
-    NODE_ON(rank_note),
-    NODE_ON(process_image),
-    NODE_ON(process_imaged),
-    NODE_ON(image_ability),
-    NODE_ON(ack),
-    NODE_ON(failed),
-    NODE_ON(port_reserved),
-    NODE_ON(log_chunk),
-    NODE_ON(process_event),
+    NODE_ON(process_launch),  NODE_ON(process_signal),
+    NODE_ON(process_forget),  NODE_ON(port_reserve),
+    NODE_ON(log_read),        NODE_ON(process_lease),
+    NODE_ON(node_note),       NODE_ON(edge_greet),
+    NODE_ON(process_freeze),  NODE_ON(rank_note),
+    NODE_ON(process_image),   NODE_ON(process_imaged),
+    NODE_ON(image_ability),   NODE_ON(ack),
+    NODE_ON(failed),          NODE_ON(port_reserved),
+    NODE_ON(log_chunk),       NODE_ON(process_event),
     NODE_ON(processes_found),
 };
 static const struct orr_actor_type node_type = {

@@ -381,8 +381,10 @@ static void stop_is_found_by_the_next_host(void **state)
 {
     struct fixture *f = *state;
     struct orr_error err;
-    const struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0}, none = {ORR_LIT("x"), 1, 0};
-    const struct orr_process_stop stop = {.cut = 9, .step = ORR_CUT_QUIESCE, .device = 3};
+    const struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0},
+                                none = {ORR_LIT("x"), 1, 0};
+    const struct orr_process_stop stop = {
+        .cut = 9, .step = ORR_CUT_QUIESCE, .device = 3};
     assert_int_equal(fixture_sh(f, "r1-a", "sleep 1000"), ORR_OK);
     fixture_wait(f, "r1-a", ORR_RANK_RUNNING);
     assert_int_equal(f->process->ops->stop_note(f->process, &id, &stop, &err), ORR_OK);
