@@ -208,11 +208,14 @@ static enum orr_err do_image(struct subject *s)
     enum orr_err rc = error ? fail_freeze(s, true, error) : set_frozen(s, true);
     if (rc == ORR_OK)
         rc = halt_and_dump(s);
-    if (rc == ORR_OK && !s->task->leave_running)
+    if (rc == ORR_OK && !s->task->leave_running) {
+        (void)orri_mark_set(
+            s->dir, ORRI_MARK_IMAGING, false); /* what follows is as asked, no harm */
         kill(s->env.init,
              SIGKILL); /* the keeper has not reaped it, or there were a status */
-    else
+    } else {
         go_on(s, was_frozen, was_frozen && rc == ORR_OK);
+    }
     (void)orri_mark_set(s->dir, ORRI_MARK_IMAGING, false);
     s->task->result.paused_ms = orri_mono_ms() - from_ms;
     return rc;

@@ -269,6 +269,7 @@ static enum orr_err sim_client_on_job_detail(struct orr_ctx *ctx,
     struct client_job *job = asked(ctx, self);
     job->phase = msg->row.phase;
     job->generation = msg->row.generation;
+    job->restarts = msg->restarts;
     if (msg->row.phase == ORR_JOB_RUNNING && !job->running_ms)
         job->running_ms = orr_now_ms(ctx);
     orr_str_copy(job->reason, sizeof(job->reason), msg->row.reason);

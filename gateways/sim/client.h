@@ -49,6 +49,7 @@ struct client_job {
     uint64_t look_at_ms; /* not before */
     uint32_t phase;
     uint64_t generation;
+    uint32_t restarts; /* of generations that had begun */
     int64_t end_exit_code;
     uint32_t end_signal;
     int64_t culprit;

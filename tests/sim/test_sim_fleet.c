@@ -84,8 +84,7 @@ static void fleet_without_faults_ends_each_job_as_planned(void **state)
         assert_int_equal(job->culprit, job->bad_rank);
         assert_int_equal(job->end_signal, job->signal);
         assert_int_equal(job->end_exit_code, job->exit_code);
-        assert_int_equal(job->generation,
-                         job->bad_rank < 0 ? 1 : 1 + job->retries_user);
+        assert_int_equal(job->restarts, job->bad_rank < 0 ? 0 : job->retries_user);
     }
     fleet_fini(&fleet);
 }

@@ -397,7 +397,7 @@ static void watch_tells_what_is_found_and_what_changes(void **state)
     orr_device_watch_attach(watch, &(struct orr_device_sink){on_found, on_health, &t});
     pthread_mutex_lock(&t.lock);
     WAIT_FOR(&t, t.n_found == 1);
-    assert_true(t.n_devices == 2 && t.n_env == 2 && !t.has_why && t.is_healthy[1]);
+    assert_true(t.n_devices == 2 && t.n_env >= 2 && !t.has_why && t.is_healthy[1]);
     t.n_refusals = 2;
     pthread_mutex_unlock(&t.lock);
     assert_int_equal(rename(path_of(e, 1), kept), 0);

@@ -103,8 +103,9 @@ static bool pair_goes_on(struct two *t)
     for (int i = 0; i < 100; i++) {
         if (image_makes_progress(t->a, client1))
             return true;
-        if (state_of(t->a, server1) == ORR_RANK_EXITED) {
-            struct told told = fixture_wait_id(t->a, server1, ORR_RANK_EXITED);
+        enum orr_rank_state state = state_of(t->a, server1);
+        if (state == ORR_RANK_EXITED || state == ORR_RANK_LOST) {
+            struct told told = fixture_wait_id(t->a, server1, state);
             print_message("%s %s\n", told.reason, told.tail);
             return false;
         }
