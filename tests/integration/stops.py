@@ -37,7 +37,7 @@ def examples(steps):
     return [Example("digits", 8, 4, steps, 1, data),
             Example("mlp", 8, 4, steps, 1, data),
             Example("pipeline", 8, 4, steps, 1, data),
-            Example("tcp", 4, 0, 200 * steps, 50)]
+            Example("tcp", 4, 0, 30 * steps, 50)]
 
 
 def result(f, job):

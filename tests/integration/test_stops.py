@@ -53,7 +53,7 @@ def can_image(f):
 
 
 def suspended_job_frees_its_devices_and_goes_on_where_it_was():
-    digits = examples(30)[0]
+    digits = examples(500)[0]
     with Fleet(nodes=2, gpus=2, **FAST) as f:
         truth = undisturbed(f, digits, "digits")
         job, prefix = started(f, digits, "digits")
@@ -89,7 +89,7 @@ def suspended_at_any_moment_of_its_start():
 
 
 def resume_waits_for_devices_that_somebody_else_has():
-    digits = examples(20)[0]
+    digits = examples(500)[0]
     with Fleet(nodes=1, gpus=4, **FAST) as f:
         truth = undisturbed(f, digits, "digits")
         job, prefix = started(f, digits, "digits")
@@ -112,7 +112,7 @@ def job_suspended_in_place_outlives_every_host():
 
 
 def outlives_every_host(mode):
-    digits = examples(40)[0]
+    digits = examples(500)[0]
     with Fleet(nodes=2, gpus=2, **FAST) as f:
         if mode == "auto" and can_image(f):  # then its device memory is all that it has given away
             print("     (level image)", flush=True)
@@ -137,7 +137,7 @@ def outlives_every_host(mode):
 
 
 def checkpoint_outlives_its_node():
-    digits = examples(40)[0]
+    digits = examples(500)[0]
     with Fleet(nodes=3, gpus=2, **FAST) as f:
         if not can_image(f):
             return
@@ -167,7 +167,7 @@ def running_job_is_saved_again_and_again():
 
 
 def migrated_job_repeats_no_step():
-    digits = examples(40)[0]
+    digits = examples(500)[0]
     with Fleet(clusters=2, nodes=2, gpus=2, **FAST) as f:
         if not can_image(f):
             return
@@ -219,19 +219,19 @@ def disturbed(example):
 
 
 def digits_stopped_at_random_moments():
-    disturbed(examples(25 + 12 * STOPS)[0])
+    disturbed(examples(200 + 70 * STOPS)[0])
 
 
 def mlp_stopped_at_random_moments():
-    disturbed(examples(25 + 12 * STOPS)[1])
+    disturbed(examples(200 + 70 * STOPS)[1])
 
 
 def pipeline_stopped_at_random_moments():
-    disturbed(examples(25 + 12 * STOPS)[2])
+    disturbed(examples(200 + 70 * STOPS)[2])
 
 
 def tcp_stopped_at_random_moments():
-    disturbed(examples(25 + 12 * STOPS)[3])
+    disturbed(examples(200 + 70 * STOPS)[3])
 
 
 if __name__ == "__main__":
