@@ -63,7 +63,7 @@ twin=$("$orrery" submit "$dir/twin.yaml" -o json | field job)
 away=c1; [ "$home" = c1 ] && away=c2
 
 say "a third job that wants $home, and must wait"
-spec urgent "$((steps / 10))" 50 "placement: {exclude: [$away]}" >"$dir/urgent.yaml"
+spec urgent "$((steps / 2))" 100 "placement: {exclude: [$away]}" >"$dir/urgent.yaml"
 urgent=$("$orrery" submit "$dir/urgent.yaml" -o json | field job)
 until "$orrery" logs "$first" | grep -q 'step='; do sleep 0.2; done
 "$orrery" ps
@@ -75,6 +75,7 @@ say "the first one is suspended in the middle of its training: the third has its
 
 say "and goes on where it was"
 "$orrery" resume "$first"
+became="suspended and resumed"
 
 say "what a reader sees who troubles nobody: soft state"
 "$orrery" top --once
@@ -84,7 +85,8 @@ level=$("$orrery" show "$first" | sed -n 's/^level *//p')
 if [ "${level%% *}" = image ]; then
     say "its twin is done: the first one moves to $away, with its memory, its connections and its log"
     "$orrery" checkpoint "$first"
-    "$orrery" migrate "$first" --to "cluster:$away" || echo "demo: it has ended meanwhile, or there was no room"
+    "$orrery" migrate "$first" --to "cluster:$away" # a failure ends the demo
+    became="suspended, resumed and moved"
     "$orrery" checkpoint ls "$first"
 else
     say "no images on this machine, so no move: $level"
@@ -100,4 +102,4 @@ for job in "$first" "$twin" "$urgent"; do
 done
 digest() { "$orrery" logs "$1" | sed -n 's/^accuracy=.*digest=//p'; }
 [ "$(digest "$first")" = "$(digest "$twin")" ] || { echo "demo: the digests of $first and $twin differ" >&2; exit 1; }
-say "$first was suspended, resumed and moved: the same digest as $twin, bit for bit"
+say "$first was $became: the same digest as $twin, bit for bit"

@@ -56,7 +56,7 @@ static const struct orr_yaml_field fields[] = {
     ROW("roles.region.jobs_max", U32, region_role.jobs_max, 1, 100000000, "1000000", "live jobs; more are refused"),
     ROW("roles.region.finished_max", U32, region_role.finished_max, 1, 100000000, "10000", "ended jobs that are still shown"),
     ROW("roles.region.collect.every", DURATION, region_role.collect_every_ms, 1000, INT64_C(86400000) * 30, "10m", "how often stores remove what no checkpoint needs any more"),
-    ROW("roles.region.collect.grace", DURATION, region_role.collect_grace_ms, 1000, INT64_C(86400000) * 365, "1h", "what is younger stays; longer than a checkpoint takes"),
+    ROW("roles.region.collect.grace", DURATION, region_role.collect_grace_ms, 60000, INT64_C(86400000) * 365, "1h", "what is younger stays; longer than a checkpoint takes"),
     ROW("roles.region.ledger.address", TEXT, region_role.address, 1, 63, "", "IP:PORT of this host's ledger; default: as among the voters"),
     ROW("roles.region.ledger.endpoint", TEXT, region_role.endpoint, 1, ENDPOINT_MAX, "", "where clients and clusters dial this host; default: as among the voters, or the first of listen"),
     ROW("roles.region.ledger.join", BOOL, region_role.is_joining, 0, 0, "false", "this host waits for `orrery region add`; it starts no ledger of its own"),
