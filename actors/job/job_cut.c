@@ -212,15 +212,14 @@ static void node_failed(struct orr_ctx *ctx,
                     "resume on %s is tried again: %s",
                     node->name,
                     plan->trouble);
-            uint64_t until_ms = plan->until_ms;
-            job_plan_begin(
-                ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
-            plan->until_ms = until_ms;
+            job_plan_resume_again(ctx, self);
             for (uint32_t i = 0; i < self->n_nodes; i++)
                 job_node_at(self, i)->talk.retry_ms = orr_now_ms(ctx) + RESUME_AGAIN_MS;
         }
         return;
     }
+    if (job_plan_leave_save(ctx, self))
+        return;
     snprintf(text,
              sizeof(text),
              "%s: %s%s on %s: %.*s",

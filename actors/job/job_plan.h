@@ -32,6 +32,7 @@ struct job_plan {
     uint64_t attempt;       /* of RESUME */
     uint64_t since_ms;      /* the step began */
     uint64_t until_ms;      /* and has failed then; 0: no end */
+    uint32_t n_extended;    /* how often a resume was given more time */
     uint64_t stopped_ms;    /* the cut was asked for */
     uint64_t paused_ms;     /* from then until the ranks ran again */
     bool is_held;           /* released: waits for an order */

@@ -208,6 +208,10 @@ void job_plan_save_fail(struct orr_ctx *ctx,
                         enum orr_err code,
                         const char *text);
 void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
+/* Another order has come since, so it is over, however it ended.  False: it has not. */
+bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self);
+/* By all nodes, with new communicators; until the same time, or a later one. */
+void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
 uint64_t job_plan_due_ms(const struct job *self);
 

@@ -239,7 +239,8 @@ static void take_resumed(struct orr_rank_edge *edge,
                          const struct orr_msg_rank_resumed *msg)
 {
     struct orri_gen *gen = proc->rank->gen;
-    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut)
+    bool is_older = msg->attempt && msg->attempt != gen->attempt;
+    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut || is_older)
         return;
     if (msg->code != ORR_OK) {
         orri_gen_fail(edge,
