@@ -414,7 +414,8 @@ uint32_t node_row_level(const struct node *self,
     return row->level ? row->level : (uint32_t)ORR_LEVEL_IMAGE;
 }
 
-/* It came back to a restarted host, or from an image, in the middle of its resume: the driver is to let it go, too. */
+/* It came back to a restarted host, or from an image.  In the middle of a resume: the driver is to let it go, too; else the resume
+ * will see to it. */
 static void note_back(struct orr_ctx *ctx,
                       struct node *self,
                       struct node_group *group,
@@ -422,12 +423,13 @@ static void note_back(struct orr_ctx *ctx,
                       const struct orr_msg_rank_ability *msg)
 {
     const struct node_cut *cut = &group->cut;
-    bool is_back = msg->is_stopped && msg->pid && cut->step == ORR_CUT_RESUME;
+    bool is_back = msg->is_stopped && msg->pid;
     struct node_proc *proc = is_back ? node_proc_get(self, row, msg->process) : NULL;
     if (!proc || proc->pid == msg->pid)
         return;
     proc->pid = msg->pid;
-    if (cut->stage != NODE_STAGE_THAW && row->device < NODE_DEVICES_MAX)
+    bool is_late = cut->step == ORR_CUT_RESUME && cut->stage != NODE_STAGE_THAW;
+    if (is_late && row->device < NODE_DEVICES_MAX)
         node_cut_resume_device(ctx, self, group, row, proc, 0);
 }
 

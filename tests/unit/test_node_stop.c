@@ -170,6 +170,19 @@ static void restored_rank_is_fetched_before_it_is_launched(void **state)
     assert_int_equal(last.state, ORR_STEP_DONE);
 }
 
+static void come_back(uint32_t process, uint32_t pid)
+{
+    const struct orr_msg_rank_ability back = {.job = ORR_LIT("j"),
+                                              .generation = GENERATION,
+                                              .pid = pid,
+                                              .process = process,
+                                              .is_stopped = true};
+    assert_int_equal(
+        orr_system_post(sys, edge_rank, node, orr_msg_desc_rank_ability(), &back),
+        ORR_OK);
+    run_for(50);
+}
+
 /* Each has an arena and a name for the driver of its own. */
 static void rank_of_two_processes_is_stopped_saved_and_restored_whole(void **state)
 {
@@ -197,6 +210,13 @@ static void rank_of_two_processes_is_stopped_saved_and_restored_whole(void **sta
     assert_true(is_launched);
     assert_string_equal(did,
                         "expect5 expect6 lib-save-0 get+arena-5+arena-6*2 launch0 ");
+    come_back(6, 66); /* before the resume begins: it is of that */
+    assert_null(strstr(did, "resume"));
+    step(9, ORR_CUT_RESUME);
+    assert_non_null(strstr(did, "thaw0 resume-GPU-b-66 lib-resume-"));
+    did[0] = '\0';
+    come_back(5, 55);
+    assert_string_equal(did, "resume--55 ");
 }
 
 static void part_of_an_earlier_version_has_one_arena(void **state)
@@ -234,21 +254,15 @@ static void process_that_comes_back_in_a_resume_is_resumed_by_the_driver(void **
     cut_and_quiesce();
     step(9, ORR_CUT_RESUME);
     did[0] = '\0';
-    const struct orr_msg_rank_ability back = {.job = ORR_LIT("j"),
-                                              .generation = GENERATION,
-                                              .pid = 77,
-                                              .process = 6,
-                                              .is_stopped = true};
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(
-            orr_system_post(sys, edge_rank, node, orr_msg_desc_rank_ability(), &back),
-            ORR_OK);
-        run_for(50);
+        come_back(6, 77);
         assert_string_equal(did, "resume--77 "); /* once */
     }
-    struct orr_msg_rank_ability fresh = back;
-    fresh.process = 7;
-    fresh.is_stopped = false; /* its program has just started it */
+    const struct orr_msg_rank_ability fresh = {
+        .job = ORR_LIT("j"),
+        .generation = GENERATION,
+        .pid = 78,
+        .process = 7}; /* its program has just started it */
     assert_int_equal(
         orr_system_post(sys, edge_rank, node, orr_msg_desc_rank_ability(), &fresh),
         ORR_OK);
