@@ -221,16 +221,17 @@ EDGE(rank_expect)
 EDGE(cut_step)
 {
     (void)self;
+    bool is_away = is_anew || msg->step == ORR_CUT_SAVE;
     const struct orr_rec_rank_arena arena[] = {{.rank = 0,
                                                 .process = 5,
                                                 .path = ORR_LIT("/proc/self/fd/9"),
                                                 .bytes = 4096,
-                                                .pid = is_anew ? 0 : 55},
+                                                .pid = is_away ? 0 : 55},
                                                {.rank = 0,
                                                 .process = 6,
                                                 .path = ORR_LIT("/proc/self/fd/10"),
                                                 .bytes = 8192,
-                                                .pid = 56}};
+                                                .pid = is_away ? 0 : 56}};
     char text[64];
     snprintf(text,
              sizeof(text),
