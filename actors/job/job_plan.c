@@ -309,6 +309,7 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
     bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || plan->goal == ORR_ORDER_VACATE;
     if (is_save) {
         memset(plan->parts.at, 0, self->args.world * sizeof(struct job_part));
+        plan->part_text_used = 0;
         plan->is_committed = plan->is_commit_due = false;
         plan->commit_number = plan->number;
         plan->commit_checkpoint = plan->checkpoint;

@@ -221,7 +221,8 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
                             const struct orr_msg_job_order *msg);
 void job_periodic_arm(struct orr_ctx *ctx, const struct job *self);
 void job_periodic_due(struct orr_ctx *ctx, struct job *self);
-void job_part_note(struct job *self,
+/* False: there is no room for its list of arenas. */
+bool job_part_note(struct job *self,
                    struct job_node *node,
                    const struct orr_rec_part *rec);
 bool job_parts_are_stored(const struct job *self);

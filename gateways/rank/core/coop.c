@@ -12,8 +12,6 @@
 #include "core.h"
 #include "orrery/rank.h"
 
-#define SAVED_MAGIC UINT64_C(0x3145544154535252) /* "RRSTATE1" */
-
 enum { ALIGN = 64, SIZES_MS = 10000, WELCOME_MS = 10000 };
 
 struct saved_entry {
@@ -91,9 +89,9 @@ static void save_all(void *arg)
             save->failed = s->name;
         at += align(s->bytes);
     }
-    const struct saved_tail tail = {save->piece->bytes, SAVED_MAGIC};
+    const struct saved_tail tail = {save->piece->bytes, ORRI_SAVED_MAGIC};
     memcpy(save->piece->at + save->piece->bytes - sizeof tail, &tail, sizeof tail);
-    saved->magic = SAVED_MAGIC;
+    saved->magic = ORRI_SAVED_MAGIC;
 }
 
 static uint64_t coop_arena_bytes(void)
@@ -151,12 +149,12 @@ static const struct saved *find_saved(const uint8_t *arena, uint64_t bytes)
     if (bytes < sizeof tail)
         return NULL;
     memcpy(&tail, arena + bytes - sizeof tail, sizeof tail);
-    if (tail.magic != SAVED_MAGIC || tail.bytes > bytes || tail.bytes % ALIGN ||
+    if (tail.magic != ORRI_SAVED_MAGIC || tail.bytes > bytes || tail.bytes % ALIGN ||
         (bytes - tail.bytes) % ALIGN || tail.bytes < sizeof(struct saved) + sizeof tail)
         return NULL;
     const struct saved *saved = (const struct saved *)(arena + bytes - tail.bytes);
     uint64_t room = (tail.bytes - sizeof *saved - sizeof tail) / sizeof *saved->entries;
-    if (saved->magic != SAVED_MAGIC || saved->n > room)
+    if (saved->magic != ORRI_SAVED_MAGIC || saved->n > room)
         return NULL;
     for (uint64_t i = 0; i < saved->n; i++)
         if (saved->entries[i].at > tail.bytes ||
