@@ -79,6 +79,11 @@ put_job(struct region *self, const struct region_job *job, const char *key)
         .level = job->level,
         .why_level = orr_str(job->why_level),
         .is_parked = job->is_parked,
+        .to_region = orr_str(job->to_region),
+        .from_region = orr_str(job->from_region),
+        .from_generation = job->from_generation,
+        .is_from_known = job->is_from_known,
+        .is_settled = job->is_settled,
     };
     return region_entry_put(
         &self->ledger.entry, key, orr_msg_desc_job_record(), &record);
@@ -316,6 +321,11 @@ static void fold_orders(struct region_job *job, const struct orr_msg_job_record 
     orr_str_copy(job->order.text, sizeof(job->order.text), msg->order_text);
     orr_str_copy(job->to_cluster, sizeof(job->to_cluster), msg->to_cluster);
     orr_str_copy(job->to_node, sizeof(job->to_node), msg->to_node);
+    orr_str_copy(job->to_region, sizeof(job->to_region), msg->to_region);
+    orr_str_copy(job->from_region, sizeof(job->from_region), msg->from_region);
+    job->from_generation = msg->from_generation;
+    job->is_from_known = msg->is_from_known;
+    job->is_settled = msg->is_settled;
     job->checkpoint = msg->checkpoint;
     job->restore = msg->restore;
     job->restore_below = msg->restore_below;
