@@ -89,9 +89,10 @@ static void ask_first(struct orr_ctx *ctx,
             job_offer,
             .region = orr_str(self->args.region),
             .job = orr_str(job->id),
-            .generation = job->generation,
+            .generation = job->generation + 1, /* that it would leave with */
             .spec = region_spec(self, job),
-            .level = level_of(self, job));
+            .level = level_of(self, job),
+            .is_running = region_has_places(job) && !job->is_to_suspend);
 }
 
 bool region_peer_is_it(const struct region_job *job, struct orr_str region)

@@ -335,6 +335,18 @@ static void fold_orders(struct region_job *job, const struct orr_msg_job_record 
     orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
 }
 
+/* It may change: a job that has moved away is forgotten, and comes back without one. */
+static void fold_key(struct region *self, struct region_job *job, struct orr_str key)
+{
+    if (orr_str_eq(orr_str(job->key), key))
+        return;
+    if (job->key[0])
+        orr_map_remove(&self->jobs_by_key, job);
+    orr_str_copy(job->key, sizeof(job->key), key);
+    if (job->key[0])
+        orr_map_add(&self->jobs_by_key, job);
+}
+
 static enum orr_err fold_job(struct region *self,
                              struct region_job *job,
                              const struct orr_rec_ledger_record *record)
@@ -347,10 +359,7 @@ static enum orr_err fold_job(struct region *self,
         msg->cluster.len ? region_cluster_get(self, msg->cluster) : NULL;
     if (msg->cluster.len && !cluster)
         return ORR_ENOSPC;
-    if (!job->is_recorded && msg->key.len) {
-        orr_str_copy(job->key, sizeof(job->key), msg->key);
-        orr_map_add(&self->jobs_by_key, job);
-    }
+    fold_key(self, job, msg->key);
     job->is_recorded = true;
     job->counter = msg->counter;
     orr_str_copy(job->owner, sizeof(job->owner), msg->owner);

@@ -68,7 +68,7 @@ static bool can_restore(const struct region *self, uint32_t level)
     return false;
 }
 
-/* Before the job stops: is there a place for it now? */
+/* Before the job stops: could it go on, and is there a place for it now? */
 static enum orr_err check_room(struct region *self,
                                const struct orr_msg_job_offer *msg,
                                struct orr_error *err)
@@ -82,7 +82,7 @@ static enum orr_err check_room(struct region *self,
             err, ORR_ENOSYS, "no node there can go on from an image; see its `doctor`");
     if (self->jobs.n_used == self->jobs.cap && self->finished.n == 0)
         return orr_fail(err, ORR_EBUSY, "it holds %u jobs, its limit", self->jobs.cap);
-    if (region_spec_fits_now(self, &job, self->spec.at))
+    if (!msg->is_running || region_spec_fits_now(self, &job, self->spec.at))
         return ORR_OK;
     region_why_not(self, &job, text, sizeof(text));
     return orr_fail(err, ORR_ENODEV, "%s", text);
@@ -254,10 +254,16 @@ enum orr_err region_take_transfer(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     drop_token(self, msg->job);
-    if (job) /* it was here before */
+    char key[ORR_NAME_MAX] = "";
+    if (job) { /* it was here before; whoever submits it again still means this one */
+        memcpy(key, job->key, sizeof(key));
         region_job_drop(ctx, self, job);
+    }
     job = region_job_new(ctx, self, msg->job);
     ORR_ASSERT(job); /* check_transfer */
+    memcpy(job->key, key, sizeof(key));
+    if (job->key[0])
+        orr_map_add(&self->jobs_by_key, job);
     job->spec = spec;
     region_job_read_spec(job, self->spec.at);
     read_transfer(job, msg);
