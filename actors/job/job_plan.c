@@ -78,6 +78,7 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
             (unsigned long long)plan->cut,
             orr_cut_step_name(step));
     plan->step = step;
+    job_stopwatch_begin(ctx, plan);
     plan->since_ms = orr_now_ms(ctx);
     plan->until_ms = ms ? plan->since_ms + ms + JOB_MARGIN_MS : 0;
     if (step == ORR_CUT_RESUME) {
@@ -99,6 +100,8 @@ void job_plan_new_cut(struct orr_ctx *ctx, struct job_plan *plan)
     plan->cut = (plan->cut > least ? plan->cut : least) + 1;
     plan->attempt = 0;
     plan->stopped_ms = orr_now_ms(ctx);
+    plan->n_steps = 0;
+    plan->step_us = 0;
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
 }
 
@@ -358,6 +361,7 @@ static void saved(struct orr_ctx *ctx, struct job *self)
             ctx, self, ORR_OUTCOME_MOVED, ORR_LIT("goes on from its checkpoint"));
         return;
     }
+    job_stopwatch_end(ctx, plan);
     plan->is_held = true; /* a checkpoint of a suspended job */
     forget_goal(plan);
 }
@@ -366,6 +370,8 @@ static void resumed(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     plan->step = ORR_CUT_NONE;
+    job_stopwatch_end(ctx, plan);
+    self->is_update_due = true; /* with what it took */
     plan->paused_ms = orr_now_ms(ctx) - plan->stopped_ms;
     self->runs_from_ms = orr_now_ms(ctx);
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
@@ -405,6 +411,7 @@ static void advance(struct orr_ctx *ctx, struct job *self)
         saved(ctx, self);
         break;
     case ORR_CUT_RELEASE:
+        job_stopwatch_end(ctx, plan);
         plan->is_held = true;
         break;
     case ORR_CUT_RESUME:
@@ -457,6 +464,20 @@ static bool is_whole(const struct job *self)
     return self->n_state[ORR_RANK_RUNNING] == self->args.world;
 }
 
+/* All are told of new targets at once: who waits at older ones holds up the rest. */
+static void aim(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint64_t before = plan->barrier.round, round;
+    if (job_barrier_round(&plan->barrier, &round) != ORR_OK) {
+        job_plan_fail(ctx, self, ORR_ENOSPC, "its ranks have too many clocks together");
+        return;
+    }
+    job_stopwatch_round(plan, round);
+    for (uint32_t i = 0; i < self->n_nodes && round != before; i++)
+        job_node_at(self, i)->talk.retry_ms = 0;
+}
+
 void job_plan_step(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
@@ -480,10 +501,8 @@ void job_plan_step(struct orr_ctx *ctx, struct job *self)
     bool wants_to_run = plan->goal == ORR_ORDER_RUN || plan->goal == ORR_ORDER_NONE;
     if (job_is_before_quiesce(plan->step) && wants_to_run) /* another order came */
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
-    uint64_t round;
-    if (job_is_before_quiesce(plan->step) &&
-        job_barrier_round(&plan->barrier, &round) != ORR_OK)
-        job_plan_fail(ctx, self, ORR_ENOSPC, "its ranks have too many clocks together");
+    if (job_is_before_quiesce(plan->step))
+        aim(ctx, self);
     for (enum orr_cut_step was = ORR_CUT_STEP_MAX_;
          !self->is_stopping && plan->step != was && plan->step != ORR_CUT_NONE &&
          !plan->is_held && all_done(self);) {

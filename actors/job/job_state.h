@@ -215,6 +215,13 @@ void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
 uint64_t job_plan_due_ms(const struct job *self);
 
+/* job_stopwatch.c: what the steps of a stop take. */
+void job_stopwatch_begin(struct orr_ctx *ctx, struct job_plan *plan);
+void job_stopwatch_end(struct orr_ctx *ctx, struct job_plan *plan);
+void job_stopwatch_round(struct job_plan *plan, uint64_t round);
+struct orr_list_stop_step job_stopwatch_list(const struct job_plan *plan,
+                                             struct orr_rec_stop_step *list);
+
 /* job_orders.c: orders, checkpoints, and the words with region and cluster about them. */
 enum orr_err job_order_take(struct orr_ctx *ctx,
                             struct job *self,

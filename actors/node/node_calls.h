@@ -115,6 +115,10 @@ void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_mo
 void node_cut_used(struct orr_ctx *ctx,
                    struct node *self,
                    const struct orr_msg_device_used *msg);
+void node_cut_note(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct node_group *group,
+                   enum orr_cut_step step);
 void node_cut_stage(struct orr_ctx *ctx,
                     struct node *self,
                     struct node_group *group,
