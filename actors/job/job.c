@@ -404,6 +404,8 @@ job_on_timer(struct orr_ctx *ctx, struct job *self, const struct orr_msg_timer *
     }
     if (msg->id == JOB_T_PERIODIC)
         job_periodic_due(ctx, self);
+    if (msg->id == JOB_T_HANG)
+        job_hang_due(ctx, self);
     return job_step(ctx, self);
 }
 

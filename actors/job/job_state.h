@@ -28,7 +28,7 @@ enum job_ask {
     JOB_ASK_WANT,
 };
 enum job_launch { JOB_LAUNCH_NONE, JOB_LAUNCH_SENT, JOB_LAUNCH_DONE };
-enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC };
+enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC, JOB_T_HANG };
 
 /* A conversation with one peer: one ask at a time, repeated after a pause that grows.
  */
@@ -116,6 +116,8 @@ struct job {
     struct job_talk cluster_talk; /* with the cluster */
     struct job_plan plan;
     struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
+    struct orr_block pauses;  /* struct job_pause[world]; with has_watch */
+    char hang_call[48];
     bool has_watch;
     bool is_hung;          /* and `reason` says who holds it up */
     uint64_t runs_from_ms; /* without a break, as far as this life knows */
@@ -238,6 +240,8 @@ void job_hang_fini(struct job *self);
 void job_hang_heard(struct orr_ctx *ctx,
                     struct job *self,
                     const struct orr_msg_rank_idle *msg);
+/* Again without a message: what was said is old. */
+void job_hang_due(struct orr_ctx *ctx, struct job *self);
 
 /* job_steps.c: the next step towards each node and the region. */
 #define JOB_TALK_REGION  UINT32_MAX /* as an index of a node, in tags */

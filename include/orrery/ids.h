@@ -139,6 +139,14 @@ enum orr_clock_op {
         ORR_CLOCK_OP_MAX_
 };
 
+/* A rank that issues nothing, as its node sees it. */
+enum orr_pause {
+    ORR_PAUSE_NONE,   /* in code of the program's own, or unknown */
+    ORR_PAUSE_CALL,   /* whenever it was asked, a thread was in a call of CUDA or NCCL */
+    ORR_PAUSE_SILENT, /* it does not run: stopped, frozen */
+    ORR_PAUSE_MAX_
+};
+
 /* A stop, step by step; all before `release` can be undone. */
 enum orr_cut_step {
     ORR_CUT_NONE,

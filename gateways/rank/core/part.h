@@ -70,6 +70,8 @@ struct orri_part {
      * close waits until no thread is inside, at most until deadline_ms.  May be NULL. */
     enum orr_err (*close)(uint64_t deadline_ms, struct orr_error *err);
     void (*open)(void);
+    /* Threads of the program that are in one of its calls now; of one of them *ret_call.  May be NULL.  Any time. */
+    uint32_t (*inside)(const char **ret_call);
 };
 
 /* Once per kind; starts the link when the first part comes.  part lives for ever.  Without ORRERY_RANK_LINK nothing happens. */
