@@ -329,6 +329,12 @@ bool job_barrier_is_cut(const struct job_barrier *self)
     return true;
 }
 
+static void drop(struct job_barrier *self, struct job_clock *clock)
+{
+    orr_map_remove(&self->by_key, clock);
+    orr_pool_give(&self->clocks, clock);
+}
+
 void job_barrier_forget(struct job_barrier *self, uint32_t peer)
 {
     for (struct job_clock *clock = NULL;
@@ -338,10 +344,9 @@ void job_barrier_forget(struct job_barrier *self, uint32_t peer)
             continue;
         struct job_clock *comm =
             clock->kind == ORR_CLOCK_COLLECTIVE ? find_comm(self, clock->comm) : NULL;
-        if (comm)
-            comm->n_members--;
-        orr_map_remove(&self->by_key, clock);
-        orr_pool_give(&self->clocks, clock);
+        drop(self, clock);
+        if (comm && --comm->n_members == 0)
+            drop(self, comm);
     }
 }
 

@@ -39,13 +39,16 @@ static bool take_watch(struct job *self)
     return self->has_watch;
 }
 
-static void say(struct job *self, const char *text)
+/* Told when it is somebody else, not at each look: the times in the text change always. */
+static void say(struct job *self, int64_t rank, const char *text)
 {
-    bool is_hung = text[0] != '\0';
+    bool is_hung = rank != JOB_SUSPECT_NONE;
     if (!is_hung && !self->is_hung)
         return;
-    self->is_update_due = self->is_update_due || is_hung != self->is_hung;
+    self->is_update_due =
+        self->is_update_due || is_hung != self->is_hung || rank != self->hung_rank;
     self->is_hung = is_hung;
+    self->hung_rank = rank;
     orr_str_copy(self->reason, sizeof(self->reason), orr_str(text));
 }
 
@@ -127,7 +130,7 @@ static void judge(struct orr_ctx *ctx, struct job *self)
     int64_t rank = suspect(ctx, self, limit, text, sizeof(text));
     if (rank != JOB_SUSPECT_NONE)
         snprintf(reason, sizeof(reason), "hangs: %.190s", text);
-    say(self, reason);
+    say(self, rank, reason);
     if (rank == JOB_SUSPECT_NONE || !end_ms)
         return;
     rank = suspect(ctx, self, end_ms, text, sizeof(text));

@@ -119,7 +119,8 @@ struct job {
     struct orr_block pauses;  /* struct job_pause[world]; with has_watch */
     char hang_call[48];
     bool has_watch;
-    bool is_hung;          /* and `reason` says who holds it up */
+    bool is_hung;          /* and `reason` says who holds it up, */
+    int64_t hung_rank;     /* this one */
     uint64_t runs_from_ms; /* without a break, as far as this life knows */
     uint32_t level;        /* enum orr_level */
     char why_level[160];

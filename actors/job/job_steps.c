@@ -197,7 +197,8 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
             .ranks = is_permit || is_move ? job_places(self, ORR_NONE)
                                           : (struct orr_list_rank_place){0},
             .level = self->level,
-            .why_level = orr_str(self->why_level));
+            .why_level = orr_str(self->why_level),
+            .is_hung = self->is_hung);
 }
 
 static void ask_ended(struct orr_ctx *ctx, struct job *self, uint64_t tag)

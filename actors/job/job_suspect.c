@@ -184,7 +184,7 @@ find_absent(const struct job_suspects *self, uint64_t idle_ms, char *text, size_
 {
     for (const struct job_clock *comm = NULL;
          (comm = orr_pool_next(&self->clocks->clocks, comm)) != NULL;) {
-        if (comm->me != ORR_NONE || comm->n_members >= comm->n ||
+        if (comm->me != ORR_NONE || !comm->n_members || comm->n_members >= comm->n ||
             comm->n != self->world || !is_awaited(self, comm, idle_ms))
             continue;
         uint32_t rank = 0;
