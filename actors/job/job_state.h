@@ -76,6 +76,7 @@ struct job_rank {
     uint32_t state; /* enum orr_rank_state */
     int64_t exit_code;
     uint32_t signal;
+    uint32_t level; /* enum orr_level, as far as is known */
     uint64_t changed_unix_ms;
 };
 
@@ -119,10 +120,11 @@ struct job {
     struct orr_block pauses;  /* struct job_pause[world]; with has_watch */
     char hang_call[48];
     bool has_watch;
-    bool is_hung;          /* and `reason` says who holds it up, */
-    int64_t hung_rank;     /* this one */
-    uint64_t runs_from_ms; /* without a break, as far as this life knows */
-    uint32_t level;        /* enum orr_level */
+    bool is_hung;            /* and `reason` says who holds it up, */
+    int64_t hung_rank;       /* this one */
+    uint64_t runs_from_ms;   /* without a break, as far as this life knows */
+    uint32_t level;          /* enum orr_level: the least of all its ranks */
+    uint32_t restored_level; /* of the checkpoint that it goes on from */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
     uint64_t
@@ -226,7 +228,19 @@ void job_part_note(struct job *self,
 bool job_parts_are_stored(const struct job *self);
 void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
 void job_refuse_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
-void job_level_note(struct job *self, uint32_t level, struct orr_str why);
+/* Of one rank; or of all ranks of a node of which nothing is known yet. */
+void job_level_note(struct job *self,
+                    uint32_t rank,
+                    uint32_t level,
+                    struct orr_str why);
+void job_level_note_node(struct job *self,
+                         const struct job_node *node,
+                         uint32_t level,
+                         struct orr_str why);
+static inline bool job_level_is_saved(uint32_t level)
+{
+    return level == ORR_LEVEL_IMAGE || level == ORR_LEVEL_COOPERATIVE;
+}
 enum job_ask job_cluster_next(const struct job *self);
 void job_cluster_ask(struct orr_ctx *ctx,
                      struct job *self,

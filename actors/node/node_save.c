@@ -247,6 +247,6 @@ void node_save_fetch(struct orr_ctx *ctx,
             store_get,
             .part = orr_str(row->part),
             .files = {&arena, row->arena_bytes > 0},
-            .dir = orr_str(group->wants_image ? dir : ""),
+            .dir = orr_str(group->is_image_restore ? dir : ""),
             .peers = {&peer, !is_here && row->part_store[0]});
 }

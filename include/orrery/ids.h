@@ -73,11 +73,11 @@ enum orr_checkpoint_mode {
     ORR_CHECKPOINT_MODE_MAX_
 };
 
-/* How a job can be stopped and go on, proven at its start; a stronger one has all that weaker ones have. */
+/* How a job can be stopped and go on; from weak to strong NONE, INPLACE, COOPERATIVE, IMAGE. */
 enum orr_level {
     ORR_LEVEL_UNKNOWN,
     ORR_LEVEL_NONE,        /* it can only be killed */
-    ORR_LEVEL_COOPERATIVE, /* the program saves and loads its state (orrery/rank.h) */
+    ORR_LEVEL_COOPERATIVE, /* as INPLACE, and saved: the program loads its state anywhere (orrery/rank.h) */
     ORR_LEVEL_INPLACE,     /* suspended, and resumed on the same node */
     ORR_LEVEL_IMAGE,       /* saved as an image: goes on on any node of the same kind */
     ORR_LEVEL_MAX_
