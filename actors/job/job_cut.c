@@ -89,7 +89,9 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
         return err;
     self->plan.cut = manifest->row.cut;
     self->plan.is_restoring = true;
-    self->level = manifest->row.level;
+    self->level = self->restored_level = manifest->row.level;
+    if (self->restored_level == ORR_LEVEL_COOPERATIVE)
+        return ORR_OK; /* its ranks begin anew, and meet where they are */
     orr_str_copy(self->master_addr, sizeof(self->master_addr), manifest->master_addr);
     self->master_port = manifest->master_port;
     return ORR_OK;
@@ -131,7 +133,7 @@ void job_plan_ask(struct orr_ctx *ctx,
         .timeout_ms = plan->until_ms > now + JOB_MARGIN_MS
                           ? plan->until_ms - JOB_MARGIN_MS - now
                           : REASK_MS,
-        .is_detached = self->level == ORR_LEVEL_IMAGE,
+        .is_detached = job_level_is_saved(self->level),
         .keeps_running = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed};
     if (step == ORR_CUT_TARGETS) {
         uint32_t n = job_barrier_targets(

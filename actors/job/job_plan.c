@@ -26,6 +26,7 @@ enum {
     RESUME_MS = 60000,
     RESUME_BYTES_PER_MS = 500000,
     RESUME_EXTENDED_MAX = 2, /* twice as long each time */
+    LOAD_MS = 600000, /* a program begins anew, and comes to where it loads its state */
 };
 
 /* ---- steps ---- */
@@ -44,6 +45,11 @@ static uint64_t save_ms(const struct job *self)
     return SAVE_MS + device_bytes(self) / SAVE_BYTES_PER_MS;
 }
 
+static bool is_loading(const struct job *self)
+{
+    return self->plan.is_restoring && self->restored_level == ORR_LEVEL_COOPERATIVE;
+}
+
 /* How long a step may take; 0: as long as it needs. */
 static uint64_t step_ms(const struct job *self, enum orr_cut_step step)
 {
@@ -59,7 +65,8 @@ static uint64_t step_ms(const struct job *self, enum orr_cut_step step)
     case ORR_CUT_RELEASE:
         return RELEASE_MS;
     case ORR_CUT_RESUME:
-        return RESUME_MS + device_bytes(self) / RESUME_BYTES_PER_MS;
+        return (is_loading(self) ? LOAD_MS : RESUME_MS) +
+               device_bytes(self) / RESUME_BYTES_PER_MS;
     case ORR_CUT_NONE:
     case ORR_CUT_OPEN:
     case ORR_CUT_STEP_MAX_:

@@ -405,15 +405,19 @@ uint32_t node_row_level(const struct node *self,
         return ORR_LEVEL_UNKNOWN;
     if (row->why_not[0]) {
         *ret_why = orr_str(row->why_not);
-        return row->is_cooperative ? ORR_LEVEL_COOPERATIVE : ORR_LEVEL_NONE;
+        return ORR_LEVEL_NONE;
     }
-    if (!group->wants_image)
-        return ORR_LEVEL_INPLACE;
+    uint32_t otherwise =
+        row->is_cooperative ? ORR_LEVEL_COOPERATIVE : ORR_LEVEL_INPLACE;
+    if (!group->wants_image) {
+        *ret_why = node_why_no_image(self, group);
+        return otherwise;
+    }
     if (row->why_no_image[0]) {
         *ret_why = orr_str(row->why_no_image);
-        return ORR_LEVEL_INPLACE;
+        return otherwise;
     }
-    return row->level ? row->level : (uint32_t)ORR_LEVEL_IMAGE;
+    return row->level == ORR_LEVEL_INPLACE ? otherwise : (uint32_t)ORR_LEVEL_IMAGE;
 }
 
 /* It came back to a restarted host, or from an image.  In the middle of a resume: the driver is to let it go, too; else the resume

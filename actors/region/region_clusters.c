@@ -391,6 +391,29 @@ static void keep_stop(struct region *self,
         job->stop = ORR_NONE;
 }
 
+/* Who waits for its event finds there what `show` says. */
+static void tell_hang(struct orr_ctx *ctx,
+                      struct region *self,
+                      struct region_job *job,
+                      bool is_hung)
+{
+    char subject[ORR_JOB_ID_MAX + 4];
+    bool was_hung = job->is_hung;
+    if (!is_hung && !was_hung)
+        return;
+    job->is_hung = is_hung;
+    snprintf(subject, sizeof(subject), "job/%s", job->id);
+    region_event(ctx,
+                 self,
+                 &(struct orr_msg_event){.type = ORR_LIT("job.hang"),
+                                         .subject = orr_str(subject),
+                                         .generation = job->generation,
+                                         .from = orr_str(was_hung ? "hangs" : "runs"),
+                                         .to = orr_str(is_hung ? "hangs" : "runs"),
+                                         .cause = orr_str(job->reason),
+                                         .principal = orr_str(job->owner)});
+}
+
 enum orr_err region_job_update(struct orr_ctx *ctx,
                                struct region *self,
                                const struct orr_msg_job_update *msg)
@@ -426,6 +449,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
     }
     if (!job->is_cancelled)
         orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
+    tell_hang(ctx, self, job, msg->is_hung);
     if (msg->level != ORR_LEVEL_UNKNOWN) {
         job->level = msg->level;
         orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);

@@ -140,6 +140,7 @@ struct region_job {
     uint32_t restore_tries;
     uint32_t level; /* enum orr_level */
     char why_level[160];
+    bool is_hung;      /* by its actor's word; `reason` says who holds it up */
     uint64_t drain_ms; /* a drain does not try it before */
     bool is_recorded;  /* standby: its job_record was read, not only its parts */
     uint8_t dirty;     /* enum region_dirty bits; not 0: in the list of dirty jobs */

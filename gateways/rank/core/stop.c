@@ -200,6 +200,11 @@ quiet_parts(struct orr_str dir, uint64_t deadline_ms, struct orr_error *err)
     enum orr_err rc = ORR_OK;
     for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
         const struct orri_part *part = part_of(k);
+        if (part && part->prepare)
+            rc = part->prepare(deadline_ms, err);
+    }
+    for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
+        const struct orri_part *part = part_of(k);
         if (part && part->close)
             rc = part->close(deadline_ms, err);
     }
