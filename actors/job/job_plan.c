@@ -9,7 +9,8 @@
  * As in job_steps.c nothing waits in a sequence: `step` says what every node is to have done, each is asked until it
  * says so, and when all have, the goal says what follows.  So an order that comes in the middle only changes the goal.
  * FAILURES    before the release everything is undone: `open` before quiesce, `resume` after it; order_failed says why,
- * and the ranks run on.  A resume is tried until its time is over, then the generation is lost.  What becomes of dead
+ * and the ranks run on.  A resume is tried until its time is over, then the generation is lost; one whose attempts did not
+ * fail but took that long gets more (a slow machine must not cost the steps since the last checkpoint).  What becomes of dead
  * ranks and lost nodes is judged first (job_ranks.c).  A node repeats what it did: cut numbers grow, older ones change
  * nothing.
  */
@@ -24,6 +25,8 @@ enum {
     RELEASE_MS = 30000,
     RESUME_MS = 60000,
     RESUME_BYTES_PER_MS = 500000,
+    RESUME_EXTENDED_MAX = 2, /* twice as long each time */
+    LOAD_MS = 600000, /* a program begins anew, and comes to where it loads its state */
 };
 
 /* ---- steps ---- */
@@ -40,6 +43,11 @@ static uint64_t device_bytes(const struct job *self)
 static uint64_t save_ms(const struct job *self)
 {
     return SAVE_MS + device_bytes(self) / SAVE_BYTES_PER_MS;
+}
+
+static bool is_loading(const struct job *self)
+{
+    return self->plan.is_restoring && self->restored_level == ORR_LEVEL_COOPERATIVE;
 }
 
 /* How long a step may take; 0: as long as it needs. */
@@ -59,7 +67,8 @@ static uint64_t step_ms(const struct job *self, enum orr_cut_step step)
     case ORR_CUT_RELEASE:
         return RELEASE_MS;
     case ORR_CUT_RESUME:
-        return RESUME_MS + device_bytes(self) / RESUME_BYTES_PER_MS;
+        return (is_loading(self) ? LOAD_MS : RESUME_MS) +
+               device_bytes(self) / RESUME_BYTES_PER_MS;
     case ORR_CUT_NONE:
     case ORR_CUT_OPEN:
     case ORR_CUT_STEP_MAX_:
@@ -84,6 +93,7 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
     if (step == ORR_CUT_RESUME) {
         plan->attempt++;
         plan->n_ids = 0;
+        plan->n_extended = 0;
     }
     for (uint32_t i = 0; i < self->n_nodes; i++) {
         job_node_at(self, i)->talk.retry_ms = 0;
@@ -207,6 +217,8 @@ static void fail_late(struct orr_ctx *ctx, struct job *self)
     struct job_plan *plan = &self->plan;
     char who[280] = "", text[400];
     int64_t rank = -1;
+    if (job_plan_leave_save(ctx, self))
+        return;
     uint32_t peer = (uint32_t)(first_not_done(self) - job_node_at(self, 0));
     if (job_is_before_quiesce(plan->step))
         rank = job_barrier_culprit(&plan->barrier, &peer, who, sizeof(who));
@@ -225,6 +237,37 @@ static void fail_late(struct orr_ctx *ctx, struct job *self)
     job_plan_fail(ctx, self, ORR_ETIMEOUT, text);
 }
 
+/* No attempt has failed: the newest took the time, or most of it. */
+static bool give_more_time(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint64_t now = orr_now_ms(ctx), ms = step_ms(self, ORR_CUT_RESUME);
+    bool is_over = now + 2 * (uint64_t)JOB_MARGIN_MS >= plan->until_ms;
+    bool is_slow = now - plan->since_ms >= ms / 2;
+    if (!is_over || !is_slow || plan->n_extended == RESUME_EXTENDED_MAX)
+        return false;
+    plan->n_extended++;
+    plan->until_ms = now + (ms << plan->n_extended) + JOB_MARGIN_MS;
+    return true;
+}
+
+static void try_again(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint64_t until_ms = plan->until_ms;
+    uint32_t n_extended = plan->n_extended;
+    job_plan_begin(ctx, self, ORR_CUT_RESUME);
+    plan->until_ms = until_ms;
+    plan->n_extended = n_extended;
+}
+
+void job_plan_resume_again(struct orr_ctx *ctx, struct job *self)
+{
+    (void)give_more_time(ctx, self);
+    try_again(ctx, self);
+}
+
+/* The checkpoint, if it is of one, may be whole all the same: the region tries it a few times. */
 static void resume_failed(struct orr_ctx *ctx, struct job *self)
 {
     char reason[sizeof(self->reason)];
@@ -233,7 +276,6 @@ static void resume_failed(struct orr_ctx *ctx, struct job *self)
              "could not be resumed: %s: %.100s",
              first_not_done(self)->name,
              self->plan.trouble[0] ? self->plan.trouble : "no answer");
-    self->is_restore_failed = self->plan.is_restoring;
     job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
 }
 
@@ -257,6 +299,8 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
             fail_late(ctx, self);
         else if (is_anybody_away(self))
             plan->until_ms = now + RESUME_MS;
+        else if (give_more_time(ctx, self))
+            try_again(ctx, self);
         else
             resume_failed(ctx, self);
     }
@@ -277,6 +321,7 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
     bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || plan->goal == ORR_ORDER_VACATE;
     if (is_save) {
         memset(plan->parts.at, 0, self->args.world * sizeof(struct job_part));
+        plan->part_text_used = 0;
         plan->is_committed = plan->is_commit_due = false;
         plan->commit_number = plan->number;
         plan->commit_checkpoint = plan->checkpoint;
@@ -289,19 +334,27 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
                                                      : ORR_CUT_RESUME);
 }
 
+bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    if (plan->step != ORR_CUT_SAVE || plan->goal == ORR_ORDER_CHECKPOINT ||
+        plan->goal == ORR_ORDER_VACATE)
+        return false;
+    if (plan->is_freed) { /* its devices may be others' by now: to ask for first */
+        job_stopwatch_end(ctx, plan);
+        plan->is_held = true;
+    } else {
+        go_on(ctx, self);
+    }
+    return true;
+}
+
 static void saved(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     bool is_stored = job_parts_are_stored(self);
-    if (plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_RUN ||
-        plan->goal == ORR_ORDER_NONE) { /* another order came */
-        if (plan->is_freed)
-            plan->is_held =
-                true; /* its devices may be others' by now: to ask for first */
-        else
-            go_on(ctx, self);
+    if (job_plan_leave_save(ctx, self))
         return;
-    }
     bool goes_on = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed;
     if (goes_on) {
         plan->is_saving = true;

@@ -12,7 +12,7 @@ struct job_part {
     uint64_t bytes;
     uint64_t new_bytes;
     uint64_t arena_bytes;
-    uint32_t process;
+    const char *arenas; /* borrowed: of the plan's part_text */
 };
 
 struct job_comm_id {
@@ -39,6 +39,7 @@ struct job_plan {
     uint64_t attempt;       /* of RESUME */
     uint64_t since_ms;      /* the step began */
     uint64_t until_ms;      /* and has failed then; 0: no end */
+    uint32_t n_extended;    /* how often a resume was given more time */
     uint64_t stopped_ms;    /* the cut was asked for */
     uint64_t paused_ms;     /* from then until the ranks ran again */
     struct job_stop_step steps[JOB_STOP_STEPS_MAX]; /* of the newest cut, in order */
@@ -72,6 +73,8 @@ struct job_plan {
     struct orr_block id_list;   /* struct orr_rec_comm_id[JOB_IDS_MAX] */
     struct orr_block parts;     /* struct job_part[world] */
     struct orr_block body;      /* an encoded manifest */
+    struct orr_block part_text; /* what they borrow */
+    size_t part_text_used;
     struct orr_block part_list; /* struct orr_rec_part[world] */
 };
 enum { JOB_IDS_MAX = 4096 };

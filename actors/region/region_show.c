@@ -127,8 +127,10 @@ void region_reply_detail(struct orr_ctx *ctx,
     char why[WHY_BYTES];
     struct orr_rec_job_row row;
     struct orr_rec_checkpoint_row checkpoints[SHOW_CHECKPOINTS];
+    char endpoints[1024];
     struct stop_scratch scratch;
     region_job_row(ctx, self, job, why, sizeof(why), &row);
+    region_peer_endpoints(self, job->to_region, endpoints, sizeof(endpoints));
     const struct orr_msg_job_update *stop = newest_stop(self, job, &scratch);
     struct orr_bytes tail =
         orr_blob_get(&self->blobs, job->tail, self->tail, sizeof(self->tail));
@@ -154,6 +156,9 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .order_text = orr_str(job->order.text),
                  .to_cluster = orr_str(job->to_cluster),
                  .to_node = orr_str(job->to_node),
+                 .to_region = orr_str(job->to_region),
+                 .to_endpoints = orr_str(endpoints),
+                 .from_region = orr_str(job->from_region),
                  .cut = stop->cut,
                  .stop = stop->stop);
 }

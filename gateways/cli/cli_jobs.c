@@ -276,6 +276,20 @@ static void show_orders(const struct orr_msg_job_detail *d)
              d->to_node.ptr);
     if (d->to_cluster.len)
         show_line("goes to", text);
+    bool is_moved = d->row.phase == ORR_JOB_MOVED;
+    snprintf(text, sizeof text, "region %.64s", d->to_region.ptr);
+    if (d->to_region.len)
+        show_line(is_moved ? "is in" : "goes to", text);
+    snprintf(text,
+             sizeof text,
+             "orrery show %s --region %.300s",
+             d->row.job.ptr,
+             d->to_endpoints.ptr);
+    if (is_moved && d->to_endpoints.len)
+        show_line("ask there", text);
+    snprintf(text, sizeof text, "region %.64s", d->from_region.ptr);
+    if (d->from_region.len)
+        show_line("came from", text);
 }
 
 static void show_detail(const struct orr_msg_job_detail *d,
@@ -443,6 +457,46 @@ wait_one(struct orri_cli *cli, uint64_t end_ms, struct orr_error *err)
     }
 }
 
+/* The job is in another region: ask there from now on.  False: it is not, or nobody knows where that listens. */
+static bool go_after(struct orri_cli *cli,
+                     const struct orr_msg_job_detail *d,
+                     struct orr_error *err)
+{
+    bool is_known = d->row.phase == ORR_JOB_MOVED && d->to_endpoints.len > 0 &&
+                    d->to_region.len < ORR_NAME_MAX;
+    if (!is_known)
+        return false;
+    orri_cli_close(cli);
+    cli->n_endpoints = cli->at = 0;
+    snprintf(cli->region_path, sizeof cli->region_path, "/%s", d->to_region.ptr);
+    fprintf(stderr,
+            "orrery wait: %s is in region %s now\n",
+            d->row.job.ptr,
+            d->to_region.ptr);
+    return orri_endpoints_parse(cli, d->to_endpoints.ptr, err) == ORR_OK;
+}
+
+/* Also where it goes on in other regions.  Returns an exit code. */
+static int wait_along(struct orri_cli *cli,
+                      const char *job,
+                      uint64_t end_ms,
+                      bool *ret_is_away,
+                      size_t *io_count)
+{
+    struct orr_error err;
+    for (;;) {
+        orri_watch_start(cli, job);
+        if (wait_one(cli, end_ms, &err) != ORR_OK)
+            return orri_cli_fail(cli, &err);
+        if (!go_after(cli, cli->watch.detail, &err))
+            break;
+        *ret_is_away = true;
+        orri_watch_stop(cli);
+    }
+    report_end(cli, cli->watch.detail, io_count);
+    return orri_exit_of_job(cli->watch.detail);
+}
+
 int orri_verb_wait(struct orri_cli *cli)
 {
     struct orr_error err;
@@ -453,16 +507,18 @@ int orri_verb_wait(struct orri_cli *cli)
         orri_cli_locate(cli, &err) != ORR_OK)
         return orri_cli_fail(cli, &err);
     uint64_t end_ms = timeout_ms ? orri_cli_now_ms() + timeout_ms : 0;
+    bool is_away = false;
     for (int i = 0; i < cli->n_args && !orri_cli_interrupts(); i++) {
-        int one;
-        orri_watch_start(cli, cli->args[i]);
-        if (wait_one(cli, end_ms, &err) == ORR_OK) {
-            one = orri_exit_of_job(cli->watch.detail);
-            report_end(cli, cli->watch.detail, &count);
-        } else {
-            one = orri_cli_fail(cli, &err);
-        }
+        int one = wait_along(cli, cli->args[i], end_ms, &is_away, &count);
         orri_watch_stop(cli);
+        if (is_away) { /* the next one may still be here */
+            is_away = false;
+            orri_cli_close(cli);
+            cli->n_endpoints = cli->at = 0;
+            cli->region_path[0] = '\0';
+            if (orri_cli_locate(cli, &err) != ORR_OK)
+                return orri_cli_fail(cli, &err);
+        }
         code = code == EXIT_OK ? one : code;
     }
     orri_json_end(cli->format, count);

@@ -249,7 +249,7 @@ int orri_ns_wait(struct start *s, pid_t rank)
                             {.fd = pidfd_open(s->rank_env.init, 0), .events = POLLIN}};
     bool has_ended = ends[0].fd < 0 || ends[1].fd < 0;
     while (!has_ended)
-        has_ended = poll(ends, 2, (int)orri_lease_look(s->lease, &frozen_for)) > 0;
+        has_ended = poll(ends, 2, (int)orri_lease_look(s, &frozen_for)) > 0;
     for (int i = 0; i < 2; i++) {
         if (ends[i].fd >= 0)
             close(ends[i].fd);
