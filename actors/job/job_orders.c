@@ -105,22 +105,38 @@ void job_periodic_due(struct orr_ctx *ctx, struct job *self)
 
 /* ---- what was saved ---- */
 
-void job_part_note(struct job *self,
+/* Reports are repeated: a text that is there is not kept again. */
+static bool keep_text(struct job_plan *plan, struct job_part *part, struct orr_str text)
+{
+    if (part->arenas && orr_str_eq(orr_str(part->arenas), text))
+        return true;
+    if (text.len >= plan->part_text.size - plan->part_text_used)
+        return false;
+    char *at = (char *)plan->part_text.at + plan->part_text_used;
+    orr_str_copy(at, text.len + 1, text);
+    plan->part_text_used += text.len + 1;
+    part->arenas = at;
+    return true;
+}
+
+bool job_part_note(struct job *self,
                    struct job_node *node,
                    const struct orr_rec_part *rec)
 {
     if (rec->rank >= self->args.world || !rec->hash.len)
-        return;
+        return true;
     struct job_part *part = (struct job_part *)self->plan.parts.at + rec->rank;
     if (job_rank_at(self, rec->rank)->node != (uint32_t)(node - job_node_at(self, 0)))
-        return;
+        return true;
+    if (!keep_text(&self->plan, part, rec->arenas))
+        return false;
     orr_str_copy(part->hash, sizeof(part->hash), rec->hash);
     part->bytes = rec->bytes;
     part->new_bytes = rec->new_bytes;
-    part->process = rec->process;
     part->arena_bytes = rec->arena_bytes;
     orr_str_copy(node->store, sizeof(node->store), rec->store);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), rec->endpoint);
+    return true;
 }
 
 bool job_parts_are_stored(const struct job *self)
@@ -145,8 +161,8 @@ static struct orr_list_part list_parts(struct job *self,
                                         .new_bytes = parts[i].new_bytes,
                                         .store = orr_str(node->store),
                                         .endpoint = orr_str(node->endpoint),
-                                        .process = parts[i].process,
-                                        .arena_bytes = parts[i].arena_bytes};
+                                        .arena_bytes = parts[i].arena_bytes,
+                                        .arenas = orr_str(parts[i].arenas)};
         row->bytes += parts[i].bytes;
         row->new_bytes += parts[i].new_bytes;
     }

@@ -213,8 +213,19 @@ void job_plan_save_fail(struct orr_ctx *ctx,
                         enum orr_err code,
                         const char *text);
 void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
+/* Another order has come since, so it is over, however it ended.  False: it has not. */
+bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self);
+/* By all nodes, with new communicators; until the same time, or a later one. */
+void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
 uint64_t job_plan_due_ms(const struct job *self);
+
+/* job_stopwatch.c: what the steps of a stop take. */
+void job_stopwatch_begin(struct orr_ctx *ctx, struct job_plan *plan);
+void job_stopwatch_end(struct orr_ctx *ctx, struct job_plan *plan);
+void job_stopwatch_round(struct job_plan *plan, uint64_t round);
+struct orr_list_stop_step job_stopwatch_list(const struct job_plan *plan,
+                                             struct orr_rec_stop_step *list);
 
 /* job_orders.c: orders, checkpoints, and the words with region and cluster about them. */
 enum orr_err job_order_take(struct orr_ctx *ctx,
@@ -222,7 +233,8 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
                             const struct orr_msg_job_order *msg);
 void job_periodic_arm(struct orr_ctx *ctx, const struct job *self);
 void job_periodic_due(struct orr_ctx *ctx, struct job *self);
-void job_part_note(struct job *self,
+/* False: there is no room for its list of arenas. */
+bool job_part_note(struct job *self,
                    struct job_node *node,
                    const struct orr_rec_part *rec);
 bool job_parts_are_stored(const struct job *self);

@@ -181,6 +181,7 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
     bool is_permit = !self->has_permit;
     bool is_move =
         self->plan.is_given && !self->plan.is_placed; /* permit to use devices */
+    struct orr_rec_stop_step stop[JOB_STOP_STEPS_MAX];
     self->is_update_due = false;
     self->plan.is_placing = is_move;
     if (!self->step)
@@ -200,6 +201,8 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
                                           : (struct orr_list_rank_place){0},
             .level = self->level,
             .why_level = orr_str(self->why_level),
+            .cut = self->plan.n_steps ? self->plan.cut : 0,
+            .stop = job_stopwatch_list(&self->plan, stop),
             .is_hung = self->is_hung);
 }
 

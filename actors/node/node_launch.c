@@ -273,9 +273,13 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
         orr_str_copy(row->part_store, sizeof(row->part_store), part->store);
         orr_str_copy(row->part_endpoint, sizeof(row->part_endpoint), part->endpoint);
         row->part_bytes = part->bytes;
-        row->arena_bytes = part->arena_bytes;
-        row->is_held = part->arena_bytes > 0;
-        row->arena_process = part->process;
+        if (!node_procs_read(self, row, part))
+            return orr_refuse(ctx,
+                              ORR_EINVAL,
+                              "rank_launch: the list of rank %u's device memory, "
+                              "`%.*s`, is damaged, or of too many processes",
+                              part->rank,
+                              ORR_STR_ARGS(part->arenas));
     }
     return ORR_OK;
 }

@@ -27,7 +27,8 @@ enum orr_role {
     X(7, UNKNOWN, "unknown")                                                           \
     X(8, DONE, "done")                                                                 \
     X(9, FAILED, "failed")                                                             \
-    X(10, CANCELLED, "cancelled")
+    X(10, CANCELLED, "cancelled")                                                      \
+    X(11, MOVED, "moved")
 
 enum orr_job_phase {
 #define X(number, name, text) ORR_JOB_##name = (number),
@@ -170,11 +171,14 @@ enum {
     ORR_RANK_PROTOCOL = 1, /* between a rank's library and its node */
     ORR_NAME_MAX =
         64, /* bytes of a host, cluster, node, project or job name, with its NUL */
-    ORR_JOB_ID_MAX = 96,      /* bytes of a job id, "<region>-<base36>", with its NUL */
-    ORR_KEY_MAX = 256,        /* bytes of a ledger key, with its NUL */
-    ORR_TAIL_MAX = 2048,      /* bytes of stderr kept with a rank's end */
-    ORR_WORLD_MAX = 65536,    /* ranks of one job */
-    ORR_REGION_HOSTS_MAX = 8, /* hosts of one region; one leads */
+    ORR_JOB_ID_MAX = 96,     /* bytes of a job id, "<region>-<base36>", with its NUL */
+    ORR_KEY_MAX = 256,       /* bytes of a ledger key, with its NUL */
+    ORR_RANK_PROCS_MAX = 64, /* processes of a rank that use devices, */
+    ORR_PART_ARENAS_MAX = 64 * 32, /* and bytes of a part's list of them */
+    ORR_TAIL_MAX = 2048,           /* bytes of stderr kept with a rank's end */
+    ORR_WORLD_MAX = 65536,         /* ranks of one job */
+    ORR_REGION_HOSTS_MAX = 8,      /* hosts of one region; one leads */
+    ORR_REGION_PEERS_MAX = 64,     /* hosts of other regions that a region knows */
     ORR_PROTOCOL_VERSION = 1,
 };
 #define ORR_NO_DEVICE UINT32_MAX
@@ -196,7 +200,7 @@ const char *orr_cut_step_name(uint32_t step);
 static inline bool orr_job_phase_is_final(uint32_t phase)
 {
     return phase == ORR_JOB_DONE || phase == ORR_JOB_FAILED ||
-           phase == ORR_JOB_CANCELLED;
+           phase == ORR_JOB_CANCELLED || phase == ORR_JOB_MOVED;
 }
 
 #endif

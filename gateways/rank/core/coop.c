@@ -13,8 +13,6 @@
 #include "core.h"
 #include "orrery/rank.h"
 
-#define SAVED_MAGIC UINT64_C(0x3145544154535252) /* "RRSTATE1" */
-
 enum { ALIGN = 64, WELCOME_MS = 10000 };
 
 struct saved_entry {
@@ -87,7 +85,7 @@ static const char *save_all(struct saved *saved)
             return s->name;
         at += align(s->bytes);
     }
-    saved->magic = SAVED_MAGIC;
+    saved->magic = ORRI_SAVED_MAGIC;
     return NULL;
 }
 
@@ -145,7 +143,7 @@ static uint64_t coop_arena_bytes(void)
 static enum orr_err
 coop_quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 {
-    const struct saved_tail tail = {piece->bytes, SAVED_MAGIC};
+    const struct saved_tail tail = {piece->bytes, ORRI_SAVED_MAGIC};
     (void)deadline_ms;
     if (!piece->at || piece->bytes < prepared.bytes)
         return orr_fail(err, ORR_ESTATE, "the program has not saved its state");
@@ -193,12 +191,12 @@ static const struct saved *find_saved(const uint8_t *arena, uint64_t bytes)
     if (bytes < sizeof tail)
         return NULL;
     memcpy(&tail, arena + bytes - sizeof tail, sizeof tail);
-    if (tail.magic != SAVED_MAGIC || tail.bytes > bytes || tail.bytes % ALIGN ||
+    if (tail.magic != ORRI_SAVED_MAGIC || tail.bytes > bytes || tail.bytes % ALIGN ||
         (bytes - tail.bytes) % ALIGN || tail.bytes < sizeof(struct saved) + sizeof tail)
         return NULL;
     const struct saved *saved = (const struct saved *)(arena + bytes - tail.bytes);
     uint64_t room = (tail.bytes - sizeof *saved - sizeof tail) / sizeof *saved->entries;
-    if (saved->magic != SAVED_MAGIC || saved->n > room)
+    if (saved->magic != ORRI_SAVED_MAGIC || saved->n > room)
         return NULL;
     for (uint64_t i = 0; i < saved->n; i++)
         if (saved->entries[i].at > tail.bytes ||

@@ -86,4 +86,7 @@ void orri_rank_limit(const char *why_not_suspendable, const char *why_not_migrat
 /* All ids for has_all_ids/resume are kept by the core and handed over here: valid during resume. */
 const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n);
 
+/* From within a part's resume: has the node asked for a newer attempt?  Then nobody comes to this one any more: undo it and fail. */
+bool orri_stop_has_newer(void);
+
 #endif

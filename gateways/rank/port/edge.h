@@ -15,7 +15,6 @@
 
 enum {
     ORRI_PATH_MAX = 108,
-    ORRI_PROCS_MAX = 64, /* of one rank */
     ORRI_IDS_MAX = 4096,
     ORRI_ID_BYTES = 128,
     ORRI_WHY_MAX = 128,
@@ -78,6 +77,8 @@ struct orri_rank {
     uint64_t expected_ms;
     uint64_t silent_cut; /* when that was quiesced, it had no process with a library */
     bool has_looked;     /* for what an earlier life left of it */
+    bool is_crowded;     /* one process too many came */
+    bool ability_due;    /* one of its processes has ended */
     char device[ORR_NAME_MAX]; /* uuid for its resume; empty: as before */
     struct orri_proc *procs;   /* owned */
     uint32_t n_procs;
