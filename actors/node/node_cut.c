@@ -324,7 +324,8 @@ static void begin(struct orr_ctx *ctx,
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);
-    if (cut->step == ORR_CUT_BEGIN) /* beside it: the ranks are not to wait for a disk */
+    if (cut->step ==
+        ORR_CUT_BEGIN) /* beside it: the ranks are not to wait for a disk */
         node_cut_note(ctx, self, group, ORR_CUT_BEGIN);
 }
 
@@ -436,7 +437,7 @@ static void note_back(struct orr_ctx *ctx,
     proc->pid = msg->pid;
     bool is_late = cut->step == ORR_CUT_RESUME && cut->stage != NODE_STAGE_THAW;
     if (is_late && row->device < NODE_DEVICES_MAX)
-        node_cut_resume_device(ctx, self, group, row, proc, 0);
+        node_cut_resume_device(ctx, self, group, proc, 0);
 }
 
 void node_ability(struct orr_ctx *ctx,
