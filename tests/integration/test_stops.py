@@ -106,6 +106,28 @@ def resume_waits_for_devices_that_somebody_else_has():
         finished(f, job, prefix, truth)
 
 
+def resumed_on_other_devices_it_goes_on():
+    """Each rank sees two devices, and both become others."""
+    digits = examples(120)[0]
+    digits.gpus = 2
+    with Fleet(nodes=1, gpus=4, **FAST) as f:
+        truth = undisturbed(f, digits, "digits")
+        for mode in ("inplace", "auto"):
+            job, prefix = started(f, digits, "digits", mode=mode)
+            before = [r["device"] for r in f.show(job)["ranks"]]
+            f.cli("suspend", job, expect=0)
+            guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 2\n"))
+            f.wait_phase(guest, "running")
+            f.cli("resume", job, expect=0, timeout=30)
+            after = [r["device"] for r in f.show(job)["ranks"]]
+            check(set(before).isdisjoint(after), f"{before} became {after}")
+            detail = finished(f, job, prefix, truth)
+            check(detail["row"]["generation"] == 1, json.dumps(detail["row"]))
+            (f.top / "go").touch()
+            f.wait_phase(guest, "done")
+            (f.top / "go").unlink()
+
+
 def suspended_job_can_be_cancelled_and_outlives_every_host():
     outlives_every_host("auto")
 
@@ -334,6 +356,7 @@ if __name__ == "__main__":
     main(suspended_job_frees_its_devices_and_goes_on_where_it_was,
          suspended_at_any_moment_of_its_start,
          resume_waits_for_devices_that_somebody_else_has,
+         resumed_on_other_devices_it_goes_on,
          suspended_job_can_be_cancelled_and_outlives_every_host,
          job_suspended_in_place_outlives_every_host,
          checkpoint_outlives_its_node,
