@@ -369,6 +369,51 @@ static enum orr_err keep_places(struct region *self,
     return ORR_OK;
 }
 
+/* What its newest stop took: for those who look, so without room it is not kept. */
+static void keep_stop(struct region *self,
+                      struct region_job *job,
+                      const struct orr_msg_job_update *msg)
+{
+    const struct orr_msg_job_update only_stop = {.cut = msg->cut, .stop = msg->stop};
+    size_t len;
+    if (msg->stop.n == 0 || msg->stop.n > REGION_STOP_STEPS_MAX)
+        return; /* a new actor's, which has seen none */
+    orr_blob_drop(&self->blobs, job->stop);
+    job->stop = ORR_NONE;
+    if (orr_msg_encode(orr_msg_desc_job_update(),
+                       &only_stop,
+                       self->body.at,
+                       self->body.size,
+                       &len) != ORR_OK ||
+        orr_blob_put(&self->blobs,
+                     (struct orr_bytes){self->body.at, (uint32_t)len},
+                     &job->stop) != ORR_OK)
+        job->stop = ORR_NONE;
+}
+
+/* Who waits for its event finds there what `show` says. */
+static void tell_hang(struct orr_ctx *ctx,
+                      struct region *self,
+                      struct region_job *job,
+                      bool is_hung)
+{
+    char subject[ORR_JOB_ID_MAX + 4];
+    bool was_hung = job->is_hung;
+    if (!is_hung && !was_hung)
+        return;
+    job->is_hung = is_hung;
+    snprintf(subject, sizeof(subject), "job/%s", job->id);
+    region_event(ctx,
+                 self,
+                 &(struct orr_msg_event){.type = ORR_LIT("job.hang"),
+                                         .subject = orr_str(subject),
+                                         .generation = job->generation,
+                                         .from = orr_str(was_hung ? "hangs" : "runs"),
+                                         .to = orr_str(is_hung ? "hangs" : "runs"),
+                                         .cause = orr_str(job->reason),
+                                         .principal = orr_str(job->owner)});
+}
+
 enum orr_err region_job_update(struct orr_ctx *ctx,
                                struct region *self,
                                const struct orr_msg_job_update *msg)
@@ -404,10 +449,12 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
     }
     if (!job->is_cancelled)
         orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
+    tell_hang(ctx, self, job, msg->is_hung);
     if (msg->level != ORR_LEVEL_UNKNOWN) {
         job->level = msg->level;
         orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
     }
+    keep_stop(self, job, msg);
     if (msg->phase == ORR_JOB_RUNNING) {
         region_transfer_restored(ctx, self, job);
         job->restore = job->restore_tries = 0;

@@ -82,7 +82,7 @@ struct region_job *region_job_take(struct region *self, struct orr_str id)
     if (!job)
         return NULL;
     orr_str_copy(job->id, sizeof(job->id), id);
-    job->spec = job->places = job->tail = ORR_NONE;
+    job->spec = job->places = job->tail = job->stop = ORR_NONE;
     job->cluster = job->first_wait = job->first_checkpoint = ORR_NONE;
     job->culprit = -1;
     job->phase = ORR_JOB_QUEUED;
@@ -172,6 +172,7 @@ void region_job_forget(struct region *self, struct region_job *job)
     orr_blob_drop(&self->blobs, job->spec);
     orr_blob_drop(&self->blobs, job->places);
     orr_blob_drop(&self->blobs, job->tail);
+    orr_blob_drop(&self->blobs, job->stop);
     while (job->first_checkpoint != ORR_NONE)
         region_checkpoint_forget(
             self, job, region_checkpoint_at(self, job->first_checkpoint));

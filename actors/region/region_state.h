@@ -19,6 +19,7 @@ enum {
     REGION_CLUSTERS_MAX = 64,
     REGION_SPEC_BYTES = 256 << 10,
     REGION_BODY_BYTES = 1 << 20,
+    REGION_STOP_STEPS_MAX = 16,
     REGION_HASH_BYTES = 384, /* of a part of a manifest: its texts */
     REGION_ROOT_BYTES = 32,  /* a part's hash, as stores_collect has it */
     REGION_ROOTS_MAX = 65536,
@@ -140,6 +141,7 @@ struct region_job {
     uint32_t restore_tries;
     uint32_t level; /* enum orr_level */
     char why_level[160];
+    bool is_hung;      /* by its actor's word; `reason` says who holds it up */
     uint64_t drain_ms; /* a drain does not try it before */
     bool is_recorded;  /* standby: its job_record was read, not only its parts */
     uint8_t dirty;     /* enum region_dirty bits; not 0: in the list of dirty jobs */
@@ -148,6 +150,7 @@ struct region_job {
     uint32_t
         places; /* blob: a job_update's encoding, of the ranks alone; ORR_NONE: never permitted to launch */
     uint32_t tail;    /* blob */
+    uint32_t stop;    /* blob: a job_update's encoding, of its newest stop alone; this leader's knowledge */
     uint32_t cluster; /* where it is or was; ORR_NONE */
     uint32_t units;   /* devices, or slots, that it is counted with */
     uint32_t update_incarnation;

@@ -227,6 +227,25 @@ static void show_ranks(const struct orr_msg_job_detail *d)
     orri_table_fini(&table);
 }
 
+static void show_stop(const struct orr_list_stop_step *stop)
+{
+    char text[512] = "";
+    for (uint32_t i = 0, at = 0; i < stop->n && at < sizeof text; i++) {
+        const struct orr_rec_stop_step *step = &stop->at[i];
+        at += (uint32_t)snprintf(text + at,
+                                 sizeof text - at,
+                                 "%s%s %.3f ms",
+                                 i ? ", " : "",
+                                 orr_cut_step_name(step->cut_step),
+                                 (double)step->took_us / 1000);
+        if (step->rounds > 1 && at < sizeof text)
+            at += (uint32_t)snprintf(
+                text + at, sizeof text - at, " (%" PRIu32 " rounds)", step->rounds);
+    }
+    if (stop->n)
+        show_line("last stop", text);
+}
+
 /* How it can be stopped, what was last wanted of it, where it is to go. */
 static void show_orders(const struct orr_msg_job_detail *d)
 {
@@ -248,6 +267,7 @@ static void show_orders(const struct orr_msg_job_detail *d)
              d->order_text.ptr);
     if (d->order)
         show_line("order", text);
+    show_stop(&d->stop);
     snprintf(text,
              sizeof text,
              "%s%s%s",

@@ -180,6 +180,7 @@ static struct orr_node_args node_args(const struct host *h)
     args.stop_bytes_max = args.memory_bytes / 2;
     role_rank_run(h, args.run_dir, sizeof args.run_dir);
     images_dir(h, args.images_dir, sizeof args.images_dir);
+    role_rank_lib(args.rank_lib, sizeof args.rank_lib);
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.cluster, sizeof args.cluster, c->node.cluster);
     orr_str_copy(args.node, sizeof args.node, c->node.name);

@@ -34,6 +34,7 @@ static void shipped_job_without_devices_is_a_good_spec(void **state)
 {
     (void)state;
     check_job(EXAMPLES_DIR "/tcp/job.yaml", "./build/bin/tcp", 0, 0);
+    check_job(EXAMPLES_DIR "/cooperative/job.yaml", "python3", 0, 0);
 }
 
 int main(void)
