@@ -44,15 +44,15 @@ struct job_plan {
     uint64_t paused_ms;     /* from then until the ranks ran again */
     struct job_stop_step steps[JOB_STOP_STEPS_MAX]; /* of the newest cut, in order */
     uint32_t n_steps;
-    uint64_t step_us;       /* the last of them began; 0: it is over */
-    bool is_held;           /* released: waits for an order */
-    bool is_freed;          /* the cluster knows */
-    bool is_given;          /* devices are there again, */
-    bool is_placing;        /* the update under way says where */
-    bool is_placed;         /* and the region knows it */
-    bool is_restoring;      /* of a manifest */
-    bool is_unable_told;    /* that there are no periodic checkpoints */
-    bool is_saving;         /* parts are on their way to the store */
+    uint64_t step_us;    /* the last of them began; 0: it is over */
+    bool is_held;        /* released: waits for an order */
+    bool is_freed;       /* the cluster knows */
+    bool is_given;       /* devices are there again, */
+    bool is_placing;     /* the update under way says where */
+    bool is_placed;      /* and the region knows it */
+    bool is_restoring;   /* of a manifest */
+    bool is_unable_told; /* that there are no periodic checkpoints */
+    bool is_saving;      /* parts are on their way to the store */
     uint64_t save_until_ms;
     bool is_commit_due;
     bool is_committed;

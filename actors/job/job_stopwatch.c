@@ -16,8 +16,7 @@ void job_stopwatch_end(struct orr_ctx *ctx, struct job_plan *plan)
 /* A step that is begun again goes on: another attempt. */
 void job_stopwatch_begin(struct orr_ctx *ctx, struct job_plan *plan)
 {
-    struct job_stop_step *last =
-        plan->n_steps ? &plan->steps[plan->n_steps - 1] : NULL;
+    struct job_stop_step *last = plan->n_steps ? &plan->steps[plan->n_steps - 1] : NULL;
     bool is_again = last && last->step == plan->step && plan->step_us;
     job_stopwatch_end(ctx, plan);
     if (!is_again && plan->n_steps == JOB_STOP_STEPS_MAX)

@@ -324,7 +324,8 @@ static void begin(struct orr_ctx *ctx,
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);
-    if (cut->step == ORR_CUT_BEGIN) /* beside it: the ranks are not to wait for a disk */
+    if (cut->step ==
+        ORR_CUT_BEGIN) /* beside it: the ranks are not to wait for a disk */
         node_cut_note(ctx, self, group, ORR_CUT_BEGIN);
 }
 

@@ -149,8 +149,9 @@ struct region_job {
     uint32_t spec; /* blob */
     uint32_t
         places; /* blob: a job_update's encoding, of the ranks alone; ORR_NONE: never permitted to launch */
-    uint32_t tail;    /* blob */
-    uint32_t stop;    /* blob: a job_update's encoding, of its newest stop alone; this leader's knowledge */
+    uint32_t tail; /* blob */
+    uint32_t
+        stop; /* blob: a job_update's encoding, of its newest stop alone; this leader's knowledge */
     uint32_t cluster; /* where it is or was; ORR_NONE */
     uint32_t units;   /* devices, or slots, that it is counted with */
     uint32_t update_incarnation;
