@@ -20,10 +20,10 @@ SEED = int(os.environ.get("STOPS_SEED", "0")) or random.SystemRandom().randrange
 FAST = dict(heartbeat=100, suspect=600, lease=2000)
 
 
-def undisturbed(f, example, name):
+def undisturbed(f, example, name, seconds=240):
     prefix = f.top / f"{name}.truth."
     job = f.submit(example.spec(prefix, mode="none"))
-    f.wait_phase(job, "done", seconds=240)
+    f.wait_phase(job, "done", seconds=seconds)
     return result(f, job), read_digests(prefix)
 
 
@@ -298,8 +298,10 @@ def disturbed(index):
             d.one(n)
         given = sum(d.given.values())
         reached = d.steps()
-        detail = f.wait_phase(job, "done", seconds=600)
-        truth = undisturbed(f, example, example.name)
+        detail = f.wait_phase(job, "done", seconds=240 + 15 * STOPS)
+        lost = [l for l in f.cli("events", expect=0).out.splitlines() if "could not be resumed" in l or "not restored" in l]
+        check(not lost, f"a resume failed: {lost}")
+        truth = undisturbed(f, example, example.name, seconds=240 + 15 * STOPS)
         check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
         check_same(truth[1], read_digests(prefix), once=False)
         back = set_backs(prefix, example.every)
