@@ -18,6 +18,7 @@ from stops import check_cuts, check_same, examples, read_digests, result, set_ba
 from test_stops import FAST, can_image, started, undisturbed
 
 ROUNDS = int(os.environ.get("FAULTS", "0"))
+PATIENT = dict(FAST, suspect=2000, lease=10000)  # what restarts it is the kill, not a slow machine
 CELLS = int(os.environ.get("FAULTS_CELLS", "3"))
 SEED = int(os.environ.get("FAULTS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 ONLY = os.environ.get("FAULTS_ONLY", "")
@@ -206,7 +207,7 @@ def nothing_is_lost_whoever_dies_in_between():
         if ONLY and not re.search(ONLY, name):
             continue
         try:
-            with Fleet(clusters=2, nodes=2, gpus=4, **FAST) as f:
+            with Fleet(clusters=2, nodes=2, gpus=4, **PATIENT) as f:
                 if not truth and not can_image(f):
                     return
                 truth = truth or undisturbed(f, example, example.name)
