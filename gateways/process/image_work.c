@@ -135,6 +135,8 @@ static enum orr_err do_freeze(struct subject *s)
         return rc;
     if (is_frozen)
         record_frozen(s, true);
+    else if (orri_mark_get(s->dir, ORRI_MARK_HURT)) /* now it shows */
+        (void)orri_mark_set(s->dir, ORRI_MARK_HURT, true);
     rc = set_frozen(s, is_frozen);
     if (rc == ORR_OK && !is_frozen) {
         record_frozen(s, false);

@@ -262,10 +262,14 @@ static int await_rank(const struct start *s, pid_t rank)
 }
 
 /* A death that a program may bring upon itself, but hardly just then: CRIU was at work in it, or was killed there, and
- * processes then come back to other code or registers than their own.  That is no fault of the program. */
+ * processes then come back to other code or registers than their own.  That is no fault of the program.  They do so as soon as they
+ * run: one that has run for a while was not hurt, and dies of itself. */
 static bool is_death_by_criu(const struct start *s, int end)
 {
-    enum { CRIU_EXIT = 99 }; /* of its code in the process */
+    enum {
+        CRIU_EXIT = 99, /* of its code in the process */
+        HURT_MS = 10000,
+    };
     static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGSYS};
     bool is_imaging = orri_mark_get(s->dir, ORRI_MARK_IMAGING);
     bool is_sudden = WIFEXITED(end) && WEXITSTATUS(end) == CRIU_EXIT;
@@ -273,7 +277,8 @@ static bool is_death_by_criu(const struct start *s, int end)
         is_sudden = is_sudden || (WIFSIGNALED(end) && WTERMSIG(end) == signals[i]);
     if (is_imaging && WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL)
         return true; /* later it is what a job's end is made of, too */
-    return is_sudden && (is_imaging || orri_mark_get(s->dir, ORRI_MARK_HURT));
+    return is_sudden &&
+           (is_imaging || orri_mark_is_younger(s->dir, ORRI_MARK_HURT, HURT_MS));
 }
 
 static void blame_criu(struct orri_status *status)
