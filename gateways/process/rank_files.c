@@ -462,6 +462,7 @@ int orri_dir_remove(int parent, const char *name)
                                         ORRI_MARK_FROZEN,
                                         ORRI_MARK_IMAGING,
                                         ORRI_MARK_HURT,
+                                        ORRI_UNDO_FILE,
                                         "restore.log",
                                         "init.pid",
                                         "stats-restore"};

@@ -102,6 +102,7 @@ enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note);
     "imaging" /* an image is being made: criu may have been killed in the middle */
 #define ORRI_MARK_HURT                                                                 \
     "hurt" /* criu has failed on it, perhaps with its own code in it: it may die of that, as soon as it runs again */
+#define ORRI_UNDO_FILE "undo" /* while an image is made: image_undo.c */
 int orri_mark_set(int dir, const char *mark, bool is_set);
 bool orri_mark_get(int dir, const char *mark);
 bool orri_mark_is_younger(int dir, const char *mark, uint64_t ms);
