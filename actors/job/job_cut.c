@@ -89,7 +89,9 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
         return err;
     self->plan.cut = manifest->row.cut;
     self->plan.is_restoring = true;
-    self->level = manifest->row.level;
+    self->level = self->restored_level = manifest->row.level;
+    if (self->restored_level == ORR_LEVEL_COOPERATIVE)
+        return ORR_OK; /* its ranks begin anew, and meet where they are */
     orr_str_copy(self->master_addr, sizeof(self->master_addr), manifest->master_addr);
     self->master_port = manifest->master_port;
     return ORR_OK;
@@ -131,7 +133,7 @@ void job_plan_ask(struct orr_ctx *ctx,
         .timeout_ms = plan->until_ms > now + JOB_MARGIN_MS
                           ? plan->until_ms - JOB_MARGIN_MS - now
                           : REASK_MS,
-        .is_detached = self->level == ORR_LEVEL_IMAGE,
+        .is_detached = job_level_is_saved(self->level),
         .keeps_running = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed};
     if (step == ORR_CUT_TARGETS) {
         uint32_t n = job_barrier_targets(
@@ -218,15 +220,14 @@ static void node_failed(struct orr_ctx *ctx,
                     "resume on %s is tried again: %s",
                     node->name,
                     plan->trouble);
-            uint64_t until_ms = plan->until_ms;
-            job_plan_begin(
-                ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
-            plan->until_ms = until_ms;
+            job_plan_resume_again(ctx, self);
             for (uint32_t i = 0; i < self->n_nodes; i++)
                 job_node_at(self, i)->talk.retry_ms = orr_now_ms(ctx) + RESUME_AGAIN_MS;
         }
         return;
     }
+    if (job_plan_leave_save(ctx, self))
+        return;
     snprintf(text,
              sizeof(text),
              "%s: %s%s on %s: %.*s",

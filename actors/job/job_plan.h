@@ -21,6 +21,13 @@ struct job_comm_id {
     uint8_t id[132];
 };
 
+struct job_stop_step { /* what a step took, for those who look */
+    enum orr_cut_step step;
+    uint32_t rounds;
+    uint64_t took_us;
+};
+enum { JOB_STOP_STEPS_MAX = 12 };
+
 /* A stop, and what is to come of it (job_plan.c). */
 struct job_plan {
     uint32_t goal;          /* enum orr_order; NONE: go on as it is */
@@ -32,16 +39,20 @@ struct job_plan {
     uint64_t attempt;       /* of RESUME */
     uint64_t since_ms;      /* the step began */
     uint64_t until_ms;      /* and has failed then; 0: no end */
+    uint32_t n_extended;    /* how often a resume was given more time */
     uint64_t stopped_ms;    /* the cut was asked for */
     uint64_t paused_ms;     /* from then until the ranks ran again */
-    bool is_held;           /* released: waits for an order */
-    bool is_freed;          /* the cluster knows */
-    bool is_given;          /* devices are there again, */
-    bool is_placing;        /* the update under way says where */
-    bool is_placed;         /* and the region knows it */
-    bool is_restoring;      /* of a manifest */
-    bool is_unable_told;    /* that there are no periodic checkpoints */
-    bool is_saving;         /* parts are on their way to the store */
+    struct job_stop_step steps[JOB_STOP_STEPS_MAX]; /* of the newest cut, in order */
+    uint32_t n_steps;
+    uint64_t step_us;    /* the last of them began; 0: it is over */
+    bool is_held;        /* released: waits for an order */
+    bool is_freed;       /* the cluster knows */
+    bool is_given;       /* devices are there again, */
+    bool is_placing;     /* the update under way says where */
+    bool is_placed;      /* and the region knows it */
+    bool is_restoring;   /* of a manifest */
+    bool is_unable_told; /* that there are no periodic checkpoints */
+    bool is_saving;      /* parts are on their way to the store */
     uint64_t save_until_ms;
     bool is_commit_due;
     bool is_committed;

@@ -301,7 +301,8 @@ static enum orr_err node_on_rank_idle(struct orr_ctx *ctx,
                  .job = msg->job,
                  .generation = msg->generation,
                  .node = orr_str(self->args.node),
-                 .clocks = msg->clocks);
+                 .clocks = msg->clocks,
+                 .pauses = msg->pauses);
     return ORR_OK;
 }
 

@@ -115,6 +115,10 @@ void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_mo
 void node_cut_used(struct orr_ctx *ctx,
                    struct node *self,
                    const struct orr_msg_device_used *msg);
+void node_cut_note(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct node_group *group,
+                   enum orr_cut_step step);
 void node_cut_stage(struct orr_ctx *ctx,
                     struct node *self,
                     struct node_group *group,
@@ -129,6 +133,9 @@ void node_ability(struct orr_ctx *ctx,
                   struct node *self,
                   const struct orr_msg_rank_ability *msg);
 /* How the rank can be stopped, as far as is known; *ret_why: why no better. */
+/* Why its ranks are not saved as images, where they are not. */
+struct orr_str node_why_no_image(const struct node *self,
+                                 const struct node_group *group);
 uint32_t node_row_level(const struct node *self,
                         const struct node_row *row,
                         struct orr_str *ret_why);

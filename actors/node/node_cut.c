@@ -324,6 +324,9 @@ static void begin(struct orr_ctx *ctx,
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);
+    if (cut->step ==
+        ORR_CUT_BEGIN) /* beside it: the ranks are not to wait for a disk */
+        node_cut_note(ctx, self, group, ORR_CUT_BEGIN);
 }
 
 void node_cut_begin_due(struct orr_ctx *ctx, struct node *self)
@@ -403,15 +406,19 @@ uint32_t node_row_level(const struct node *self,
         return ORR_LEVEL_UNKNOWN;
     if (row->why_not[0]) {
         *ret_why = orr_str(row->why_not);
-        return row->is_cooperative ? ORR_LEVEL_COOPERATIVE : ORR_LEVEL_NONE;
+        return ORR_LEVEL_NONE;
     }
-    if (!group->wants_image)
-        return ORR_LEVEL_INPLACE;
+    uint32_t otherwise =
+        row->is_cooperative ? ORR_LEVEL_COOPERATIVE : ORR_LEVEL_INPLACE;
+    if (!group->wants_image) {
+        *ret_why = node_why_no_image(self, group);
+        return otherwise;
+    }
     if (row->why_no_image[0]) {
         *ret_why = orr_str(row->why_no_image);
-        return ORR_LEVEL_INPLACE;
+        return otherwise;
     }
-    return row->level ? row->level : (uint32_t)ORR_LEVEL_IMAGE;
+    return row->level == ORR_LEVEL_INPLACE ? otherwise : (uint32_t)ORR_LEVEL_IMAGE;
 }
 
 /* It came back to a restarted host, or from an image.  In the middle of a resume: the driver is to let it go, too; else the resume

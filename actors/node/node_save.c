@@ -245,6 +245,6 @@ void node_save_fetch(struct orr_ctx *ctx,
             store_get,
             .part = orr_str(row->part),
             .files = {files.at, node_procs_files(self, row, &files)},
-            .dir = orr_str(group->wants_image ? dir : ""),
+            .dir = orr_str(group->is_image_restore ? dir : ""),
             .peers = {&peer, !is_here && row->part_store[0]});
 }

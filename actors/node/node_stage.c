@@ -7,7 +7,7 @@
 enum { EDGE_MS = 5000, WORK_SLACK_MS = 1000, SIGNAL_CONT = 18 };
 
 const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6] = {
-    [ORR_CUT_BEGIN] = {NODE_STAGE_NOTE, NODE_STAGE_LIBRARY},
+    [ORR_CUT_BEGIN] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_TARGETS] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_QUIESCE] = {NODE_STAGE_NOTE,
                          NODE_STAGE_ROOM,
@@ -121,15 +121,17 @@ static void note(struct orr_ctx *ctx,
         ctx->ops->send(ctx, self->process_edge, orr_msg_desc_rank_note(), &msg);
 }
 
-/* One that is lost, or cannot be written, makes a later life resume what runs: nothing happens then. */
-static void note_that_it_runs(struct orr_ctx *ctx,
-                              struct node *self,
-                              const struct node_group *group)
+/* Nobody waits for it.  A lost note that they run makes a later life resume what runs: nothing happens then.  A lost one of
+ * a begin leaves it to whoever repeats that, or to the libraries, whose gates open by themselves when nobody does. */
+void node_cut_note(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct node_group *group,
+                   enum orr_cut_step step)
 {
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row))
         if (node_rank_is_live(row->state))
-            note(ctx, self, group, row, ORR_CUT_NONE, 0);
+            note(ctx, self, group, row, step, 0);
 }
 
 static void freeze(struct orr_ctx *ctx,
@@ -300,7 +302,7 @@ void node_cut_stage_done(struct orr_ctx *ctx,
             row->old_device = ORR_NO_DEVICE;
     bool is_back = cut->step == ORR_CUT_RESUME || cut->step == ORR_CUT_OPEN;
     if (next == NODE_STAGE_NONE && is_back)
-        note_that_it_runs(ctx, self, group);
+        node_cut_note(ctx, self, group, ORR_CUT_NONE);
     if (next != NODE_STAGE_NONE)
         node_cut_stage(ctx, self, group, next);
     else if (cut->step == ORR_CUT_NONE)

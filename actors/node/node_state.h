@@ -182,11 +182,12 @@ struct node_group {
     bool is_dropping;    /* which it has not answered */
     uint64_t link;
     uint64_t overlay;
-    bool is_restore;     /* of parts, instead of a start */
-    bool is_fetching;    /* them */
-    bool wants_image;    /* its ranks have namespaces of their own */
-    uint32_t mode;       /* enum orr_checkpoint_mode */
-    uint32_t n_machines; /* others of the job */
+    bool is_restore;       /* of parts, instead of a start */
+    bool is_image_restore; /* of images; else they start, and load what they saved */
+    bool is_fetching;      /* them */
+    bool wants_image;      /* its ranks have namespaces of their own */
+    uint32_t mode;         /* enum orr_checkpoint_mode */
+    uint32_t n_machines;   /* others of the job */
     char machines[8][48];
 };
 

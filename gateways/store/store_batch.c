@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+enum { PACK_STEP_BYTES = 4 << 20 };
+
 static void
 tmp_name(const struct orri_writer *w, uint64_t number, char name[STORE_NAME])
 {
@@ -176,9 +178,22 @@ static int open_target(struct orri_batch *b, bool is_large, uint64_t *ret_number
     if (fd >= 0 && !is_large) {
         b->pack = fd;
         b->pack_number = number;
-        b->pack_bytes = 0;
+        b->pack_bytes = b->pack_begun = 0;
     }
     return fd;
+}
+
+/* Write-out begins while the rest of the pack is still being hashed. */
+static void grow_pack(struct orri_batch *b, uint64_t bytes)
+{
+    b->pack_bytes += bytes;
+    if (b->pack_bytes - b->pack_begun < PACK_STEP_BYTES)
+        return;
+    (void)sync_file_range(b->pack,
+                          (off_t)b->pack_begun,
+                          (off_t)(b->pack_bytes - b->pack_begun),
+                          SYNC_FILE_RANGE_WRITE);
+    b->pack_begun = b->pack_bytes;
 }
 
 /* Returns -1 and errno; a pack that could not be written to goes with the batch. */
@@ -204,7 +219,8 @@ write_chunk(struct orri_batch *b, const struct orri_packed *packed, uint64_t fil
         (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     b->at[b->n].fd = is_large ? fd : -1;
     b->at[b->n].number = is_large ? number : b->pack_bytes;
-    b->pack_bytes += is_large ? 0 : file_len;
+    if (!is_large)
+        grow_pack(b, file_len);
     b->n_open += is_large;
     return 0;
 }

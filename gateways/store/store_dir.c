@@ -6,8 +6,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sodium.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -27,6 +29,18 @@ static int open_dir(int at, const char *name, bool *is_made)
         return -1;
     *is_made = true;
     return openat(at, name, flags);
+}
+
+/* On ext4 the directories below lie in block groups of their own, each with its share of the inodes.  In one group, making a link
+ * looks at every inode there that was freed within the last minutes: after a collection, milliseconds a link.  Other filesystems
+ * refuse, and need it not. */
+static void spread_below(int dir)
+{
+    int flags = 0;
+    if (ioctl(dir, FS_IOC_GETFLAGS, &flags) != 0)
+        return;
+    flags |= FS_TOPDIR_FL;
+    (void)ioctl(dir, FS_IOC_SETFLAGS, &flags);
 }
 
 static enum orr_err check_format(struct orr_store *s, struct orr_error *err)
@@ -82,6 +96,8 @@ static enum orr_err open_dirs(struct orr_store *s, struct orr_error *err)
     for (size_t i = 0; i < ORR_ARRAY_SIZE(dirs); i++)
         if ((*dirs[i].fd = open_dir(s->root, dirs[i].name, &is_made)) < 0)
             return orri_io_fail(err, "cannot open", dirs[i].name);
+    if (is_made)
+        spread_below(s->chunks);
     for (unsigned i = 0; i < STORE_SHARDS; i++) {
         char name[8];
         snprintf(name, sizeof name, "%02x", i);

@@ -226,10 +226,10 @@ struct orri_batch {             /* of one thread: chunks under names of tmp/ */
     int lock;                   /* owned */
     unsigned n, n_open;
     uint64_t bytes;
-    int pack;             /* owned: -1 none */
-    uint64_t pack_number; /* of its name */
-    uint64_t pack_bytes;
-    double busy_s; /* in the disk's hands */
+    int pack;                        /* owned: -1 none */
+    uint64_t pack_number;            /* of its name */
+    uint64_t pack_bytes, pack_begun; /* of them, being written out */
+    double busy_s;                   /* in the disk's hands */
     struct {
         int fd; /* owned; -1: a small one, in the pack */
         struct orr_store_hash hash;

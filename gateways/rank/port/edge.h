@@ -18,6 +18,7 @@ enum {
     ORRI_IDS_MAX = 4096,
     ORRI_ID_BYTES = 128,
     ORRI_WHY_MAX = 128,
+    ORRI_CALL_MAX = 48,
     ORRI_ARENA_NAME_MAX = ORR_JOB_ID_MAX + 64,
     ORRI_ARENAS_MAX = 256, /* of their directory's path */
 };
@@ -48,6 +49,14 @@ struct orri_proc {
     bool rows_go_on;
     uint64_t rows_cut, rows_round;
     bool is_at_cut;
+
+    /* watch.c: of a process that issues nothing */
+    bool answers_looks, was_outside; /* at a look since its newest operation */
+    uint64_t newest_ms,
+        look_ms;           /* that operation; the look that was not answered yet */
+    uint32_t look, looked; /* number of the newest look, and of the newest answer */
+    uint32_t n_looks;      /* answered since newest_ms */
+    char call[ORRI_CALL_MAX];
 
     /* what it was told on this connection */
     uint64_t said_close, said_open, said_quiesce, said_round, said_attempt, said_ms;
@@ -109,6 +118,7 @@ struct orri_gen {
     int64_t culprit;
     char text[480];
     uint64_t idle_told_ms;
+    bool is_idle_told;      /* and not yet that nobody is idle any more */
     struct orri_kept *kept; /* owned */
     uint64_t dropped_cut;   /* arenas of stops up to it have no reader */
 };
@@ -205,6 +215,7 @@ void orri_gen_tell(struct orr_rank_edge *edge, struct orri_gen *gen);
 
 /* watch.c */
 void orri_gen_watch(struct orr_rank_edge *edge, struct orri_gen *gen);
+void orri_proc_looked(struct orri_proc *proc, const struct orr_msg_rank_looked *msg);
 
 /* loop.c */
 void *orri_edge_loop(void *edge);

@@ -138,6 +138,7 @@ static bool take_hello(struct orr_rank_edge *edge,
     proc->process = msg->process;
     proc->is_expected = false;
     proc->needs_arena = msg->arena_bytes > 0;
+    proc->answers_looks = msg->answers_looks;
     if (proc->is_stopped && !msg->is_stopped) { /* resumed, as it turns out */
         orri_arena_release(edge, proc);
     }
@@ -256,7 +257,8 @@ static void take_resumed(struct orr_rank_edge *edge,
                          const struct orr_msg_rank_resumed *msg)
 {
     struct orri_gen *gen = proc->rank->gen;
-    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut)
+    bool is_older = msg->attempt && msg->attempt != gen->attempt;
+    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut || is_older)
         return;
     if (msg->code != ORR_OK) {
         orri_gen_fail(edge,
@@ -292,6 +294,9 @@ take(struct orr_rank_edge *edge, struct orri_proc **proc_at, struct orri_packet 
         return take_ids(proc, msg);
     case ORR_MSG_rank_resumed:
         take_resumed(edge, proc, msg);
+        return true;
+    case ORR_MSG_rank_looked:
+        orri_proc_looked(proc, msg);
         return true;
     case ORR_MSG_rank_limits: {
         const struct orr_msg_rank_limits *limits = msg;

@@ -57,6 +57,7 @@ void orri_proc_disconnect(struct orri_proc *proc)
     proc->said_close = proc->said_open = proc->said_quiesce = 0;
     proc->said_round = proc->said_attempt = 0;
     proc->said_targets = proc->said_ids = 0;
+    proc->looked = proc->look; /* what was not answered never will be */
     proc->rank->gen->is_touched = true;
 }
 
