@@ -135,6 +135,8 @@ static enum orr_err do_freeze(struct subject *s)
         return rc;
     if (is_frozen)
         record_frozen(s, true);
+    else if (orri_mark_get(s->dir, ORRI_MARK_HURT)) /* now it shows */
+        (void)orri_mark_set(s->dir, ORRI_MARK_HURT, true);
     rc = set_frozen(s, is_frozen);
     if (rc == ORR_OK && !is_frozen) {
         record_frozen(s, false);
@@ -176,7 +178,8 @@ static enum orr_err halt_and_dump(struct subject *s)
     enum orr_err rc = dump(s);
     (void)orri_mark_set(s->dir, ORRI_MARK_HURT, rc != ORR_OK);
     if (rc != ORR_OK)
-        orri_image_mend(s->env.init);
+        orri_image_mend(s->env.init, s->dir);
+    unlinkat(s->dir, ORRI_UNDO_FILE, 0);
     return rc;
 }
 
@@ -230,7 +233,7 @@ void orri_env_mend(struct orri_edge *edge, int dir, pid_t keeper)
         return;
     bool is_frozen = orri_mark_get(dir, ORRI_MARK_FROZEN);
     (void)orri_mark_set(dir, ORRI_MARK_HURT, true);
-    orri_image_mend(env.init);
+    orri_image_mend(env.init, dir);
     (void)orri_overlay_link(&env.overlay, true, -1, "");
     (void)orri_cgroup_freeze(env.cgroup, is_frozen, FREEZE_MS_MAX);
     orri_image_resume(keeper, edge->lease);

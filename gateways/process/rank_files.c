@@ -365,13 +365,24 @@ int orri_mark_set(int dir, const char *mark, bool is_set)
     int fd = openat(dir, mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
         return errno;
+    int rc = futimens(fd, NULL) == 0 ? 0 : errno;
     close(fd);
-    return 0;
+    return rc;
 }
 
 bool orri_mark_get(int dir, const char *mark)
 {
     return faccessat(dir, mark, F_OK, 0) == 0;
+}
+
+bool orri_mark_is_younger(int dir, const char *mark, uint64_t ms)
+{
+    struct stat st;
+    if (fstatat(dir, mark, &st, 0) != 0)
+        return false;
+    uint64_t set_ms =
+        (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000;
+    return set_ms + ms > orri_unix_ms();
 }
 
 int orri_status_reserve(int dir)
@@ -451,6 +462,7 @@ int orri_dir_remove(int parent, const char *name)
                                         ORRI_MARK_FROZEN,
                                         ORRI_MARK_IMAGING,
                                         ORRI_MARK_HURT,
+                                        ORRI_UNDO_FILE,
                                         "restore.log",
                                         "init.pid",
                                         "stats-restore"};

@@ -96,14 +96,16 @@ struct orri_image_note {
 int orri_image_note_write(int dir, const struct orri_image_note *note);
 enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note);
 
-/* A file without content says something by being there.  Setting returns 0 or an errno. */
+/* A file without content says something by being there, and since when it was last set.  Setting returns 0 or an errno. */
 #define ORRI_MARK_FROZEN "frozen" /* until told otherwise */
 #define ORRI_MARK_IMAGING                                                              \
     "imaging" /* an image is being made: criu may have been killed in the middle */
 #define ORRI_MARK_HURT                                                                 \
-    "hurt" /* criu has failed on it, perhaps with its own code in it: it may die of that */
+    "hurt" /* criu has failed on it, perhaps with its own code in it: it may die of that, as soon as it runs again */
+#define ORRI_UNDO_FILE "undo" /* while an image is made: image_undo.c */
 int orri_mark_set(int dir, const char *mark, bool is_set);
 bool orri_mark_get(int dir, const char *mark);
+bool orri_mark_is_younger(int dir, const char *mark, uint64_t ms);
 
 /* The last bytes of stderr, from a line's start where one is in reach; how many.  No
  * file: 0. */

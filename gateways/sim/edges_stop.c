@@ -203,8 +203,12 @@ static void add_rank(struct report *r, const struct proc *proc, uint64_t now_ms)
                                .issued = proc_count(proc, now_ms) + 1,
                                .op = ORR_CLOCK_OP_ALL_REDUCE};
     if (proc->is_stopped && proc->device != ORR_NO_DEVICE) {
-        r->arenas[r->msg.arenas.n++] = (struct orr_rec_rank_arena){
-            .rank = proc->rank, .process = 1, .path = ORR_LIT("/arena"), .bytes = 4096};
+        r->arenas[r->msg.arenas.n++] =
+            (struct orr_rec_rank_arena){.rank = proc->rank,
+                                        .process = 1,
+                                        .path = ORR_LIT("/arena"),
+                                        .bytes = 4096,
+                                        .pid = 1000 + proc->rank};
         r->msg.device_bytes += 4096;
     }
     if (proc->rank == 0) {
@@ -321,7 +325,9 @@ static enum orr_err rank_edge_on_timer(struct orr_ctx *ctx,
                      .job = orr_str(proc->job),
                      .generation = proc->generation,
                      .rank = proc->rank,
-                     .pid = 1000 + proc->rank);
+                     .pid = 1000 + proc->rank,
+                     .process = 1,
+                     .is_stopped = proc->is_stopped);
     }
     return ORR_OK;
 }
