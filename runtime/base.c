@@ -129,7 +129,13 @@ const char *orr_clock_op_name(uint32_t op)
 
 const char *orr_cut_step_name(uint32_t step)
 {
-    static const char *const names[ORR_CUT_STEP_MAX_] = {
-        "none", "barrier", "barrier", "quiesce", "save", "release", "resume", "open"};
+    static const char *const names[ORR_CUT_STEP_MAX_] = {"none",
+                                                         "barrier_begin",
+                                                         "barrier_targets",
+                                                         "quiesce",
+                                                         "save",
+                                                         "release",
+                                                         "resume",
+                                                         "open"};
     return name_of(names, ORR_ARRAY_SIZE(names), step);
 }

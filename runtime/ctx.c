@@ -227,6 +227,15 @@ static void ctx_monitor(struct orr_ctx *pub, struct orr_addr who, bool on)
     memcpy(letter->body, &watch, sizeof(struct orri_watch *));
 }
 
+static uint64_t ctx_now_us(struct orr_ctx *pub)
+{
+    struct timespec t;
+    if (full(pub)->worker->sys->config.clock) /* somebody else's time */
+        return pub->now_ms * 1000;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 static uint64_t ctx_random(struct orr_ctx *pub)
 {
     return orri_random(full(pub)->worker);
@@ -251,6 +260,7 @@ const struct orr_ctx_ops orri_ctx_ops = {
     .spawn = ctx_spawn,
     .stop = ctx_stop,
     .monitor = ctx_monitor,
+    .now_us = ctx_now_us,
     .random = ctx_random,
     .log = ctx_log,
 };

@@ -329,6 +329,8 @@ static void node_row(const struct orr_ctx *ctx,
         .seen_ms = orr_now_ms(ctx) - node->seen_ms,
         .level = node->level,
         .why_level = orr_str(node->why_level),
+        .host = orr_str(node->host),
+        .endpoint = orr_str(node->endpoint),
     };
     for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++) {
         const struct cluster_device *device = &node->devices[i];

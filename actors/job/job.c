@@ -175,7 +175,7 @@ static enum orr_err job_on_rank_update(struct orr_ctx *ctx,
         return orr_refuse(
             ctx, ORR_EINVAL, "job %s has no rank %u", self->args.job, msg->rank.rank);
     job_rank_apply(self, msg->rank.rank, &msg->rank);
-    job_level_note(self, msg->rank.level, msg->rank.why_level);
+    job_level_note(self, msg->rank.rank, msg->rank.level, msg->rank.why_level);
     return job_step(ctx, self);
 }
 
@@ -229,7 +229,7 @@ static enum orr_err job_on_rank_launched(struct orr_ctx *ctx,
     if (!node)
         return ORR_OK;
     node->launch = JOB_LAUNCH_DONE;
-    job_level_note(self, msg->level, msg->why_level);
+    job_level_note_node(self, node, msg->level, msg->why_level);
     node->talk.backoff_ms = 0;
     if (msg->master_addr.len > 0) {
         orr_str_copy(self->master_addr, sizeof(self->master_addr), msg->master_addr);
@@ -254,7 +254,10 @@ job_on_ranks(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ranks *
     node->found_cut = msg->cut;
     node->found_step = msg->step;
     for (uint32_t i = 0; i < msg->ranks.n; i++)
-        job_level_note(self, msg->ranks.at[i].level, msg->ranks.at[i].why_level);
+        job_level_note(self,
+                       msg->ranks.at[i].rank,
+                       msg->ranks.at[i].level,
+                       msg->ranks.at[i].why_level);
     job_ranks_heard(self, node, msg);
     return job_step(ctx, self);
 }
@@ -404,6 +407,8 @@ job_on_timer(struct orr_ctx *ctx, struct job *self, const struct orr_msg_timer *
     }
     if (msg->id == JOB_T_PERIODIC)
         job_periodic_due(ctx, self);
+    if (msg->id == JOB_T_HANG)
+        job_hang_due(ctx, self);
     return job_step(ctx, self);
 }
 

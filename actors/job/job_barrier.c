@@ -87,8 +87,16 @@ static struct job_clock *find_comm(const struct job_barrier *self, uint64_t comm
 static struct job_clock *other_side(const struct job_barrier *self,
                                     const struct job_clock *clock)
 {
+    if (clock->kind == ORR_CLOCK_COLLECTIVE)
+        return NULL;
     uint32_t kind = clock->kind == ORR_CLOCK_SEND ? ORR_CLOCK_RECV : ORR_CLOCK_SEND;
     return find(self, clock->comm, kind, clock->peer, clock->me);
+}
+
+const struct job_clock *job_barrier_other(const struct job_barrier *self,
+                                          const struct job_clock *clock)
+{
+    return other_side(self, clock);
 }
 
 /* ---- what was heard ---- */
@@ -321,6 +329,12 @@ bool job_barrier_is_cut(const struct job_barrier *self)
     return true;
 }
 
+static void drop(struct job_barrier *self, struct job_clock *clock)
+{
+    orr_map_remove(&self->by_key, clock);
+    orr_pool_give(&self->clocks, clock);
+}
+
 void job_barrier_forget(struct job_barrier *self, uint32_t peer)
 {
     for (struct job_clock *clock = NULL;
@@ -330,10 +344,9 @@ void job_barrier_forget(struct job_barrier *self, uint32_t peer)
             continue;
         struct job_clock *comm =
             clock->kind == ORR_CLOCK_COLLECTIVE ? find_comm(self, clock->comm) : NULL;
-        if (comm)
-            comm->n_members--;
-        orr_map_remove(&self->by_key, clock);
-        orr_pool_give(&self->clocks, clock);
+        drop(self, clock);
+        if (comm && --comm->n_members == 0)
+            drop(self, comm);
     }
 }
 
@@ -342,8 +355,7 @@ void job_barrier_forget(struct job_barrier *self, uint32_t peer)
 /* What those who are ahead wait in. */
 static uint32_t awaited_op(const struct job_barrier *self, const struct job_clock *late)
 {
-    const struct job_clock *other =
-        late->kind == ORR_CLOCK_COLLECTIVE ? NULL : other_side(self, late);
+    const struct job_clock *other = other_side(self, late);
     if (other)
         return other->op;
     for (const struct job_clock *clock = NULL;
@@ -354,10 +366,7 @@ static uint32_t awaited_op(const struct job_barrier *self, const struct job_cloc
     return ORR_CLOCK_OP_NONE;
 }
 
-static void tell_clock(const struct job_barrier *self,
-                       const struct job_clock *clock,
-                       char *text,
-                       size_t cap)
+int job_barrier_tell(const struct job_clock *clock, char *text, size_t cap)
 {
     static const char *const kinds[ORR_CLOCK_KIND_MAX_] = {
         "collectives", "sends", "receives"};
@@ -368,57 +377,32 @@ static void tell_clock(const struct job_barrier *self,
                  " %s %u",
                  clock->kind == ORR_CLOCK_SEND ? "to" : "from",
                  clock->peer);
-    snprintf(text,
-             cap,
-             "rank %u has issued %llu of %llu %s%s in communicator %016llx (%u ranks): "
-             "peers wait in %s, its own newest was %s, "
-             "%llu ms ago",
-             clock->rank,
-             (unsigned long long)clock->issued,
-             (unsigned long long)clock->target,
-             kinds[clock->kind],
-             pair,
-             (unsigned long long)clock->comm,
-             clock->n,
-             orr_clock_op_name(awaited_op(self, clock)),
-             orr_clock_op_name(clock->op),
-             (unsigned long long)clock->idle_ms);
+    return snprintf(
+        text,
+        cap,
+        "rank %u has issued %llu of %llu %s%s in communicator %016llx (%u ranks)",
+        clock->rank,
+        (unsigned long long)clock->issued,
+        (unsigned long long)clock->target,
+        kinds[clock->kind],
+        pair,
+        (unsigned long long)clock->comm,
+        clock->n);
 }
 
-/* Has everybody else who has a part in this waited, too? */
-static bool is_waited_for(const struct job_barrier *self,
-                          const struct job_clock *late,
-                          uint64_t idle_ms)
+void job_barrier_tell_late(const struct job_barrier *self,
+                           const struct job_clock *clock,
+                           char *text,
+                           size_t cap)
 {
-    const struct job_clock *other =
-        late->kind == ORR_CLOCK_COLLECTIVE ? NULL : other_side(self, late);
-    if (late->kind != ORR_CLOCK_COLLECTIVE)
-        return other && other->idle_ms >= idle_ms;
-    for (const struct job_clock *clock = NULL;
-         (clock = orr_pool_next(&self->clocks, clock)) != NULL;)
-        if (clock->comm == late->comm && clock->kind == late->kind &&
-            clock->me != ORR_NONE && clock->issued > late->issued &&
-            clock->idle_ms < idle_ms)
-            return false;
-    return true;
-}
-
-int64_t job_barrier_laggard(const struct job_barrier *self,
-                            uint64_t idle_ms,
-                            char *text,
-                            size_t cap)
-{
-    const struct job_clock *worst = NULL;
-    for (const struct job_clock *clock = NULL;
-         (clock = orr_pool_next(&self->clocks, clock)) != NULL;)
-        if (is_below(clock) && clock->idle_ms >= idle_ms &&
-            (!worst || clock->idle_ms > worst->idle_ms) &&
-            is_waited_for(self, clock, idle_ms))
-            worst = clock;
-    if (!worst)
-        return -1;
-    tell_clock(self, worst, text, cap);
-    return worst->rank;
+    int n = job_barrier_tell(clock, text, cap);
+    if (n > 0 && (size_t)n < cap)
+        snprintf(text + n,
+                 cap - (size_t)n,
+                 ": peers wait in %s, its own newest was %s, %llu ms ago",
+                 orr_clock_op_name(awaited_op(self, clock)),
+                 orr_clock_op_name(clock->op),
+                 (unsigned long long)clock->idle_ms);
 }
 
 int64_t job_barrier_culprit(const struct job_barrier *self,
@@ -444,7 +428,7 @@ int64_t job_barrier_culprit(const struct job_barrier *self,
         return -1;
     }
     if (worst) {
-        tell_clock(self, worst, text, cap);
+        job_barrier_tell_late(self, worst, text, cap);
         return worst->rank;
     }
     if (incomplete) {

@@ -74,13 +74,6 @@ ORR_NODISCARD enum orr_err job_barrier_round(struct job_barrier *self,
 /* What this peer reported is not so any more. */
 void job_barrier_forget(struct job_barrier *self, uint32_t peer);
 
-/* The rank whose peers have all waited for it, in one order of operations, for at least idle_ms, as it has issued nothing
- * there for so long; of several the one that is idle longest.  -1: none; text is then unchanged.  After job_barrier_aim. */
-int64_t job_barrier_laggard(const struct job_barrier *self,
-                            uint64_t idle_ms,
-                            char *text,
-                            size_t cap);
-
 /* Compute the targets although not all have begun. */
 ORR_NODISCARD enum orr_err job_barrier_aim(struct job_barrier *self);
 
@@ -100,5 +93,17 @@ int64_t job_barrier_culprit(const struct job_barrier *self,
                             uint32_t *ret_peer,
                             char *text,
                             size_t cap);
+
+/* Of a send the receive, and the other way round; NULL: of a collective, or nothing was heard of it. */
+const struct job_clock *job_barrier_other(const struct job_barrier *self,
+                                          const struct job_clock *clock);
+
+/* In words: as snprintf. */
+int job_barrier_tell(const struct job_clock *clock, char *text, size_t cap);
+/* And who waits for it in what. */
+void job_barrier_tell_late(const struct job_barrier *self,
+                           const struct job_clock *clock,
+                           char *text,
+                           size_t cap);
 
 #endif

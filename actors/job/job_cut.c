@@ -6,6 +6,7 @@
 enum {
     REASK_MS = 200,
     MANIFEST_BYTES = 16384,
+    PART_TEXT_BYTES = 64, /* of a rank's list of arenas, on average */
     CLOCKS_A_RANK = 256,
     CLOCKS_MIN = 4096,
     CLOCKS_MAX = 1 << 20,
@@ -21,6 +22,7 @@ void job_plan_fini(struct job *self)
     orr_block_fini(&plan->ids);
     orr_block_fini(&plan->id_list);
     orr_block_fini(&plan->parts);
+    orr_block_fini(&plan->part_text);
     orr_block_fini(&plan->part_list);
     orr_block_fini(&plan->body);
 }
@@ -46,6 +48,10 @@ enum orr_err job_plan_tables(struct job *self)
                              JOB_IDS_MAX * sizeof(struct orr_rec_comm_id));
     if (err == ORR_OK)
         err = orr_block_init(&plan->parts, self->args.world * sizeof(struct job_part));
+    if (err == ORR_OK)
+        err = orr_block_init(&plan->part_text,
+                             ORR_PART_ARENAS_MAX +
+                                 (size_t)self->args.world * PART_TEXT_BYTES);
     if (err == ORR_OK)
         err = orr_block_init(&plan->part_list,
                              self->args.world * sizeof(struct orr_rec_part));
@@ -83,7 +89,9 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
         return err;
     self->plan.cut = manifest->row.cut;
     self->plan.is_restoring = true;
-    self->level = manifest->row.level;
+    self->level = self->restored_level = manifest->row.level;
+    if (self->restored_level == ORR_LEVEL_COOPERATIVE)
+        return ORR_OK; /* its ranks begin anew, and meet where they are */
     orr_str_copy(self->master_addr, sizeof(self->master_addr), manifest->master_addr);
     self->master_port = manifest->master_port;
     return ORR_OK;
@@ -125,7 +133,7 @@ void job_plan_ask(struct orr_ctx *ctx,
         .timeout_ms = plan->until_ms > now + JOB_MARGIN_MS
                           ? plan->until_ms - JOB_MARGIN_MS - now
                           : REASK_MS,
-        .is_detached = self->level == ORR_LEVEL_IMAGE,
+        .is_detached = job_level_is_saved(self->level),
         .keeps_running = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed};
     if (step == ORR_CUT_TARGETS) {
         uint32_t n = job_barrier_targets(
@@ -212,15 +220,14 @@ static void node_failed(struct orr_ctx *ctx,
                     "resume on %s is tried again: %s",
                     node->name,
                     plan->trouble);
-            uint64_t until_ms = plan->until_ms;
-            job_plan_begin(
-                ctx, self, ORR_CUT_RESUME); /* all of them: with new communicators */
-            plan->until_ms = until_ms;
+            job_plan_resume_again(ctx, self);
             for (uint32_t i = 0; i < self->n_nodes; i++)
                 job_node_at(self, i)->talk.retry_ms = orr_now_ms(ctx) + RESUME_AGAIN_MS;
         }
         return;
     }
+    if (job_plan_leave_save(ctx, self))
+        return;
     snprintf(text,
              sizeof(text),
              "%s: %s%s on %s: %.*s",
@@ -232,16 +239,22 @@ static void node_failed(struct orr_ctx *ctx,
     job_plan_fail(ctx, self, ORR_EIO, text);
 }
 
-static bool note_parts(struct job *self,
-                       struct job_node *node,
-                       const struct orr_msg_cut_report *msg)
+/* NULL: all that it lists are stored. */
+static const char *note_parts(struct job *self,
+                              struct job_node *node,
+                              const struct orr_msg_cut_report *msg,
+                              char *text,
+                              size_t cap)
 {
-    bool is_ok = true;
+    const char *why = NULL;
+    orr_str_copy(text, cap, msg->text);
     for (uint32_t i = 0; i < msg->parts.n && self->plan.has_tables; i++) {
-        is_ok = is_ok && msg->parts.at[i].hash.len > 0;
-        job_part_note(self, node, &msg->parts.at[i]);
+        if (!msg->parts.at[i].hash.len)
+            why = text;
+        else if (!job_part_note(self, node, &msg->parts.at[i]))
+            why = "the ranks have too many processes with device memory for one list";
     }
-    return is_ok;
+    return why;
 }
 
 void job_plan_heard(struct orr_ctx *ctx,
@@ -260,11 +273,10 @@ void job_plan_heard(struct orr_ctx *ctx,
     node->cut_round = msg->round;
     if (msg->device_bytes)
         node->device_bytes = msg->device_bytes;
-    bool is_stored = note_parts(self, node, msg);
-    if (!is_stored && plan->is_saving) {
-        char text[400];
-        snprintf(
-            text, sizeof(text), "save: %s: %.*s", node->name, ORR_STR_ARGS(msg->text));
+    char said[300], text[400];
+    const char *why = note_parts(self, node, msg, said, sizeof(said));
+    if (why && plan->is_saving) {
+        snprintf(text, sizeof(text), "save: %s: %s", node->name, why);
         job_plan_save_fail(ctx, self, ORR_EIO, text);
     }
     if (msg->step != plan->step &&

@@ -85,8 +85,7 @@ void job_periodic_arm(struct orr_ctx *ctx, const struct job *self)
 void job_periodic_due(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    bool is_able =
-        self->level == ORR_LEVEL_IMAGE || self->level == ORR_LEVEL_COOPERATIVE;
+    bool is_able = job_level_is_saved(self->level);
     if (!is_able && self->phase == ORR_JOB_RUNNING && !plan->is_unable_told) {
         plan->is_unable_told = true;
         snprintf(self->reason,
@@ -106,22 +105,38 @@ void job_periodic_due(struct orr_ctx *ctx, struct job *self)
 
 /* ---- what was saved ---- */
 
-void job_part_note(struct job *self,
+/* Reports are repeated: a text that is there is not kept again. */
+static bool keep_text(struct job_plan *plan, struct job_part *part, struct orr_str text)
+{
+    if (part->arenas && orr_str_eq(orr_str(part->arenas), text))
+        return true;
+    if (text.len >= plan->part_text.size - plan->part_text_used)
+        return false;
+    char *at = (char *)plan->part_text.at + plan->part_text_used;
+    orr_str_copy(at, text.len + 1, text);
+    plan->part_text_used += text.len + 1;
+    part->arenas = at;
+    return true;
+}
+
+bool job_part_note(struct job *self,
                    struct job_node *node,
                    const struct orr_rec_part *rec)
 {
     if (rec->rank >= self->args.world || !rec->hash.len)
-        return;
+        return true;
     struct job_part *part = (struct job_part *)self->plan.parts.at + rec->rank;
     if (job_rank_at(self, rec->rank)->node != (uint32_t)(node - job_node_at(self, 0)))
-        return;
+        return true;
+    if (!keep_text(&self->plan, part, rec->arenas))
+        return false;
     orr_str_copy(part->hash, sizeof(part->hash), rec->hash);
     part->bytes = rec->bytes;
     part->new_bytes = rec->new_bytes;
-    part->process = rec->process;
     part->arena_bytes = rec->arena_bytes;
     orr_str_copy(node->store, sizeof(node->store), rec->store);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), rec->endpoint);
+    return true;
 }
 
 bool job_parts_are_stored(const struct job *self)
@@ -146,8 +161,8 @@ static struct orr_list_part list_parts(struct job *self,
                                         .new_bytes = parts[i].new_bytes,
                                         .store = orr_str(node->store),
                                         .endpoint = orr_str(node->endpoint),
-                                        .process = parts[i].process,
-                                        .arena_bytes = parts[i].arena_bytes};
+                                        .arena_bytes = parts[i].arena_bytes,
+                                        .arenas = orr_str(parts[i].arenas)};
         row->bytes += parts[i].bytes;
         row->new_bytes += parts[i].new_bytes;
     }
@@ -210,15 +225,53 @@ void job_refuse_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
 
 /* ---- how it can be stopped ---- */
 
-/* The least of all its ranks; what nobody has said yet does not count. */
-void job_level_note(struct job *self, uint32_t level, struct orr_str why)
+static uint32_t strength_of(uint32_t level)
 {
-    if (level == ORR_LEVEL_UNKNOWN || level >= ORR_LEVEL_MAX_ ||
-        (self->level != ORR_LEVEL_UNKNOWN && level >= self->level))
+    static const uint32_t strengths[ORR_LEVEL_MAX_] = {[ORR_LEVEL_NONE] = 1,
+                                                       [ORR_LEVEL_INPLACE] = 2,
+                                                       [ORR_LEVEL_COOPERATIVE] = 3,
+                                                       [ORR_LEVEL_IMAGE] = 4};
+    return level < ORR_LEVEL_MAX_ ? strengths[level] : 0;
+}
+
+/* The least of all its ranks; what nobody has said yet does not count.  why: of one that has this level. */
+static void level_judge(struct job *self, uint32_t level, struct orr_str why)
+{
+    uint32_t least = ORR_LEVEL_UNKNOWN;
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        uint32_t one = job_rank_at(self, r)->level;
+        if (strength_of(one) &&
+            (!strength_of(least) || strength_of(one) < strength_of(least)))
+            least = one;
+    }
+    if (!strength_of(least) || least == self->level)
         return;
-    self->level = level;
-    orr_str_copy(self->why_level, sizeof(self->why_level), why);
+    self->level = least;
+    orr_str_copy(self->why_level,
+                 sizeof(self->why_level),
+                 level == least ? why : ORR_LIT("another rank says so"));
     self->is_update_due = self->has_permit;
+}
+
+void job_level_note(struct job *self, uint32_t rank, uint32_t level, struct orr_str why)
+{
+    if (rank >= self->args.world || !strength_of(level))
+        return;
+    job_rank_at(self, rank)->level = level;
+    level_judge(self, level, why);
+}
+
+void job_level_note_node(struct job *self,
+                         const struct job_node *node,
+                         uint32_t level,
+                         struct orr_str why)
+{
+    for (uint32_t r = 0; r < self->args.world && strength_of(level); r++) {
+        struct job_rank *rank = job_rank_at(self, r);
+        if (job_node_at(self, rank->node) == node && !strength_of(rank->level))
+            rank->level = level;
+    }
+    level_judge(self, level, why);
 }
 
 /* ---- the cluster ---- */

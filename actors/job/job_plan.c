@@ -9,7 +9,8 @@
  * As in job_steps.c nothing waits in a sequence: `step` says what every node is to have done, each is asked until it
  * says so, and when all have, the goal says what follows.  So an order that comes in the middle only changes the goal.
  * FAILURES    before the release everything is undone: `open` before quiesce, `resume` after it; order_failed says why,
- * and the ranks run on.  A resume is tried until its time is over, then the generation is lost.  What becomes of dead
+ * and the ranks run on.  A resume is tried until its time is over, then the generation is lost; one whose attempts did not
+ * fail but took that long gets more (a slow machine must not cost the steps since the last checkpoint).  What becomes of dead
  * ranks and lost nodes is judged first (job_ranks.c).  A node repeats what it did: cut numbers grow, older ones change
  * nothing.
  */
@@ -24,6 +25,8 @@ enum {
     RELEASE_MS = 30000,
     RESUME_MS = 60000,
     RESUME_BYTES_PER_MS = 500000,
+    RESUME_EXTENDED_MAX = 2, /* twice as long each time */
+    LOAD_MS = 600000, /* a program begins anew, and comes to where it loads its state */
 };
 
 /* ---- steps ---- */
@@ -42,6 +45,11 @@ static uint64_t save_ms(const struct job *self)
     return SAVE_MS + device_bytes(self) / SAVE_BYTES_PER_MS;
 }
 
+static bool is_loading(const struct job *self)
+{
+    return self->plan.is_restoring && self->restored_level == ORR_LEVEL_COOPERATIVE;
+}
+
 /* How long a step may take; 0: as long as it needs. */
 static uint64_t step_ms(const struct job *self, enum orr_cut_step step)
 {
@@ -57,7 +65,8 @@ static uint64_t step_ms(const struct job *self, enum orr_cut_step step)
     case ORR_CUT_RELEASE:
         return RELEASE_MS;
     case ORR_CUT_RESUME:
-        return RESUME_MS + device_bytes(self) / RESUME_BYTES_PER_MS;
+        return (is_loading(self) ? LOAD_MS : RESUME_MS) +
+               device_bytes(self) / RESUME_BYTES_PER_MS;
     case ORR_CUT_NONE:
     case ORR_CUT_OPEN:
     case ORR_CUT_STEP_MAX_:
@@ -76,11 +85,13 @@ void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step ste
             (unsigned long long)plan->cut,
             orr_cut_step_name(step));
     plan->step = step;
+    job_stopwatch_begin(ctx, plan);
     plan->since_ms = orr_now_ms(ctx);
     plan->until_ms = ms ? plan->since_ms + ms + JOB_MARGIN_MS : 0;
     if (step == ORR_CUT_RESUME) {
         plan->attempt++;
         plan->n_ids = 0;
+        plan->n_extended = 0;
     }
     for (uint32_t i = 0; i < self->n_nodes; i++) {
         job_node_at(self, i)->talk.retry_ms = 0;
@@ -96,6 +107,8 @@ void job_plan_new_cut(struct orr_ctx *ctx, struct job_plan *plan)
     plan->cut = (plan->cut > least ? plan->cut : least) + 1;
     plan->attempt = 0;
     plan->stopped_ms = orr_now_ms(ctx);
+    plan->n_steps = 0;
+    plan->step_us = 0;
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
 }
 
@@ -202,6 +215,8 @@ static void fail_late(struct orr_ctx *ctx, struct job *self)
     struct job_plan *plan = &self->plan;
     char who[280] = "", text[400];
     int64_t rank = -1;
+    if (job_plan_leave_save(ctx, self))
+        return;
     uint32_t peer = (uint32_t)(first_not_done(self) - job_node_at(self, 0));
     if (job_is_before_quiesce(plan->step))
         rank = job_barrier_culprit(&plan->barrier, &peer, who, sizeof(who));
@@ -220,6 +235,37 @@ static void fail_late(struct orr_ctx *ctx, struct job *self)
     job_plan_fail(ctx, self, ORR_ETIMEOUT, text);
 }
 
+/* No attempt has failed: the newest took the time, or most of it. */
+static bool give_more_time(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint64_t now = orr_now_ms(ctx), ms = step_ms(self, ORR_CUT_RESUME);
+    bool is_over = now + 2 * (uint64_t)JOB_MARGIN_MS >= plan->until_ms;
+    bool is_slow = now - plan->since_ms >= ms / 2;
+    if (!is_over || !is_slow || plan->n_extended == RESUME_EXTENDED_MAX)
+        return false;
+    plan->n_extended++;
+    plan->until_ms = now + (ms << plan->n_extended) + JOB_MARGIN_MS;
+    return true;
+}
+
+static void try_again(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint64_t until_ms = plan->until_ms;
+    uint32_t n_extended = plan->n_extended;
+    job_plan_begin(ctx, self, ORR_CUT_RESUME);
+    plan->until_ms = until_ms;
+    plan->n_extended = n_extended;
+}
+
+void job_plan_resume_again(struct orr_ctx *ctx, struct job *self)
+{
+    (void)give_more_time(ctx, self);
+    try_again(ctx, self);
+}
+
+/* The checkpoint, if it is of one, may be whole all the same: the region tries it a few times. */
 static void resume_failed(struct orr_ctx *ctx, struct job *self)
 {
     char reason[sizeof(self->reason)];
@@ -228,7 +274,6 @@ static void resume_failed(struct orr_ctx *ctx, struct job *self)
              "could not be resumed: %s: %.100s",
              first_not_done(self)->name,
              self->plan.trouble[0] ? self->plan.trouble : "no answer");
-    self->is_restore_failed = self->plan.is_restoring;
     job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
 }
 
@@ -252,6 +297,8 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
             fail_late(ctx, self);
         else if (is_anybody_away(self))
             plan->until_ms = now + RESUME_MS;
+        else if (give_more_time(ctx, self))
+            try_again(ctx, self);
         else
             resume_failed(ctx, self);
     }
@@ -272,6 +319,7 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
     bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || plan->goal == ORR_ORDER_VACATE;
     if (is_save) {
         memset(plan->parts.at, 0, self->args.world * sizeof(struct job_part));
+        plan->part_text_used = 0;
         plan->is_committed = plan->is_commit_due = false;
         plan->commit_number = plan->number;
         plan->commit_checkpoint = plan->checkpoint;
@@ -284,19 +332,25 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
                                                      : ORR_CUT_RESUME);
 }
 
+bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    if (plan->step != ORR_CUT_SAVE || plan->goal == ORR_ORDER_CHECKPOINT ||
+        plan->goal == ORR_ORDER_VACATE)
+        return false;
+    if (plan->is_freed)
+        plan->is_held = true; /* its devices may be others' by now: to ask for first */
+    else
+        go_on(ctx, self);
+    return true;
+}
+
 static void saved(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     bool is_stored = job_parts_are_stored(self);
-    if (plan->goal == ORR_ORDER_SUSPEND || plan->goal == ORR_ORDER_RUN ||
-        plan->goal == ORR_ORDER_NONE) { /* another order came */
-        if (plan->is_freed)
-            plan->is_held =
-                true; /* its devices may be others' by now: to ask for first */
-        else
-            go_on(ctx, self);
+    if (job_plan_leave_save(ctx, self))
         return;
-    }
     bool goes_on = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed;
     if (goes_on) {
         plan->is_saving = true;
@@ -314,6 +368,7 @@ static void saved(struct orr_ctx *ctx, struct job *self)
             ctx, self, ORR_OUTCOME_MOVED, ORR_LIT("goes on from its checkpoint"));
         return;
     }
+    job_stopwatch_end(ctx, plan);
     plan->is_held = true; /* a checkpoint of a suspended job */
     forget_goal(plan);
 }
@@ -322,6 +377,8 @@ static void resumed(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     plan->step = ORR_CUT_NONE;
+    job_stopwatch_end(ctx, plan);
+    self->is_update_due = true; /* with what it took */
     plan->paused_ms = orr_now_ms(ctx) - plan->stopped_ms;
     self->runs_from_ms = orr_now_ms(ctx);
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
@@ -361,6 +418,7 @@ static void advance(struct orr_ctx *ctx, struct job *self)
         saved(ctx, self);
         break;
     case ORR_CUT_RELEASE:
+        job_stopwatch_end(ctx, plan);
         plan->is_held = true;
         break;
     case ORR_CUT_RESUME:
@@ -413,6 +471,20 @@ static bool is_whole(const struct job *self)
     return self->n_state[ORR_RANK_RUNNING] == self->args.world;
 }
 
+/* All are told of new targets at once: who waits at older ones holds up the rest. */
+static void aim(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint64_t before = plan->barrier.round, round;
+    if (job_barrier_round(&plan->barrier, &round) != ORR_OK) {
+        job_plan_fail(ctx, self, ORR_ENOSPC, "its ranks have too many clocks together");
+        return;
+    }
+    job_stopwatch_round(plan, round);
+    for (uint32_t i = 0; i < self->n_nodes && round != before; i++)
+        job_node_at(self, i)->talk.retry_ms = 0;
+}
+
 void job_plan_step(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
@@ -436,10 +508,8 @@ void job_plan_step(struct orr_ctx *ctx, struct job *self)
     bool wants_to_run = plan->goal == ORR_ORDER_RUN || plan->goal == ORR_ORDER_NONE;
     if (job_is_before_quiesce(plan->step) && wants_to_run) /* another order came */
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
-    uint64_t round;
-    if (job_is_before_quiesce(plan->step) &&
-        job_barrier_round(&plan->barrier, &round) != ORR_OK)
-        job_plan_fail(ctx, self, ORR_ENOSPC, "its ranks have too many clocks together");
+    if (job_is_before_quiesce(plan->step))
+        aim(ctx, self);
     for (enum orr_cut_step was = ORR_CUT_STEP_MAX_;
          !self->is_stopping && plan->step != was && plan->step != ORR_CUT_NONE &&
          !plan->is_held && all_done(self);) {

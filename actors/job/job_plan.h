@@ -12,7 +12,7 @@ struct job_part {
     uint64_t bytes;
     uint64_t new_bytes;
     uint64_t arena_bytes;
-    uint32_t process;
+    const char *arenas; /* borrowed: of the plan's part_text */
 };
 
 struct job_comm_id {
@@ -20,6 +20,13 @@ struct job_comm_id {
     uint32_t len;
     uint8_t id[132];
 };
+
+struct job_stop_step { /* what a step took, for those who look */
+    enum orr_cut_step step;
+    uint32_t rounds;
+    uint64_t took_us;
+};
+enum { JOB_STOP_STEPS_MAX = 12 };
 
 /* A stop, and what is to come of it (job_plan.c). */
 struct job_plan {
@@ -32,16 +39,20 @@ struct job_plan {
     uint64_t attempt;       /* of RESUME */
     uint64_t since_ms;      /* the step began */
     uint64_t until_ms;      /* and has failed then; 0: no end */
+    uint32_t n_extended;    /* how often a resume was given more time */
     uint64_t stopped_ms;    /* the cut was asked for */
     uint64_t paused_ms;     /* from then until the ranks ran again */
-    bool is_held;           /* released: waits for an order */
-    bool is_freed;          /* the cluster knows */
-    bool is_given;          /* devices are there again, */
-    bool is_placing;        /* the update under way says where */
-    bool is_placed;         /* and the region knows it */
-    bool is_restoring;      /* of a manifest */
-    bool is_unable_told;    /* that there are no periodic checkpoints */
-    bool is_saving;         /* parts are on their way to the store */
+    struct job_stop_step steps[JOB_STOP_STEPS_MAX]; /* of the newest cut, in order */
+    uint32_t n_steps;
+    uint64_t step_us;    /* the last of them began; 0: it is over */
+    bool is_held;        /* released: waits for an order */
+    bool is_freed;       /* the cluster knows */
+    bool is_given;       /* devices are there again, */
+    bool is_placing;     /* the update under way says where */
+    bool is_placed;      /* and the region knows it */
+    bool is_restoring;   /* of a manifest */
+    bool is_unable_told; /* that there are no periodic checkpoints */
+    bool is_saving;      /* parts are on their way to the store */
     uint64_t save_until_ms;
     bool is_commit_due;
     bool is_committed;
@@ -62,6 +73,8 @@ struct job_plan {
     struct orr_block id_list;   /* struct orr_rec_comm_id[JOB_IDS_MAX] */
     struct orr_block parts;     /* struct job_part[world] */
     struct orr_block body;      /* an encoded manifest */
+    struct orr_block part_text; /* what they borrow */
+    size_t part_text_used;
     struct orr_block part_list; /* struct orr_rec_part[world] */
 };
 enum { JOB_IDS_MAX = 4096 };

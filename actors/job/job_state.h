@@ -28,7 +28,7 @@ enum job_ask {
     JOB_ASK_WANT,
 };
 enum job_launch { JOB_LAUNCH_NONE, JOB_LAUNCH_SENT, JOB_LAUNCH_DONE };
-enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC };
+enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC, JOB_T_HANG };
 
 /* A conversation with one peer: one ask at a time, repeated after a pause that grows.
  */
@@ -76,6 +76,7 @@ struct job_rank {
     uint32_t state; /* enum orr_rank_state */
     int64_t exit_code;
     uint32_t signal;
+    uint32_t level; /* enum orr_level, as far as is known */
     uint64_t changed_unix_ms;
 };
 
@@ -116,10 +117,14 @@ struct job {
     struct job_talk cluster_talk; /* with the cluster */
     struct job_plan plan;
     struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
+    struct orr_block pauses;  /* struct job_pause[world]; with has_watch */
+    char hang_call[48];
     bool has_watch;
-    bool is_hung;          /* and `reason` says who holds it up */
-    uint64_t runs_from_ms; /* without a break, as far as this life knows */
-    uint32_t level;        /* enum orr_level */
+    bool is_hung;            /* and `reason` says who holds it up, */
+    int64_t hung_rank;       /* this one */
+    uint64_t runs_from_ms;   /* without a break, as far as this life knows */
+    uint32_t level;          /* enum orr_level: the least of all its ranks */
+    uint32_t restored_level; /* of the checkpoint that it goes on from */
     char why_level[160];
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
     uint64_t
@@ -208,8 +213,19 @@ void job_plan_save_fail(struct orr_ctx *ctx,
                         enum orr_err code,
                         const char *text);
 void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
+/* Another order has come since, so it is over, however it ended.  False: it has not. */
+bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self);
+/* By all nodes, with new communicators; until the same time, or a later one. */
+void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
 uint64_t job_plan_due_ms(const struct job *self);
+
+/* job_stopwatch.c: what the steps of a stop take. */
+void job_stopwatch_begin(struct orr_ctx *ctx, struct job_plan *plan);
+void job_stopwatch_end(struct orr_ctx *ctx, struct job_plan *plan);
+void job_stopwatch_round(struct job_plan *plan, uint64_t round);
+struct orr_list_stop_step job_stopwatch_list(const struct job_plan *plan,
+                                             struct orr_rec_stop_step *list);
 
 /* job_orders.c: orders, checkpoints, and the words with region and cluster about them. */
 enum orr_err job_order_take(struct orr_ctx *ctx,
@@ -217,13 +233,26 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
                             const struct orr_msg_job_order *msg);
 void job_periodic_arm(struct orr_ctx *ctx, const struct job *self);
 void job_periodic_due(struct orr_ctx *ctx, struct job *self);
-void job_part_note(struct job *self,
+/* False: there is no room for its list of arenas. */
+bool job_part_note(struct job *self,
                    struct job_node *node,
                    const struct orr_rec_part *rec);
 bool job_parts_are_stored(const struct job *self);
 void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
 void job_refuse_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag);
-void job_level_note(struct job *self, uint32_t level, struct orr_str why);
+/* Of one rank; or of all ranks of a node of which nothing is known yet. */
+void job_level_note(struct job *self,
+                    uint32_t rank,
+                    uint32_t level,
+                    struct orr_str why);
+void job_level_note_node(struct job *self,
+                         const struct job_node *node,
+                         uint32_t level,
+                         struct orr_str why);
+static inline bool job_level_is_saved(uint32_t level)
+{
+    return level == ORR_LEVEL_IMAGE || level == ORR_LEVEL_COOPERATIVE;
+}
 enum job_ask job_cluster_next(const struct job *self);
 void job_cluster_ask(struct orr_ctx *ctx,
                      struct job *self,
@@ -238,6 +267,8 @@ void job_hang_fini(struct job *self);
 void job_hang_heard(struct orr_ctx *ctx,
                     struct job *self,
                     const struct orr_msg_rank_idle *msg);
+/* Again without a message: what was said is old. */
+void job_hang_due(struct orr_ctx *ctx, struct job *self);
 
 /* job_steps.c: the next step towards each node and the region. */
 #define JOB_TALK_REGION  UINT32_MAX /* as an index of a node, in tags */

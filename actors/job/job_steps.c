@@ -111,6 +111,7 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
     for (uint32_t i = 0; i < self->n_nodes && n_machines < MACHINES_MAX; i++)
         if (i != index && job_node_at(self, i)->dial[0])
             machines[n_machines++].value = orr_str(job_node_at(self, i)->dial);
+    bool is_image = parts.n && self->restored_level != ORR_LEVEL_COOPERATIVE;
     node->launch = JOB_LAUNCH_SENT;
     orr_ask(ctx,
             node->addr,
@@ -120,7 +121,7 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
             .job = orr_str(self->args.job),
             .generation = self->args.generation,
             .spec = {self->spec.at, self->spec_len},
-            .master_addr = orr_str(is_master && !parts.n ? "" : self->master_addr),
+            .master_addr = orr_str(is_master && !is_image ? "" : self->master_addr),
             .master_port = self->master_port,
             .ranks = job_places(self, index),
             .node_rank = index,
@@ -128,7 +129,8 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
             .overlay = self->overlay,
             .parts = parts,
             .cut = self->plan.cut,
-            .machines = {machines, n_machines});
+            .machines = {machines, n_machines},
+            .level = self->restored_level);
 }
 
 static void
@@ -179,6 +181,7 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
     bool is_permit = !self->has_permit;
     bool is_move =
         self->plan.is_given && !self->plan.is_placed; /* permit to use devices */
+    struct orr_rec_stop_step stop[JOB_STOP_STEPS_MAX];
     self->is_update_due = false;
     self->plan.is_placing = is_move;
     if (!self->step)
@@ -197,7 +200,10 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
             .ranks = is_permit || is_move ? job_places(self, ORR_NONE)
                                           : (struct orr_list_rank_place){0},
             .level = self->level,
-            .why_level = orr_str(self->why_level));
+            .why_level = orr_str(self->why_level),
+            .cut = self->plan.n_steps ? self->plan.cut : 0,
+            .stop = job_stopwatch_list(&self->plan, stop),
+            .is_hung = self->is_hung);
 }
 
 static void ask_ended(struct orr_ctx *ctx, struct job *self, uint64_t tag)

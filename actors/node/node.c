@@ -53,6 +53,7 @@ static void node_fini(void *state)
     orr_map_fini(&self->groups_by_key);
     orr_pool_fini(&self->groups);
     orr_pool_fini(&self->rows);
+    orr_pool_fini(&self->procs);
     orr_blobs_fini(&self->specs);
     orr_block_fini(&self->spec);
     orr_block_fini(&self->spec_body);
@@ -60,6 +61,7 @@ static void node_fini(void *state)
     orr_block_fini(&self->text);
     orr_block_fini(&self->row_list);
     orr_block_fini(&self->part_list);
+    orr_block_fini(&self->part_text);
     orr_block_fini(&self->place_list);
     orr_block_fini(&self->note);
 }
@@ -67,7 +69,10 @@ static void node_fini(void *state)
 static enum orr_err take_storage(struct node *self)
 {
     uint32_t ranks = self->args.ranks_max;
+    uint32_t procs = NODE_PROCS_PER_RANK * ranks + ORR_RANK_PROCS_MAX;
     enum orr_err err = orr_pool_init(&self->rows, sizeof(struct node_row), ranks);
+    if (err == ORR_OK)
+        err = orr_pool_init(&self->procs, sizeof(struct node_proc), procs);
     if (err == ORR_OK)
         err = orr_pool_init(&self->groups, sizeof(struct node_group), ranks);
     if (err == ORR_OK)
@@ -88,6 +93,8 @@ static enum orr_err take_storage(struct node *self)
         err = orr_block_init(&self->row_list, ranks * sizeof(struct orr_rec_rank_row));
     if (err == ORR_OK)
         err = orr_block_init(&self->part_list, ranks * sizeof(struct orr_rec_part));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->part_text, (size_t)procs * NODE_ARENA_TEXT);
     if (err == ORR_OK)
         err = orr_block_init(&self->place_list,
                              ranks * sizeof(struct orr_rec_rank_place));
@@ -294,7 +301,8 @@ static enum orr_err node_on_rank_idle(struct orr_ctx *ctx,
                  .job = msg->job,
                  .generation = msg->generation,
                  .node = orr_str(self->args.node),
-                 .clocks = msg->clocks);
+                 .clocks = msg->clocks,
+                 .pauses = msg->pauses);
     return ORR_OK;
 }
 

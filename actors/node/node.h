@@ -28,6 +28,8 @@ struct orr_node_args {
     bool
         has_stops; /* /edge/rank and /edge/store are on this host: ranks can be stopped and saved */
     char run_dir[96]; /* of the links between ranks and /edge/rank */
+    char rank_lib
+        [256]; /* liborrery-rank.so, for programs that save themselves; empty: none */
     char images_dir
         [128]; /* for images on their way to and from the store; better in memory */
     uint64_t

@@ -115,6 +115,10 @@ void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_mo
 void node_cut_used(struct orr_ctx *ctx,
                    struct node *self,
                    const struct orr_msg_device_used *msg);
+void node_cut_note(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct node_group *group,
+                   enum orr_cut_step step);
 void node_cut_stage(struct orr_ctx *ctx,
                     struct node *self,
                     struct node_group *group,
@@ -129,6 +133,9 @@ void node_ability(struct orr_ctx *ctx,
                   struct node *self,
                   const struct orr_msg_rank_ability *msg);
 /* How the rank can be stopped, as far as is known; *ret_why: why no better. */
+/* Why its ranks are not saved as images, where they are not. */
+struct orr_str node_why_no_image(const struct node *self,
+                                 const struct node_group *group);
 uint32_t node_row_level(const struct node *self,
                         const struct node_row *row,
                         struct orr_str *ret_why);
@@ -155,12 +162,36 @@ void node_cut_resume_device(struct orr_ctx *ctx,
                             struct node *self,
                             struct node_group *group,
                             struct node_row *row,
+                            const struct node_proc *proc,
                             uint64_t tag);
 /* from: what the job actor asked, NULL: nothing more than the step */
 void node_cut_library(struct orr_ctx *ctx,
                       struct node *self,
                       struct node_group *group,
                       const struct orr_msg_cut_step *from);
+
+/* node_procs.c: of a rank, those that are stopped. */
+struct node_proc *node_proc_first(const struct node *self, const struct node_row *row);
+struct node_proc *node_proc_next(const struct node *self, const struct node_proc *proc);
+/* Made if need be; NULL: there is no room for it. */
+struct node_proc *
+node_proc_get(struct node *self, struct node_row *row, uint32_t process);
+void node_procs_drop(struct node *self, struct node_row *row);
+/* What /edge/rank said takes the place of all that was known.  False: no room. */
+bool node_procs_heard(struct node *self,
+                      struct node_group *group,
+                      struct orr_list_rank_arena arenas);
+uint32_t node_procs_files(const struct node *self,
+                          const struct node_row *row,
+                          struct node_files *files);
+/* A part's list of them, and back.  False: it is no such list. */
+void node_procs_write(const struct node *self,
+                      const struct node_row *row,
+                      char *dst,
+                      size_t cap);
+bool node_procs_read(struct node *self,
+                     struct node_row *row,
+                     const struct orr_rec_part *part);
 
 /* node_save.c: images, parts and the store; and back. */
 void node_save_ask(struct orr_ctx *ctx,

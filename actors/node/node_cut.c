@@ -35,17 +35,22 @@ static struct orr_list_part list_parts(const struct node *self,
                                        uint32_t cap)
 {
     uint32_t n = 0;
+    char *text = self->part_text.at, *end = text + self->part_text.size;
     for (struct node_row *row = node_row_first(self, group); row && n < cap;
-         row = node_row_next(self, row))
-        if (row->is_kept)
-            parts[n++] = (struct orr_rec_part){.rank = row->rank,
-                                               .hash = orr_str(row->part),
-                                               .bytes = row->part_bytes,
-                                               .new_bytes = row->part_new_bytes,
-                                               .store = orr_str(self->args.host),
-                                               .endpoint = orr_str(self->args.endpoint),
-                                               .process = row->arena_process,
-                                               .arena_bytes = row->arena_bytes};
+         row = node_row_next(self, row)) {
+        if (!row->is_kept)
+            continue;
+        node_procs_write(self, row, text, (size_t)(end - text));
+        parts[n++] = (struct orr_rec_part){.rank = row->rank,
+                                           .hash = orr_str(row->part),
+                                           .bytes = row->part_bytes,
+                                           .new_bytes = row->part_new_bytes,
+                                           .store = orr_str(self->args.host),
+                                           .endpoint = orr_str(self->args.endpoint),
+                                           .arena_bytes = row->arena_bytes,
+                                           .arenas = orr_str(text)};
+        text += parts[n - 1].arenas.len + 1;
+    }
     return (struct orr_list_part){parts, n};
 }
 
@@ -162,20 +167,21 @@ void node_cut_library(struct orr_ctx *ctx,
         &msg);
 }
 
-static void note_arenas(struct node *self,
+/* False: it has failed. */
+static bool note_arenas(struct orr_ctx *ctx,
+                        struct node *self,
                         struct node_group *group,
                         const struct orr_msg_cut_report *msg)
 {
-    for (uint32_t i = 0; i < msg->arenas.n; i++) {
-        const struct orr_rec_rank_arena *arena = &msg->arenas.at[i];
-        struct node_row *row = node_row_find(self, group, arena->rank);
-        if (!row)
-            continue;
-        orr_str_copy(row->arena, sizeof(row->arena), arena->path);
-        row->arena_bytes = arena->bytes;
-        row->is_held = arena->bytes > 0;
-        row->arena_process = arena->process;
-    }
+    if (node_procs_heard(self, group, msg->arenas))
+        return true;
+    node_cut_fail(ctx,
+                  self,
+                  group,
+                  -1,
+                  ORR_LIT("the ranks of this node have more processes that use devices "
+                          "than it keeps track of; run fewer here"));
+    return false;
 }
 
 void node_cut_heard(struct orr_ctx *ctx,
@@ -193,14 +199,14 @@ void node_cut_heard(struct orr_ctx *ctx,
     }
     if (cut && cut->is_found &&
         cut->stage == NODE_STAGE_NONE) /* held since an earlier life */
-        note_arenas(self, group, msg);
+        (void)node_procs_heard(self, group, msg->arenas);
     if (!cut || (cut->stage != NODE_STAGE_LIBRARY && cut->stage != NODE_STAGE_ARENA))
         return;
     if (ctx->tag >> 56 == NODE_TAG_CUT)
         cut->is_asked = false;
     if (cut->stage == NODE_STAGE_ARENA) {
-        note_arenas(self, group, msg);
-        node_cut_stage_done(ctx, self, group, NULL);
+        if (note_arenas(ctx, self, group, msg))
+            node_cut_stage_done(ctx, self, group, NULL);
         return;
     }
     if (msg->cut != cut->cut || msg->step != cut->step)
@@ -210,8 +216,9 @@ void node_cut_heard(struct orr_ctx *ctx,
     cut->text[0] = '\0';
     if (msg->device_bytes)
         cut->device_bytes = msg->device_bytes;
-    if (cut->step == ORR_CUT_QUIESCE)
-        note_arenas(self, group, msg);
+    bool is_out = cut->step == ORR_CUT_QUIESCE && msg->state == ORR_STEP_DONE;
+    if (is_out && !note_arenas(ctx, self, group, msg))
+        return;
     if (msg->state == ORR_STEP_FAILED) {
         node_cut_fail(ctx, self, group, msg->culprit, msg->text);
     } else if (msg->state == ORR_STEP_DONE && cut->step != ORR_CUT_BEGIN &&
@@ -317,6 +324,9 @@ static void begin(struct orr_ctx *ctx,
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);
+    if (cut->step ==
+        ORR_CUT_BEGIN) /* beside it: the ranks are not to wait for a disk */
+        node_cut_note(ctx, self, group, ORR_CUT_BEGIN);
 }
 
 void node_cut_begin_due(struct orr_ctx *ctx, struct node *self)
@@ -396,15 +406,38 @@ uint32_t node_row_level(const struct node *self,
         return ORR_LEVEL_UNKNOWN;
     if (row->why_not[0]) {
         *ret_why = orr_str(row->why_not);
-        return row->is_cooperative ? ORR_LEVEL_COOPERATIVE : ORR_LEVEL_NONE;
+        return ORR_LEVEL_NONE;
     }
-    if (!group->wants_image)
-        return ORR_LEVEL_INPLACE;
+    uint32_t otherwise =
+        row->is_cooperative ? ORR_LEVEL_COOPERATIVE : ORR_LEVEL_INPLACE;
+    if (!group->wants_image) {
+        *ret_why = node_why_no_image(self, group);
+        return otherwise;
+    }
     if (row->why_no_image[0]) {
         *ret_why = orr_str(row->why_no_image);
-        return ORR_LEVEL_INPLACE;
+        return otherwise;
     }
-    return row->level ? row->level : (uint32_t)ORR_LEVEL_IMAGE;
+    return row->level == ORR_LEVEL_INPLACE ? otherwise : (uint32_t)ORR_LEVEL_IMAGE;
+}
+
+/* It came back to a restarted host, or from an image.  In the middle of a resume: the driver is to let it go, too; else the resume
+ * will see to it. */
+static void note_back(struct orr_ctx *ctx,
+                      struct node *self,
+                      struct node_group *group,
+                      struct node_row *row,
+                      const struct orr_msg_rank_ability *msg)
+{
+    const struct node_cut *cut = &group->cut;
+    bool is_back = msg->is_stopped && msg->pid;
+    struct node_proc *proc = is_back ? node_proc_get(self, row, msg->process) : NULL;
+    if (!proc || proc->pid == msg->pid)
+        return;
+    proc->pid = msg->pid;
+    bool is_late = cut->step == ORR_CUT_RESUME && cut->stage != NODE_STAGE_THAW;
+    if (is_late && row->device < NODE_DEVICES_MAX)
+        node_cut_resume_device(ctx, self, group, row, proc, 0);
 }
 
 void node_ability(struct orr_ctx *ctx,
@@ -415,15 +448,7 @@ void node_ability(struct orr_ctx *ctx,
     struct node_row *row = group ? node_row_find(self, group, msg->rank) : NULL;
     if (!row)
         return;
-    /* It came back to a restarted host, or from an image, in the middle of its resume: the driver is to let it go first. */
-    bool is_late =
-        group->cut.stage == NODE_STAGE_LIBRARY ||
-        (group->cut.stage == NODE_STAGE_RESUME && !row->is_due); /* for want of a pid */
-    bool is_back =
-        row->user_pid != msg->pid && group->cut.step == ORR_CUT_RESUME && is_late;
-    row->user_pid = msg->pid;
-    if (is_back)
-        node_cut_resume_device(ctx, self, group, row, 0);
+    note_back(ctx, self, group, row, msg);
     row->is_cooperative = msg->is_cooperative;
     orr_str_copy(row->why_not, sizeof(row->why_not), msg->why_not);
     orr_str_copy(row->why_no_image, sizeof(row->why_no_image), msg->why_no_image);

@@ -83,7 +83,7 @@ static void launch_row(struct orr_ctx *ctx,
     orr_ask(
         ctx,
         self->process_edge,
-        group->is_restore ? RESTORE_TIMEOUT_MS : LAUNCH_TIMEOUT_MS,
+        group->is_image_restore ? RESTORE_TIMEOUT_MS : LAUNCH_TIMEOUT_MS,
         node_tag(NODE_TAG_LAUNCH, orr_pool_index(&self->rows, row), row->launch_seq),
         process_launch,
         .job = orr_str(group->job),
@@ -99,7 +99,7 @@ static void launch_row(struct orr_ctx *ctx,
         .hostname = orr_str(is_image ? hostname : ""),
         .underlay = orr_str(is_wide ? underlay : ""),
         .peers = {machines, is_image ? group->n_machines : 0},
-        .restore_dir = orr_str(is_image && group->is_restore ? dir : ""));
+        .restore_dir = orr_str(group->is_image_restore ? dir : ""));
 }
 
 static enum orr_err decode_spec(struct node *self, struct orr_bytes body)
@@ -124,7 +124,22 @@ static enum orr_err launch_all(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-/* What this machine can give; a rank's own library may say less. */
+struct orr_str node_why_no_image(const struct node *self,
+                                 const struct node_group *group)
+{
+    switch (group->mode) {
+    case ORR_CHECKPOINT_INPLACE:
+        return ORR_LIT("checkpoint.mode is inplace");
+    case ORR_CHECKPOINT_COOPERATIVE:
+        return ORR_LIT("checkpoint.mode is cooperative");
+    case ORR_CHECKPOINT_NONE:
+        return ORR_LIT("checkpoint.mode is none");
+    default:
+        return orr_str(self->image_text);
+    }
+}
+
+/* What this machine can give; a rank's own library may say less, or that its program saves itself. */
 static uint32_t launch_level(const struct node *self,
                              const struct node_group *group,
                              struct orr_str *ret_why)
@@ -136,10 +151,7 @@ static uint32_t launch_level(const struct node *self,
     }
     if (group->wants_image)
         return ORR_LEVEL_IMAGE;
-    bool is_wanted =
-        group->mode == ORR_CHECKPOINT_AUTO || group->mode == ORR_CHECKPOINT_IMAGE;
-    *ret_why =
-        is_wanted ? orr_str(self->image_text) : ORR_LIT("checkpoint.mode says so");
+    *ret_why = node_why_no_image(self, group);
     return ORR_LEVEL_INPLACE;
 }
 
@@ -236,12 +248,13 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
     group->link = msg->link;
     group->overlay = msg->overlay;
     group->is_restore = msg->parts.n > 0;
+    group->is_image_restore = group->is_restore && msg->level != ORR_LEVEL_COOPERATIVE;
     group->cut.cut = msg->cut;
     note_machines(self, group, msg);
     if (group->is_restore && !self->args.has_stops)
         return orr_refuse(
             ctx, ORR_ENOSYS, "node %s cannot restore ranks", self->args.node);
-    if (group->is_restore && is_wanted && !group->wants_image)
+    if (group->is_image_restore && !group->wants_image)
         return orr_refuse(ctx,
                           ORR_ENOSYS,
                           "node %s cannot restore images: %s",
@@ -260,9 +273,13 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
         orr_str_copy(row->part_store, sizeof(row->part_store), part->store);
         orr_str_copy(row->part_endpoint, sizeof(row->part_endpoint), part->endpoint);
         row->part_bytes = part->bytes;
-        row->arena_bytes = part->arena_bytes;
-        row->is_held = part->arena_bytes > 0;
-        row->arena_process = part->process;
+        if (!node_procs_read(self, row, part))
+            return orr_refuse(ctx,
+                              ORR_EINVAL,
+                              "rank_launch: the list of rank %u's device memory, "
+                              "`%.*s`, is damaged, or of too many processes",
+                              part->rank,
+                              ORR_STR_ARGS(part->arenas));
     }
     return ORR_OK;
 }

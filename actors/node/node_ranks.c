@@ -49,6 +49,7 @@ void node_group_drop(struct node *self, struct node_group *group)
 {
     for (struct node_row *row = node_row_first(self, group); row;) {
         struct node_row *next = node_row_next(self, row);
+        node_procs_drop(self, row);
         orr_pool_give(&self->rows, row);
         row = next;
     }
@@ -84,6 +85,7 @@ node_row_add(struct node *self, struct node_group *group, uint32_t rank)
         return NULL;
     row->group = orr_pool_index(&self->groups, group);
     row->rank = rank;
+    row->first_proc = ORR_NONE;
     row->device = row->old_device = ORR_NO_DEVICE;
     row->next = group->first_row;
     group->first_row = orr_pool_index(&self->rows, row);

@@ -69,8 +69,7 @@ void node_save_ask(struct orr_ctx *ctx,
                    struct node_row *row)
 {
     char dir[320];
-    const struct orr_rec_store_file arena = {
-        .name = ORR_LIT("arena"), .path = orr_str(row->arena), .kind = 1};
+    struct node_files files;
     bool is_older = row->is_saving && row->save_cut != group->cut.cut;
     row->is_save_due = is_older;
     if (!node_rank_is_live(row->state) || row->is_kept || row->is_saving)
@@ -84,7 +83,7 @@ void node_save_ask(struct orr_ctx *ctx,
             store_ms(row->arena_bytes),
             node_tag(NODE_TAG_SAVE, orr_pool_index(&self->rows, row), row->save_seq),
             store_put,
-            .files = {&arena, row->arena[0] && row->arena_bytes},
+            .files = {files.at, node_procs_files(self, row, &files)},
             .dir = orr_str(group->wants_image ? dir : ""));
 }
 
@@ -115,7 +114,7 @@ static void kept(struct orr_ctx *ctx,
                  struct node_row *row)
 {
     row->is_kept = true;
-    if (group->cut.stage == NODE_STAGE_STORE && row->is_due)
+    if (group->cut.stage == NODE_STAGE_STORE && row->n_due)
         node_cut_worked(
             ctx,
             self,
@@ -234,8 +233,7 @@ void node_save_fetch(struct orr_ctx *ctx,
                      uint64_t tag)
 {
     char dir[320];
-    const struct orr_rec_store_file arena = {
-        .name = ORR_LIT("arena"), .path = orr_str(row->arena), .kind = 1};
+    struct node_files files;
     const struct orr_rec_store_peer peer = {orr_str(row->part_store),
                                             orr_str(row->part_endpoint)};
     bool is_here = orr_str_eq(orr_str(row->part_store), orr_str(self->args.host));
@@ -246,7 +244,7 @@ void node_save_fetch(struct orr_ctx *ctx,
             tag,
             store_get,
             .part = orr_str(row->part),
-            .files = {&arena, row->arena_bytes > 0},
-            .dir = orr_str(group->wants_image ? dir : ""),
+            .files = {files.at, node_procs_files(self, row, &files)},
+            .dir = orr_str(group->is_image_restore ? dir : ""),
             .peers = {&peer, !is_here && row->part_store[0]});
 }

@@ -7,7 +7,7 @@
 enum { EDGE_MS = 5000, WORK_SLACK_MS = 1000, SIGNAL_CONT = 18 };
 
 const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6] = {
-    [ORR_CUT_BEGIN] = {NODE_STAGE_NOTE, NODE_STAGE_LIBRARY},
+    [ORR_CUT_BEGIN] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_TARGETS] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_QUIESCE] = {NODE_STAGE_NOTE,
                          NODE_STAGE_ROOM,
@@ -40,6 +40,31 @@ bool node_cut_has_moved(const struct node_row *row)
     return row->old_device != ORR_NO_DEVICE && row->old_device != row->device;
 }
 
+/* Its processes that are there to be asked for. */
+static uint32_t n_known(const struct node *self, const struct node_row *row)
+{
+    uint32_t n = 0;
+    for (const struct node_proc *proc = node_proc_first(self, row); proc;
+         proc = node_proc_next(self, proc))
+        n += proc->pid != 0;
+    return n;
+}
+
+/* How many asks a stage makes for the rank. */
+static uint32_t
+n_asks(const struct node *self, const struct node_row *row, enum node_stage stage)
+{
+    uint32_t n = 0;
+    if (stage == NODE_STAGE_SUSPEND || stage == NODE_STAGE_RESUME)
+        return n_known(self, row);
+    if (stage != NODE_STAGE_EXPECT)
+        return 1;
+    for (const struct node_proc *proc = node_proc_first(self, row); proc;
+         proc = node_proc_next(self, proc))
+        n++;
+    return n ? n : 1;
+}
+
 /* Is there nothing to do for this rank? */
 static bool is_idle(const struct node *self,
                     const struct node_group *group,
@@ -54,7 +79,7 @@ static bool is_idle(const struct node *self,
         return !has_device;
     case NODE_STAGE_SUSPEND:
     case NODE_STAGE_RESUME:
-        return !has_device || !row->user_pid;
+        return !has_device || n_known(self, row) == 0;
     case NODE_STAGE_IMAGE:
         return !group->wants_image || row->is_kept ||
                (row->is_saving && row->save_cut == group->cut.cut);
@@ -96,15 +121,17 @@ static void note(struct orr_ctx *ctx,
         ctx->ops->send(ctx, self->process_edge, orr_msg_desc_rank_note(), &msg);
 }
 
-/* One that is lost, or cannot be written, makes a later life resume what runs: nothing happens then. */
-static void note_that_it_runs(struct orr_ctx *ctx,
-                              struct node *self,
-                              const struct node_group *group)
+/* Nobody waits for it.  A lost note that they run makes a later life resume what runs: nothing happens then.  A lost one of
+ * a begin leaves it to whoever repeats that, or to the libraries, whose gates open by themselves when nobody does. */
+void node_cut_note(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct node_group *group,
+                   enum orr_cut_step step)
 {
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row))
         if (node_rank_is_live(row->state))
-            note(ctx, self, group, row, ORR_CUT_NONE, 0);
+            note(ctx, self, group, row, step, 0);
 }
 
 static void freeze(struct orr_ctx *ctx,
@@ -129,6 +156,7 @@ void node_cut_resume_device(struct orr_ctx *ctx,
                             struct node *self,
                             struct node_group *group,
                             struct node_row *row,
+                            const struct node_proc *proc,
                             uint64_t tag)
 {
     uint64_t left = node_cut_left_ms(ctx, &group->cut);
@@ -138,10 +166,61 @@ void node_cut_resume_device(struct orr_ctx *ctx,
             left + WORK_SLACK_MS,
             tag,
             device_resume,
-            .pid = row->user_pid,
+            .pid = proc->pid,
             .timeout_ms = left,
             .from = orr_str(has_moved ? node_cut_uuid_of(self, row->old_device) : ""),
             .to = orr_str(has_moved ? node_cut_uuid_of(self, row->device) : ""));
+}
+
+/* The driver has each process apart. */
+static void ask_device(struct orr_ctx *ctx,
+                       struct node *self,
+                       struct node_group *group,
+                       struct node_row *row,
+                       uint64_t tag)
+{
+    uint64_t left = node_cut_left_ms(ctx, &group->cut);
+    bool is_suspend = group->cut.stage == NODE_STAGE_SUSPEND;
+    for (const struct node_proc *proc = node_proc_first(self, row); proc;
+         proc = node_proc_next(self, proc)) {
+        if (!proc->pid)
+            continue;
+        if (is_suspend)
+            orr_ask(ctx,
+                    self->device_edge,
+                    left + WORK_SLACK_MS,
+                    tag,
+                    device_suspend,
+                    .pid = proc->pid,
+                    .timeout_ms = left);
+        else
+            node_cut_resume_device(ctx, self, group, row, proc, tag);
+    }
+}
+
+static void expect(struct orr_ctx *ctx,
+                   struct node *self,
+                   const struct node_group *group,
+                   const struct node_row *row,
+                   uint64_t tag)
+{
+    static const struct node_proc none;
+    const struct node_proc *proc = node_proc_first(self, row);
+    for (bool is_first = true; proc || is_first; is_first = false) {
+        const struct node_proc *who = proc ? proc : &none;
+        orr_ask(ctx,
+                self->rank_edge,
+                EDGE_MS,
+                tag,
+                rank_expect,
+                .job = orr_str(group->job),
+                .generation = group->generation,
+                .rank = row->rank,
+                .link = group->link,
+                .arena_bytes = who->bytes,
+                .process = who->process);
+        proc = proc ? node_proc_next(self, proc) : NULL;
+    }
 }
 
 static void work(struct orr_ctx *ctx,
@@ -151,7 +230,6 @@ static void work(struct orr_ctx *ctx,
 {
     struct node_cut *cut = &group->cut;
     uint64_t tag = node_tag(NODE_TAG_WORK, orr_pool_index(&self->rows, row), cut->seq);
-    uint64_t left = node_cut_left_ms(ctx, cut);
     switch (cut->stage) {
     case NODE_STAGE_NOTE:
         note(ctx, self, group, row, cut->step, tag);
@@ -162,16 +240,8 @@ static void work(struct orr_ctx *ctx,
             ctx, self->device_edge, EDGE_MS, tag, device_usage, .index = row->device);
         break;
     case NODE_STAGE_SUSPEND:
-        orr_ask(ctx,
-                self->device_edge,
-                left + WORK_SLACK_MS,
-                tag,
-                device_suspend,
-                .pid = row->user_pid,
-                .timeout_ms = left);
-        break;
     case NODE_STAGE_RESUME:
-        node_cut_resume_device(ctx, self, group, row, tag);
+        ask_device(ctx, self, group, row, tag);
         break;
     case NODE_STAGE_FREEZE:
         freeze(ctx, self, group, row, true, tag);
@@ -185,17 +255,7 @@ static void work(struct orr_ctx *ctx,
     case NODE_STAGE_STORE: /* its answer is node_save_kept */
         break;
     case NODE_STAGE_EXPECT:
-        orr_ask(ctx,
-                self->rank_edge,
-                EDGE_MS,
-                tag,
-                rank_expect,
-                .job = orr_str(group->job),
-                .generation = group->generation,
-                .rank = row->rank,
-                .link = group->link,
-                .arena_bytes = row->arena_bytes,
-                .process = row->arena_process);
+        expect(ctx, self, group, row, tag);
         break;
     case NODE_STAGE_FETCH:
         node_save_fetch(ctx, self, group, row, tag);
@@ -242,7 +302,7 @@ void node_cut_stage_done(struct orr_ctx *ctx,
             row->old_device = ORR_NO_DEVICE;
     bool is_back = cut->step == ORR_CUT_RESUME || cut->step == ORR_CUT_OPEN;
     if (next == NODE_STAGE_NONE && is_back)
-        note_that_it_runs(ctx, self, group);
+        node_cut_note(ctx, self, group, ORR_CUT_NONE);
     if (next != NODE_STAGE_NONE)
         node_cut_stage(ctx, self, group, next);
     else if (cut->step == ORR_CUT_NONE)
@@ -267,9 +327,10 @@ void node_cut_stage(struct orr_ctx *ctx,
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row)) {
         bool is_live = node_rank_is_live(row->state);
-        row->is_due = is_live && !is_idle(self, group, row, stage);
-        cut->n_due += row->is_due;
-        if (row->is_due)
+        bool is_due = is_live && !is_idle(self, group, row, stage);
+        row->n_due = is_due ? n_asks(self, row, stage) : 0;
+        cut->n_due += is_due;
+        if (is_due)
             work(ctx, self, group, row);
     }
     if (!cut->n_due)
@@ -281,7 +342,7 @@ node_cut_row(struct node *self, uint64_t tag, struct node_group **ret_group)
 {
     struct node_row *row = orr_pool_at(&self->rows, (uint32_t)tag);
     *ret_group = row ? orr_pool_at(&self->groups, row->group) : NULL;
-    bool is_ours = *ret_group && row->is_due &&
+    bool is_ours = *ret_group && row->n_due &&
                    (*ret_group)->cut.seq == ((uint32_t)(tag >> 32) & 0xffffff);
     return is_ours ? row : NULL;
 }
@@ -291,8 +352,7 @@ static void row_done(struct orr_ctx *ctx,
                      struct node_group *group,
                      struct node_row *row)
 {
-    row->is_due = false;
-    if (--group->cut.n_due == 0)
+    if (--row->n_due == 0 && --group->cut.n_due == 0)
         node_cut_stage_done(ctx, self, group, NULL);
 }
 
@@ -368,7 +428,7 @@ void node_cut_look_again(struct orr_ctx *ctx, struct node *self, bool *ret_is_mo
         group->cut.seq = ++self->next_seq & 0xffffff;
         for (struct node_row *row = node_row_first(self, group); row;
              row = node_row_next(self, row))
-            if (row->is_due)
+            if (row->n_due)
                 work(ctx, self, group, row);
     }
 }

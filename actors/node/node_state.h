@@ -22,6 +22,8 @@ enum {
     NODE_LEASE_MS = 30000, /* until the cluster says otherwise */
     NODE_NOTE_BYTES = 512 << 10,
     NODE_ENDPOINT_MAX = 128,
+    NODE_PROCS_PER_RANK = 4, /* that all ranks together may have, on average */
+    NODE_ARENA_TEXT = 32,    /* of one process in a part's list */
 };
 
 enum node_state { NODE_WAITING, NODE_READY };
@@ -91,6 +93,21 @@ struct node_device {
     char trouble[128];
 };
 
+/* A process of a rank that is stopped, or is to come so. */
+struct node_proc {
+    uint32_t next;    /* of the row, ORR_NONE at the end */
+    uint32_t process; /* its pid in the rank */
+    uint32_t pid;     /* as the host sees it; 0: it has not come back yet */
+    uint64_t bytes;   /* of device memory, */
+    char arena[64];   /* in this file; empty: none */
+};
+
+/* What a part has of a rank's device memory; borrows its paths. */
+struct node_files {
+    struct orr_rec_store_file at[ORR_RANK_PROCS_MAX];
+    char names[ORR_RANK_PROCS_MAX][24];
+};
+
 struct node_row {
     uint32_t next; /* row of the group, ORR_NONE at the end */
     uint32_t group;
@@ -112,7 +129,7 @@ struct node_row {
     uint32_t backoff_ms;
     char reason[160];
     char tail[ORR_TAIL_MAX];
-    bool is_due;      /* its share of the stage under way is not done */
+    uint32_t n_due;   /* asks of the stage under way that are not answered */
     bool is_kept;     /* its part is in the store */
     bool is_saving;   /* the store reads its image and arena, */
     bool is_save_due; /* those of an older cut: this one's are next */
@@ -124,13 +141,12 @@ struct node_row {
     bool is_cooperative; /* and what its library said: */
     char why_not[100];
     char why_no_image[100];
-    uint32_t user_pid;   /* process that uses devices; 0: none */
-    uint32_t old_device; /* that its memory was on; ORR_NO_DEVICE: the same */
-    char arena[64];      /* path; empty: none */
-    uint64_t arena_bytes;
-    bool is_held; /* these bytes are taken of host memory, or are about to be */
-    uint32_t arena_process;
-    char part[72]; /* hash; in a restore: where it comes from */
+    uint32_t old_device;  /* that its memory was on; ORR_NO_DEVICE: the same */
+    uint32_t first_proc;  /* of those that are stopped (node_procs.c) */
+    uint64_t arena_bytes; /* of them all */
+    bool is_held;         /* these bytes are taken of host memory, or are about to be */
+    bool has_one_arena;   /* its part is of a time when there was one, named `arena` */
+    char part[72];        /* hash; in a restore: where it comes from */
     char part_store[ORR_NAME_MAX];
     char part_endpoint[NODE_ENDPOINT_MAX];
     uint64_t part_bytes;
@@ -166,11 +182,12 @@ struct node_group {
     bool is_dropping;    /* which it has not answered */
     uint64_t link;
     uint64_t overlay;
-    bool is_restore;     /* of parts, instead of a start */
-    bool is_fetching;    /* them */
-    bool wants_image;    /* its ranks have namespaces of their own */
-    uint32_t mode;       /* enum orr_checkpoint_mode */
-    uint32_t n_machines; /* others of the job */
+    bool is_restore;       /* of parts, instead of a start */
+    bool is_image_restore; /* of images; else they start, and load what they saved */
+    bool is_fetching;      /* them */
+    bool wants_image;      /* its ranks have namespaces of their own */
+    uint32_t mode;         /* enum orr_checkpoint_mode */
+    uint32_t n_machines;   /* others of the job */
     char machines[8][48];
 };
 
@@ -239,6 +256,7 @@ struct node {
     struct node_fence fences[NODE_FENCES];
     struct node_peer peers[NODE_PEERS_MAX];
     struct orr_pool rows;
+    struct orr_pool procs;
     struct orr_pool groups;
     struct orr_map groups_by_key;
     struct orr_blobs specs;
@@ -248,7 +266,8 @@ struct node {
     struct orr_block text;      /* what env points to */
     struct orr_block note;      /* struct orr_msg_node_registered, encoded or decoded */
     struct orr_block row_list;  /* struct orr_rec_rank_row[ranks_max], for messages */
-    struct orr_block part_list; /* struct orr_rec_part[ranks_max], for messages */
+    struct orr_block part_list; /* struct orr_rec_part[ranks_max], for messages, */
+    struct orr_block part_text; /* and what they point to */
     struct orr_block
         place_list; /* struct orr_rec_rank_place[ranks_max], for messages */
 };

@@ -63,6 +63,9 @@ LEADER_CALLS(job_update, region_job_update)
 LEADER_CALLS(job_ended, region_job_ended)
 LEADER_CALLS(checkpoint_commit, region_checkpoint_commit)
 LEADER_CALLS(order_failed, region_order_failed)
+LEADER_CALLS(job_offer, region_take_offer)
+LEADER_CALLS(job_transfer, region_take_transfer)
+REPLICA(job_offered)
 REPLICA(region_info_get)
 REPLICA(region_check_get)
 REPLICA(ledger_news)
@@ -176,7 +179,7 @@ static enum orr_err region_on_job_submit(struct orr_ctx *ctx,
             ORR_EBUSY,
             "region %s has no room for more job specs; try again when jobs have ended",
             self->args.region);
-    job = region_job_new(ctx, self);
+    job = region_job_new(ctx, self, ORR_LIT(""));
     if (!job) {
         orr_blob_drop(&self->blobs, blob);
         return orr_refuse(ctx,
@@ -217,6 +220,16 @@ static enum orr_err region_on_job_cancel(struct orr_ctx *ctx,
     enum orr_err err = region_find_job(ctx, self, msg->job, &job);
     if (err != ORR_OK || job->phase == ORR_JOB_CANCELLED)
         return err;
+    if (job->phase == ORR_JOB_MOVED)
+        return region_refuse_moved(ctx, job);
+    if (job->where == REGION_LEAVING)
+        return orr_refuse(
+            ctx,
+            ORR_ESTATE,
+            "job %s is on its way to region %s, which may have it already; "
+            "cancel it there once it has moved",
+            job->id,
+            job->to_region);
     if (job->where == REGION_ENDED)
         return orr_refuse(ctx,
                           ORR_ESTATE,
@@ -254,7 +267,7 @@ struct region_wait *region_wait_new(struct orr_ctx *ctx, struct region *self)
     wait->until_ms = wait->request.deadline_ms ? wait->request.deadline_ms
                                                : orr_now_ms(ctx) + WAIT_MAX_MS;
     wait->next = ORR_NONE;
-    wait->job = ORR_NONE;
+    wait->job = wait->migrates = ORR_NONE;
     return wait;
 }
 
@@ -288,6 +301,8 @@ static enum orr_err region_on_log_read(struct orr_ctx *ctx,
 {
     struct region_job *job = NULL;
     enum orr_err err = region_find_job(ctx, self, msg->job, &job);
+    if (err == ORR_OK && job->phase == ORR_JOB_MOVED)
+        err = region_refuse_moved(ctx, job);
     if (err != ORR_OK)
         return err;
     struct orr_list_rank_place ranks = region_places(self, job);
@@ -413,6 +428,7 @@ asked_job(const struct orr_ctx *ctx, const struct region *self, enum region_tag 
         return NULL;
     uint32_t want = kind == REGION_TAG_ASSIGN  ? job->assign_seq
                     : kind == REGION_TAG_ORDER ? job->order.seq
+                    : kind == REGION_TAG_PEER  ? job->peer_seq
                                                : job->stop_seq;
     return seq == want ? job : NULL;
 }
@@ -427,7 +443,29 @@ region_on_ack(struct orr_ctx *ctx, struct region *self, const struct orr_msg_ack
     job = asked_job(ctx, self, REGION_TAG_ORDER);
     if (job)
         region_order_answered(ctx, self, job, ORR_OK, ORR_LIT(""));
-    return ORR_OK;
+    job = asked_job(ctx, self, REGION_TAG_PEER);
+    return job ? region_peer_took(ctx, self, job) : ORR_OK;
+}
+
+/* The wait of a client whose job is to go to another region. */
+static struct region_wait *offer_wait(const struct orr_ctx *ctx,
+                                      const struct region *self)
+{
+    struct region_wait *wait = orr_pool_at(&self->waits, (uint32_t)ctx->tag);
+    return ctx->tag >> 56 == REGION_TAG_OFFER && wait && wait->migrates != ORR_NONE
+               ? wait
+               : NULL;
+}
+
+static enum orr_err region_on_job_offered(struct orr_ctx *ctx,
+                                          struct region *self,
+                                          const struct orr_msg_job_offered *msg)
+{
+    struct region_wait *wait = offer_wait(ctx, self);
+    if (wait)
+        return region_first_offered(ctx, self, wait, msg);
+    struct region_job *job = asked_job(ctx, self, REGION_TAG_PEER);
+    return job ? region_peer_offered(ctx, self, job, msg) : ORR_OK;
 }
 
 static enum orr_err region_on_failed(struct orr_ctx *ctx,
@@ -444,6 +482,11 @@ static enum orr_err region_on_failed(struct orr_ctx *ctx,
         orr_pool_give(&self->waits, wait);
         return ORR_OK;
     }
+    wait = offer_wait(ctx, self);
+    if (wait) {
+        region_first_failed(ctx, self, wait, msg);
+        return ORR_OK;
+    }
     struct region_job *job = asked_job(ctx, self, REGION_TAG_ASSIGN);
     if (job)
         return region_assign_answered(ctx, self, job, msg->code);
@@ -453,6 +496,9 @@ static enum orr_err region_on_failed(struct orr_ctx *ctx,
     job = asked_job(ctx, self, REGION_TAG_ORDER);
     if (job)
         region_order_answered(ctx, self, job, msg->code, msg->text);
+    job = asked_job(ctx, self, REGION_TAG_PEER);
+    if (job)
+        region_peer_failed(ctx, self, job, msg->code);
     return ORR_OK;
 }
 
@@ -480,6 +526,8 @@ static void job_timer(struct orr_ctx *ctx, struct region *self, uint32_t id)
         return;
     if (kind == REGION_JOB_ORDER && !job->order.seq) {
         region_order_send(ctx, self, job);
+    } else if (kind == REGION_JOB_START && region_peer_is_due(job)) {
+        region_peer_ask(ctx, self, job);
     } else if (is_stop && job->is_cancelled && job->where == REGION_HELD) {
         region_job_stop(ctx, self, job);
     } else if (!is_stop && job->where == REGION_BACKOFF) {
@@ -537,6 +585,9 @@ static const struct orr_handler handlers[] = {
     ORR_ON(region, checkpoint_show, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, checkpoint_remove, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, node_drain, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_offer, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, job_offered, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(region, job_transfer, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, checkpoint_commit, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, order_failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, cluster_register, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),

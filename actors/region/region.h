@@ -11,6 +11,12 @@
 
 #include "orrery/actor.h"
 
+struct orr_region_peer { /* a host of another region, linked */
+    char region[ORR_NAME_MAX];
+    char host[ORR_NAME_MAX];
+    char endpoint[256];
+};
+
 struct orr_region_args {
     char region[ORR_NAME_MAX];
     char build[ORR_NAME_MAX]; /* version, for region_info */
@@ -26,6 +32,9 @@ struct orr_region_args {
     uint64_t collect_every_ms; /* stores are told what is needed; 0: default 10 min */
     uint64_t collect_grace_ms; /* what is younger stays in them; 0: default 1 h */
     uint32_t suspect_ms; /* silence after which a cluster is UNKNOWN; 0: default 2000 */
+    struct orr_region_peer
+        peers[ORR_REGION_PEERS_MAX]; /* jobs may be handed over there */
+    uint32_t n_peers;
 };
 
 extern const struct orr_actor_type orr_region_type;

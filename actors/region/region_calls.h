@@ -96,7 +96,8 @@ void region_list_init(struct region_list *list);
 void region_list_append_all(struct region *self, struct region_job *job);
 void region_list_append_finished(struct region *self, struct region_job *job);
 struct region_job *region_job_take(struct region *self, struct orr_str id);
-struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self);
+struct region_job *
+region_job_new(struct orr_ctx *ctx, struct region *self, struct orr_str id);
 void region_job_read_spec(struct region_job *job, const struct orr_msg_job_spec *spec);
 void region_job_keep_tail(struct region *self,
                           struct region_job *job,
@@ -115,6 +116,8 @@ enum orr_err region_requeue(struct orr_ctx *ctx,
                             struct region_job *job,
                             uint64_t delay_ms,
                             struct orr_str cause);
+enum orr_err
+region_leave(struct orr_ctx *ctx, struct region *self, struct region_job *job);
 enum orr_err region_end(struct orr_ctx *ctx,
                         struct region *self,
                         struct region_job *job,
@@ -144,6 +147,9 @@ void region_debit(struct region *self, const struct region_job *job, int sign);
 void region_offered(struct region *self, const struct region_job *job, int sign);
 /* Is there room for the job now, where it is to go? */
 bool region_fits_now(struct region *self, const struct region_job *job);
+bool region_spec_fits_now(struct region *self,
+                          const struct region_job *job,
+                          const struct orr_msg_job_spec *spec);
 void region_why_not(struct region *self,
                     const struct region_job *job,
                     char *buf,

@@ -313,6 +313,7 @@ enum orr_err region_checkpoint_commit(struct orr_ctx *ctx,
     if (msg->order && msg->order == job->order.number)
         job->order.checkpoint = number;
     job->restore_below = job->restore_tries = 0;
+    job->is_settled = true;
     region_save(self, job, 0);
     region_save_checkpoint(ctx, self, job, checkpoint);
     event(ctx, self, job, number, "committed", msg->row.cause);
@@ -442,6 +443,16 @@ enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
                           "job %s is about to go on from checkpoint %" PRIu64
                           "; try again once it runs",
                           job->id,
+                          msg->number);
+    bool is_lent = job->where == REGION_LEAVING ||
+                   (job->phase == ORR_JOB_MOVED && !job->is_settled);
+    if (is_lent)
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "job %s: region %s may have to fetch checkpoint %" PRIu64
+                          " from here; try again once it runs there",
+                          job->id,
+                          job->to_region,
                           msg->number);
     drop(ctx, self, job, checkpoint, "asked");
     return ORR_OK;

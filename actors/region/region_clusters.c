@@ -210,6 +210,8 @@ static void node_read(struct region_node *node, const struct orr_rec_node_row *r
     orr_str_copy(node->gpu_type, sizeof(node->gpu_type), row->gpu_type);
     orr_str_copy(node->why_level, sizeof(node->why_level), row->why_level);
     node->level = row->level;
+    orr_str_copy(node->host, sizeof(node->host), row->host);
+    orr_str_copy(node->endpoint, sizeof(node->endpoint), row->endpoint);
 }
 
 static void
@@ -367,6 +369,51 @@ static enum orr_err keep_places(struct region *self,
     return ORR_OK;
 }
 
+/* What its newest stop took: for those who look, so without room it is not kept. */
+static void keep_stop(struct region *self,
+                      struct region_job *job,
+                      const struct orr_msg_job_update *msg)
+{
+    const struct orr_msg_job_update only_stop = {.cut = msg->cut, .stop = msg->stop};
+    size_t len;
+    if (msg->stop.n == 0 || msg->stop.n > REGION_STOP_STEPS_MAX)
+        return; /* a new actor's, which has seen none */
+    orr_blob_drop(&self->blobs, job->stop);
+    job->stop = ORR_NONE;
+    if (orr_msg_encode(orr_msg_desc_job_update(),
+                       &only_stop,
+                       self->body.at,
+                       self->body.size,
+                       &len) != ORR_OK ||
+        orr_blob_put(&self->blobs,
+                     (struct orr_bytes){self->body.at, (uint32_t)len},
+                     &job->stop) != ORR_OK)
+        job->stop = ORR_NONE;
+}
+
+/* Who waits for its event finds there what `show` says. */
+static void tell_hang(struct orr_ctx *ctx,
+                      struct region *self,
+                      struct region_job *job,
+                      bool is_hung)
+{
+    char subject[ORR_JOB_ID_MAX + 4];
+    bool was_hung = job->is_hung;
+    if (!is_hung && !was_hung)
+        return;
+    job->is_hung = is_hung;
+    snprintf(subject, sizeof(subject), "job/%s", job->id);
+    region_event(ctx,
+                 self,
+                 &(struct orr_msg_event){.type = ORR_LIT("job.hang"),
+                                         .subject = orr_str(subject),
+                                         .generation = job->generation,
+                                         .from = orr_str(was_hung ? "hangs" : "runs"),
+                                         .to = orr_str(is_hung ? "hangs" : "runs"),
+                                         .cause = orr_str(job->reason),
+                                         .principal = orr_str(job->owner)});
+}
+
 enum orr_err region_job_update(struct orr_ctx *ctx,
                                struct region *self,
                                const struct orr_msg_job_update *msg)
@@ -402,12 +449,16 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
     }
     if (!job->is_cancelled)
         orr_str_copy(job->reason, sizeof(job->reason), msg->reason);
+    tell_hang(ctx, self, job, msg->is_hung);
     if (msg->level != ORR_LEVEL_UNKNOWN) {
         job->level = msg->level;
         orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
     }
-    if (msg->phase == ORR_JOB_RUNNING)
+    keep_stop(self, job, msg);
+    if (msg->phase == ORR_JOB_RUNNING) {
+        region_transfer_restored(ctx, self, job);
         job->restore = job->restore_tries = 0;
+    }
     err = region_phase(ctx, self, job, msg->phase, job->reason);
     if (err == ORR_OK)
         region_order_settle(ctx, self, job);
@@ -453,7 +504,9 @@ enum orr_err region_job_ended(struct orr_ctx *ctx,
     if (job->is_cancelled && !is_users)
         return region_end(ctx, self, job, ORR_JOB_CANCELLED);
     if (region_order_survives(ctx, self, job, msg->outcome))
-        return region_requeue(ctx, self, job, 0, ORR_LIT("it moves"));
+        return region_order_is_away(job)
+                   ? region_leave(ctx, self, job)
+                   : region_requeue(ctx, self, job, 0, ORR_LIT("it moves"));
     if (job->restore && !is_users)
         region_restore_failed(ctx, self, job, msg->is_restore_failed);
     int64_t allowed = is_users ? job->retries_user : job->retries_infra;

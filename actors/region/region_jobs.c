@@ -6,6 +6,7 @@
  *                                                   region gives, nothing was launched, so the offer can be withdrawn
  *   HELD -> BACKOFF -> QUEUED                       it ended and is to be tried again
  *   HELD -> RECOVERING -> HELD                      its cluster restarted and is given it again
+ *   HELD or QUEUED -> LEAVING -> ENDED, or QUEUED   it goes to another region, or was refused there (region_peers.c)
  */
 #include "region_calls.h"
 
@@ -81,7 +82,7 @@ struct region_job *region_job_take(struct region *self, struct orr_str id)
     if (!job)
         return NULL;
     orr_str_copy(job->id, sizeof(job->id), id);
-    job->spec = job->places = job->tail = ORR_NONE;
+    job->spec = job->places = job->tail = job->stop = ORR_NONE;
     job->cluster = job->first_wait = job->first_checkpoint = ORR_NONE;
     job->culprit = -1;
     job->phase = ORR_JOB_QUEUED;
@@ -89,10 +90,32 @@ struct region_job *region_job_take(struct region *self, struct orr_str id)
     return job;
 }
 
-struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self)
+/* The oldest finished job that may be forgotten: not one of which another region does not know yet that it came here.  NULL:
+ * none near the head. */
+static struct region_job *forgettable(struct region *self)
 {
-    if (self->jobs.n_used == self->jobs.cap && self->finished.n > 0)
-        region_job_drop(ctx, self, region_job_at(self, self->finished.head));
+    enum { LOOK_MAX = 64 };
+    struct region_job *job = region_job_at(self, self->finished.head);
+    for (uint32_t i = 0; job && i < LOOK_MAX; i++) {
+        if (!job->from_region[0] || job->is_from_known)
+            return job;
+        job = region_job_at(self, job->in_progress.next);
+    }
+    return NULL;
+}
+
+static void make_room(struct orr_ctx *ctx, struct region *self, bool is_needed)
+{
+    struct region_job *job = is_needed ? forgettable(self) : NULL;
+    if (job)
+        region_job_drop(ctx, self, job);
+}
+
+/* id: empty for a new one. */
+struct region_job *
+region_job_new(struct orr_ctx *ctx, struct region *self, struct orr_str given)
+{
+    make_room(ctx, self, self->jobs.n_used == self->jobs.cap);
     if (self->jobs.n_used == self->jobs.cap)
         return NULL;
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -103,7 +126,7 @@ struct region_job *region_job_new(struct orr_ctx *ctx, struct region *self)
     for (uint64_t n = self->next_counter; n; n /= 36)
         number[--at] = digits[n % 36];
     snprintf(id, sizeof(id), "%s-%s", self->args.region, number + at);
-    struct region_job *job = region_job_take(self, orr_str(id));
+    struct region_job *job = region_job_take(self, given.len ? given : orr_str(id));
     job->counter = self->next_counter++;
     job->is_recorded = true;
     job->submitted_unix_ms = job->changed_unix_ms = ctx->wall_ms;
@@ -149,6 +172,7 @@ void region_job_forget(struct region *self, struct region_job *job)
     orr_blob_drop(&self->blobs, job->spec);
     orr_blob_drop(&self->blobs, job->places);
     orr_blob_drop(&self->blobs, job->tail);
+    orr_blob_drop(&self->blobs, job->stop);
     while (job->first_checkpoint != ORR_NONE)
         region_checkpoint_forget(
             self, job, region_checkpoint_at(self, job->first_checkpoint));
@@ -158,6 +182,7 @@ void region_job_forget(struct region *self, struct region_job *job)
 /* A finished job makes room. */
 void region_job_drop(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
+    orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_START));
     region_checkpoints_end(ctx, self, job);
     region_save_job_end(ctx, self, job);
     list_remove(self, &self->finished, link_progress, job);
@@ -252,7 +277,7 @@ forget_asks(struct orr_ctx *ctx, struct region *self, struct region_job *job)
     orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_START));
     orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_STOP));
     orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_ORDER));
-    job->assign_seq = job->stop_seq = job->order.seq = 0;
+    job->assign_seq = job->stop_seq = job->order.seq = job->peer_seq = 0;
 }
 
 /* Take it out of wherever it is. */
@@ -301,6 +326,32 @@ enum orr_err region_requeue(struct orr_ctx *ctx,
     return region_phase(ctx, self, job, ORR_JOB_QUEUED, job->reason);
 }
 
+/* Nothing starts it here any more, until the other region has refused it.  The generation is that of the handover: what is
+ * still said of earlier ones is old. */
+enum orr_err
+region_leave(struct orr_ctx *ctx, struct region *self, struct region_job *job)
+{
+    char cause[ORR_NAME_MAX + 16];
+    detach(ctx, self, job);
+    snprintf(cause, sizeof(cause), "to region %s", job->to_region);
+    bool has_places = region_has_places(job);
+    orr_blob_drop(&self->blobs, job->places);
+    job->places = ORR_NONE;
+    job->where = REGION_LEAVING;
+    job->generation++;
+    job->update_incarnation = 0;
+    job->update_step = 0;
+    job->start_unix_ms = 0;
+    job->restore = 0;
+    job->token = 0;
+    job->peer_code = ORR_OK;
+    job->backoff_ms = 0;
+    job->reason[0] = '\0';
+    region_save(self, job, has_places ? REGION_DIRTY_PLACES : 0);
+    region_peer_ask(ctx, self, job);
+    return region_phase(ctx, self, job, ORR_JOB_QUEUED, cause);
+}
+
 enum orr_err region_end(struct orr_ctx *ctx,
                         struct region *self,
                         struct region_job *job,
@@ -310,7 +361,10 @@ enum orr_err region_end(struct orr_ctx *ctx,
     detach(ctx, self, job);
     job->where = REGION_ENDED;
     job->restore = 0;
-    if (phase != ORR_JOB_FAILED) /* nobody goes on from there */
+    if (phase != ORR_JOB_MOVED)
+        job->is_settled = true;
+    if (phase != ORR_JOB_FAILED &&
+        phase != ORR_JOB_MOVED) /* nobody goes on from there */
         region_checkpoints_end(ctx, self, job);
     region_list_append_finished(self, job);
     enum orr_err err = region_phase(ctx, self, job, phase, job->reason);
@@ -322,8 +376,7 @@ enum orr_err region_end(struct orr_ctx *ctx,
         region_reply_detail(ctx, self, job, &wait->request);
         orr_pool_give(&self->waits, wait);
     }
-    if (self->finished.n > self->args.finished_max)
-        region_job_drop(ctx, self, region_job_at(self, self->finished.head));
+    make_room(ctx, self, self->finished.n > self->args.finished_max);
     region_schedule(ctx, self);
     return ORR_OK;
 }

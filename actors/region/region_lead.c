@@ -73,6 +73,11 @@ put_in_place(struct orr_ctx *ctx, struct region *self, struct region_job *job)
     if (orr_job_phase_is_final(job->phase)) {
         job->where = REGION_ENDED;
         region_list_append_finished(self, job);
+        if (region_peer_is_due(job))
+            region_peer_ask(ctx, self, job);
+    } else if (region_order_is_away(job)) {
+        job->where = REGION_LEAVING;
+        region_peer_ask(ctx, self, job);
     } else if (job->phase == ORR_JOB_SUSPENDED && !region_has_places(job)) {
         job->where = REGION_PARKED;
     } else if (job->phase == ORR_JOB_QUEUED || job->cluster == ORR_NONE) {

@@ -6,7 +6,8 @@
  * OPERATION  OPEN    sent to the job's cluster until its actor has taken it, and again whenever either may have forgotten it:
  *                    another leader, a restarted cluster, a new actor.  The number makes the repeats harmless
  *            TAKEN   what comes of it is told by job_update, checkpoint_commit, job_ended, order_failed
- *            QUEUED  the generation is over, or there was none: the job waits for its place and runs on there
+ *            QUEUED  the generation is over, or there was none: the job waits for its place and runs on there; or it is handed
+ *                    over to another region (region_peers.c)
  * STOP       DONE, or FAILED with the reason.  Whoever waits for a checkpoint is answered then
  * FAILURES   A suspend or a migration that failed leaves the job as it was.  A resume for which there are no devices is tried
  *            again, with a new number.  A generation that is lost after the commit of its last checkpoint has moved.
@@ -26,6 +27,13 @@ bool region_order_is_open(const struct region_job *job)
 {
     return job->order.state == ORR_ORDER_IS_OPEN ||
            job->order.state == ORR_ORDER_IS_TAKEN;
+}
+
+/* To another region: there is no generation here any more, and none will be made. */
+bool region_order_is_away(const struct region_job *job)
+{
+    return job->to_region[0] && job->order.kind == ORR_ORDER_VACATE &&
+           job->order.state == ORR_ORDER_IS_QUEUED;
 }
 
 /* It has a generation that an order can be given to. */
@@ -109,7 +117,7 @@ static void close_order(struct orr_ctx *ctx,
         order->kind == ORR_ORDER_VACATE ||
         (order->kind == ORR_ORDER_RUN && order->state == ORR_ORDER_IS_QUEUED);
     if (is_move)
-        job->to_cluster[0] = job->to_node[0] = '\0';
+        job->to_cluster[0] = job->to_node[0] = job->to_region[0] = '\0';
     move(ctx, self, job, code == ORR_OK ? ORR_ORDER_IS_DONE : ORR_ORDER_IS_FAILED);
     if (code != ORR_OK)
         answer_waits(ctx, self, job, NULL);
@@ -161,12 +169,15 @@ static void open_order(struct orr_ctx *ctx,
 {
     struct region_order *order = &job->order;
     if (region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED) {
-        char to_cluster[ORR_NAME_MAX], to_node[ORR_NAME_MAX];
+        char to_cluster[ORR_NAME_MAX], to_node[ORR_NAME_MAX], to_region[ORR_NAME_MAX];
         memcpy(to_cluster, job->to_cluster, sizeof(to_cluster));
         memcpy(to_node, job->to_node, sizeof(to_node));
+        memcpy(to_region, job->to_region, sizeof(to_region));
         close_order(ctx, self, job, ORR_ESTALE, ORR_LIT("replaced by a later order"));
         memcpy(job->to_cluster, to_cluster, sizeof(to_cluster));
         memcpy(job->to_node, to_node, sizeof(to_node));
+        if (kind == ORR_ORDER_VACATE)
+            memcpy(job->to_region, to_region, sizeof(to_region));
     }
     order->number++;
     order->kind = kind;
@@ -354,6 +365,8 @@ static enum orr_err find_live(struct orr_ctx *ctx,
     const struct region_job *job = *ret_job;
     if (err != ORR_OK)
         return err;
+    if (job->phase == ORR_JOB_MOVED)
+        return region_refuse_moved(ctx, job);
     if (job->where == REGION_ENDED)
         return orr_refuse(ctx,
                           ORR_ESTATE,
@@ -362,6 +375,14 @@ static enum orr_err find_live(struct orr_ctx *ctx,
                           orr_job_phase_name(job->phase));
     if (job->is_cancelled)
         return orr_refuse(ctx, ORR_ESTATE, "job %s is being cancelled", job->id);
+    if (job->where == REGION_LEAVING)
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "job %s is on its way to region %s; ask there once `orrery "
+                          "show %s` says that it has moved",
+                          job->id,
+                          job->to_region,
+                          job->id);
     return ORR_OK;
 }
 
@@ -474,10 +495,45 @@ enum orr_err region_vacate(struct orr_ctx *ctx,
         memcpy(job->to_node, old_node, sizeof(old_node));
         return orr_refuse(ctx, ORR_ENODEV, "job %s stays: %s", job->id, text);
     }
+    job->to_region[0] = '\0';
     open_order(ctx, self, job, ORR_ORDER_VACATE, why);
     if (was_placed || job->where == REGION_PARKED)
         return ORR_OK;
     return region_requeue(ctx, self, job, 0, ORR_LIT(""));
+}
+
+/* To another region, which would take it. */
+enum orr_err region_order_away(struct orr_ctx *ctx,
+                               struct region *self,
+                               struct region_job *job,
+                               const char *region)
+{
+    char why[ORR_NAME_MAX + 16];
+    bool was_placed = is_placed(job);
+    snprintf(why, sizeof(why), "to region %s", region);
+    job->to_cluster[0] = job->to_node[0] = '\0';
+    orr_str_copy(job->to_region, sizeof(job->to_region), orr_str(region));
+    open_order(ctx, self, job, ORR_ORDER_VACATE, orr_str(why));
+    return was_placed ? ORR_OK : region_leave(ctx, self, job);
+}
+
+void region_order_moved(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job)
+{
+    char region[ORR_NAME_MAX];
+    memcpy(region, job->to_region, sizeof(region));
+    close_order(ctx, self, job, ORR_OK, ORR_LIT(""));
+    memcpy(job->to_region, region, sizeof(region));
+}
+
+void region_order_refused(struct orr_ctx *ctx,
+                          struct region *self,
+                          struct region_job *job,
+                          uint32_t code,
+                          struct orr_str text)
+{
+    close_order(ctx, self, job, code, text);
 }
 
 static const struct region_node *
@@ -517,20 +573,16 @@ enum orr_err region_migrate(struct orr_ctx *ctx,
                             struct region *self,
                             const struct orr_msg_job_migrate *msg)
 {
-    struct region_job *job = NULL;
+    struct region_job *job = orr_map_find(&self->jobs_by_id, msg->job);
+    if (job && region_peer_is_it(job, msg->region))
+        return ORR_OK;
     enum orr_err err = find_live(ctx, self, msg->job, &job);
     if (err == ORR_OK)
         err = check_level(ctx, job, ORR_ORDER_VACATE);
     if (err != ORR_OK)
         return err;
     if (msg->region.len && !orr_str_eq(msg->region, orr_str(self->args.region)))
-        return orr_refuse(ctx,
-                          ORR_ENOSYS,
-                          "job %s: region %s does not hand jobs over to %.*s; nothing "
-                          "was done. Submit it there, or migrate it to another cluster",
-                          job->id,
-                          self->args.region,
-                          ORR_STR_ARGS(msg->region));
+        return region_migrate_away(ctx, self, job, msg->region);
     const struct region_node *node = NULL;
     const struct region_cluster *cluster = NULL;
     if (msg->node.len) {

@@ -50,6 +50,7 @@ enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
 
 /* region_orders.c */
 bool region_order_is_open(const struct region_job *job);
+bool region_order_is_away(const struct region_job *job);
 void region_order_send(struct orr_ctx *ctx,
                        struct region *self,
                        struct region_job *job);
@@ -92,10 +93,69 @@ enum orr_err region_vacate(struct orr_ctx *ctx,
                            const char *cluster,
                            const char *node,
                            struct orr_str why);
+enum orr_err region_order_away(struct orr_ctx *ctx,
+                               struct region *self,
+                               struct region_job *job,
+                               const char *region);
+void region_order_moved(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job);
+void region_order_refused(struct orr_ctx *ctx,
+                          struct region *self,
+                          struct region_job *job,
+                          uint32_t code,
+                          struct orr_str text);
 struct region_node *region_target_node(struct orr_ctx *ctx,
                                        struct region *self,
                                        struct orr_str cluster,
                                        struct orr_str name);
+
+/* region_peers.c */
+bool region_peer_is_known(const struct region *self, struct orr_str region);
+void region_peer_endpoints(const struct region *self,
+                           const char *region,
+                           char *buf,
+                           size_t cap);
+/* Is it on its way to that region, or there? */
+bool region_peer_is_it(const struct region_job *job, struct orr_str region);
+enum orr_err region_migrate_away(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 struct region_job *job,
+                                 struct orr_str region);
+enum orr_err region_first_offered(struct orr_ctx *ctx,
+                                  struct region *self,
+                                  struct region_wait *wait,
+                                  const struct orr_msg_job_offered *msg);
+void region_first_failed(struct orr_ctx *ctx,
+                         struct region *self,
+                         struct region_wait *wait,
+                         const struct orr_msg_failed *msg);
+bool region_peer_is_due(const struct region_job *job);
+void region_peer_ask(struct orr_ctx *ctx, struct region *self, struct region_job *job);
+enum orr_err region_peer_offered(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 struct region_job *job,
+                                 const struct orr_msg_job_offered *msg);
+enum orr_err
+region_peer_took(struct orr_ctx *ctx, struct region *self, struct region_job *job);
+void region_peer_failed(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job,
+                        uint32_t code);
+void region_peer_why(const struct region_job *job, char *buf, size_t cap);
+
+enum orr_err region_refuse_moved(struct orr_ctx *ctx, const struct region_job *job);
+
+/* region_transfer.c */
+enum orr_err region_take_offer(struct orr_ctx *ctx,
+                               struct region *self,
+                               const struct orr_msg_job_offer *msg);
+enum orr_err region_take_transfer(struct orr_ctx *ctx,
+                                  struct region *self,
+                                  const struct orr_msg_job_transfer *msg);
+void region_transfer_restored(struct orr_ctx *ctx,
+                              struct region *self,
+                              struct region_job *job);
 
 /* region_drain.c */
 enum orr_err region_drain(struct orr_ctx *ctx,

@@ -79,6 +79,11 @@ put_job(struct region *self, const struct region_job *job, const char *key)
         .level = job->level,
         .why_level = orr_str(job->why_level),
         .is_parked = job->is_parked,
+        .to_region = orr_str(job->to_region),
+        .from_region = orr_str(job->from_region),
+        .from_generation = job->from_generation,
+        .is_from_known = job->is_from_known,
+        .is_settled = job->is_settled,
     };
     return region_entry_put(
         &self->ledger.entry, key, orr_msg_desc_job_record(), &record);
@@ -316,6 +321,11 @@ static void fold_orders(struct region_job *job, const struct orr_msg_job_record 
     orr_str_copy(job->order.text, sizeof(job->order.text), msg->order_text);
     orr_str_copy(job->to_cluster, sizeof(job->to_cluster), msg->to_cluster);
     orr_str_copy(job->to_node, sizeof(job->to_node), msg->to_node);
+    orr_str_copy(job->to_region, sizeof(job->to_region), msg->to_region);
+    orr_str_copy(job->from_region, sizeof(job->from_region), msg->from_region);
+    job->from_generation = msg->from_generation;
+    job->is_from_known = msg->is_from_known;
+    job->is_settled = msg->is_settled;
     job->checkpoint = msg->checkpoint;
     job->restore = msg->restore;
     job->restore_below = msg->restore_below;
@@ -323,6 +333,18 @@ static void fold_orders(struct region_job *job, const struct orr_msg_job_record 
     job->level = msg->level;
     job->is_parked = msg->is_parked;
     orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
+}
+
+/* It may change: a job that has moved away is forgotten, and comes back without one. */
+static void fold_key(struct region *self, struct region_job *job, struct orr_str key)
+{
+    if (orr_str_eq(orr_str(job->key), key))
+        return;
+    if (job->key[0])
+        orr_map_remove(&self->jobs_by_key, job);
+    orr_str_copy(job->key, sizeof(job->key), key);
+    if (job->key[0])
+        orr_map_add(&self->jobs_by_key, job);
 }
 
 static enum orr_err fold_job(struct region *self,
@@ -337,10 +359,7 @@ static enum orr_err fold_job(struct region *self,
         msg->cluster.len ? region_cluster_get(self, msg->cluster) : NULL;
     if (msg->cluster.len && !cluster)
         return ORR_ENOSPC;
-    if (!job->is_recorded && msg->key.len) {
-        orr_str_copy(job->key, sizeof(job->key), msg->key);
-        orr_map_add(&self->jobs_by_key, job);
-    }
+    fold_key(self, job, msg->key);
     job->is_recorded = true;
     job->counter = msg->counter;
     orr_str_copy(job->owner, sizeof(job->owner), msg->owner);

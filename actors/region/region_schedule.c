@@ -105,10 +105,11 @@ static bool may_go(const struct region_cluster *cluster, const struct region_job
     return !job->to_cluster[0] || strcmp(cluster->name, job->to_cluster) == 0;
 }
 
-static struct region_cluster *
-choose(struct region *self, const struct region_job *job, uint32_t *ret_units)
+static struct region_cluster *choose(struct region *self,
+                                     const struct region_job *job,
+                                     const struct orr_msg_job_spec *spec,
+                                     uint32_t *ret_units)
 {
-    const struct orr_msg_job_spec *spec = rules_of(self, job);
     struct region_cluster *best = NULL;
     int64_t best_room = 0;
     uint32_t best_units = 0;
@@ -134,7 +135,16 @@ choose(struct region *self, const struct region_job *job, uint32_t *ret_units)
 bool region_fits_now(struct region *self, const struct region_job *job)
 {
     uint32_t units;
-    return choose(self, job, &units) != NULL;
+    return choose(self, job, rules_of(self, job), &units) != NULL;
+}
+
+/* The same for one that is not in the table. */
+bool region_spec_fits_now(struct region *self,
+                          const struct region_job *job,
+                          const struct orr_msg_job_spec *spec)
+{
+    uint32_t units;
+    return choose(self, job, job->has_rules ? spec : NULL, &units) != NULL;
 }
 
 /* "waits for 4 free devices on node n3 of c1" */
@@ -242,7 +252,7 @@ enum orr_err region_schedule_some(struct orr_ctx *ctx, struct region *self)
         }
         struct region_job *next = after(self, job);
         uint32_t units;
-        struct region_cluster *cluster = choose(self, job, &units);
+        struct region_cluster *cluster = choose(self, job, rules_of(self, job), &units);
         enum orr_err err = cluster ? offer(ctx, self, job, cluster, units) : ORR_OK;
         if (err != ORR_OK)
             return err;
@@ -260,6 +270,10 @@ void region_why(const struct orr_ctx *ctx,
 {
     (void)ctx;
     buf[0] = '\0';
+    if (job->where == REGION_LEAVING) {
+        region_peer_why(job, buf, cap);
+        return;
+    }
     if (job->where != REGION_QUEUED || job->reason[0]) {
         orr_str_copy(buf, cap, orr_str(job->reason));
         return;

@@ -47,6 +47,27 @@ struct orr_list_rank_place region_places(struct region *self,
     return ((const struct orr_msg_job_update *)self->places.at)->ranks;
 }
 
+struct stop_scratch { /* a job_update with REGION_STOP_STEPS_MAX steps, decoded */
+    struct orr_msg_job_update msg;
+    struct orr_rec_stop_step steps[REGION_STOP_STEPS_MAX + 1];
+    char text[64];
+};
+
+static const struct orr_msg_job_update *newest_stop(struct region *self,
+                                                    const struct region_job *job,
+                                                    struct stop_scratch *scratch)
+{
+    static const struct orr_msg_job_update none;
+    struct orr_bytes body =
+        orr_blob_get(&self->blobs, job->stop, self->body.at, self->body.size);
+    bool is_known = body.len > 0 && orr_msg_decode(orr_msg_desc_job_update(),
+                                                   body.ptr,
+                                                   body.len,
+                                                   scratch,
+                                                   sizeof(*scratch)) == ORR_OK;
+    return is_known ? &scratch->msg : &none;
+}
+
 void region_job_row(const struct orr_ctx *ctx,
                     struct region *self,
                     const struct region_job *job,
@@ -106,7 +127,11 @@ void region_reply_detail(struct orr_ctx *ctx,
     char why[WHY_BYTES];
     struct orr_rec_job_row row;
     struct orr_rec_checkpoint_row checkpoints[SHOW_CHECKPOINTS];
+    char endpoints[1024];
+    struct stop_scratch scratch;
     region_job_row(ctx, self, job, why, sizeof(why), &row);
+    region_peer_endpoints(self, job->to_region, endpoints, sizeof(endpoints));
+    const struct orr_msg_job_update *stop = newest_stop(self, job, &scratch);
     struct orr_bytes tail =
         orr_blob_get(&self->blobs, job->tail, self->tail, sizeof(self->tail));
     orr_reply_to(ctx,
@@ -130,7 +155,12 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .order_code = job->order.code,
                  .order_text = orr_str(job->order.text),
                  .to_cluster = orr_str(job->to_cluster),
-                 .to_node = orr_str(job->to_node));
+                 .to_node = orr_str(job->to_node),
+                 .to_region = orr_str(job->to_region),
+                 .to_endpoints = orr_str(endpoints),
+                 .from_region = orr_str(job->from_region),
+                 .cut = stop->cut,
+                 .stop = stop->stop);
 }
 
 /* Where a page starts: after the job of that id, also if that job has been dropped since. */

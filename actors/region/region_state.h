@@ -18,9 +18,11 @@ enum {
     REGION_CLUSTERS_MAX = 64,
     REGION_SPEC_BYTES = 256 << 10,
     REGION_BODY_BYTES = 1 << 20,
+    REGION_STOP_STEPS_MAX = 16,
     REGION_HASH_BYTES = 384, /* of a part of a manifest: its texts */
     REGION_ROOT_BYTES = 32,  /* a part's hash, as stores_collect has it */
     REGION_ROOTS_MAX = 65536,
+    REGION_TOKENS_MAX = 1024, /* of handovers from other regions under way */
 };
 
 enum region_timer {
@@ -40,7 +42,9 @@ enum region_tag {
     REGION_TAG_LOG,
     REGION_TAG_LEDGER,
     REGION_TAG_ORDER,
-    REGION_TAG_COLLECT
+    REGION_TAG_COLLECT,
+    REGION_TAG_OFFER, /* of a region_wait */
+    REGION_TAG_PEER   /* of a job that goes, or went, to another region */
 };
 
 enum region_where {
@@ -50,6 +54,7 @@ enum region_where {
     REGION_HELD,       /* the cluster has it; launched only if it has places */
     REGION_RECOVERING, /* to be handed over again to its restarted cluster */
     REGION_PARKED, /* suspended, and nowhere: it has not started, or its ranks are lost */
+    REGION_LEAVING, /* on its way to another region, which may have it already */
     REGION_ENDED,
 };
 
@@ -118,6 +123,15 @@ struct region_job {
     struct region_order order;
     char to_cluster[ORR_NAME_MAX]; /* where it is to go next; empty: anywhere */
     char to_node[ORR_NAME_MAX];
+    char to_region[ORR_NAME_MAX]; /* it is to go there; or, MOVED, is there */
+    char from_region[ORR_NAME_MAX];
+    uint64_t from_generation;  /* of the handover that it came with */
+    bool is_from_known;        /* from_region knows that it is here */
+    bool is_settled;           /* of two regions the newer needs nothing of the older */
+    uint64_t token;            /* to_region's, for the next job_transfer; 0: none */
+    uint32_t peer_seq;         /* of the ask to to_region under way; 0: none */
+    uint32_t peer_at;          /* which of its hosts */
+    uint32_t peer_code;        /* enum orr_err of the last ask */
     uint32_t first_checkpoint; /* the oldest */
     uint32_t checkpoint_keep;
     uint64_t checkpoint; /* numbers up to here were given away */
@@ -126,6 +140,7 @@ struct region_job {
     uint32_t restore_tries;
     uint32_t level; /* enum orr_level */
     char why_level[160];
+    bool is_hung;      /* by its actor's word; `reason` says who holds it up */
     uint64_t drain_ms; /* a drain does not try it before */
     bool is_recorded;  /* standby: its job_record was read, not only its parts */
     uint8_t dirty;     /* enum region_dirty bits; not 0: in the list of dirty jobs */
@@ -133,7 +148,9 @@ struct region_job {
     uint32_t spec; /* blob */
     uint32_t
         places; /* blob: a job_update's encoding, of the ranks alone; ORR_NONE: never permitted to launch */
-    uint32_t tail;    /* blob */
+    uint32_t tail; /* blob */
+    uint32_t
+        stop; /* blob: a job_update's encoding, of its newest stop alone; this leader's knowledge */
     uint32_t cluster; /* where it is or was; ORR_NONE */
     uint32_t units;   /* devices, or slots, that it is counted with */
     uint32_t update_incarnation;
@@ -194,8 +211,10 @@ struct region_node {
     uint32_t slots;
     uint32_t slots_free;
     uint32_t ranks;
-    uint64_t seen_ms; /* age at the last summary */
-    uint32_t level;   /* enum orr_level that its machine can give */
+    uint64_t seen_ms;        /* age at the last summary */
+    char host[ORR_NAME_MAX]; /* that it runs on, and where that can be dialled */
+    char endpoint[128];
+    uint32_t level; /* enum orr_level that its machine can give */
     char why_level[160];
     bool is_present;  /* in the summary being read */
     bool is_draining; /* nothing new is placed there, what runs there is to go */
@@ -207,6 +226,16 @@ struct region_wait {
     uint32_t job;   /* ORR_NONE: a log_read */
     uint64_t order; /* job_checkpoint: the order that answers it; 0: job_wait */
     uint64_t until_ms;
+    uint32_t migrates; /* job_migrate: the job; ORR_NONE */
+    uint32_t tries;
+    uint64_t counter; /* of that job */
+    char to_region[ORR_NAME_MAX];
+};
+
+struct region_token { /* given to a region that wants to hand a job over */
+    char job[ORR_JOB_ID_MAX];
+    uint64_t generation;
+    uint64_t token; /* 0: void */
 };
 
 /* Follows the ledger, or leads (region_ledger.c). */
@@ -260,6 +289,8 @@ struct region {
     uint32_t n_draining;    /* nodes */
     uint32_t drain_next;    /* job to go on with */
     uint32_t drain_job;     /* the one that a drain moves now; ORR_NONE */
+    struct region_token tokens[REGION_TOKENS_MAX];
+    uint32_t next_token;
     struct orr_blobs blobs;
     struct region_list all;
     struct region_list queue[ORR_TIER_MAX_];

@@ -23,6 +23,7 @@ enum orri_exit {
     EXIT_TIMEOUT = 6,
     EXIT_OTHER = 7,  /* input/output, memory, protocol */
     EXIT_UNWELL = 8, /* doctor found something broken */
+    EXIT_MOVED = 9,  /* the job goes on in another region, which was not followed */
     EXIT_INTERRUPTED = 130,
 };
 

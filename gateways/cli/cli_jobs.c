@@ -227,6 +227,25 @@ static void show_ranks(const struct orr_msg_job_detail *d)
     orri_table_fini(&table);
 }
 
+static void show_stop(const struct orr_list_stop_step *stop)
+{
+    char text[512] = "";
+    for (uint32_t i = 0, at = 0; i < stop->n && at < sizeof text; i++) {
+        const struct orr_rec_stop_step *step = &stop->at[i];
+        at += (uint32_t)snprintf(text + at,
+                                 sizeof text - at,
+                                 "%s%s %.3f ms",
+                                 i ? ", " : "",
+                                 orr_cut_step_name(step->cut_step),
+                                 (double)step->took_us / 1000);
+        if (step->rounds > 1 && at < sizeof text)
+            at += (uint32_t)snprintf(
+                text + at, sizeof text - at, " (%" PRIu32 " rounds)", step->rounds);
+    }
+    if (stop->n)
+        show_line("last stop", text);
+}
+
 /* How it can be stopped, what was last wanted of it, where it is to go. */
 static void show_orders(const struct orr_msg_job_detail *d)
 {
@@ -248,6 +267,7 @@ static void show_orders(const struct orr_msg_job_detail *d)
              d->order_text.ptr);
     if (d->order)
         show_line("order", text);
+    show_stop(&d->stop);
     snprintf(text,
              sizeof text,
              "%s%s%s",
@@ -256,6 +276,20 @@ static void show_orders(const struct orr_msg_job_detail *d)
              d->to_node.ptr);
     if (d->to_cluster.len)
         show_line("goes to", text);
+    bool is_moved = d->row.phase == ORR_JOB_MOVED;
+    snprintf(text, sizeof text, "region %.64s", d->to_region.ptr);
+    if (d->to_region.len)
+        show_line(is_moved ? "is in" : "goes to", text);
+    snprintf(text,
+             sizeof text,
+             "orrery show %s --region %.300s",
+             d->row.job.ptr,
+             d->to_endpoints.ptr);
+    if (is_moved && d->to_endpoints.len)
+        show_line("ask there", text);
+    snprintf(text, sizeof text, "region %.64s", d->from_region.ptr);
+    if (d->from_region.len)
+        show_line("came from", text);
 }
 
 static void show_detail(const struct orr_msg_job_detail *d,
@@ -423,6 +457,46 @@ wait_one(struct orri_cli *cli, uint64_t end_ms, struct orr_error *err)
     }
 }
 
+/* The job is in another region: ask there from now on.  False: it is not, or nobody knows where that listens. */
+static bool go_after(struct orri_cli *cli,
+                     const struct orr_msg_job_detail *d,
+                     struct orr_error *err)
+{
+    bool is_known = d->row.phase == ORR_JOB_MOVED && d->to_endpoints.len > 0 &&
+                    d->to_region.len < ORR_NAME_MAX;
+    if (!is_known)
+        return false;
+    orri_cli_close(cli);
+    cli->n_endpoints = cli->at = 0;
+    snprintf(cli->region_path, sizeof cli->region_path, "/%s", d->to_region.ptr);
+    fprintf(stderr,
+            "orrery wait: %s is in region %s now\n",
+            d->row.job.ptr,
+            d->to_region.ptr);
+    return orri_endpoints_parse(cli, d->to_endpoints.ptr, err) == ORR_OK;
+}
+
+/* Also where it goes on in other regions.  Returns an exit code. */
+static int wait_along(struct orri_cli *cli,
+                      const char *job,
+                      uint64_t end_ms,
+                      bool *ret_is_away,
+                      size_t *io_count)
+{
+    struct orr_error err;
+    for (;;) {
+        orri_watch_start(cli, job);
+        if (wait_one(cli, end_ms, &err) != ORR_OK)
+            return orri_cli_fail(cli, &err);
+        if (!go_after(cli, cli->watch.detail, &err))
+            break;
+        *ret_is_away = true;
+        orri_watch_stop(cli);
+    }
+    report_end(cli, cli->watch.detail, io_count);
+    return orri_exit_of_job(cli->watch.detail);
+}
+
 int orri_verb_wait(struct orri_cli *cli)
 {
     struct orr_error err;
@@ -433,16 +507,18 @@ int orri_verb_wait(struct orri_cli *cli)
         orri_cli_locate(cli, &err) != ORR_OK)
         return orri_cli_fail(cli, &err);
     uint64_t end_ms = timeout_ms ? orri_cli_now_ms() + timeout_ms : 0;
+    bool is_away = false;
     for (int i = 0; i < cli->n_args && !orri_cli_interrupts(); i++) {
-        int one;
-        orri_watch_start(cli, cli->args[i]);
-        if (wait_one(cli, end_ms, &err) == ORR_OK) {
-            one = orri_exit_of_job(cli->watch.detail);
-            report_end(cli, cli->watch.detail, &count);
-        } else {
-            one = orri_cli_fail(cli, &err);
-        }
+        int one = wait_along(cli, cli->args[i], end_ms, &is_away, &count);
         orri_watch_stop(cli);
+        if (is_away) { /* the next one may still be here */
+            is_away = false;
+            orri_cli_close(cli);
+            cli->n_endpoints = cli->at = 0;
+            cli->region_path[0] = '\0';
+            if (orri_cli_locate(cli, &err) != ORR_OK)
+                return orri_cli_fail(cli, &err);
+        }
         code = code == EXIT_OK ? one : code;
     }
     orri_json_end(cli->format, count);

@@ -32,6 +32,7 @@ static const struct {
              {"\"level\":", orr_level_name},
              {"\"order_kind\":", orr_order_name},
              {"\"order_state\":", orr_order_state_name},
+             {"\"cut_step\":", orr_cut_step_name},
              {"\"spread\":", spread_name},
              {"\"checkpoint_mode\":", checkpoint_name}};
 

@@ -217,6 +217,23 @@ enum orr_err orri_target_parse(struct orri_cli *cli,
     return is_node || is_cluster || is_region ? ORR_OK : resolve(cli, text, ret, err);
 }
 
+/* Where to ask for a job that is in another region now. */
+static void say_where(struct orri_cli *cli, const char *job)
+{
+    struct orr_answer answer;
+    struct orr_error ignored;
+    if (show(cli, job, &answer, &ignored) != ORR_OK)
+        return;
+    const struct orr_msg_job_detail *d = answer.msg;
+    if (d->row.phase == ORR_JOB_MOVED)
+        fprintf(stderr,
+                "job %s is in region %s now: orrery show %s --region %s\n",
+                job,
+                d->to_region.ptr,
+                job,
+                d->to_endpoints.ptr);
+}
+
 int orri_verb_migrate(struct orri_cli *cli)
 {
     struct orr_error err;
@@ -235,7 +252,11 @@ int orri_verb_migrate(struct orri_cli *cli)
                                             .region = orr_str(to.region),
                                             .cluster = orr_str(to.cluster),
                                             .node = orr_str(to.node)};
-    return give(cli, cli->args[0], ORR_ORDER_VACATE, orr_msg_desc_job_migrate(), &msg);
+    int code =
+        give(cli, cli->args[0], ORR_ORDER_VACATE, orr_msg_desc_job_migrate(), &msg);
+    if (code == EXIT_OK && to.region[0])
+        say_where(cli, cli->args[0]);
+    return code;
 }
 
 /* ---- drain ---- */

@@ -141,6 +141,8 @@ int orri_exit_of_job(const struct orr_msg_job_detail *detail)
     int64_t code = detail->row.exit_code;
     if (detail->row.phase == ORR_JOB_DONE)
         return EXIT_OK;
+    if (detail->row.phase == ORR_JOB_MOVED)
+        return EXIT_MOVED;
     if (detail->signal)
         return 128 + (int)(detail->signal & 127);
     return code > 0 && code < 256 ? (int)code : EXIT_JOB;

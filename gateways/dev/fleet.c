@@ -228,12 +228,13 @@ static void append_region(const struct fleet *f,
     }
     if (f->regions > 1)
         append(text, cap, "peers:\n");
-    for (unsigned i = 0; i < f->regions * f->replicas; i += f->replicas) {
+    for (unsigned i = 0; i < f->regions * f->replicas; i++) {
         struct fleet_host peer = fleet_host_at(f, i);
         if (strcmp(peer.region, h->region) != 0)
             append(text,
                    cap,
-                   "  - {name: %s, endpoint: \"ipc://%s/%s/sock\"}\n",
+                   "  - {name: %s, host: %s, endpoint: \"ipc://%s/%s/sock\"}\n",
+                   peer.region,
                    peer.name,
                    f->dir,
                    peer.name);

@@ -3,6 +3,7 @@
  */
 #include "role_rank.h"
 
+#include "device/device_lib.h"
 #include "rank/port/rank_edge.h"
 #include "rank/port/rank_port.h"
 
@@ -20,6 +21,14 @@ void role_rank_run(const struct host *h, char *buf, size_t cap)
         snprintf(buf, cap, "%s/orrery/rank", user);
     else
         snprintf(buf, cap, "%s/run", h->config.state.ptr);
+}
+
+void role_rank_lib(char *buf, size_t cap)
+{
+    char *path = orr_device_lib("rank/liborrery-rank.so");
+    bool is_there = path && strlen(path) < cap && access(path, R_OK) == 0;
+    snprintf(buf, cap, "%s", is_there ? path : "");
+    free(path);
 }
 
 /* The last part is the edge's to make, with its own mode. */

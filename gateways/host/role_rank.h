@@ -9,6 +9,8 @@
 /* $ORRERY_RUN, or /run/orrery/rank for root, or $XDG_RUNTIME_DIR/orrery/rank, or <state>/run: the same on all nodes between
  * which ranks are to move.  For node_args and the edge alike. */
 void role_rank_run(const struct host *host, char *buf, size_t cap);
+/* Where liborrery-rank.so is; empty: it is not installed. */
+void role_rank_lib(char *buf, size_t cap);
 
 /* Open the edge and spawn its actor at /edge/rank, for the node actor at `node`.  Where the directory cannot be had, it says so
  * on stderr and host->rank_edge stays NULL: there is no /edge/rank. */

@@ -69,6 +69,23 @@ dial(struct host *h, const struct orr_config_parent *parent, struct orr_error *e
                : ORR_OK;
 }
 
+/* The hosts of other regions; one of them leads there. */
+static enum orr_err
+dial_peers(struct host *h, struct orr_region_args *args, struct orr_error *err)
+{
+    enum orr_err code = ORR_OK;
+    for (uint32_t i = 0; !code && i < h->config.peers.n; i++) {
+        const struct orr_config_peer *p = &h->config.peers.at[i];
+        struct orr_region_peer *to = &args->peers[args->n_peers++];
+        struct orr_str host = p->host.len ? p->host : p->name;
+        orr_str_copy(to->region, sizeof to->region, p->name);
+        orr_str_copy(to->host, sizeof to->host, host);
+        orr_str_copy(to->endpoint, sizeof to->endpoint, p->endpoint);
+        code = orr_zmq_dial(h->zmq, host.ptr, p->endpoint.ptr, err);
+    }
+    return code;
+}
+
 static enum orr_err start_region(struct host *h, struct orr_error *err)
 {
     const struct orr_host_config *c = &h->config;
@@ -87,10 +104,8 @@ static enum orr_err start_region(struct host *h, struct orr_error *err)
     const struct orr_events_args events = {h->events};
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.host, sizeof args.host, c->host);
-    for (uint32_t i = 0; !code && i < c->peers.n;
-         i++) /* linked; jobs do not move between regions yet */
-        code = orr_zmq_dial(
-            h->zmq, c->peers.at[i].name.ptr, c->peers.at[i].endpoint.ptr, err);
+    if (!code)
+        code = dial_peers(h, &args, err);
     if (!code)
         code = spawn(h, &orr_events_actor, &events, "/edge/events", err);
     if (!code)
@@ -165,6 +180,7 @@ static struct orr_node_args node_args(const struct host *h)
     args.stop_bytes_max = args.memory_bytes / 2;
     role_rank_run(h, args.run_dir, sizeof args.run_dir);
     images_dir(h, args.images_dir, sizeof args.images_dir);
+    role_rank_lib(args.rank_lib, sizeof args.rank_lib);
     orr_str_copy(args.region, sizeof args.region, c->region);
     orr_str_copy(args.cluster, sizeof args.cluster, c->node.cluster);
     orr_str_copy(args.node, sizeof args.node, c->node.name);

@@ -153,22 +153,34 @@ static pid_t start_rank(struct start *s)
  * ------------------------------------------------------------------------------------------------------------
  */
 
-uint64_t orri_lease_look(const struct orri_lease *lease, uint64_t *frozen_for)
+/* Whoever renewed the lease while we stopped the rank has told it to go on before our last stop. */
+static void undo_stop(const struct start *s)
 {
-    uint64_t end = orri_lease_end(lease);
-    uint64_t left = orri_lease_left_ms(lease);
-    if (left == 0 && *frozen_for != end && orri_tree_stop(getpid(), STOP_MS_MAX))
-        *frozen_for = end;
+    if (!orri_mark_get(s->dir, ORRI_MARK_FROZEN) &&
+        !orri_mark_get(s->dir, ORRI_MARK_IMAGING))
+        orri_image_resume(getpid(), s->lease);
+}
+
+uint64_t orri_lease_look(const struct start *s, uint64_t *frozen_for)
+{
+    uint64_t end = orri_lease_end(s->lease);
+    uint64_t left = orri_lease_left_ms(s->lease);
+    if (left == 0 && *frozen_for != end) {
+        if (orri_tree_stop(getpid(), STOP_MS_MAX))
+            *frozen_for = end;
+        if (orri_lease_left_ms(s->lease) != 0)
+            undo_stop(s);
+    }
     return left < LOOK_MS_MAX && left > 0 ? left : LEASE_LOOK_MS;
 }
 
 /* Until a child ends or the lease needs a look. */
-static void wait_child(const struct orri_lease *lease, uint64_t *frozen_for)
+static void wait_child(const struct start *s, uint64_t *frozen_for)
 {
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
-    uint64_t left = orri_lease_look(lease, frozen_for);
+    uint64_t left = orri_lease_look(s, frozen_for);
     const struct timespec wait = {.tv_sec = (time_t)(left / 1000),
                                   .tv_nsec = (long)(left % 1000) * 1000000};
     sigtimedwait(&child, NULL, &wait);
@@ -176,7 +188,7 @@ static void wait_child(const struct orri_lease *lease, uint64_t *frozen_for)
 
 /* Wait until the rank ended, and leave it a zombie: its pid, and so its group's, cannot
  * be taken by anybody else yet.  SIGCHLD is blocked, so none is missed in between. */
-static void wait_rank(pid_t rank, const struct orri_lease *lease, siginfo_t *ret_end)
+static void wait_rank(const struct start *s, pid_t rank, siginfo_t *ret_end)
 {
     uint64_t frozen_for = 0;
     for (;;) {
@@ -186,7 +198,7 @@ static void wait_rank(pid_t rank, const struct orri_lease *lease, siginfo_t *ret
             continue;
         }
         if (ret_end->si_pid == 0) {
-            wait_child(lease, &frozen_for);
+            wait_child(s, &frozen_for);
             continue;
         }
         if (ret_end->si_pid == rank)
@@ -238,10 +250,10 @@ static void remove_cgroup(int dir)
 }
 
 /* In the form of waitpid. */
-static int await_rank(pid_t rank, const struct orri_lease *lease)
+static int await_rank(const struct start *s, pid_t rank)
 {
     siginfo_t end;
-    wait_rank(rank, lease, &end);
+    wait_rank(s, rank, &end);
     kill(-rank, SIGKILL);
     uint64_t deadline_ms = orri_mono_ms() + SWEEP_MS_MAX;
     while (sweep_orphans(rank) > 0 && orri_mono_ms() < deadline_ms)
@@ -278,7 +290,7 @@ static void blame_criu(struct orri_status *status)
 static void await_end(struct start *s, pid_t rank)
 {
     bool is_image = s->rank_env.is_image;
-    int end = is_image ? orri_ns_wait(s, rank) : await_rank(rank, s->lease);
+    int end = is_image ? orri_ns_wait(s, rank) : await_rank(s, rank);
     bool is_by_criu = is_image && is_death_by_criu(s, end);
     struct orri_status status = {.state = ORR_RANK_EXITED,
                                  .ended_unix_ms = orri_unix_ms()};

@@ -63,6 +63,6 @@ int orri_ns_wait(struct start *s, pid_t rank);
 void orri_ns_end(struct start *s);
 
 /* Freezes the rank once for each end of a lease; how long until the next look. */
-uint64_t orri_lease_look(const struct orri_lease *lease, uint64_t *frozen_for);
+uint64_t orri_lease_look(const struct start *s, uint64_t *frozen_for);
 
 #endif

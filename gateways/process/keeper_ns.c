@@ -299,7 +299,7 @@ int orri_ns_wait(struct start *s, pid_t rank)
                             {.fd = -1, .events = POLLIN}};
     bool has_ended = ends[0].fd < 0 || ends[1].fd < 0;
     while (!has_ended) {
-        uint64_t look_ms = orri_lease_look(s->lease, &frozen_for);
+        uint64_t look_ms = orri_lease_look(s, &frozen_for);
         enum orri_lazy_state lazy = orri_lazy_look(&s->lazy, s->lease);
         if (lazy == ORRI_LAZY_FAILED)
             kill(s->rank_env.init, SIGKILL);

@@ -215,7 +215,8 @@ static void make_report(struct machine *machine,
         if (proc->is_frozen)
             continue; /* it does not answer */
         add_rank(r, proc, now);
-        if (proc->round < r->msg.round)
+        /* a resume's is the attempt that its ids are of, also while ranks wait for them */
+        if (msg->step != ORR_CUT_RESUME && proc->round < r->msg.round)
             r->msg.round = proc->round;
     }
     if (msg->step != ORR_CUT_BEGIN && msg->step != ORR_CUT_TARGETS)

@@ -74,7 +74,7 @@ static struct job_seen *seen(struct invariants *inv, struct orr_str id)
 static bool is_end(const char *phase)
 {
     return strcmp(phase, "done") == 0 || strcmp(phase, "failed") == 0 ||
-           strcmp(phase, "cancelled") == 0;
+           strcmp(phase, "cancelled") == 0 || strcmp(phase, "moved") == 0;
 }
 
 /* ---- processes ---- */

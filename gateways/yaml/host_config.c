@@ -29,7 +29,8 @@ static const struct orr_yaml_field voter_fields[] = {
 };
 static const struct orr_yaml_field peer_fields[] = {
     ROW_OF(orr_config_peer, "name", NAME, name, 1, 63, "name of the other region"),
-    ROW_OF(orr_config_peer, "endpoint", TEXT, endpoint, 1, ENDPOINT_MAX, "where its host listens"),
+    {"host", ORR_YAML_NAME, offsetof(struct orr_config_peer, host), 0, 1, 63, "", NULL, NULL, "a host of it; default: named as the region"},
+    ROW_OF(orr_config_peer, "endpoint", TEXT, endpoint, 1, ENDPOINT_MAX, "where that host listens"),
 };
 static const struct orr_yaml_field region_host_fields[] = {
     ROW_OF(orr_config_parent, "host", NAME, host, 1, 63, "name of the host"),
@@ -91,7 +92,7 @@ static const struct orr_yaml_field fields[] = {
     ROW("timing.lease", DURATION, lease_ms, 40, 24 * HOUR_MS, "30s", "silence after which its jobs may start elsewhere"),
     ROW("workers", U32, workers, 0, 256, "0", "threads; 0: one per core"),
     {"log.level", ORR_YAML_ENUM, AT(log_level), 0, 0, 3, "info", level_names, NULL, "least level that is logged"},
-    {"peers", ORR_YAML_RECORDS, AT(peers), 0, 0, 64, "", NULL, &peer_table, "other regions"},
+    {"peers", ORR_YAML_RECORDS, AT(peers), 0, 0, ORR_REGION_PEERS_MAX, "", NULL, &peer_table, "hosts of other regions, to which jobs may be migrated"},
 };
 /* clang-format on */
 

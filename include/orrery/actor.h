@@ -96,6 +96,7 @@ struct orr_ctx_ops {
                           struct orr_addr *ret_addr);
     void (*stop)(struct orr_ctx *, struct orr_addr);
     void (*monitor)(struct orr_ctx *, struct orr_addr who, bool on);
+    uint64_t (*now_us)(struct orr_ctx *); /* NULL: as exact as now_ms */
     uint64_t (*random)(struct orr_ctx *);
     void (*log)(struct orr_ctx *, enum orr_log_level, const char *text);
 };
@@ -223,6 +224,12 @@ static inline void orr_monitor(struct orr_ctx *ctx, struct orr_addr who, bool on
 static inline uint64_t orr_now_ms(const struct orr_ctx *ctx)
 {
     return ctx->now_ms;
+}
+
+/* The same kind of clock, read now and exact, to measure how long something took; never for decisions. */
+static inline uint64_t orr_now_us(struct orr_ctx *ctx)
+{
+    return ctx->ops->now_us ? ctx->ops->now_us(ctx) : ctx->now_ms * 1000;
 }
 
 static inline uint64_t orr_random(struct orr_ctx *ctx)

@@ -86,8 +86,9 @@ struct orr_config_softstate { /* what readers that only look see */
     uint64_t ttl_ms;
 };
 
-struct orr_config_peer { /* another region */
-    struct orr_str name;
+struct orr_config_peer { /* a host of another region */
+    struct orr_str name; /* of the region */
+    struct orr_str host; /* default: named as its region */
     struct orr_str endpoint;
 };
 

@@ -27,7 +27,8 @@ enum orr_role {
     X(7, UNKNOWN, "unknown")                                                           \
     X(8, DONE, "done")                                                                 \
     X(9, FAILED, "failed")                                                             \
-    X(10, CANCELLED, "cancelled")
+    X(10, CANCELLED, "cancelled")                                                      \
+    X(11, MOVED, "moved")
 
 enum orr_job_phase {
 #define X(number, name, text) ORR_JOB_##name = (number),
@@ -73,13 +74,13 @@ enum orr_checkpoint_mode {
     ORR_CHECKPOINT_MODE_MAX_
 };
 
-/* How a job can be stopped and go on, proven at its start; a stronger one has all that weaker ones have. */
+/* How a job can be stopped and go on; from weak to strong NONE, INPLACE, COOPERATIVE, IMAGE. */
 enum orr_level {
     ORR_LEVEL_UNKNOWN,
-    ORR_LEVEL_NONE,        /* it can only be killed */
-    ORR_LEVEL_COOPERATIVE, /* the program saves and loads its state (orrery/rank.h) */
-    ORR_LEVEL_INPLACE,     /* suspended, and resumed on the same node */
-    ORR_LEVEL_IMAGE,       /* saved as an image: goes on on any node of the same kind */
+    ORR_LEVEL_NONE, /* it can only be killed */
+    ORR_LEVEL_COOPERATIVE, /* as INPLACE, and saved: the program loads its state anywhere (orrery/rank.h) */
+    ORR_LEVEL_INPLACE, /* suspended, and resumed on the same node */
+    ORR_LEVEL_IMAGE,   /* saved as an image: goes on on any node of the same kind */
     ORR_LEVEL_MAX_
 };
 
@@ -139,6 +140,14 @@ enum orr_clock_op {
         ORR_CLOCK_OP_MAX_
 };
 
+/* A rank that issues nothing, as its node sees it. */
+enum orr_pause {
+    ORR_PAUSE_NONE, /* in code of the program's own, or unknown */
+    ORR_PAUSE_CALL, /* whenever it was asked, a thread was in a call of CUDA or NCCL */
+    ORR_PAUSE_SILENT, /* it does not run: stopped, frozen */
+    ORR_PAUSE_MAX_
+};
+
 /* A stop, step by step; all before `release` can be undone. */
 enum orr_cut_step {
     ORR_CUT_NONE,
@@ -162,11 +171,14 @@ enum {
     ORR_RANK_PROTOCOL = 1, /* between a rank's library and its node */
     ORR_NAME_MAX =
         64, /* bytes of a host, cluster, node, project or job name, with its NUL */
-    ORR_JOB_ID_MAX = 96,      /* bytes of a job id, "<region>-<base36>", with its NUL */
-    ORR_KEY_MAX = 256,        /* bytes of a ledger key, with its NUL */
-    ORR_TAIL_MAX = 2048,      /* bytes of stderr kept with a rank's end */
-    ORR_WORLD_MAX = 65536,    /* ranks of one job */
-    ORR_REGION_HOSTS_MAX = 8, /* hosts of one region; one leads */
+    ORR_JOB_ID_MAX = 96,     /* bytes of a job id, "<region>-<base36>", with its NUL */
+    ORR_KEY_MAX = 256,       /* bytes of a ledger key, with its NUL */
+    ORR_RANK_PROCS_MAX = 64, /* processes of a rank that use devices, */
+    ORR_PART_ARENAS_MAX = 64 * 32, /* and bytes of a part's list of them */
+    ORR_TAIL_MAX = 2048,           /* bytes of stderr kept with a rank's end */
+    ORR_WORLD_MAX = 65536,         /* ranks of one job */
+    ORR_REGION_HOSTS_MAX = 8,      /* hosts of one region; one leads */
+    ORR_REGION_PEERS_MAX = 64,     /* hosts of other regions that a region knows */
     ORR_PROTOCOL_VERSION = 1,
 };
 #define ORR_NO_DEVICE UINT32_MAX
@@ -188,7 +200,7 @@ const char *orr_cut_step_name(uint32_t step);
 static inline bool orr_job_phase_is_final(uint32_t phase)
 {
     return phase == ORR_JOB_DONE || phase == ORR_JOB_FAILED ||
-           phase == ORR_JOB_CANCELLED;
+           phase == ORR_JOB_CANCELLED || phase == ORR_JOB_MOVED;
 }
 
 #endif

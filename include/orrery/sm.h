@@ -40,10 +40,12 @@ orr_sm_move(struct orr_ctx *ctx, const struct orr_sm *sm, uint32_t *state, uint3
  * moved with their checkpoint; a new generation will be made.  UNKNOWN: a node with
  * unfinished ranks is out of reach, they may well run.  STOPPING: on its way to its end,
  * or to SUSPENDED, which may fail: then it runs on.  SUSPENDED: its ranks are frozen and
- * hold no devices; from QUEUED: it is held back before it starts.  Steps may be missed by
+ * hold no devices; from QUEUED: it is held back before it starts.  MOVED: its end in this
+ * region, it goes on in another one.  Steps may be missed by
  * whoever looks from afar, so live phases follow each other in many ways. */
 #define ORR_JOB_ENDS                                                                   \
-    (ORR_IN(ORR_JOB_DONE) | ORR_IN(ORR_JOB_FAILED) | ORR_IN(ORR_JOB_CANCELLED))
+    (ORR_IN(ORR_JOB_DONE) | ORR_IN(ORR_JOB_FAILED) | ORR_IN(ORR_JOB_CANCELLED) |       \
+     ORR_IN(ORR_JOB_MOVED))
 #define ORR_JOB_STARTED                                                                \
     (ORR_IN(ORR_JOB_RUNNING) | ORR_IN(ORR_JOB_STOPPING) | ORR_IN(ORR_JOB_SUSPENDED) |  \
      ORR_IN(ORR_JOB_RESTORING) | ORR_IN(ORR_JOB_UNKNOWN))

@@ -18,8 +18,8 @@ import threading
 import time
 
 PHASES = ["queued", "placing", "launching", "running", "stopping", "suspended", "restoring", "unknown", "done", "failed",
-          "cancelled"]
-ENDS = {"done", "failed", "cancelled"}
+          "cancelled", "moved"]
+ENDS = {"done", "failed", "cancelled", "moved"}
 LEGAL = {  # docs and include/orrery/sm.h say the same; written down here again on purpose
     "": {"queued"},
     "queued": {"placing"} | ENDS,

@@ -4,14 +4,23 @@
 An example started with --digests writes a line for every K steps and rank: the step and a digest of each buffer of its state.
 A run that was never disturbed gives the truth; a job that was stopped, moved and restored must agree with it in every line that
 it writes, and must write each line once unless it was set back to a checkpoint (a node died).
+
+Its libraries write a digest of all of its device memory at each cut, and again after the resume (ORRERY_RANK_DIGESTS, see
+gateways/rank/cuda/digest.h): read by the program's addresses, so a stop is compared where it was, in the middle of a step.
 """
 import glob
 import os
 import pathlib
+import re
 
 from fleet import ROOT, WORKLOADS, check
 
 DATA = ROOT / "examples/digits/data/digits.csv"
+
+
+def cuts_of(prefix):
+    prefix = pathlib.Path(prefix)
+    return prefix.parent / f"cuts.{prefix.name}"
 
 
 class Example:
@@ -21,7 +30,7 @@ class Example:
         self.name, self.world, self.gpus, self.steps, self.every, self.options = name, world, gpus, steps, every, options
 
     def command(self, prefix):
-        return [str(WORKLOADS / "bin" / self.name), *self.options, "--steps", str(self.steps), "--digests", str(prefix),
+        return ["/usr/bin/env", f"ORRERY_RANK_DIGESTS={cuts_of(prefix)}", str(WORKLOADS / "bin" / self.name), *self.options, "--steps", str(self.steps), "--digests", str(prefix),
                 "--digest-every", str(self.every)]
 
     def spec(self, prefix, mode="auto", every="15m", extra=""):
@@ -62,3 +71,37 @@ def check_same(truth, got, once=True):
     for key, values in got.items():
         check(set(values) == set(truth[key]), f"{key}: {values} is not {truth[key]}")
         check(not once or len(values) == 1, f"{key}: written {len(values)} times, so steps were repeated")
+
+
+def set_backs(prefix, every):
+    """How often each rank file's steps go back; a step left out is an error.  {file: [(from, to)]}"""
+    found = {}
+    for path in sorted(glob.glob(f"{prefix}*")):
+        last, back = 0, found.setdefault(os.path.basename(path), [])
+        for line in pathlib.Path(path).read_text().splitlines():
+            step = int(line.split(" ", 1)[0].split("=")[1])
+            if step <= last:
+                back.append((last, step))
+            else:
+                check(step == last + every, f"{path}: step {step} after step {last}")
+            last = step
+    return found
+
+
+CUT = re.compile(r"(out|in)=(\d+) buffers=(\d+) bytes=(\d+) digest=(\w+)(?: was=(\w+))?$")
+
+
+def check_cuts(prefix, world):
+    """What was on the devices at each stop was there after each resume.  How many resumes of how many buffers were compared."""
+    resumes, buffers = 0, set()
+    paths = sorted(glob.glob(f"{cuts_of(prefix)}*"))
+    for path in paths:
+        for line in pathlib.Path(path).read_text().splitlines():
+            found = CUT.match(line)
+            check(found, f"{path}: {line}")
+            buffers.add(int(found[3]))
+            if found[1] == "in":
+                check(found[5] == found[6], f"{path}: its memory is another after the resume: {line}")
+                resumes += 1
+    check(len(paths) in (0, world), f"digests at cuts of {len(paths)} ranks of {world}")
+    return resumes, max(buffers, default=0)

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs stopped at any moment end as if nothing had been: the same digest of every buffer at every step, no step twice.
 
-STOPS=50 (default 3) says how many orders each example gets in its run, STOPS_SEED which.
+STOPS=50 (default 3) says how many orders each example gets in its run, STOPS_SEED which, STOPS_STEPS how many steps it takes for
+each.  STOPS_VERBOSE=1 tells of each order.
 """
 import json
 import os
 import random
 import re
+import subprocess
 import time
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import check_same, examples, read_digests, result
+from stops import check_cuts, check_same, examples, read_digests, result, set_backs
 
 STOPS = int(os.environ.get("STOPS", "3"))
+STEPS = int(os.environ.get("STOPS_STEPS", "70"))
 SEED = int(os.environ.get("STOPS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 FAST = dict(heartbeat=100, suspect=600, lease=2000)
 
@@ -181,57 +184,149 @@ def migrated_job_repeats_no_step():
         finished(f, job, prefix, truth)
 
 
-def one_order(f, rng, job):
-    """Something at random that must not be noticed.  Whether steps may be repeated after it."""
-    kind = rng.choice(["suspend", "suspend", "checkpoint", "migrate", "kill"])
-    if kind == "suspend":
-        if f.cli("suspend", job).code == 0:
-            f.cli("resume", job, expect=0)
-    elif kind == "checkpoint":
-        f.cli("checkpoint", job)
-    elif kind == "migrate":
-        used = {r["node"] for r in f.show(job)["ranks"]}
-        free = sorted({n["node"] for n in f.cli("tree", "-o", "json", expect=0).json()["nodes"]} - used)
-        f.cli("migrate", job, "--to", f"node:{rng.choice(free)}" if free else "cluster:c2", timeout=90)
-    elif f.cli("checkpoint", job).code == 0:
-        node = rng.choice(sorted({r["node"] for r in f.show(job)["ranks"]}))
-        f.kill_node(node)
-        f.restart()
-        return True
-    return False
+class Disturber:
+    """Gives a job random orders, and kills hosts and nodes; says what must not be noticed and what may set it back."""
+
+    KINDS = ["suspend", "suspend", "checkpoint", "migrate", "away", "kill node", "kill host", "kill host in"]
+
+    def __init__(self, f, rng, job, prefix):
+        self.f, self.rng, self.job, self.prefix = f, rng, job, prefix
+        self.may_set_back, self.given, self.failed = 0, {}, []
+
+    def order(self, *words, must=True):
+        done = self.f.cli(words[0], self.job, *words[1:], timeout=120)
+        if done.code != 0:
+            self.failed.append(f"{' '.join(words)}: {done.err.strip()}")
+            check(not must or self.f.phase(self.job) == "done", f"{done}{json.dumps(self.f.show(self.job))[:1500]}")
+        return done.code == 0
+
+    def nodes(self):
+        return sorted({r["node"] for r in self.f.show(self.job)["ranks"]})
+
+    def elsewhere(self):
+        row = self.f.show(self.job)["row"]
+        free = sorted({n["node"] for n in self.f.cli("tree", "-o", "json", expect=0).json()["nodes"]} - set(self.nodes()))
+        other = "c2" if row["cluster"] == "c1" else "c1"
+        return f"node:{self.rng.choice(free)}" if free else f"cluster:{other}"
+
+    def words(self, kind):
+        if kind == "migrate":
+            return ["migrate", "--to", self.elsewhere()]
+        if kind == "away":
+            other = "c2" if self.f.show(self.job)["row"]["cluster"] == "c1" else "c1"
+            return ["migrate", "--to", f"cluster:{other}"]
+        return [kind]
+
+    def some_host(self):
+        row = self.f.show(self.job)["row"]
+        return self.rng.choice([*self.nodes(), row["cluster"], "r1"])
+
+    def settle(self):
+        """It runs, or has ended."""
+        phase = self.f.wait_phase(self.job, "running", "suspended", "done", seconds=120)["row"]["phase"]
+        if phase == "suspended":
+            self.order("resume")
+            self.f.wait_phase(self.job, "running", "done", seconds=120)
+
+    def kill_node(self):
+        if self.rng.random() < 0.5:
+            self.order("checkpoint")
+        node = self.rng.choice(self.nodes())
+        self.f.kill_node(node)
+        self.may_set_back += 1
+        self.f.restart()
+        return node
+
+    def kill_host(self, *words):
+        """Between orders nothing may be noticed; in one, CRIU may die with its host and hurt a rank."""
+        host = self.some_host()
+        running = self.f.start_cli(words[0], self.job, *words[1:]) if words else None
+        if running:
+            self.may_set_back += 1
+            time.sleep(self.rng.uniform(0, self.rng.choice([0.3, 2])))  # the moment is what is random here
+        self.f.kill_host(host)
+        self.f.restart()
+        if running:
+            try:
+                running.wait(timeout=120)
+            except subprocess.TimeoutExpired:
+                running.kill()
+        return f"{host} {' '.join(words)}"
+
+    def one(self, n):
+        kind, began, text = self.rng.choice(self.KINDS), time.monotonic(), ""
+        if kind == "suspend":
+            if self.order("suspend"):
+                self.order("resume")
+        elif kind == "kill node":
+            text = self.kill_node()
+        elif kind == "kill host":
+            text = self.kill_host()
+        elif kind == "kill host in":
+            text = self.kill_host(*self.words(self.rng.choice(["suspend", "checkpoint", "migrate", "away"])))
+        else:
+            words = self.words(kind)
+            text = words[-1]
+            self.order(*words)
+        self.settle()
+        self.given[kind] = self.given.get(kind, 0) + 1
+        if os.environ.get("STOPS_VERBOSE"):
+            detail = self.f.show(self.job)
+            print(f"     {n}: {kind} {text} ({time.monotonic() - began:.1f} s) generation {detail['row']['generation']} restarts "
+                  f"{detail['restarts']} step {self.steps()}", flush=True)
+
+    def steps(self):
+        paths = list(self.f.top.glob(f"{self.prefix.name}*"))
+        lines = [p.read_text().splitlines()[-1:] for p in paths]
+        return max((int(l[0].split()[0].split("=")[1]) for l in lines if l), default=0)
 
 
-def disturbed(example):
+def disturbed(index):
+    """Any order, at any moment, and kill -9 between and in them."""
     rng = random.Random(SEED)
-    with Fleet(clusters=2, nodes=3, gpus=4, **FAST) as f:
+    example = examples(200 + STEPS * STOPS)[index]
+    with Fleet(clusters=2, nodes=3, gpus=4, **dict(FAST, suspect=2000, lease=10000)) as f:
         if not can_image(f):
             return
-        truth = undisturbed(f, example, example.name)
-        job, prefix = started(f, example, example.name)
-        may_repeat, kinds = False, []
-        for _ in range(STOPS):
+        job, prefix = started(f, example, example.name,
+                              extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n")
+        d = Disturber(f, rng, job, prefix)
+        for n in range(STOPS):
             time.sleep(rng.uniform(0, 0.8))  # the moment is what is random here
             if f.phase(job) == "done":
                 break
-            f.wait_phase(job, "running", "done")
-            may_repeat = one_order(f, rng, job) or may_repeat
-        finished(f, job, prefix, truth, once=not may_repeat)
+            d.one(n)
+        given = sum(d.given.values())
+        reached = d.steps()
+        detail = f.wait_phase(job, "done", seconds=600)
+        truth = undisturbed(f, example, example.name)
+        check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
+        check_same(truth[1], read_digests(prefix), once=False)
+        back = set_backs(prefix, example.every)
+        most = max((len(b) for b in back.values()), default=0)
+        check(most <= min(d.may_set_back, detail["restarts"]),
+              f"set back {most} times, by {detail['restarts']} restarts and {d.may_set_back} kills: {back}")
+        resumes, buffers = check_cuts(prefix, example.world)
+        print(f"     {given} of {STOPS} orders until step {reached} of {example.steps}: {d.given}, generation "
+              f"{detail['row']['generation']}, {detail['restarts']} restarts, {most} set-backs, {resumes} resumes of up to {buffers} "
+              f"buffers alike, {sum(len(v) for v in truth[1].values())} lines alike; failed: {d.failed}", flush=True)
+        check(given == STOPS or STOPS < 10, "it was over before all orders were given: raise STOPS_STEPS")
 
 
 def digits_stopped_at_random_moments():
-    disturbed(examples(200 + 70 * STOPS)[0])
+    disturbed(0)
 
 
 def mlp_stopped_at_random_moments():
-    disturbed(examples(200 + 70 * STOPS)[1])
+    disturbed(1)
 
 
 def pipeline_stopped_at_random_moments():
-    disturbed(examples(200 + 70 * STOPS)[2])
+    disturbed(2)
 
 
 def tcp_stopped_at_random_moments():
-    disturbed(examples(200 + 70 * STOPS)[3])
+    disturbed(3)
 
 
 if __name__ == "__main__":

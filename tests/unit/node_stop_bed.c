@@ -14,13 +14,14 @@ uint64_t used_bytes;
 uint32_t n_usage;
 struct orr_msg_cut_report last;
 static uint32_t n_reports;
-char last_text[300], part_hash[80], env_link[160], restore_dir[300];
+char last_text[300], part_hash[80], part_arenas[80], env_link[160], restore_dir[300];
 bool is_launched;
 uint32_t launched_level, row_level, killed, continued;
 bool asks_ranks;
 struct orr_msg_rank_note noted;
 struct orr_msg_ranks found;
 struct orr_rec_rank_row left_behind;
+static bool is_anew; /* the host; its libraries have not come back */
 
 static uint64_t now_ms(void *arg)
 {
@@ -162,12 +163,24 @@ EDGE(device_resume)
     note(text, msg->pid);
     return answer(ctx, ORR_MSG_device_resume);
 }
-bool is_store_slow, goes_on;
+bool is_store_slow, goes_on, has_two;
+uint32_t n_peers;
+uint64_t part_arena_bytes;
 static struct orr_request slow_put;
+static void note_files(const char *what, struct orr_list_store_file files)
+{
+    char text[200];
+    size_t used = (size_t)snprintf(text, sizeof(text), "%s", what);
+    for (uint32_t i = 0; i < files.n; i++)
+        used += (size_t)snprintf(
+            text + used, sizeof(text) - used, "+%.*s", ORR_STR_ARGS(files.at[i].name));
+    snprintf(text + used, sizeof(text) - used, "*");
+    note(text, files.n);
+}
 EDGE(store_put)
 {
     (void)self;
-    note(msg->files.n ? "put-arena" : "put", 0);
+    note_files("put", msg->files);
     if (refuses == ORR_MSG_store_put)
         return answer(ctx, refuses);
     if (is_store_slow) {
@@ -188,7 +201,8 @@ EDGE(timer)
 EDGE(store_get)
 {
     (void)self;
-    note("get", msg->peers.n);
+    note_files("get", msg->files);
+    n_peers = msg->peers.n;
     if (refuses == ORR_MSG_store_get)
         return answer(ctx, refuses);
     orr_reply(ctx, store_got, .bytes = 1);
@@ -198,14 +212,26 @@ EDGE(rank_expect)
 {
     (void)ctx;
     (void)self;
-    note("expect", msg->rank);
+    if (msg->process)
+        note("expect", msg->process);
+    else
+        note("start", msg->rank);
     return ORR_OK;
 }
 EDGE(cut_step)
 {
     (void)self;
-    const struct orr_rec_rank_arena arena[] = {
-        {.rank = 0, .process = 5, .path = ORR_LIT("/proc/self/fd/9"), .bytes = 4096}};
+    bool is_away = is_anew || msg->step == ORR_CUT_SAVE;
+    const struct orr_rec_rank_arena arena[] = {{.rank = 0,
+                                                .process = 5,
+                                                .path = ORR_LIT("/proc/self/fd/9"),
+                                                .bytes = 4096,
+                                                .pid = is_away ? 0 : 55},
+                                               {.rank = 0,
+                                                .process = 6,
+                                                .path = ORR_LIT("/proc/self/fd/10"),
+                                                .bytes = 8192,
+                                                .pid = is_away ? 0 : 56}};
     char text[64];
     snprintf(text,
              sizeof(text),
@@ -227,7 +253,7 @@ EDGE(cut_step)
               .culprit = 0,
               .text = orr_str(is_refused ? "the library said no" : ""),
               .device_bytes = msg->step == ORR_CUT_QUIESCE ? 3000 : 0,
-              .arenas = {arena, has_arena});
+              .arenas = {arena, has_arena ? (has_two ? 2 : 1) : 0});
     return ORR_OK;
 }
 #define IGNORES(message)                                                               \
@@ -260,8 +286,11 @@ EDGE(cut_report)
     n_reports++;
     last = *msg;
     orr_str_copy(last_text, sizeof(last_text), msg->text);
-    if (msg->parts.n)
+    if (msg->parts.n) {
         orr_str_copy(part_hash, sizeof(part_hash), msg->parts.at[0].hash);
+        orr_str_copy(part_arenas, sizeof(part_arenas), msg->parts.at[0].arenas);
+        part_arena_bytes = msg->parts.at[0].arena_bytes;
+    }
     return ORR_OK;
 }
 EDGE(rank_launched)
@@ -391,7 +420,8 @@ int setup(void **state)
     now = 1000;
     refuses = 0;
     used_bytes = n_usage = n_reports = killed = row_level = 0;
-    is_launched = is_store_slow = goes_on = false;
+    is_launched = is_store_slow = goes_on = has_two = false;
+    is_anew = left_behind.pid != 0;
     did[0] = last_text[0] = part_hash[0] = env_link[0] = restore_dir[0] = '\0';
     const struct orr_system_config config = {
         .host = "h",
@@ -453,10 +483,10 @@ void start_running(void)
     assert_string_equal(last_text, "");
     assert_true(is_launched);
     assert_int_equal(launched_level, ORR_LEVEL_IMAGE);
-    assert_string_equal(did, "expect0 launch0 ");
+    assert_string_equal(did, "start0 launch0 ");
     assert_memory_equal(env_link, "/run/o/", 7);
     const struct orr_msg_rank_ability can = {
-        .job = ORR_LIT("j"), .generation = GENERATION, .pid = 55};
+        .job = ORR_LIT("j"), .generation = GENERATION, .pid = 55, .process = 5};
     assert_int_equal(
         orr_system_post(sys, edge_rank, node, orr_msg_desc_rank_ability(), &can),
         ORR_OK);

@@ -254,6 +254,23 @@ static void keep_report(void *arg, const struct orr_msg_cut_report *report)
     orr_msg_copy(orr_msg_desc_cut_report(), report, cut->report);
 }
 
+bool cut_tell_resume(struct cut *cut, bool has_all_ids)
+{
+    struct orr_error err = {.text = ""};
+    const struct orr_rec_rank_place moved = {.rank = 0, .node = ORR_LIT("GPU-zero")};
+    const struct orr_msg_cut_step msg = {.job = ORR_LIT("r-1"),
+                                         .generation = cut->generation,
+                                         .cut = cut->cut,
+                                         .step = ORR_CUT_RESUME,
+                                         .timeout_ms = cut->timeout_ms,
+                                         .round = cut->round,
+                                         .ranks = {&moved, 1},
+                                         .has_all_ids = has_all_ids};
+    if (orr_rank_edge_step(cut->edge, &msg, keep_report, cut, &err) != ORR_OK)
+        fail_msg("%s", err.text);
+    return cut->report->has_all_ids;
+}
+
 uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached)
 {
     struct orr_error err = {.text = ""};

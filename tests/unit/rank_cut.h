@@ -60,6 +60,8 @@ void cut_tear_down(struct cut *cut);
 
 /* Ask until it is done or failed; cut->report is the answer. */
 uint32_t cut_step(struct cut *cut, uint32_t step, bool is_detached);
+/* Tell it once and do not wait; false: not all processes have spoken yet. */
+bool cut_tell_resume(struct cut *cut, bool has_all_ids);
 /* BEGIN and TARGETS until all are at the cut. */
 uint32_t cut_make(struct cut *cut);
 /* Names in the directory of arenas. */

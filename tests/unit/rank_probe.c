@@ -25,6 +25,13 @@ static uint32_t rank, world, n_threads;
 static uint8_t *device; /* NULL while it is in the arena */
 static bool has_comms = true;
 
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 static void nap(uint32_t us)
 {
     nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
@@ -99,6 +106,8 @@ static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
     return found == IDS;
 }
 
+static uint32_t n_stalls;
+
 static enum orr_err nccl_resume(const struct orri_arena *piece,
                                 const char *uuid,
                                 uint64_t deadline_ms,
@@ -106,9 +115,16 @@ static enum orr_err nccl_resume(const struct orri_arena *piece,
 {
     uint32_t n;
     const struct orri_comm_id *ids = orri_comm_ids(&n);
-    (void)piece, (void)uuid, (void)deadline_ms, (void)err;
+    (void)piece, (void)uuid;
     if (!device || !has_all_ids(ids, n))
         shared->n_bad++;
+    if (shared->stalls_resume > n_stalls) {
+        n_stalls = shared->stalls_resume;
+        shared->n_stalled++;
+        while (!orri_stop_has_newer() && now_ms() < deadline_ms)
+            nap(1000);
+        return orr_fail(err, ORR_EGONE, "its peers have not come");
+    }
     has_comms = true;
     shared->n_resumed++;
     return ORR_OK;

@@ -420,6 +420,46 @@ static void resume_that_fails_is_tried_again_until_its_time_is_over(void **state
     assert_non_null(strstr(region.reason, "the driver said no"));
 }
 
+/* The move that it was saved for is replaced; that its store is full then is no reason not to run. */
+static void save_that_fails_for_an_older_order_does_not_fail_the_resume(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    nodes[0].silent_at = ORR_CUT_SAVE;
+    order(2, ORR_ORDER_VACATE);
+    run_for(500);
+    order(3, ORR_ORDER_RUN);
+    nodes[0].silent_at = ORR_CUT_NONE;
+    nodes[0].fail_at = ORR_CUT_SAVE;
+    run_for(5000);
+    assert_int_equal(region.n_failed, 0);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+/* It was slow, which is no reason to lose its steps since the checkpoint; and hangs do end. */
+static void resume_that_takes_long_is_given_more_time(void **state)
+{
+    (void)state;
+    start_running();
+    order(1, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    nodes[0].silent_at = ORR_CUT_RESUME;
+    order(2, ORR_ORDER_RUN);
+    run_for(100000);
+    assert_int_equal(region.phase, ORR_JOB_RESTORING);
+    nodes[0].silent_at = ORR_CUT_NONE;
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    order(3, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    nodes[0].silent_at = ORR_CUT_RESUME;
+    order(4, ORR_ORDER_RUN);
+    run_for(450000);
+    assert_int_equal(region.outcome, ORR_OUTCOME_LOST);
+}
+
 static void recovered_job_resumes_what_was_half_done(void **state)
 {
     for (size_t i = 0; i < ORR_ARRAY_SIZE(way); i++) {
@@ -621,6 +661,8 @@ int main(void)
         STOP(suspended_job_can_be_vacated),
         STOP(suspended_job_can_be_saved_and_stays_suspended),
         STOP(resume_that_fails_is_tried_again_until_its_time_is_over),
+        STOP(resume_that_takes_long_is_given_more_time),
+        STOP(save_that_fails_for_an_older_order_does_not_fail_the_resume),
         STOP(recovered_suspended_job_stays_suspended),
         STOP(restored_job_resumes_with_a_later_cut),
         STOP(job_that_cannot_be_stopped_refuses),

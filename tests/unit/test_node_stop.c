@@ -53,7 +53,7 @@ static void saved_rank_is_a_part_in_the_store(void **state)
     start_running();
     cut_and_quiesce();
     step(9, ORR_CUT_SAVE);
-    assert_string_equal(did, "image0 put-arena0 drop0 ");
+    assert_string_equal(did, "image0 put+arena-5*1 drop0 ");
     assert_int_equal(last.state, ORR_STEP_DONE);
     assert_string_equal(part_hash, "abc");
 }
@@ -65,7 +65,7 @@ static void arena_is_free_when_the_rank_runs_and_its_part_is_kept(void **state)
     cut_and_quiesce();
     is_store_slow = goes_on = true;
     step(9, ORR_CUT_SAVE);
-    assert_string_equal(did, "image0 put-arena0 ");
+    assert_string_equal(did, "image0 put+arena-5*1 ");
     assert_int_equal(last.state, ORR_STEP_DONE); /* the image is there */
     step(9, ORR_CUT_RESUME);
     assert_int_equal(last.state, ORR_STEP_DONE);
@@ -97,7 +97,7 @@ static void next_stop_waits_for_the_part_of_the_last(void **state)
     step(11, ORR_CUT_SAVE);
     assert_string_equal(did, "image0 "); /* one at a time */
     run_for(2000);
-    assert_non_null(strstr(did, "drop0 put-arena0 drop0 "));
+    assert_non_null(strstr(did, "drop0 put+arena-5*1 drop0 "));
     assert_string_equal(part_hash, "abc");
     step(11, ORR_CUT_RESUME);
     assert_non_null(strstr(did, "free11 "));
@@ -160,13 +160,114 @@ static void restored_rank_is_fetched_before_it_is_launched(void **state)
                                       .store = ORR_LIT("other"),
                                       .endpoint = ORR_LIT("tcp://1.2.3.4:5"),
                                       .arena_bytes = 4096,
-                                      .process = 5};
+                                      .arenas = ORR_LIT("5:4096")};
     launch(&part);
     assert_true(is_launched);
-    assert_string_equal(did, "expect0 lib-save-0 get1 launch0 ");
+    assert_string_equal(did, "expect5 lib-save-0 get+arena-5*1 launch0 ");
+    assert_int_equal(n_peers, 1);
     assert_memory_equal(restore_dir, "/tmp/i/j-2-5-0", 14);
     step(9, ORR_CUT_RESUME);
     assert_int_equal(last.state, ORR_STEP_DONE);
+}
+
+static void come_back(uint32_t process, uint32_t pid)
+{
+    const struct orr_msg_rank_ability back = {.job = ORR_LIT("j"),
+                                              .generation = GENERATION,
+                                              .pid = pid,
+                                              .process = process,
+                                              .is_stopped = true};
+    assert_int_equal(
+        orr_system_post(sys, edge_rank, node, orr_msg_desc_rank_ability(), &back),
+        ORR_OK);
+    run_for(50);
+}
+
+/* Each has an arena and a name for the driver of its own. */
+static void rank_of_two_processes_is_stopped_saved_and_restored_whole(void **state)
+{
+    (void)state;
+    start_running();
+    has_two = true;
+    cut_and_quiesce();
+    assert_string_equal(did, "lib-quiesce-0 suspend55 suspend56 freeze0 ");
+    step(9, ORR_CUT_SAVE);
+    assert_string_equal(did, "image0 put+arena-5+arena-6*2 drop0 ");
+    assert_string_equal(part_arenas, "5:4096 6:8192");
+    assert_int_equal(part_arena_bytes, 12288);
+    step(9, ORR_CUT_RESUME);
+    assert_string_equal(
+        did, "thaw0 resume-GPU-b-55 resume-GPU-b-56 lib-resume-GPU-b0 free9 ");
+    assert_int_equal(last.state, ORR_STEP_DONE);
+    teardown(state);
+    setup(state);
+    has_two = true;
+    const struct orr_rec_part part = {.rank = 0,
+                                      .hash = ORR_LIT("abc"),
+                                      .arena_bytes = 12288,
+                                      .arenas = ORR_LIT("5:4096 6:8192")};
+    launch(&part);
+    assert_true(is_launched);
+    assert_string_equal(did,
+                        "expect5 expect6 lib-save-0 get+arena-5+arena-6*2 launch0 ");
+    come_back(6, 66); /* before the resume begins: it is of that */
+    assert_null(strstr(did, "resume"));
+    step(9, ORR_CUT_RESUME);
+    assert_non_null(strstr(did, "thaw0 resume-GPU-b-66 lib-resume-"));
+    did[0] = '\0';
+    come_back(5, 55);
+    assert_string_equal(did, "resume--55 ");
+}
+
+static void part_of_an_earlier_version_has_one_arena(void **state)
+{
+    (void)state;
+    const struct orr_rec_part part = {
+        .rank = 0, .hash = ORR_LIT("abc"), .arena_bytes = 4096, .process = 5};
+    launch(&part);
+    assert_true(is_launched);
+    assert_string_equal(did, "expect5 lib-save-0 get+arena*1 launch0 ");
+}
+
+static void damaged_list_of_arenas_fails_the_launch(void **state)
+{
+    static const char *const lists[] = {
+        "5", "5:", ":1", "5:1 5:1", "x", "5:4096 6:1", "5:99999999999999999999"};
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(lists); i++) {
+        setup(state);
+        const struct orr_rec_part part = {.rank = 0,
+                                          .hash = ORR_LIT("abc"),
+                                          .arena_bytes = 4096,
+                                          .arenas = orr_str(lists[i])};
+        launch(&part);
+        assert_false(is_launched);
+        assert_non_null(strstr(last_text, "damaged"));
+        teardown(state);
+    }
+}
+
+/* From an image, or to a restarted host: the driver has it suspended, too. */
+static void process_that_comes_back_in_a_resume_is_resumed_by_the_driver(void **state)
+{
+    (void)state;
+    start_running();
+    cut_and_quiesce();
+    step(9, ORR_CUT_RESUME);
+    did[0] = '\0';
+    for (int i = 0; i < 2; i++) {
+        come_back(6, 77);
+        assert_string_equal(did, "resume--77 "); /* once */
+    }
+    const struct orr_msg_rank_ability fresh = {
+        .job = ORR_LIT("j"),
+        .generation = GENERATION,
+        .pid = 78,
+        .process = 7}; /* its program has just started it */
+    assert_int_equal(
+        orr_system_post(sys, edge_rank, node, orr_msg_desc_rank_ability(), &fresh),
+        ORR_OK);
+    run_for(50);
+    assert_string_equal(did, "resume--77 ");
 }
 
 static void restore_without_its_part_fails_the_launch(void **state)
@@ -269,6 +370,10 @@ int main(void)
         STOP(next_stop_waits_for_the_part_of_the_last),
         STOP(stop_that_host_memory_cannot_hold_is_refused_before_it_begins),
         STOP(restored_rank_is_fetched_before_it_is_launched),
+        STOP(rank_of_two_processes_is_stopped_saved_and_restored_whole),
+        STOP(part_of_an_earlier_version_has_one_arena),
+        cmocka_unit_test(damaged_list_of_arenas_fails_the_launch),
+        STOP(process_that_comes_back_in_a_resume_is_resumed_by_the_driver),
         STOP(restore_without_its_part_fails_the_launch),
         STOP(stopped_ranks_die_at_once_when_their_job_ends),
         cmocka_unit_test(refusal_of_any_edge_is_told_with_its_rank),

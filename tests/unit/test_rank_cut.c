@@ -59,6 +59,55 @@ static void stop_gives_all_and_resume_takes_it_back(void **state)
     cut_tear_down(&cut);
 }
 
+static void tell_resume_until_all_have_spoken(struct cut *cut)
+{
+    for (uint32_t seen = cut->n_reports; !cut_tell_resume(cut, false); seen++)
+        cut_wait(cut, &cut->n_reports, seen + 1);
+}
+
+/* The job's actor died with its host before it had told who has spoken; the next one numbers its resume anew. */
+static void resume_that_was_left_is_taken_up_with_a_later_cut(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    cut_set_up(&cut, 3);
+    cut_start(&cut, probe, 2, "calls");
+    for (uint32_t i = 1; i <= 3; i++) {
+        assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+        assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
+        cut.round = 0;
+        tell_resume_until_all_have_spoken(&cut);
+        cut.cut++;
+        assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+        assert_int_equal(cut.shared->n_resumed, 3 * i);
+    }
+    cut_end(&cut);
+    cut_tear_down(&cut);
+}
+
+/* They make communicators that one of them does not come to, and would wait for it until their deadline. */
+static void attempt_that_nobody_comes_to_gives_way_to_the_next(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    cut_set_up(&cut, 3);
+    cut_start(&cut, probe, 2, "calls");
+    for (uint32_t later = 0; later <= 1; later++) { /* a round, and a cut */
+        assert_int_equal(cut_make(&cut), ORR_STEP_DONE);
+        assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
+        cut.round = 1;
+        cut.shared->stalls_resume = later + 1;
+        tell_resume_until_all_have_spoken(&cut);
+        (void)cut_tell_resume(&cut, true);
+        cut_wait_shared(&cut.shared->n_stalled, 3 * (later + 1));
+        cut.cut += later;
+        cut.round += !later;
+        assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+    }
+    cut_end(&cut);
+    cut_tear_down(&cut);
+}
+
 static void drop_arenas(struct cut *cut, uint64_t n)
 {
     const struct orr_msg_rank_arena_drop msg = {
@@ -470,6 +519,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cuts_while_threads_hammer_are_consistent),
         cmocka_unit_test(stop_gives_all_and_resume_takes_it_back),
+        cmocka_unit_test(resume_that_was_left_is_taken_up_with_a_later_cut),
+        cmocka_unit_test(attempt_that_nobody_comes_to_gives_way_to_the_next),
         cmocka_unit_test(arena_is_readable_until_nobody_reads_it),
         cmocka_unit_test(detached_process_is_clean),
         cmocka_unit_test(failed_quiesce_names_the_rank_and_is_undone),

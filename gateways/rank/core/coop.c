@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * coop.c - a program that saves and loads its own state (orrery/rank.h).
  *
- * It is a part like NCCL's and CUDA's: at a cut, the thread that is parked in a point writes what was registered into the part's
- * piece of the arena: a header, a table of names, the bytes.  The piece is the arena's last; its last 16 bytes say where it
- * begins, so that a program that starts anew finds it whatever other parts have put before it.
+ * It is a part like NCCL's and CUDA's: at a cut, the thread that is parked in a point writes what was registered into memory: a
+ * header, a table of names, the bytes.  That is before the other parts stop, so that callbacks may copy from devices.  Then it
+ * goes into the part's piece of the arena.  The piece is the arena's last; its last 16 bytes say where it begins, so that a
+ * program that starts anew finds it whatever other parts have put before it.
  */
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,9 +13,7 @@
 #include "core.h"
 #include "orrery/rank.h"
 
-#define SAVED_MAGIC UINT64_C(0x3145544154535252) /* "RRSTATE1" */
-
-enum { ALIGN = 64, SIZES_MS = 10000, WELCOME_MS = 10000 };
+enum { ALIGN = 64, WELCOME_MS = 10000 };
 
 struct saved_entry {
     char name[ORR_RANK_NAME_MAX];
@@ -55,7 +54,7 @@ static uint64_t align(uint64_t bytes)
 
 /* ---- save: called by the parked thread ---------------------------------------------------- */
 
-static void find_sizes(void *ret_total)
+static uint64_t find_sizes(void)
 {
     uint64_t total = align(sizeof(struct saved) + self.n * sizeof(struct saved_entry)) +
                      sizeof(struct saved_tail);
@@ -65,53 +64,93 @@ static void find_sizes(void *ret_total)
             s->bytes = s->callbacks.bytes(s->callbacks.arg);
         total += align(s->bytes);
     }
-    *(uint64_t *)ret_total = total;
+    return total;
 }
 
-struct save {
-    struct orri_arena *piece;
-    const char *failed; /* name of a state; NULL: all were saved */
-};
-
-static void save_all(void *arg)
+/* The name of a state that could not be saved; NULL: all were. */
+static const char *save_all(struct saved *saved)
 {
-    struct save *save = arg;
-    struct saved *saved = (struct saved *)save->piece->at;
     uint64_t at = align(sizeof *saved + self.n * sizeof *saved->entries);
     saved->n = self.n;
-    for (uint32_t i = 0; i < self.n && !save->failed; i++) {
+    for (uint32_t i = 0; i < self.n; i++) {
         struct state *s = &self.states[i];
         struct saved_entry *e = &saved->entries[i];
+        uint8_t *to = (uint8_t *)saved + at;
         memcpy(e->name, s->name, sizeof e->name);
         e->at = at;
         e->bytes = s->bytes;
         if (s->at)
-            memcpy(save->piece->at + at, s->at, s->bytes);
-        else if (s->callbacks.save(s->callbacks.arg, save->piece->at + at, s->bytes))
-            save->failed = s->name;
+            memcpy(to, s->at, s->bytes);
+        else if (s->callbacks.save(s->callbacks.arg, to, s->bytes))
+            return s->name;
         at += align(s->bytes);
     }
-    const struct saved_tail tail = {save->piece->bytes, SAVED_MAGIC};
-    memcpy(save->piece->at + save->piece->bytes - sizeof tail, &tail, sizeof tail);
-    saved->magic = SAVED_MAGIC;
+    saved->magic = ORRI_SAVED_MAGIC;
+    return NULL;
+}
+
+static struct {  /* between prepare and quiesce */
+    uint8_t *at; /* owned: mapped */
+    uint64_t bytes;
+} prepared;
+
+static void drop_prepared(void)
+{
+    if (prepared.at)
+        munmap(prepared.at, prepared.bytes);
+    prepared.at = NULL;
+    prepared.bytes = 0;
+}
+
+struct save {
+    const char *failed; /* name of a state; NULL: all were saved */
+    bool has_memory;
+};
+
+static void prepare_parked(void *arg)
+{
+    struct save *save = arg;
+    uint64_t bytes = find_sizes();
+    void *at =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    save->has_memory = at != MAP_FAILED;
+    if (!save->has_memory)
+        return;
+    prepared.at = at;
+    prepared.bytes = bytes;
+    save->failed = save_all(at);
+}
+
+static enum orr_err coop_prepare(uint64_t deadline_ms, struct orr_error *err)
+{
+    struct save save = {.failed = NULL};
+    drop_prepared(); /* of a stop that came to nothing */
+    if (!orri_gate_serve(prepare_parked, &save, deadline_ms))
+        return orr_fail(
+            err, ORR_ETIMEOUT, "the program did not save its state in its point");
+    if (!save.has_memory)
+        return orr_fail(err, ORR_ENOMEM, "no memory for the program's saved state");
+    return save.failed
+               ? orr_fail(err, ORR_EIO, "the program failed to save `%s`", save.failed)
+               : ORR_OK;
 }
 
 static uint64_t coop_arena_bytes(void)
 {
-    uint64_t total = 0;
-    return orri_gate_serve(find_sizes, &total, orri_mono_ms() + SIZES_MS) ? total : 0;
+    return prepared.bytes;
 }
 
 static enum orr_err
 coop_quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 {
-    struct save save = {.piece = piece};
-    if (!piece->at || !orri_gate_serve(save_all, &save, deadline_ms))
-        return orr_fail(
-            err, ORR_ETIMEOUT, "the program did not save its state in its point");
-    return save.failed
-               ? orr_fail(err, ORR_EIO, "the program failed to save `%s`", save.failed)
-               : ORR_OK;
+    const struct saved_tail tail = {piece->bytes, ORRI_SAVED_MAGIC};
+    (void)deadline_ms;
+    if (!piece->at || piece->bytes < prepared.bytes)
+        return orr_fail(err, ORR_ESTATE, "the program has not saved its state");
+    memcpy(piece->at, prepared.at, prepared.bytes);
+    memcpy(piece->at + piece->bytes - sizeof tail, &tail, sizeof tail);
+    drop_prepared();
+    return ORR_OK;
 }
 
 /* The same process goes on: it has its state. */
@@ -126,6 +165,7 @@ static enum orr_err coop_resume(const struct orri_arena *piece,
 
 static const struct orri_part coop_part = {
     .name = "cooperative",
+    .prepare = coop_prepare,
     .arena_bytes = coop_arena_bytes,
     .quiesce = coop_quiesce,
     .resume = coop_resume,
@@ -151,12 +191,12 @@ static const struct saved *find_saved(const uint8_t *arena, uint64_t bytes)
     if (bytes < sizeof tail)
         return NULL;
     memcpy(&tail, arena + bytes - sizeof tail, sizeof tail);
-    if (tail.magic != SAVED_MAGIC || tail.bytes > bytes || tail.bytes % ALIGN ||
+    if (tail.magic != ORRI_SAVED_MAGIC || tail.bytes > bytes || tail.bytes % ALIGN ||
         (bytes - tail.bytes) % ALIGN || tail.bytes < sizeof(struct saved) + sizeof tail)
         return NULL;
     const struct saved *saved = (const struct saved *)(arena + bytes - tail.bytes);
     uint64_t room = (tail.bytes - sizeof *saved - sizeof tail) / sizeof *saved->entries;
-    if (saved->magic != SAVED_MAGIC || saved->n > room)
+    if (saved->magic != ORRI_SAVED_MAGIC || saved->n > room)
         return NULL;
     for (uint64_t i = 0; i < saved->n; i++)
         if (saved->entries[i].at > tail.bytes ||

@@ -67,6 +67,8 @@ struct orri_gate_view orri_gate_look(struct orr_rec_clock *rows);
 /* True, once, when something moved that the node may want to know. */
 bool orri_gate_has_moved(void);
 void orri_gate_tell_moved(void); /* any thread */
+/* Threads between enter and leave, at about this moment. */
+uint32_t orri_gate_inside(void);
 
 /* A point: as enter and leave at once, but the thread that is parked serves the link's thread meanwhile. */
 void orri_gate_point(struct orri_clock *world);

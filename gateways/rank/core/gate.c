@@ -74,6 +74,11 @@ bool orri_gate_has_moved(void)
     return atomic_exchange_explicit(&has_moved, false, memory_order_acq_rel);
 }
 
+uint32_t orri_gate_inside(void)
+{
+    return (uint32_t)atomic_load(&calls);
+}
+
 /* ---- the program's threads ---------------------------------------------------------------- */
 
 /* Under the lock, when the call may go. */

@@ -166,6 +166,7 @@ static struct orr_msg_rank_hello hello(void)
         .why_not = orr_str(orri_core.why_not),
         .why_no_image = orr_str(orri_core.why_no_image),
         .arena_bytes = stop.arena_bytes,
+        .answers_looks = true,
     };
     orri_core.limits_moved = false;
     pthread_mutex_unlock(&orri_core.lock);
@@ -258,6 +259,23 @@ static void take_targets(const struct orr_msg_rank_targets *msg)
     self.reports_due = true;
 }
 
+/* It is seldom asked, and only of a process that issues nothing: to see this costs those nothing that do. */
+static void answer_look(const struct orr_msg_rank_look *look)
+{
+    const char *call = "NCCL";
+    uint32_t n = orri_gate_inside();
+    for (int k = 0; k < ORRI_PART_MAX_; k++) {
+        pthread_mutex_lock(&orri_core.lock);
+        const struct orri_part *part = orri_core.parts[k];
+        pthread_mutex_unlock(&orri_core.lock);
+        if (part && part->inside)
+            n += part->inside(&call);
+    }
+    const struct orr_msg_rank_looked msg = {
+        .number = look->number, .n_inside = n, .call = orr_str(call)};
+    orri_link_send(orr_msg_desc_rank_looked(), &msg, -1, orri_mono_ms() + SEND_MS);
+}
+
 static void take(struct orri_packet *packet)
 {
     const void *msg = packet->msg;
@@ -282,6 +300,9 @@ static void take(struct orri_packet *packet)
         break;
     case ORR_MSG_rank_resume:
         orri_stop_on_resume(msg, &packet->fd);
+        break;
+    case ORR_MSG_rank_look:
+        answer_look(msg);
         break;
     default: /* a newer node's; or ids, which only a resume waits for */
         break;

@@ -12,6 +12,8 @@
 #include <stdint.h>
 
 #define ORRI_PAGE_MAGIC UINT64_C(0x314b434f4c43524f) /* "ORCLOCK1" */
+/* The last eight bytes of an arena that has a program's own state (coop.c). */
+#define ORRI_SAVED_MAGIC UINT64_C(0x3145544154535252) /* "RRSTATE1" */
 enum { ORRI_CLOCKS_MAX = 16384 };
 
 struct orri_clock {

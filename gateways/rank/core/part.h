@@ -45,6 +45,9 @@ struct orri_comm_id {
 
 struct orri_part {
     const char *name;
+    /* First of all, while the program's thread in a point may still use everything: cooperative only; NULL otherwise.  Fails
+     * without change. */
+    enum orr_err (*prepare)(uint64_t deadline_ms, struct orr_error *err);
     /* Bytes of the arena this part will need; upper bound.  0: none.  May be NULL. */
     uint64_t (*arena_bytes)(void);
     /* Stop: let go of everything outside of this process' own memory.  arena: its piece, page-aligned, arena_bytes long. */
@@ -70,6 +73,8 @@ struct orri_part {
      * close waits until no thread is inside, at most until deadline_ms.  May be NULL. */
     enum orr_err (*close)(uint64_t deadline_ms, struct orr_error *err);
     void (*open)(void);
+    /* Threads of the program that are in one of its calls now; of one of them *ret_call.  May be NULL.  Any time. */
+    uint32_t (*inside)(const char **ret_call);
 };
 
 /* Once per kind; starts the link when the first part comes.  part lives for ever.  Without ORRERY_RANK_LINK nothing happens. */
@@ -80,5 +85,8 @@ void orri_rank_limit(const char *why_not_suspendable, const char *why_not_migrat
 
 /* All ids for has_all_ids/resume are kept by the core and handed over here: valid during resume. */
 const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n);
+
+/* From within a part's resume: has the node asked for a newer attempt?  Then nobody comes to this one any more: undo it and fail. */
+bool orri_stop_has_newer(void);
 
 #endif

@@ -32,6 +32,13 @@ enum {
     ROOM_TRIES = 100,
 };
 
+/* rank_resume, kept. */
+struct resume_ask {
+    uint64_t cut, generation, attempt;
+    uint64_t deadline_ms;
+    char device[ORR_NAME_MAX];
+};
+
 static struct {
     bool is_stopped;
     bool is_partial; /* only some parts have let go: a quiesce failed */
@@ -41,6 +48,8 @@ static struct {
     bool is_quiet[ORRI_PART_MAX_];                      /* has let go */
     struct orri_comm_id *ids;                           /* owned: IDS_MAX of them */
     uint32_t n_ids;
+    struct resume_ask ask; /* the newest */
+    bool has_newer;        /* it came while an earlier one was under way */
 } self = {.arena.fd = -1};
 
 const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n)
@@ -191,6 +200,11 @@ quiet_parts(struct orr_str dir, uint64_t deadline_ms, struct orr_error *err)
     enum orr_err rc = ORR_OK;
     for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
         const struct orri_part *part = part_of(k);
+        if (part && part->prepare)
+            rc = part->prepare(deadline_ms, err);
+    }
+    for (uint32_t k = 0; k < ORRI_PART_MAX_ && !rc; k++) {
+        const struct orri_part *part = part_of(k);
         if (part && part->close)
             rc = part->close(deadline_ms, err);
     }
@@ -313,13 +327,41 @@ static void take_ids(const struct orr_msg_rank_comm_ids *msg)
     }
 }
 
-static bool send_ids(const struct orr_msg_rank_resume *resume,
-                     const struct orri_comm_id *ids,
-                     uint32_t n)
+static void keep_ask(const struct orr_msg_rank_resume *msg)
+{
+    self.ask = (struct resume_ask){.cut = msg->cut,
+                                   .generation = msg->generation,
+                                   .attempt = msg->attempt,
+                                   .deadline_ms = orri_mono_ms() + msg->timeout_ms};
+    orr_str_copy(self.ask.device, sizeof self.ask.device, msg->device);
+}
+
+/* A later cut, too, is the same stop: its job's actor has begun anew, and numbers its resume so. */
+static bool take_newer(const struct orri_packet *packet)
+{
+    const struct orr_msg_rank_resume *again = packet->msg;
+    if (packet->desc->id != ORR_MSG_rank_resume || again->cut < self.ask.cut ||
+        (again->cut == self.ask.cut && again->attempt == self.ask.attempt))
+        return false;
+    keep_ask(again);
+    return true;
+}
+
+bool orri_stop_has_newer(void)
+{
+    struct orri_packet packet;
+    while (!self.has_newer && orri_link_receive(&packet, 0)) {
+        self.has_newer = take_newer(&packet);
+        orri_packet_fini(&packet);
+    }
+    return self.has_newer;
+}
+
+static bool send_ids(const struct orri_comm_id *ids, uint32_t n)
 {
     static struct orr_rec_comm_id list[ORRI_PACKET_IDS];
-    struct orr_msg_rank_comm_ids msg = {.cut = resume->cut,
-                                        .attempt = resume->attempt,
+    struct orr_msg_rank_comm_ids msg = {.cut = self.ask.cut,
+                                        .attempt = self.ask.attempt,
                                         .ids.at = list,
                                         .has_more = true};
     for (uint32_t at = 0; msg.has_more; at += msg.ids.n) {
@@ -339,39 +381,33 @@ static bool send_ids(const struct orr_msg_rank_resume *resume,
 }
 
 /* The list of this process, which may be empty: the others wait until all have spoken. */
-static enum orr_err speak(const struct orr_msg_rank_resume *msg,
-                          const struct orri_part *part,
-                          struct orr_error *err)
+static enum orr_err speak(const struct orri_part *part, struct orr_error *err)
 {
     self.n_ids = 0;
     if (part && !self.ids && !(self.ids = calloc(2 * IDS_MAX, sizeof *self.ids)))
         return orr_fail(err, ORR_ENOMEM, "out of memory for communicators' ids");
     if (part)
         self.n_ids = part->make_ids(self.ids, IDS_MAX);
-    return send_ids(msg, self.ids, self.n_ids)
+    return send_ids(self.ids, self.n_ids)
                ? ORR_OK
                : orr_fail(err, ORR_EUNREACH, "the node's host is gone");
 }
 
 /* All have spoken. */
-static enum orr_err answer(const struct orr_msg_rank_resume *msg,
-                           const struct orri_part *part,
-                           struct orr_error *err)
+static enum orr_err answer(const struct orri_part *part, struct orr_error *err)
 {
     struct orri_comm_id *added = self.ids + IDS_MAX;
     uint32_t n =
         part->add_ids ? part->add_ids(self.ids, self.n_ids, added, IDS_MAX) : 0;
     for (uint32_t i = 0; i < n; i++)
         add_id(&added[i]);
-    return n == 0 || send_ids(msg, added, n)
+    return n == 0 || send_ids(added, n)
                ? ORR_OK
                : orr_fail(err, ORR_EUNREACH, "the node's host is gone");
 }
 
-/* msg: becomes that of a newer attempt, when one is told meanwhile. */
-static enum orr_err exchange_ids(struct orr_msg_rank_resume *msg,
-                                 uint64_t *deadline_ms,
-                                 struct orr_error *err)
+/* A newer attempt that is told meanwhile takes the place of this one. */
+static enum orr_err exchange_ids(struct orr_error *err)
 {
     const struct orri_part *part = part_of(ORRI_PART_NCCL);
     struct orri_packet packet;
@@ -379,26 +415,23 @@ static enum orr_err exchange_ids(struct orr_msg_rank_resume *msg,
     if (part &&
         (!part->make_ids || !part->has_all_ids || !self.is_quiet[ORRI_PART_NCCL]))
         part = NULL;
-    enum orr_err rc = speak(msg, part, err);
+    enum orr_err rc = speak(part, err);
     while (!rc && part &&
            !(have_all_spoken && part->has_all_ids(self.ids, self.n_ids))) {
-        if (!orri_link_receive(&packet, *deadline_ms))
+        if (!orri_link_receive(&packet, self.ask.deadline_ms))
             return orr_fail(err,
                             ORR_ETIMEOUT,
                             "the ids of its communicators did not come: is a rank that "
                             "has to make one missing?");
         const struct orr_msg_rank_comm_ids *ids = packet.msg;
-        const struct orr_msg_rank_resume *again = packet.msg;
-        if (packet.desc->id == ORR_MSG_rank_resume && again->cut == msg->cut) {
-            msg->attempt = again->attempt;
-            *deadline_ms = orri_mono_ms() + again->timeout_ms;
+        if (take_newer(&packet)) {
             have_all_spoken = false;
-            rc = speak(msg, part, err);
-        } else if (packet.desc->id == ORR_MSG_rank_comm_ids && ids->cut == msg->cut &&
-                   ids->attempt == msg->attempt) {
+            rc = speak(part, err);
+        } else if (packet.desc->id == ORR_MSG_rank_comm_ids &&
+                   ids->cut == self.ask.cut && ids->attempt == self.ask.attempt) {
             take_ids(ids);
             if (!ids->has_more && !have_all_spoken)
-                rc = answer(msg, part, err);
+                rc = answer(part, err);
             have_all_spoken |= !ids->has_more;
         }
         orri_packet_fini(&packet);
@@ -425,22 +458,17 @@ static enum orr_err regain_arena(int *take_fd, struct orr_error *err)
     return rc;
 }
 
-static enum orr_err
-resume(const struct orr_msg_rank_resume *from, int *take_fd, struct orr_error *err)
+static enum orr_err resume(int *take_fd, struct orr_error *err)
 {
-    struct orr_msg_rank_resume msg_now = *from, *msg = &msg_now;
-    uint64_t deadline_ms = orri_mono_ms() + msg->timeout_ms;
-    char device[ORR_NAME_MAX];
-    orr_str_copy(device, sizeof device, msg->device);
     enum orr_err rc = regain_arena(take_fd, err);
     if (!rc)
-        rc = exchange_ids(msg, &deadline_ms, err);
+        rc = exchange_ids(err);
     for (uint32_t k = ORRI_PART_MAX_; k-- > 0 && !rc;) {
         const struct orri_part *part = part_of(k);
         struct orri_arena piece = piece_of(k);
         if (!part || !part->resume || !self.is_quiet[k])
             continue;
-        rc = part->resume(&piece, device, deadline_ms, err);
+        rc = part->resume(&piece, self.ask.device, self.ask.deadline_ms, err);
         self.is_quiet[k] = rc != ORR_OK;
     }
     return rc;
@@ -452,22 +480,28 @@ void orri_stop_on_resume(const struct orr_msg_rank_resume *msg, int *take_fd)
     enum orr_err rc = ORR_OK;
     if (self.is_stopped && msg->cut < self.cut)
         return;
-    if (self.is_stopped)
-        rc = resume(msg, take_fd, &err);
+    keep_ask(msg);
+    do {
+        self.has_newer = false;
+        if (self.is_stopped)
+            rc = resume(take_fd, &err);
+    } while (rc && orri_stop_has_newer()); /* of the older one nobody wants to know */
     if (rc == ORR_OK) {
         bool was_stopped = self.is_stopped;
-        orri_core.generation = msg->generation;
+        orri_core.generation = self.ask.generation;
         self.is_stopped = false;
         drop_arena();
         if (was_stopped) {
             open_parts();
             orri_gate_ask_reopen();
         } else {
-            orri_gate_ask_open(msg->cut);
+            orri_gate_ask_open(self.ask.cut);
         }
     }
-    struct orr_msg_rank_resumed answer = {
-        .cut = msg->cut, .code = (uint32_t)rc, .text = orr_str(err.text)};
+    struct orr_msg_rank_resumed answer = {.cut = self.ask.cut,
+                                          .code = (uint32_t)rc,
+                                          .text = orr_str(err.text),
+                                          .attempt = self.ask.attempt};
     orri_link_send(orr_msg_desc_rank_resumed(), &answer, -1, orri_mono_ms() + SEND_MS);
 }
 

@@ -190,3 +190,18 @@ void orri_cuda_gate_open(void)
     atomic_store_explicit(&orri_cuda_closed, 0, memory_order_seq_cst);
     futex_wake(&orri_cuda_closed);
 }
+
+uint32_t orri_cuda_gate_inside(const char **ret_call)
+{
+    uint32_t n = 0;
+    pthread_mutex_lock(&list_lock);
+    for (const struct orri_cuda_thread *t = threads; t; t = t->next)
+        if (t != &orri_cuda_self &&
+            atomic_load_explicit(&t->is_inside, memory_order_acquire)) {
+            *ret_call = orri_cuda_call_name(
+                atomic_load_explicit(&t->call, memory_order_relaxed));
+            n++;
+        }
+    pthread_mutex_unlock(&list_lock);
+    return n;
+}

@@ -82,6 +82,8 @@ static inline void orri_cuda_exempt_end(void)
  * first: why names the thread and its call, and the gate is open again. */
 bool orri_cuda_gate_close(uint64_t deadline_ms, char *why, size_t why_bytes);
 void orri_cuda_gate_open(void);
+/* How many threads are inside now; of one of them *ret_call.  They may have left when it returns. */
+uint32_t orri_cuda_gate_inside(const char **ret_call);
 /* NULL, or why this process has no gate that can be relied on. */
 const char *orri_cuda_gate_broken(void);
 

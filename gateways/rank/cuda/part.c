@@ -76,6 +76,7 @@ static const struct orri_part part = {
     .resume = part_resume,
     .close = part_close,
     .open = orri_cuda_gate_open,
+    .inside = orri_cuda_gate_inside,
 };
 
 const struct orri_part *orri_cuda_part(void)

@@ -10,6 +10,7 @@
 
 #include "arena.h"
 #include "context.h"
+#include "digest.h"
 #include "drain.h"
 #include "gate.h"
 #include "pool.h"
@@ -226,6 +227,7 @@ static bool out(uint8_t *arena,
 {
     if (lay_out() > bytes)
         return failed(why, CUDA_ERROR_INVALID_VALUE, "the arena is too small");
+    orri_digest_out();
     CUresult rc = copy_all(arena, true, deadline_ms, account);
     if (rc)
         return failed(why, rc, "cannot copy device memory to the host");
@@ -284,6 +286,8 @@ bool orri_cuda_in(uint8_t *arena,
         ok = failed(why, rc, "cannot take device memory again");
     else if (ok && (rc = copy_all(arena, false, deadline_ms, ret)))
         ok = failed(why, rc, "cannot copy to device memory");
+    else if (ok)
+        orri_digest_in();
     if (rc)
         let_go();
     pthread_mutex_unlock(&orri_cuda_lock);

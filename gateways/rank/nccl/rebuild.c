@@ -27,7 +27,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_NS = 200000, ABORT_GRACE_MS = 2000 };
+enum { POLL_NS = 200000, ABORT_GRACE_MS = 2000, LOOK_MS = 50 };
 
 static enum orr_err
 set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
@@ -472,6 +472,21 @@ static void undo(struct orri_work *w, bool is_over)
         orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
 }
 
+/* False: not over in time, or another attempt has begun, to which the peers go. */
+static bool run_resume(struct orri_work *w, uint64_t deadline_ms, bool *ret_is_newer)
+{
+    uint64_t next_ms = orri_nccl_now_ms() + LOOK_MS;
+    bool is_over = orri_work_run(w, 1, next_ms < deadline_ms ? next_ms : deadline_ms);
+
+    while (!is_over && next_ms < deadline_ms && !*ret_is_newer) {
+        *ret_is_newer = orri_stop_has_newer();
+        next_ms = orri_nccl_now_ms() + LOOK_MS;
+        if (!*ret_is_newer)
+            is_over = orri_work_await(w, next_ms < deadline_ms ? next_ms : deadline_ms);
+    }
+    return is_over && w->next >= w->n; /* without a thread nothing has begun */
+}
+
 static enum orr_err resume(const struct orri_arena *piece,
                            const char *device,
                            uint64_t deadline_ms,
@@ -479,7 +494,7 @@ static enum orr_err resume(const struct orri_arena *piece,
 {
     struct orri_work *w = orri_work_new(init_all, ORRI_WORK_STOPPED);
     enum orr_err code = ORR_OK;
-    bool is_over = true;
+    bool is_over = true, is_newer = false;
 
     (void)piece, (void)device;
     if (!w)
@@ -489,8 +504,10 @@ static enum orr_err resume(const struct orri_arena *piece,
         return ORR_ENOENT;
     }
     if (w->n > 0)
-        is_over = orri_work_run(w, 1, deadline_ms);
-    if (!is_over)
+        is_over = run_resume(w, deadline_ms, &is_newer);
+    if (is_newer)
+        code = set_error(err, ORR_EGONE, "another attempt has begun");
+    else if (!is_over)
         code = set_error(err,
                          ORR_ETIMEOUT,
                          "%zu communicators were not made anew in time: a rank has not "

@@ -345,6 +345,7 @@ static void drop_ended(struct orr_rank_edge *edge, struct orri_rank *rank)
             continue;
         if (p->pidfd < 0 || poll(&end, 1, 0) != 0) {
             note_gone(rank->gen, p);
+            rank->ability_due |= p->why_not[0] || p->why_no_image[0];
             orri_proc_free(edge, p);
         }
     }

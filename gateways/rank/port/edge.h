@@ -15,10 +15,10 @@
 
 enum {
     ORRI_PATH_MAX = 108,
-    ORRI_PROCS_MAX = 64, /* of one rank */
     ORRI_IDS_MAX = 4096,
     ORRI_ID_BYTES = 128,
     ORRI_WHY_MAX = 128,
+    ORRI_CALL_MAX = 48,
     ORRI_ARENA_NAME_MAX = ORR_JOB_ID_MAX + 64,
     ORRI_ARENAS_MAX = 256, /* of their directory's path */
 };
@@ -50,6 +50,14 @@ struct orri_proc {
     uint64_t rows_cut, rows_round;
     bool is_at_cut;
 
+    /* watch.c: of a process that issues nothing */
+    bool answers_looks, was_outside; /* at a look since its newest operation */
+    uint64_t newest_ms,
+        look_ms;           /* that operation; the look that was not answered yet */
+    uint32_t look, looked; /* number of the newest look, and of the newest answer */
+    uint32_t n_looks;      /* answered since newest_ms */
+    char call[ORRI_CALL_MAX];
+
     /* what it was told on this connection */
     uint64_t said_close, said_open, said_quiesce, said_round, said_attempt, said_ms;
     uint32_t said_targets, said_ids;
@@ -68,6 +76,8 @@ struct orri_rank {
     uint64_t path_inode;
     uint64_t expected_ms;
     bool has_looked;           /* for what an earlier life left of it */
+    bool is_crowded;           /* one process too many came */
+    bool ability_due;          /* one of its processes has ended */
     char device[ORR_NAME_MAX]; /* uuid for its resume; empty: as before */
     struct orri_proc *procs;   /* owned */
     uint32_t n_procs;
@@ -108,6 +118,7 @@ struct orri_gen {
     int64_t culprit;
     char text[480];
     uint64_t idle_told_ms;
+    bool is_idle_told;      /* and not yet that nobody is idle any more */
     struct orri_kept *kept; /* owned */
     uint64_t dropped_cut;   /* arenas of stops up to it have no reader */
 };
@@ -204,6 +215,7 @@ void orri_gen_tell(struct orr_rank_edge *edge, struct orri_gen *gen);
 
 /* watch.c */
 void orri_gen_watch(struct orr_rank_edge *edge, struct orri_gen *gen);
+void orri_proc_looked(struct orri_proc *proc, const struct orr_msg_rank_looked *msg);
 
 /* loop.c */
 void *orri_edge_loop(void *edge);

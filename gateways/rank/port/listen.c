@@ -104,6 +104,8 @@ void orri_rank_accept(struct orr_rank_edge *edge, struct orri_rank *rank)
     struct orri_proc *proc = sock < 0 ? NULL : orri_proc_new(rank);
     struct epoll_event event = {.events = EPOLLIN};
     if (!proc) {
+        rank->ability_due |= sock >= 0 && !rank->is_crowded;
+        rank->is_crowded |= sock >= 0; /* and stays so: nobody knows when it ends */
         if (sock >= 0)
             close(sock);
         return;

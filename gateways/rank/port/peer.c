@@ -77,19 +77,36 @@ take_over(struct orr_rank_edge *edge, struct orri_proc *old, struct orri_proc *f
     return old;
 }
 
-/* A program that begins anew, and loads what it saved: it gets the arena of the process that saved it. */
+/* Its program's own state is at an arena's end (coop.c). */
+static bool has_saved_state(const struct orri_proc *proc)
+{
+    uint64_t magic = 0;
+    off_t at = (off_t)(proc->arena_bytes - sizeof magic);
+    return proc->arena_fd >= 0 && proc->arena_bytes >= sizeof magic &&
+           pread(proc->arena_fd, &magic, sizeof magic, at) == (ssize_t)sizeof magic &&
+           magic == ORRI_SAVED_MAGIC;
+}
+
+/* A program that begins anew, and loads what it saved: it gets the arena of the process that saved it.  The rank's others are
+ * none of the program that saved them any more. */
 static int claim_saved_state(struct orr_rank_edge *edge, struct orri_proc *proc)
 {
+    struct orri_proc *next;
+    int fd = -1;
     if (!proc->is_cooperative || proc->is_stopped)
         return -1;
-    for (struct orri_proc *p = proc->rank->procs; p; p = p->next)
-        if (p != proc && p->is_expected && p->arena_fd >= 0) {
-            int fd = p->arena_fd;
+    for (struct orri_proc *p = proc->rank->procs; p; p = next) {
+        next = p->next;
+        bool has_state = p != proc && p->is_expected && has_saved_state(p);
+        if (p == proc || !p->is_expected || (has_state && fd >= 0))
+            continue;
+        if (has_state) {
+            fd = p->arena_fd;
             p->arena_fd = -1;
-            orri_proc_free(edge, p);
-            return fd;
         }
-    return -1;
+        orri_proc_free(edge, p);
+    }
+    return fd;
 }
 
 static bool welcome(struct orr_rank_edge *edge, struct orri_proc *proc)
@@ -121,6 +138,7 @@ static bool take_hello(struct orr_rank_edge *edge,
     proc->process = msg->process;
     proc->is_expected = false;
     proc->needs_arena = msg->arena_bytes > 0;
+    proc->answers_looks = msg->answers_looks;
     if (proc->is_stopped && !msg->is_stopped) { /* resumed, as it turns out */
         orri_arena_release(edge, proc);
     }
@@ -239,7 +257,8 @@ static void take_resumed(struct orr_rank_edge *edge,
                          const struct orr_msg_rank_resumed *msg)
 {
     struct orri_gen *gen = proc->rank->gen;
-    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut)
+    bool is_older = msg->attempt && msg->attempt != gen->attempt;
+    if (gen->step != ORR_CUT_RESUME || msg->cut != gen->cut || is_older)
         return;
     if (msg->code != ORR_OK) {
         orri_gen_fail(edge,
@@ -275,6 +294,9 @@ take(struct orr_rank_edge *edge, struct orri_proc **proc_at, struct orri_packet 
         return take_ids(proc, msg);
     case ORR_MSG_rank_resumed:
         take_resumed(edge, proc, msg);
+        return true;
+    case ORR_MSG_rank_looked:
+        orri_proc_looked(proc, msg);
         return true;
     case ORR_MSG_rank_limits: {
         const struct orr_msg_rank_limits *limits = msg;

@@ -38,15 +38,16 @@ static void add_arena(struct report *r, const struct orri_proc *p)
     r->arenas[at] = (struct orr_rec_rank_arena){.rank = p->rank->rank,
                                                 .process = p->process,
                                                 .path = orr_str(r->paths[at]),
-                                                .bytes = p->arena_bytes};
+                                                .bytes = p->arena_bytes,
+                                                .pid = (uint32_t)p->pid};
     r->msg.device_bytes += p->device_bytes;
 }
 
-static void add_arenas(const struct orri_gen *gen, struct report *r, bool has_bytes)
+static void add_arenas(const struct orri_gen *gen, struct report *r)
 {
     for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
         for (struct orri_proc *p = rank->procs; p; p = p->next)
-            if (p->is_stopped && (p->arena_bytes > 0) == has_bytes)
+            if (p->is_stopped)
                 add_arena(r, p);
 }
 
@@ -66,8 +67,7 @@ static void fill(const struct orri_gen *gen, struct report *r)
                 r->msg.clocks.n += p->n_rows;
             }
         }
-    add_arenas(gen, r, false);
-    add_arenas(gen, r, true); /* last, for readers that keep one of a rank */
+    add_arenas(gen, r);
     for (uint32_t i = 0; i < gen->n_ids; i++)
         if (gen->ids[i].is_made_here)
             r->ids[r->msg.ids.n++] = (struct orr_rec_comm_id){
@@ -123,25 +123,45 @@ enum orr_err orri_gen_report(struct orr_rank_edge *edge,
     return rc;
 }
 
-static enum orr_err tell_abilities(struct orr_rank_edge *edge, struct orri_gen *gen)
+/* A rank can be what all of its processes can be. */
+static struct orr_msg_rank_ability ability_of(const struct orri_rank *rank)
 {
+    struct orr_msg_rank_ability msg = {.job = orr_str(rank->gen->job),
+                                       .generation = rank->gen->generation,
+                                       .rank = rank->rank};
+    if (rank->is_crowded)
+        msg.why_not = msg.why_no_image =
+            ORR_LIT("more than 64 of its processes use devices");
+    for (const struct orri_proc *p = rank->procs; p; p = p->next) {
+        msg.is_cooperative |= p->is_cooperative;
+        if (!msg.why_not.len)
+            msg.why_not = orr_str(p->why_not);
+        if (!msg.why_no_image.len)
+            msg.why_no_image = orr_str(p->why_no_image);
+    }
+    return msg;
+}
+
+static enum orr_err tell_ability(struct orr_rank_edge *edge, struct orri_rank *rank)
+{
+    struct orr_msg_rank_ability msg = ability_of(rank);
     enum orr_err rc = ORR_OK;
-    for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
-        for (struct orri_proc *p = rank->procs; p && !rc; p = p->next) {
-            const struct orr_msg_rank_ability msg = {
-                .job = orr_str(gen->job),
-                .generation = gen->generation,
-                .rank = rank->rank,
-                .pid = (uint32_t)p->pid,
-                .is_cooperative = p->is_cooperative,
-                .why_not = orr_str(p->why_not),
-                .why_no_image = orr_str(p->why_no_image),
-            };
-            if (!p->ability_due)
-                continue;
-            rc = edge->sink.ability(edge->sink.arg, &msg);
-            p->ability_due = rc != ORR_OK;
-        }
+    for (struct orri_proc *p = rank->procs; p && !rc; p = p->next) {
+        if (!p->ability_due)
+            continue;
+        msg.pid = (uint32_t)p->pid;
+        msg.process = p->process;
+        msg.is_stopped = p->is_stopped;
+        rc = edge->sink.ability(edge->sink.arg, &msg);
+        p->ability_due = rc != ORR_OK;
+        rank->ability_due &= rc != ORR_OK;
+    }
+    if (rc || !rank->ability_due)
+        return rc;
+    msg.pid = msg.process = 0;
+    msg.is_stopped = false;
+    rc = edge->sink.ability(edge->sink.arg, &msg);
+    rank->ability_due = rc != ORR_OK;
     return rc;
 }
 
@@ -149,7 +169,10 @@ void orri_gen_tell(struct orr_rank_edge *edge, struct orri_gen *gen)
 {
     if (!edge->has_sink)
         return;
-    if (tell_abilities(edge, gen) == ORR_OK && gen->report_due &&
+    for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
+        if (tell_ability(edge, rank) != ORR_OK)
+            return; /* again soon */
+    if (gen->report_due &&
         orri_gen_report(edge, gen, edge->sink.report, edge->sink.arg) == ORR_OK)
         gen->report_due = false;
 }

@@ -28,7 +28,7 @@ orri_gen_find(struct orr_rank_edge *edge, struct orr_str job, uint64_t generatio
 struct orri_proc *orri_proc_new(struct orri_rank *rank)
 {
     struct orri_proc *proc =
-        rank->n_procs < ORRI_PROCS_MAX ? calloc(1, sizeof *proc) : NULL;
+        rank->n_procs < ORR_RANK_PROCS_MAX ? calloc(1, sizeof *proc) : NULL;
     if (!proc)
         return NULL;
     proc->source.kind = ORRI_SOURCE_PROC;
@@ -57,6 +57,7 @@ void orri_proc_disconnect(struct orri_proc *proc)
     proc->said_close = proc->said_open = proc->said_quiesce = 0;
     proc->said_round = proc->said_attempt = 0;
     proc->said_targets = proc->said_ids = 0;
+    proc->looked = proc->look; /* what was not answered never will be */
     proc->rank->gen->is_touched = true;
 }
 
@@ -188,7 +189,7 @@ static enum orr_err expect_stopped(struct orr_rank_edge *edge,
             return ORR_OK; /* asked again */
     struct orri_proc *proc = orri_proc_new(rank);
     if (!proc)
-        return orr_fail(err, ORR_ENOSPC, "more than %d processes", ORRI_PROCS_MAX);
+        return orr_fail(err, ORR_ENOSPC, "more than %d processes", ORR_RANK_PROCS_MAX);
     proc->process = msg->process;
     proc->is_expected = proc->is_stopped = true;
     proc->arena_bytes = msg->arena_bytes;

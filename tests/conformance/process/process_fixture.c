@@ -215,6 +215,12 @@ enum orr_err fixture_sh(struct fixture *f, const char *job, const char *script)
                           (const char *const[]){"sh", "-c", script, NULL});
 }
 
+enum orr_err fixture_signal(struct fixture *f, const char *job, uint32_t signal)
+{
+    struct orr_process_id id = {orr_str(job), 1, 0};
+    return f->process->ops->signal(f->process, &id, signal, &f->err);
+}
+
 struct told fixture_wait_id(struct fixture *f, struct orr_process_id id, uint32_t state)
 {
     struct timespec until;

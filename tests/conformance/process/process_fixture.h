@@ -63,6 +63,7 @@ void fixture_attach(struct fixture *f);
 
 /* sh -c script as rank 0 of generation 1 */
 enum orr_err fixture_sh(struct fixture *f, const char *job, const char *script);
+enum orr_err fixture_signal(struct fixture *f, const char *job, uint32_t signal);
 enum orr_err fixture_launch(struct fixture *f,
                             struct orr_process_id id,
                             const char *workdir,
