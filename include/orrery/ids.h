@@ -77,10 +77,10 @@ enum orr_checkpoint_mode {
 /* How a job can be stopped and go on; from weak to strong NONE, INPLACE, COOPERATIVE, IMAGE. */
 enum orr_level {
     ORR_LEVEL_UNKNOWN,
-    ORR_LEVEL_NONE,        /* it can only be killed */
+    ORR_LEVEL_NONE, /* it can only be killed */
     ORR_LEVEL_COOPERATIVE, /* as INPLACE, and saved: the program loads its state anywhere (orrery/rank.h) */
-    ORR_LEVEL_INPLACE,     /* suspended, and resumed on the same node */
-    ORR_LEVEL_IMAGE,       /* saved as an image: goes on on any node of the same kind */
+    ORR_LEVEL_INPLACE, /* suspended, and resumed on the same node */
+    ORR_LEVEL_IMAGE,   /* saved as an image: goes on on any node of the same kind */
     ORR_LEVEL_MAX_
 };
 
@@ -142,8 +142,8 @@ enum orr_clock_op {
 
 /* A rank that issues nothing, as its node sees it. */
 enum orr_pause {
-    ORR_PAUSE_NONE,   /* in code of the program's own, or unknown */
-    ORR_PAUSE_CALL,   /* whenever it was asked, a thread was in a call of CUDA or NCCL */
+    ORR_PAUSE_NONE, /* in code of the program's own, or unknown */
+    ORR_PAUSE_CALL, /* whenever it was asked, a thread was in a call of CUDA or NCCL */
     ORR_PAUSE_SILENT, /* it does not run: stopped, frozen */
     ORR_PAUSE_MAX_
 };

@@ -16,8 +16,9 @@ static void fill_record(const struct orr_rec_desc *desc, void *rec, unsigned dep
 static void
 fill_list(const struct orr_rec_desc *desc, struct orr_list_any *list, unsigned depth)
 {
-    static _Alignas(8) char pool[16][1024];
-    char *items = pool[next_value++ % ORR_ARRAY_SIZE(pool)];
+    static _Alignas(8) char pool[32][1024]; /* more than a message has lists */
+    static size_t next_list;
+    char *items = pool[next_list++ % ORR_ARRAY_SIZE(pool)];
     assert_true(3u * desc->size <= sizeof pool[0]);
     for (unsigned i = 0; i < 3; i++)
         fill_record(desc, items + (size_t)i * desc->size, depth + 1);

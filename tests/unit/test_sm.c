@@ -29,17 +29,20 @@ static void sm_illegal_move_fails_the_actor_and_changes_nothing(void **state)
 {
     (void)state;
     struct orr_ctx ctx = {.ops = &ops};
+    uint32_t n_ends = 0;
     n_logged = 0;
     for (uint32_t end = 0; end < ORR_JOB_PHASE_MAX_; end++) {
         if (!orr_job_phase_is_final(end))
             continue;
+        n_ends++;
         for (uint32_t to = 0; to <= ORR_JOB_PHASE_MAX_; to++) {
             uint32_t phase = end;
             assert_int_equal(orr_sm_move(&ctx, &orr_job_sm, &phase, to), ORR_ECRASH);
             assert_int_equal(phase, end);
         }
     }
-    assert_int_equal(n_logged, 3 * (ORR_JOB_PHASE_MAX_ + 1));
+    assert_true(n_ends > 0);
+    assert_int_equal(n_logged, n_ends * (ORR_JOB_PHASE_MAX_ + 1));
 }
 
 static void sm_every_live_phase_reaches_an_end(void **state)
