@@ -26,7 +26,6 @@ from fleet import ROOT, WORKLOADS, Fleet, check, wait_for  # noqa: E402
 
 MIB = int(sys.argv[1]) if len(sys.argv) > 1 else 256
 ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-BARRIERS = int(os.environ.get("BARRIERS", "30"))
 PAIRS, OVERHEAD_STEPS = int(os.environ.get("PAIRS", "21")), 200
 GIB = 1 << 30
 FAST = dict(heartbeat=100, suspect=2000, lease=5000)
@@ -152,8 +151,8 @@ def with_debug_logs(f):
 def phases(steps):
     """{step: [ms]}. Suspended, a job waits after its release, and after its resume it runs: those two have no end in the log."""
     spans = {}
-    for (at, name), (until, following) in zip(steps, steps[1:]):
-        if name not in ("release", "resume") and not (name == following == "barrier"):
+    for (at, name), (until, _) in zip(steps, steps[1:]):
+        if name not in ("release", "resume"):
             spans.setdefault(name, []).append((until - at) * 1000)
     return spans
 
@@ -259,32 +258,6 @@ def increment(f):
         report("checkpoint_increment_idle", second["new_bytes"] / first["bytes"] * 100, "% of the first")
 
 
-def barriers(f):
-    """From the order to the cut, in the log of the job's actor: BARRIERS stops at any moment, of a job with nothing to copy."""
-    with running(f, "barrier", mib=0, world=8, gpus=4, step_ms=0) as job:
-        since = len((f.state / "c1/host.log").read_text(errors="replace").splitlines())
-        began, before = time.monotonic(), steps_done(f, job)
-        goes_on(f, job)
-        step_ms = (time.monotonic() - began) * 1000 / max(1, 20 * (steps_done(f, job) - before))
-        for _ in range(BARRIERS):
-            f.cli("suspend", job, expect=0)
-            f.cli("resume", job, expect=0)
-        steps = log_of_steps(f, "c1", job, since)
-        spans, at = [], None
-        for when, name in steps:
-            if name == "quiesce" and at is not None:
-                spans.append((when - at) * 1000)
-                at = None
-            elif name == "barrier" and at is None:
-                at = when
-        if not spans:
-            missing("checkpoint_barrier", "the host's log has no steps")
-            return
-        spans.sort()
-        report("checkpoint_barrier_p50", statistics.median(spans), "ms", "one step of the job", step_ms, rounds=len(spans))
-        report("checkpoint_barrier_p99", spans[min(len(spans) - 1, int(len(spans) * 0.99))], "ms", "one step of the job", step_ms)
-
-
 def overhead(f):
     """The example in one job of its own, with both libraries and with them taken out, in turn: what a pair of runs took, compared."""
     run = f"time '{WORKLOADS}/bin/digits' --data '{ROOT}/examples/digits/data/digits.csv' --steps {OVERHEAD_STEPS} --log-every {OVERHEAD_STEPS}"
@@ -335,7 +308,6 @@ def main():
         tried("rates", rates, f, limit)
         tried("dedup", dedup, f)
         tried("increment", increment, f)
-        tried("barrier", barriers, f)
         tried("overhead", overhead, f)
 
 
