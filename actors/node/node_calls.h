@@ -205,6 +205,7 @@ void node_save_image(struct orr_ctx *ctx,
 void node_save_kept(struct orr_ctx *ctx,
                     struct node *self,
                     const struct orr_msg_store_kept *msg);
+void node_save_restored(struct orr_ctx *ctx, struct node *self, struct node_row *row);
 void node_save_failed(struct orr_ctx *ctx,
                       struct node *self,
                       uint64_t tag,

@@ -71,6 +71,7 @@ static void launch_row(struct orr_ctx *ctx,
     row->launch_seq = ++self->next_seq & 0xffffff;
     row->is_launching = true;
     row->is_relaunching = false;
+    row->image_cut = group->is_image_restore ? group->cut.cut : 0;
     char dir[320], address[32], hostname[24], underlay[48];
     struct orr_rec_text machines[8];
     node_image_dir(self, group, row, group->cut.cut, dir, sizeof(dir));

@@ -191,6 +191,8 @@ void node_row_apply(struct orr_ctx *ctx,
     orr_str_copy(row->why_level, sizeof(row->why_level), now->why_level);
     orr_str_copy(row->reason, sizeof(row->reason), now->reason);
     orr_str_copy(row->tail, sizeof(row->tail), now->stderr_tail);
+    if (row->state != ORR_RANK_STARTING)
+        node_save_restored(ctx, self, row);
     if (is_new && row->state != ORR_RANK_STARTING)
         node_row_changed(ctx, self, row);
 }

@@ -35,6 +35,18 @@ static void drop_image(struct orr_ctx *ctx,
         orr_send(ctx, self->process_edge, image_drop, .dir = orr_str(dir));
 }
 
+/* Restored, or not: its image has been read, or what is still read of it is open. */
+void node_save_restored(struct orr_ctx *ctx, struct node *self, struct node_row *row)
+{
+    char dir[320];
+    const struct node_group *group = orr_pool_at(&self->groups, row->group);
+    if (!row->image_cut)
+        return;
+    node_image_dir(self, group, row, row->image_cut, dir, sizeof(dir));
+    row->image_cut = 0;
+    orr_send(ctx, self->process_edge, image_drop, .dir = orr_str(dir));
+}
+
 void node_save_image(struct orr_ctx *ctx,
                      struct node *self,
                      struct node_group *group,

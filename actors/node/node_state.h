@@ -136,6 +136,7 @@ struct node_row {
     bool is_save_due; /* those of an older cut: this one's are next */
     uint32_t save_seq;
     uint64_t save_cut;
+    uint64_t image_cut;  /* whose image it is being restored from; 0: none lies here */
     uint64_t save_bytes; /* of an older cut's arena that is still read */
     uint32_t level;      /* enum orr_level of its processes, */
     char why_level[120];
