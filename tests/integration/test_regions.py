@@ -126,6 +126,30 @@ def job_that_is_refused_at_the_end_goes_on_at_home():
         check(there.code == 4, str(there))
 
 
+def moved_job_outlives_its_node_without_the_region_that_it_left():
+    """What it needs is in the stores of the region where it is."""
+    digits = examples(400)[0]
+    with Regions(**dict(SHAPE, nodes=3)) as f:
+        if not can_image(f):
+            return
+        there = f.of("r2")
+        truth = undisturbed(f, digits, "digits")
+        job, prefix = started(f, digits, "digits")
+        f.cli("migrate", job, "--to", "region:r2", expect=0, timeout=90)
+        there.wait_phase(job, "running", seconds=90)
+        wait_for("r1 has forgotten the checkpoint",
+                 lambda: not f.cli("checkpoint", "ls", job, "-o", "json", expect=0).json(), 60)
+        parts = there.cli("checkpoint", "show", job, "-o", "json", expect=0).json()["parts"]
+        check({p["store"] for p in parts} <= {"n4", "n5", "n6"}, json.dumps(parts)[:800])
+        for host in ("n1", "n2", "n3", "c1", "r1"):
+            f.kill_host(host)
+        f.kill_node(there.show(job)["ranks"][0]["node"])
+        there.wait_phase(job, "done", seconds=240)
+        check(result(there, job) == truth[0], "another result")
+        check_same(truth[1], read_digests(prefix), once=False)
+        f.restart()
+
+
 def refusals_say_why_and_the_job_never_stops():
     with Regions(**SHAPE) as f:
         job = f.submit(shell("while :; do sleep 0.05; done"))
@@ -173,4 +197,5 @@ def waiting_job_and_suspended_job_move_and_come_back():
 if __name__ == "__main__":
     main(digits_moves_to_another_region, tcp_moves_to_another_region, region_that_gives_it_away_is_killed,
          region_that_takes_it_is_killed, job_that_is_refused_at_the_end_goes_on_at_home,
+         moved_job_outlives_its_node_without_the_region_that_it_left,
          refusals_say_why_and_the_job_never_stops, waiting_job_and_suspended_job_move_and_come_back)
