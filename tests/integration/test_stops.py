@@ -16,7 +16,7 @@ from stops import check_cuts, check_same, examples, read_digests, result, set_ba
 
 STOPS = int(os.environ.get("STOPS", "3"))
 STEPS = int(os.environ.get("STOPS_STEPS", "70"))
-JOBS_MAX = 8
+JOBS_MAX = 20
 SEED = int(os.environ.get("STOPS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 FAST = dict(heartbeat=100, suspect=600, lease=2000)
 
