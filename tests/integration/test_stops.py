@@ -40,6 +40,7 @@ def finished(f, job, prefix, truth, once=True):
     detail = f.wait_phase(job, "done", seconds=240)
     check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
     check_same(truth[1], read_digests(prefix), once)
+    check(check_cuts(prefix)[0] > 0, "no resume was compared")
     return detail
 
 
