@@ -16,7 +16,7 @@ from stops import check_cuts, check_same, examples, read_digests, result, set_ba
 
 STOPS = int(os.environ.get("STOPS", "3"))
 STEPS = int(os.environ.get("STOPS_STEPS", "70"))
-JOBS_MAX = 8
+JOBS_MAX = 20
 SEED = int(os.environ.get("STOPS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 FAST = dict(heartbeat=100, suspect=600, lease=2000)
 
@@ -40,6 +40,7 @@ def finished(f, job, prefix, truth, once=True):
     detail = f.wait_phase(job, "done", seconds=240)
     check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
     check_same(truth[1], read_digests(prefix), once)
+    check(check_cuts(prefix)[0] > 0, "no resume was compared")
     return detail
 
 
