@@ -16,13 +16,16 @@
 #include "device_helper.h"
 #include "orrery/gpu_abi.h"
 
-enum { STACK_BYTES = 256 << 10 };
+enum { STACK_BYTES = 256 << 10, DEVICES_MAX = 64 };
 
 static struct {
     enum orr_err code; /* ORR_ENODEV: no driver or no device; nobody can be using one */
     char text[200];
     CUresult (*init)(unsigned flags);
     CUresult (*error_name)(CUresult error, const char **text);
+    CUresult (*count)(int *n);
+    CUresult (*device)(CUdevice *device, int ordinal);
+    CUresult (*uuid)(CUuuid *uuid, CUdevice device);
     CUresult (*get_thread)(int pid, int *tid);
     CUresult (*get_state)(int pid, CUprocessState *state);
     CUresult (*lock)(int pid, CUcheckpointLockArgs *args);
@@ -106,6 +109,10 @@ static void load_driver(const char *path)
              !resolve(lib, "cuCheckpointProcessUnlock", &driver.unlock))
         set_trouble(ORR_ENOSYS,
                     "this GPU driver cannot suspend processes; 570 and later can");
+    if (!resolve(lib, "cuDeviceGetCount", &driver.count) ||
+        !resolve(lib, "cuDeviceGet", &driver.device) ||
+        !resolve(lib, "cuDeviceGetUuid_v2", &driver.uuid))
+        driver.count = NULL;
     load_nvml();
 }
 
@@ -202,11 +209,46 @@ static bool uuid_of(const char *text, CUuuid *ret)
     return n == 16 && *text == '\0';
 }
 
+/* For each device that the process may see, which is each of this machine (a container's, too: the driver has noted them all): the
+ * two change places, the others stay.  One that comes from another machine has only that one in common with this.  How many. */
+static unsigned list_pairs(const CUcheckpointGpuPair *move, CUcheckpointGpuPair *pairs)
+{
+    int n = 0, n_found = 0;
+    if (!driver.count || driver.count(&n) != CUDA_SUCCESS || n > DEVICES_MAX)
+        n = 0;
+    for (int i = 0; i < n; i++) {
+        CUdevice device;
+        CUuuid uuid;
+        if (driver.device(&device, i) != CUDA_SUCCESS ||
+            driver.uuid(&uuid, device) != CUDA_SUCCESS)
+            return 0;
+        bool is_old = memcmp(&uuid, &move->oldUuid, sizeof uuid) == 0;
+        bool is_new = memcmp(&uuid, &move->newUuid, sizeof uuid) == 0;
+        n_found += is_old || is_new;
+        pairs[i].oldUuid = uuid;
+        pairs[i].newUuid = is_old ? move->newUuid : is_new ? move->oldUuid : uuid;
+    }
+    return n_found == 2 ? (unsigned)n : 0;
+}
+
+/* A process that can see one device only may have to be told of no other. */
+static CUresult restore_on(int pid, CUcheckpointGpuPair *move)
+{
+    CUcheckpointGpuPair pairs[DEVICES_MAX];
+    CUcheckpointRestoreArgs all = {.gpuPairs = pairs, .gpuPairsCount = 0};
+    CUcheckpointRestoreArgs one = {.gpuPairs = move, .gpuPairsCount = 1};
+    all.gpuPairsCount = list_pairs(move, pairs);
+    CUresult rc =
+        all.gpuPairsCount ? driver.restore(pid, &all) : CUDA_ERROR_INVALID_VALUE;
+    return rc == CUDA_ERROR_INVALID_VALUE ? driver.restore(pid, &one) : rc;
+}
+
 static void resume(const struct orr_device_request *q, struct orr_device_result *r)
 {
     CUprocessState state = CU_PROCESS_STATE_RUNNING;
     CUcheckpointGpuPair pair;
-    CUcheckpointRestoreArgs restore = {.gpuPairs = NULL};
+    CUcheckpointRestoreArgs same = {.gpuPairs = NULL};
+    bool has_moved = false;
     CUcheckpointUnlockArgs unlock = {{0}};
     int pid = (int)q->pid;
     if (!is_user(q->pid, r, &state) || state == CU_PROCESS_STATE_RUNNING)
@@ -216,8 +258,7 @@ static void resume(const struct orr_device_request *q, struct orr_device_result 
             say(r, ORR_EINVAL, "%s, %s: not uuids of devices", q->from, q->to);
             return;
         }
-        restore.gpuPairs = &pair;
-        restore.gpuPairsCount = 1;
+        has_moved = true;
     }
     if (state == CU_PROCESS_STATE_FAILED)
         say(r,
@@ -225,7 +266,10 @@ static void resume(const struct orr_device_request *q, struct orr_device_result 
             "process %u: the driver has lost it; restore a checkpoint",
             q->pid);
     else if (state == CU_PROCESS_STATE_LOCKED ||
-             went_well(r, q->pid, driver.restore(pid, &restore), "resume"))
+             went_well(r,
+                       q->pid,
+                       has_moved ? restore_on(pid, &pair) : driver.restore(pid, &same),
+                       "resume"))
         went_well(r, q->pid, driver.unlock(pid, &unlock), "unlock");
 }
 
