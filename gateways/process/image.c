@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -252,7 +253,8 @@ static enum orr_err
 dump_again(const struct orri_dump *d, int dir, struct orr_error *err)
 {
     uint64_t deadline_ms = orri_mono_ms() + d->timeout_ms;
-    unsigned pause_us = 2000 + (unsigned)d->init * 7919u % 8000;
+    int pause_ms = 2 + d->init % 8; /* not all at once */
+    struct pollfd end = {.fd = d->stop_fd, .events = POLLIN};
     for (;;) {
         orri_image_keep(d->init, d->rank_dir);
         enum orr_err rc = run_dump(d, dir, err);
@@ -260,8 +262,8 @@ dump_again(const struct orri_dump *d, int dir, struct orr_error *err)
             return rc;
         each_file(dir, remove_file, NULL);
         clear_the_way();
-        usleep(pause_us);
-        pause_us = pause_us < 50000 ? pause_us * 2 : pause_us;
+        poll(&end, 1, pause_ms);
+        pause_ms = pause_ms < 50 ? pause_ms * 2 : pause_ms;
     }
 }
 

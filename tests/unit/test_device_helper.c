@@ -25,6 +25,7 @@ static char dir[64];
 static struct orr_device *device;
 static pid_t victim;
 static int ask_fd, answer_fd;
+static bool sees_two; /* the victim, which uses the first */
 
 /* ---- the victim --------------------------------------------------------------------------- */
 
@@ -79,7 +80,7 @@ static void start_victim(void)
     assert_int_equal(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC), 0);
     orr_str_copy(value, sizeof value, env.at[0].value);
     setenv("ORRERY_EMULATOR_DEVICES", value, 1);
-    setenv("CUDA_VISIBLE_DEVICES", "0", 1);
+    setenv("CUDA_VISIBLE_DEVICES", sees_two ? "0,1" : "0", 1);
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, in[0], 0);
     posix_spawn_file_actions_adddup2(&files, out[1], 1);
@@ -200,9 +201,16 @@ static int set_up(void **state)
     return 0;
 }
 
+static int set_up_two(void **state)
+{
+    sees_two = true;
+    return set_up(state);
+}
+
 static int tear_down(void **state)
 {
     (void)state;
+    sees_two = false;
     close(ask_fd);
     close(answer_fd);
     kill(victim, SIGKILL);
@@ -244,9 +252,15 @@ static void process_moves_to_another_device(void **state)
     send_request(q);
     assert_int_equal(wait_result().code, ORR_EINVAL);
     orr_str_copy(q.to, sizeof q.to, orr_str(list.at[1].uuid));
+    if (sees_two) {
+        send_request(q); /* of one only */
+        assert_int_not_equal(wait_result().code, ORR_OK);
+        snprintf(q.from, sizeof q.from, "%s,%s", list.at[0].uuid, list.at[1].uuid);
+        snprintf(q.to, sizeof q.to, "%s,%s", list.at[1].uuid, list.at[0].uuid);
+    }
     send_request(q);
     expect_ok(wait_result());
-    expect_usage(0, 0); /* of device 0 */
+    expect_usage(0, sees_two); /* of device 0 */
     send_request((struct orr_device_request){
         .op = ORR_DEVICE_USAGE, .index = 1, .timeout_ms = WAIT_MS});
     assert_int_equal(wait_result().bytes, BYTES);
@@ -299,7 +313,23 @@ static void wait_at_work(pid_t helper)
     fail_msg("the helper has not begun");
 }
 
-/* Told of what it never had: nothing. */
+/* With all of its threads: its files are closed. */
+static bool is_dead(pid_t pid)
+{
+    char path[64], text[64], state = 'Z';
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    if (stat(path, &st) == 0 && st.st_nlink > 3)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (f && fgets(text, sizeof text, f))
+        sscanf(text, "%*d (%*[^)]) %c", &state);
+    if (f)
+        fclose(f);
+    return state == 'Z';
+}
+
 static void request_that_a_dead_helper_never_had_is_done_by_the_next(void **state)
 {
     (void)state;
@@ -307,16 +337,8 @@ static void request_that_a_dead_helper_never_had_is_done_by_the_next(void **stat
         expect_ok(ask(ORR_DEVICE_RESUME, WAIT_MS));
         const pid_t first = helper_pid();
         assert_int_equal(kill(first, SIGKILL), 0);
-        char path[64], text[64];
-        snprintf(path, sizeof path, "/proc/%d/stat", (int)first);
-        for (char state_now = 'R'; state_now != 'Z'; poll(NULL, 0, 1)) {
-            FILE *f = fopen(path, "re");
-            if (!f || !fgets(text, sizeof text, f) ||
-                sscanf(text, "%*d (%*[^)]) %c", &state_now) != 1)
-                state_now = 'Z'; /* reaped, even */
-            if (f)
-                fclose(f);
-        }
+        while (!is_dead(first))
+            poll(NULL, 0, 1);
         expect_ok(ask(ORR_DEVICE_SUSPEND, WAIT_MS));
     }
     expect_ok(ask(ORR_DEVICE_RESUME, WAIT_MS));
@@ -373,6 +395,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         CASE(suspended_process_frees_the_device_and_comes_back),
         CASE(process_moves_to_another_device),
+        /* The driver wants to hear of every device that it can see. */
+        cmocka_unit_test_setup_teardown(
+            process_moves_to_another_device, set_up_two, tear_down),
         CASE(process_without_devices_needs_nothing),
         CASE(busy_process_runs_on_after_the_deadline),
         CASE(request_that_a_dead_helper_never_had_is_done_by_the_next),
