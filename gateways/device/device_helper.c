@@ -172,26 +172,47 @@ static void stop(struct orr_device_helper *h, enum orr_err code, const char *why
             fail_pending(h, &h->pending[i], code, text);
 }
 
+static const char ended[] =
+    "the device helper has ended; it is started anew with the next request";
+
+static void
+set_state(struct orr_device_helper *h, struct pending *p, enum pending_state state)
+{
+    pthread_mutex_lock(&h->lock);
+    p->state = state;
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* 0, or an errno: EPIPE the process has ended, and never had it. */
+static int hand_over(struct orr_device_helper *h, const struct pending *p)
+{
+    int rc = h->sock < 0 ? start(h) : 0;
+    if (rc != 0)
+        return rc;
+    ssize_t n =
+        send(h->sock, &p->request, sizeof p->request, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n == (ssize_t)sizeof p->request ? 0 : errno;
+}
+
 static void send_new(struct orr_device_helper *h)
 {
     for (size_t i = 0; i < ORRI_HELPER_REQUESTS_MAX; i++) {
         struct pending *p = &h->pending[i];
         pthread_mutex_lock(&h->lock);
         bool is_new = p->state == PENDING_NEW;
-        if (is_new)
-            p->state = PENDING_SENT;
         pthread_mutex_unlock(&h->lock);
         if (!is_new)
             continue;
-        int rc = h->sock < 0 ? start(h) : 0;
-        if (rc != 0)
-            fail_pending(h, p, ORR_EIO, "cannot start the device helper");
-        else if (send(h->sock,
-                      &p->request,
-                      sizeof p->request,
-                      MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof p->request &&
-                 errno == EAGAIN)
+        int rc = hand_over(h, p);
+        if (rc == EPIPE || rc == ECONNRESET) {
+            stop(h, ORR_EIO, ended); /* what it had has failed; this one it had not */
+            rc = hand_over(h, p);
+        }
+        set_state(h, p, PENDING_SENT);
+        if (rc == EAGAIN)
             fail_pending(h, p, ORR_EBUSY, "the device helper has too much to do");
+        else if (rc != 0)
+            fail_pending(h, p, ORR_EIO, "cannot start the device helper");
     }
 }
 
@@ -202,9 +223,7 @@ static void take_answer(struct orr_device_helper *h)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n != (ssize_t)sizeof r) {
-        stop(h,
-             ORR_EIO,
-             "the device helper has ended; it is started anew with the next request");
+        stop(h, ORR_EIO, ended);
         return;
     }
     r.text[sizeof r.text - 1] = '\0';

@@ -254,6 +254,7 @@ dump_again(const struct orri_dump *d, int dir, struct orr_error *err)
     uint64_t deadline_ms = orri_mono_ms() + d->timeout_ms;
     unsigned pause_us = 2000 + (unsigned)d->init * 7919u % 8000;
     for (;;) {
+        orri_image_keep(d->init, d->rank_dir);
         enum orr_err rc = run_dump(d, dir, err);
         if (rc == ORR_OK || !is_passing(dir) || orri_mono_ms() >= deadline_ms)
             return rc;
@@ -355,6 +356,7 @@ static enum orr_err run_restore(const struct orri_restore *r,
                                "--file-locks",
                                "--libdir",
                                r->criu.plugins,
+                               r->is_lazy ? "--lazy-pages" : NULL,
                                NULL};
     memcpy(args, all, sizeof all);
     const struct orri_criu_run run = {

@@ -38,6 +38,7 @@ struct orri_restore {
     int rank_dir;
     int net_ns;
     int procs_fd;                   /* of the cgroup */
+    bool is_lazy;                   /* memory comes later (lazy.h) */
     const struct orri_lease *lease; /* its end is the end of the attempt */
     uint32_t timeout_ms;
 };
@@ -52,8 +53,12 @@ ORR_NODISCARD enum orr_err orri_image_dump(const struct orri_dump *dump,
 bool orri_image_halt(pid_t keeper, const char *cgroup);
 /* Let them go on, unless the lease is over. */
 void orri_image_resume(pid_t keeper, const struct orri_lease *lease);
-/* What a CRIU that was killed may leave behind in living processes: sockets in repair mode, rules that drop packets. */
-void orri_image_mend(pid_t init);
+/* What a CRIU that was killed may leave behind in living processes: its code in them, sockets in repair mode, rules that drop packets.
+ * They stand still since before it began. */
+void orri_image_mend(pid_t init, int rank_dir);
+/* Of that, what the processes themselves were like: kept in the rank's directory before CRIU, and put back (image_undo.c). */
+void orri_image_keep(pid_t init, int rank_dir);
+void orri_image_undo(int rank_dir);
 
 /* *ret_init: a child of the caller, stopped, as all below it.  Errors: ORR_EIO, ORR_ETIMEOUT. */
 ORR_NODISCARD enum orr_err orri_image_restore(const struct orri_restore *restore,

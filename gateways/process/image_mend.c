@@ -2,7 +2,7 @@
  * image_mend.c - what a CRIU that was killed in the middle of a dump leaves in the rank, taken away (image.h).
  *
  * CRIU puts connections into repair mode, where they send nothing, and drops their packets by a table of its own in the rank's
- * network namespace.  The code that it runs inside the processes ends by itself when its socket closes.
+ * network namespace.  What it changes in the processes themselves is image_undo.c's.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -80,9 +80,10 @@ static void flush_tables(void)
     close(fd);
 }
 
-void orri_image_mend(pid_t init)
+void orri_image_mend(pid_t init, int rank_dir)
 {
     char path[64];
+    orri_image_undo(rank_dir);
     orri_tree_each(init, mend_process, NULL);
     snprintf(path, sizeof path, "/proc/%d/ns/net", (int)init);
     int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);

@@ -261,19 +261,19 @@ static int await_rank(const struct start *s, pid_t rank)
     return end.si_code == CLD_EXITED ? end.si_status << 8 : end.si_status;
 }
 
-/* A death that a program may bring upon itself, but hardly just then: CRIU was at work in it, or was killed there, and
- * processes then come back to other code or registers than their own.  That is no fault of the program. */
+/* CRIU was at work in the rank, or was killed there.  A process that it has hurt ends in some sudden way, and the rank's others say so with
+ * whatever code they have for that: no fault of the program.  It shows as soon as they run: a rank that has run for a while was not hurt,
+ * and dies its own death. */
 static bool is_death_by_criu(const struct start *s, int end)
 {
-    enum { CRIU_EXIT = 99 }; /* of its code in the process */
-    static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGSYS};
-    bool is_imaging = orri_mark_get(s->dir, ORRI_MARK_IMAGING);
-    bool is_sudden = WIFEXITED(end) && WEXITSTATUS(end) == CRIU_EXIT;
-    for (size_t i = 0; i < ORR_ARRAY_SIZE(signals); i++)
-        is_sudden = is_sudden || (WIFSIGNALED(end) && WTERMSIG(end) == signals[i]);
-    if (is_imaging && WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL)
-        return true; /* later it is what a job's end is made of, too */
-    return is_sudden && (is_imaging || orri_mark_get(s->dir, ORRI_MARK_HURT));
+    enum { HURT_MS = 10000 };
+    bool is_good = WIFEXITED(end) && WEXITSTATUS(end) == 0;
+    bool is_asked =
+        WIFSIGNALED(end) && (WTERMSIG(end) == SIGKILL || WTERMSIG(end) == SIGTERM);
+    if (orri_mark_get(s->dir, ORRI_MARK_IMAGING))
+        return !is_good;
+    return !is_good && !is_asked && /* a job's end is made of those, too */
+           orri_mark_is_younger(s->dir, ORRI_MARK_HURT, HURT_MS);
 }
 
 static void blame_criu(struct orri_status *status)
@@ -302,6 +302,10 @@ static void await_end(struct start *s, pid_t rank)
         status.exit_code, status.signal, status.reason, sizeof status.reason);
     if (is_by_criu)
         blame_criu(&status);
+    if (s->lazy.has_failed) {
+        status.state = ORR_RANK_LOST;
+        orr_str_copy(status.reason, sizeof status.reason, orr_str(s->lazy.why));
+    }
     if (is_image)
         orri_ns_end(s);
     else

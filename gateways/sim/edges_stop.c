@@ -98,10 +98,28 @@ resume(struct machine *machine, struct proc *proc, const struct orr_msg_cut_step
     one_live_generation_per_rank(machine->world, proc);
 }
 
-/* The rank's ids are made by rank 0, wherever it is. */
-static bool has_ids(const struct proc *proc, const struct orr_msg_cut_step *msg)
+static bool is_maker_there(const struct world *world, const struct proc *of)
 {
-    if (proc->rank == 0 || !proc->is_stopped || proc->world == 1)
+    for (uint32_t i = 0; i < world->n_machines; i++)
+        for (struct proc *proc = NULL;
+             (proc = next_of(
+                  &world->machines[i], proc, orr_str(of->job), of->generation)) !=
+             NULL;)
+            if (proc->rank == 0)
+                return true;
+    return false;
+}
+
+/* The ranks' ids are made by rank 0, wherever it is; none go on before all have spoken.  One that has ended counts as zeros. */
+static bool has_ids(const struct machine *machine,
+                    const struct proc *proc,
+                    const struct orr_msg_cut_step *msg)
+{
+    if (!proc->is_stopped || proc->world == 1)
+        return true;
+    if (!msg->has_all_ids)
+        return false;
+    if (proc->rank == 0 || !is_maker_there(machine->world, proc))
         return true;
     for (uint32_t i = 0; i < msg->ids.n; i++)
         if (msg->ids.at[i].comm == comm_of(proc))
@@ -125,7 +143,8 @@ static void take_step(struct machine *machine,
     bool is_back = msg->step == ORR_CUT_RESUME || msg->step == ORR_CUT_OPEN;
     if (msg->step < proc->step && !is_back)
         return;
-    if (msg->step == ORR_CUT_RESUME && (proc->is_parked || !has_ids(proc, msg)))
+    if (msg->step == ORR_CUT_RESUME &&
+        (proc->is_parked || !has_ids(machine, proc, msg)))
         return;
     if (msg->step == ORR_CUT_OPEN && proc->is_stopped)
         return; /* it takes a resume */
@@ -184,8 +203,12 @@ static void add_rank(struct report *r, const struct proc *proc, uint64_t now_ms)
                                .issued = proc_count(proc, now_ms) + 1,
                                .op = ORR_CLOCK_OP_ALL_REDUCE};
     if (proc->is_stopped && proc->device != ORR_NO_DEVICE) {
-        r->arenas[r->msg.arenas.n++] = (struct orr_rec_rank_arena){
-            .rank = proc->rank, .process = 1, .path = ORR_LIT("/arena"), .bytes = 4096};
+        r->arenas[r->msg.arenas.n++] =
+            (struct orr_rec_rank_arena){.rank = proc->rank,
+                                        .process = 1,
+                                        .path = ORR_LIT("/arena"),
+                                        .bytes = 4096,
+                                        .pid = 1000 + proc->rank};
         r->msg.device_bytes += 4096;
     }
     if (proc->rank == 0) {
@@ -302,7 +325,9 @@ static enum orr_err rank_edge_on_timer(struct orr_ctx *ctx,
                      .job = orr_str(proc->job),
                      .generation = proc->generation,
                      .rank = proc->rank,
-                     .pid = 1000 + proc->rank);
+                     .pid = 1000 + proc->rank,
+                     .process = 1,
+                     .is_stopped = proc->is_stopped);
     }
     return ORR_OK;
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -283,6 +284,46 @@ static void busy_process_runs_on_after_the_deadline(void **state)
     expect_ok(ask(ORR_DEVICE_RESUME, WAIT_MS));
 }
 
+/* It works on a request: in a thread of its own. */
+static void wait_at_work(pid_t helper)
+{
+    char path[64];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)helper);
+    for (int ms = 0; ms < WAIT_MS; ms++) {
+        assert_int_equal(stat(path, &st), 0);
+        if (st.st_nlink > 3) /* ., .. and the first */
+            return;
+        poll(NULL, 0, 1);
+    }
+    fail_msg("the helper has not begun");
+}
+
+/* Told of what it never had: nothing. */
+static void request_that_a_dead_helper_never_had_is_done_by_the_next(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        expect_ok(ask(ORR_DEVICE_RESUME, WAIT_MS));
+        const pid_t first = helper_pid();
+        assert_int_equal(kill(first, SIGKILL), 0);
+        char path[64], text[64];
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)first);
+        for (char state_now = 'R'; state_now != 'Z'; poll(NULL, 0, 1)) {
+            FILE *f = fopen(path, "re");
+            if (!f || !fgets(text, sizeof text, f) ||
+                sscanf(text, "%*d (%*[^)]) %c", &state_now) != 1)
+                state_now = 'Z'; /* reaped, even */
+            if (f)
+                fclose(f);
+        }
+        expect_ok(ask(ORR_DEVICE_SUSPEND, WAIT_MS));
+    }
+    expect_ok(ask(ORR_DEVICE_RESUME, WAIT_MS));
+    tell('c');
+    assert_true(answers(WAIT_MS));
+}
+
 static void killed_helper_fails_its_requests_and_is_replaced(void **state)
 {
     (void)state;
@@ -292,6 +333,7 @@ static void killed_helper_fails_its_requests_and_is_replaced(void **state)
     const pid_t first = helper_pid();
     send_request((struct orr_device_request){
         .op = ORR_DEVICE_SUSPEND, .pid = (uint32_t)victim, .timeout_ms = WAIT_MS});
+    wait_at_work(first); /* what it has not got yet goes to the next one */
     assert_int_equal(kill(first, SIGABRT), 0);
     struct orr_device_result r = wait_result();
     assert_int_equal(r.code, ORR_EIO);
@@ -333,6 +375,7 @@ int main(int argc, char **argv)
         CASE(process_moves_to_another_device),
         CASE(process_without_devices_needs_nothing),
         CASE(busy_process_runs_on_after_the_deadline),
+        CASE(request_that_a_dead_helper_never_had_is_done_by_the_next),
         CASE(killed_helper_fails_its_requests_and_is_replaced),
         CASE(hanging_helper_is_ended),
     };

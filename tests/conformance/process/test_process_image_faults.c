@@ -4,10 +4,12 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "orr_test.h"
@@ -38,6 +40,50 @@ static void image_that_fails_leaves_the_rank_unharmed(void **state)
     assert_int_equal(fixture_image(t->a, server1, t->a->dir, true).code, ORR_EEXIST);
     image_stop_pair(t);
     image_check_ends(t->a, server1, t->a, client1);
+}
+
+/* As if it had run for a minute since. */
+static void age_mark(struct fixture *f)
+{
+    char pattern[200];
+    const struct timespec then[2] = {{.tv_sec = time(NULL) - 60},
+                                     {.tv_sec = time(NULL) - 60}};
+    glob_t found = {0};
+    snprintf(pattern, sizeof pattern, "%s/*/*/hurt", f->dir);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        assert_int_equal(utimensat(AT_FDCWD, found.gl_pathv[i], then, 0), 0);
+    globfree(&found);
+}
+
+/* Soon after CRIU has failed on it, its sudden death is laid at CRIU's door; later it is its own. */
+static void rank_that_ran_on_after_a_failed_image_dies_its_own_death(void **state)
+{
+    struct two *t = *state;
+    struct orr_process_id id = {ORR_LIT("r1-a"), 0, 0};
+    const char *dir = image_dir(t, "full");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_int_equal(mount("none", dir, "tmpfs", 0, "size=64k"), 0);
+    for (int has_run = 0; has_run < 3; has_run++) {
+        id.generation++;
+        image_start(
+            t, t->a, id, CLIENT, (const char *const[]){"sh", "-c", COUNT, NULL});
+        assert_int_equal(fixture_image(t->a, id, dir, true).code, ORR_EIO);
+        unlink(image_dir(t, "full/dump.log"));
+        if (has_run)
+            age_mark(t->a);
+        if (has_run == 2) { /* but it stood still: what it has shows from now on */
+            image_freeze_ok(t->a, id, true);
+            image_freeze_ok(t->a, id, false);
+        }
+        assert_int_equal(
+            t->a->process->ops->signal(t->a->process, &id, SIGSEGV, &t->a->err),
+            ORR_OK);
+        struct told told =
+            fixture_wait_id(t->a, id, has_run == 1 ? ORR_RANK_EXITED : ORR_RANK_LOST);
+        assert_int_equal(told.signal, SIGSEGV);
+    }
+    assert_int_equal(umount(dir), 0);
 }
 
 static bool read_stat(pid_t pid, char comm[32], pid_t *ret_parent)
@@ -98,20 +144,26 @@ static uint32_t state_of(struct fixture *f, struct orr_process_id id)
 }
 
 /* False: the server has died. */
-static bool pair_goes_on(struct two *t)
+static bool
+goes_on(struct fixture *f, struct orr_process_id server, struct orr_process_id client)
 {
     for (int i = 0; i < 100; i++) {
-        if (image_makes_progress(t->a, client1))
+        if (image_makes_progress(f, client))
             return true;
-        enum orr_rank_state state = state_of(t->a, server1);
+        enum orr_rank_state state = state_of(f, server);
         if (state == ORR_RANK_EXITED || state == ORR_RANK_LOST) {
-            struct told told = fixture_wait_id(t->a, server1, state);
+            struct told told = fixture_wait_id(f, server, state);
             print_message("%s %s\n", told.reason, told.tail);
             return false;
         }
     }
     fail_msg("neither progress nor an end");
     return false;
+}
+
+static bool pair_goes_on(struct two *t)
+{
+    return goes_on(t->a, server1, client1);
 }
 
 static void go_on_from(struct two *t, const char *server, const char *client)
@@ -171,6 +223,99 @@ static void criu_killed_in_a_dump_costs_the_image_only(void **state)
     assert_true(n_killed > 3);
     image_stop_pair(t);
     image_check_ends(t->a, server1, t->a, client1);
+}
+
+/* A server and a client with more than one thread and process each, of a generation of their own. */
+static void start_generation(struct two *t,
+                             struct orr_process_id *server,
+                             struct orr_process_id *client)
+{
+    server->generation = ++client->generation;
+    image_start(t,
+                t->a,
+                *server,
+                SERVER,
+                (const char *const[]){RANK_PROGRAM, "server", "-", t->a->dir, NULL});
+    image_start(
+        t,
+        t->a,
+        *client,
+        CLIENT,
+        (const char *const[]){RANK_PROGRAM, "client", "10.77.0.1", t->a->dir, NULL});
+    image_wait_progress(t->a, *client, 0);
+}
+
+/* What CRIU maps into a process. */
+static bool has_traces(struct two *t, struct orr_process_id id)
+{
+    char path[64], line[5000];
+    bool is_found = false;
+    snprintf(path,
+             sizeof path,
+             "/proc/%u/maps",
+             fixture_wait_id(t->a, id, ORR_RANK_RUNNING).pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file))
+        is_found |= strstr(line, "CRIUMFD") != NULL;
+    if (file)
+        fclose(file);
+    return is_found;
+}
+
+static unsigned time_of_dump(struct two *t, struct orr_process_id id)
+{
+    struct timespec from, to;
+    uint64_t tag;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    assert_int_equal(fixture_image_begin(t->a, id, image_dir(t, "whole"), true, &tag),
+                     ORR_OK);
+    (void)wait_process("criu");
+    assert_int_equal(fixture_finish(t->a, tag).code, ORR_OK);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    return (unsigned)((to.tv_sec - from.tv_sec) * 1000000 +
+                      (to.tv_nsec - from.tv_nsec) / 1000);
+}
+
+/* KILLS=n: how many of n kills, at any moment of a dump, cost the rank, too; docs/images.md has what this printed. */
+static void rank_outlives_a_criu_that_is_killed_at_any_moment(void **state)
+{
+    struct two *t = *state;
+    const char *text = getenv("KILLS");
+    unsigned kills = text ? (unsigned)atoi(text) : 10, n_killed = 0, n_dead = 0,
+             dump_us = 0, n_traces = 0;
+    struct orr_process_id server = server1, client = client1;
+    uint64_t tag;
+    char name[32];
+    bool is_alive = false;
+    srandom((unsigned)getpid());
+    for (unsigned i = 0; i < kills; i++) {
+        if (!is_alive)
+            start_generation(t, &server, &client);
+        if (dump_us == 0)
+            dump_us = time_of_dump(t, server);
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(
+            fixture_image_begin(t->a, server, image_dir(t, name), true, &tag), ORR_OK);
+        pid_t criu = wait_process("criu");
+        usleep((unsigned)random() % dump_us);
+        if (criu)
+            kill(criu, SIGKILL);
+        bool is_killed = fixture_finish(t->a, tag).code != ORR_OK;
+        is_alive = goes_on(t->a, server, client);
+        n_killed += is_killed;
+        n_dead += !is_alive;
+        n_traces += is_alive && has_traces(t, server);
+        if (!is_alive) {
+            (void)t->a->process->ops->signal(
+                t->a->process, &client, SIGKILL, &t->a->err);
+            fixture_wait_id(t->a, client, ORR_RANK_EXITED);
+        }
+    }
+    print_message(
+        "%u of %u dumps were killed, %u ranks died of it\n", n_killed, kills, n_dead);
+    assert_true(n_killed > kills / 5);
+    if (is_alive)
+        image_stop_pair(t);
 }
 
 static void process_killed_in_a_restore_costs_the_attempt_only(void **state)
@@ -279,7 +424,9 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         IMAGE_TEST(image_that_fails_leaves_the_rank_unharmed),
+        IMAGE_TEST(rank_that_ran_on_after_a_failed_image_dies_its_own_death),
         IMAGE_TEST(criu_killed_in_a_dump_costs_the_image_only),
+        IMAGE_TEST(rank_outlives_a_criu_that_is_killed_at_any_moment),
         IMAGE_TEST(process_killed_in_a_restore_costs_the_attempt_only),
         IMAGE_TEST(host_killed_in_a_dump_is_mended_by_the_next_one),
     };
