@@ -9,7 +9,7 @@ import re
 import sys
 
 from fleet import ROOT, Fleet, check, main, wait_for
-from stops import Example, examples
+from stops import Example, examples, read_digests, result
 from test_stops import FAST, finished, started, undisturbed
 
 NO_CRIU = "/nonexistent/criu"
@@ -47,9 +47,9 @@ def nodes_of(f, job):
 
 
 def stopped_in_every_way(example):
-    """Each order is planned, so no step may be repeated."""
-    with fleet(clusters=2, nodes=2, gpus=2) as f:
-        truth = undisturbed(f, example, example.name)
+    """Each order is planned, so no step may be repeated.  It runs long enough for all of them; its twin runs beside it."""
+    with fleet(clusters=2, nodes=2, gpus=4) as f:
+        twin, twin_prefix = f.submit(example.spec(f.top / "twin.", mode="none")), f.top / "twin."
         job, prefix = started(f, example, example.name, mode="cooperative")
         detail = at_level(f, job, "cooperative")
         check("checkpoint.mode is cooperative" in detail["why_level"], detail["why_level"])
@@ -67,7 +67,8 @@ def stopped_in_every_way(example):
         f.cli("migrate", job, "--to", f"cluster:{home}", expect=0, timeout=90)
         if f.phase(job) == "suspended":
             f.cli("resume", job, expect=0)
-        detail = finished(f, job, prefix, truth)
+        f.wait_phase(twin, "done", seconds=240)
+        detail = finished(f, job, prefix, (result(f, twin), read_digests(twin_prefix)))
         check(detail["row"]["generation"] == 3, json.dumps(detail["row"]))
         check("goes on after step" in f.log(job), f.log(job))
 
@@ -85,11 +86,11 @@ def saved_before_its_node_dies(example):
 
 
 def c_program_stopped_in_every_way():
-    stopped_in_every_way(c_example(700))
+    stopped_in_every_way(c_example(1500))
 
 
 def python_program_stopped_in_every_way():
-    stopped_in_every_way(python_example(700))
+    stopped_in_every_way(python_example(1500))
 
 
 def c_program_goes_on_when_its_node_has_died():

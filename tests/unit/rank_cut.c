@@ -59,6 +59,12 @@ static enum orr_err take_idle(void *arg, const struct orr_msg_rank_idle *msg)
     struct cut *cut = arg;
     pthread_mutex_lock(&cut->lock);
     cut->n_idle++;
+    cut->n_over += msg->clocks.n == 0;
+    for (uint32_t i = 0; i < msg->pauses.n; i++)
+        if (msg->pauses.at[i].pause == ORR_PAUSE_SILENT) {
+            cut->silent_rank = msg->pauses.at[i].rank;
+            cut->n_silent++;
+        }
     if (msg->clocks.n) {
         snprintf(cut->idle_op,
                  sizeof cut->idle_op,

@@ -25,9 +25,11 @@ struct cut {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     _Atomic uint32_t n_reports, n_abilities, n_idle;
+    _Atomic uint32_t n_silent,
+        n_over; /* told: a rank does not run; nobody is idle any more */
     _Atomic bool is_cooperative;
     char why_not[128], idle_op[32];
-    uint32_t idle_rank;
+    uint32_t idle_rank, silent_rank;
 
     struct orr_msg_cut_report *report; /* owned: of the newest step */
     struct orr_rec_clock targets[4096];

@@ -264,6 +264,23 @@ static void run_and_kill_host(struct cut *cut, uint32_t step, bool is_detached)
     waitpid(host, NULL, 0);
 }
 
+static void rank_that_does_not_run_is_told_of_until_it_does(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    cut_set_up(&cut, 2);
+    cut_start(&cut, probe, 2, "calls");
+    cut_wait_progress(&cut);
+    assert_int_equal(kill(cut.pids[1], SIGSTOP), 0);
+    cut_wait(&cut, &cut.n_silent, 1);
+    assert_int_equal(cut.silent_rank, 1);
+    assert_int_equal(kill(cut.pids[1], SIGCONT), 0);
+    cut_wait(&cut, &cut.n_over, 1);
+    cut_wait_progress(&cut);
+    cut_end(&cut);
+    cut_tear_down(&cut);
+}
+
 static void program_goes_on_when_hosts_die(void **state)
 {
     (void)state;
@@ -525,6 +542,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(detached_process_is_clean),
         cmocka_unit_test(failed_quiesce_names_the_rank_and_is_undone),
         cmocka_unit_test(rank_that_stands_still_is_named),
+        cmocka_unit_test(rank_that_does_not_run_is_told_of_until_it_does),
         cmocka_unit_test(program_goes_on_when_hosts_die),
         cmocka_unit_test(detached_process_outlives_its_host),
         cmocka_unit_test(stopped_processes_go_on_in_a_new_generation),
