@@ -458,26 +458,14 @@ bool orri_dir_lock(int dir)
 
 int orri_dir_remove(int parent, const char *name)
 {
-    static const char *const files[] = {"meta",
-                                        "meta.tmp",
-                                        "status",
-                                        "status.tmp",
-                                        "stdout",
-                                        "stderr",
-                                        "env",
-                                        "env.tmp",
-                                        "stop",
-                                        "stop.tmp",
-                                        ORRI_MARK_FROZEN,
-                                        ORRI_MARK_IMAGING,
-                                        ORRI_MARK_HURT,
-                                        ORRI_UNDO_FILE,
-                                        ORRI_MARK_LAZY,
-                                        "restore.log",
-                                        "lazy-pages.log",
-                                        "lazy-pages.socket",
-                                        "init.pid",
-                                        "stats-restore"};
+    static const char *const files[] = {
+        "meta",         "meta.tmp",       "status",
+        "status.tmp",   "stdout",         "stderr",
+        "env",          "env.tmp",        "stop",
+        "stop.tmp",     ORRI_MARK_FROZEN, ORRI_MARK_IMAGING,
+        ORRI_MARK_HURT, ORRI_UNDO_FILE,   ORRI_MARK_LAZY,
+        "restore.log",  "lazy-pages.log", "lazy-pages.socket",
+        "init.pid",     "stats-restore"};
     int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (dir < 0)
         return errno == ENOENT ? 0 : errno;
