@@ -46,7 +46,7 @@ soak: deps
 	@ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
 	@export ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" ORRERY_WORKLOADS="$$(pwd)/build/release" ORRERY_CRIU="$$(pwd)/build/criu/criu"; \
-	    STOPS=50 /usr/bin/python3 -B tests/integration/test_stops.py && /usr/bin/python3 -B tests/integration/test_stop_faults.py
+	    STOPS=50 /usr/bin/python3 -B tests/integration/test_stops.py && FAULTS=1 /usr/bin/python3 -B tests/integration/test_stop_faults.py
 	@for t in fence softstate; do \
 	    SOAK=1 ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
 

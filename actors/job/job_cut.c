@@ -300,6 +300,20 @@ void job_plan_heard(struct orr_ctx *ctx,
         note_ids(self, node, msg);
 }
 
+/* All are told of new targets at once: who waits at older ones holds up the rest. */
+void job_plan_aim(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    uint64_t before = plan->barrier.round, round;
+    if (job_barrier_round(&plan->barrier, &round) != ORR_OK) {
+        job_plan_fail(ctx, self, ORR_ENOSPC, "its ranks have too many clocks together");
+        return;
+    }
+    job_stopwatch_round(plan, round);
+    for (uint32_t i = 0; i < self->n_nodes && round != before; i++)
+        job_node_at(self, i)->talk.retry_ms = 0;
+}
+
 /* ---- after a restart ---- */
 
 /* An earlier life of this actor was in the middle of something. */

@@ -56,8 +56,10 @@ static uint64_t step_ms(const struct job *self, enum orr_cut_step step)
     switch (step) {
     case ORR_CUT_BEGIN:
         return BEGIN_MS;
-    case ORR_CUT_TARGETS:
-        return TARGETS_MS;
+    case ORR_CUT_TARGETS: /* a rank that is silent for longer counts as hung */
+        return self->args.hang_ms && self->args.hang_ms < TARGETS_MS
+                   ? self->args.hang_ms
+                   : TARGETS_MS;
     case ORR_CUT_QUIESCE:
         return QUIESCE_MS;
     case ORR_CUT_SAVE:
@@ -338,10 +340,12 @@ bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self)
     if (plan->step != ORR_CUT_SAVE || plan->goal == ORR_ORDER_CHECKPOINT ||
         plan->goal == ORR_ORDER_VACATE)
         return false;
-    if (plan->is_freed)
-        plan->is_held = true; /* its devices may be others' by now: to ask for first */
-    else
+    if (plan->is_freed) { /* its devices may be others' by now: to ask for first */
+        job_stopwatch_end(ctx, plan);
+        plan->is_held = true;
+    } else {
         go_on(ctx, self);
+    }
     return true;
 }
 
@@ -471,20 +475,6 @@ static bool is_whole(const struct job *self)
     return self->n_state[ORR_RANK_RUNNING] == self->args.world;
 }
 
-/* All are told of new targets at once: who waits at older ones holds up the rest. */
-static void aim(struct orr_ctx *ctx, struct job *self)
-{
-    struct job_plan *plan = &self->plan;
-    uint64_t before = plan->barrier.round, round;
-    if (job_barrier_round(&plan->barrier, &round) != ORR_OK) {
-        job_plan_fail(ctx, self, ORR_ENOSPC, "its ranks have too many clocks together");
-        return;
-    }
-    job_stopwatch_round(plan, round);
-    for (uint32_t i = 0; i < self->n_nodes && round != before; i++)
-        job_node_at(self, i)->talk.retry_ms = 0;
-}
-
 void job_plan_step(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
@@ -509,7 +499,7 @@ void job_plan_step(struct orr_ctx *ctx, struct job *self)
     if (job_is_before_quiesce(plan->step) && wants_to_run) /* another order came */
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
     if (job_is_before_quiesce(plan->step))
-        aim(ctx, self);
+        job_plan_aim(ctx, self);
     for (enum orr_cut_step was = ORR_CUT_STEP_MAX_;
          !self->is_stopping && plan->step != was && plan->step != ORR_CUT_NONE &&
          !plan->is_held && all_done(self);) {

@@ -201,6 +201,8 @@ void job_plan_heard(struct orr_ctx *ctx,
                     struct job *self,
                     struct job_node *node,
                     const struct orr_msg_cut_report *msg);
+/* New targets, if something was heard that the last do not know. */
+void job_plan_aim(struct orr_ctx *ctx, struct job *self);
 void job_plan_new_cut(struct orr_ctx *ctx, struct job_plan *plan);
 /* Of a job whose ranks all run. */
 uint32_t job_plan_phase(const struct job *self);

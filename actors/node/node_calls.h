@@ -161,7 +161,6 @@ void node_cut_done(struct orr_ctx *ctx,
 void node_cut_resume_device(struct orr_ctx *ctx,
                             struct node *self,
                             struct node_group *group,
-                            struct node_row *row,
                             const struct node_proc *proc,
                             uint64_t tag);
 /* from: what the job actor asked, NULL: nothing more than the step */

@@ -437,7 +437,7 @@ static void note_back(struct orr_ctx *ctx,
     proc->pid = msg->pid;
     bool is_late = cut->step == ORR_CUT_RESUME && cut->stage != NODE_STAGE_THAW;
     if (is_late && row->device < NODE_DEVICES_MAX)
-        node_cut_resume_device(ctx, self, group, row, proc, 0);
+        node_cut_resume_device(ctx, self, group, proc, 0);
 }
 
 void node_ability(struct orr_ctx *ctx,

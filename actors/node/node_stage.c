@@ -152,15 +152,48 @@ static void freeze(struct orr_ctx *ctx,
             .is_frozen = is_frozen);
 }
 
+struct pairs {
+    char from[NODE_UUIDS_BYTES],
+        to[NODE_UUIDS_BYTES]; /* with commas; empty: none has moved */
+};
+
+static void add_uuid(char *list, size_t cap, const char *uuid)
+{
+    size_t len = strlen(list);
+    snprintf(list + len, cap - len, "%s%s", len ? "," : "", uuid);
+}
+
+/* A rank sees all devices of its group, and the driver must be told what becomes of each, also of those that stay. */
+static void
+list_pairs(const struct node *self, const struct node_group *group, struct pairs *ret)
+{
+    uint64_t listed = 0;
+    bool is_moved = false;
+    ret->from[0] = ret->to[0] = '\0';
+    for (const struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row)) {
+        uint32_t from = node_cut_has_moved(row) ? row->old_device : row->device;
+        if (from >= NODE_DEVICES_MAX || row->device >= NODE_DEVICES_MAX ||
+            listed >> from & 1)
+            continue;
+        listed |= UINT64_C(1) << from;
+        is_moved |= from != row->device;
+        add_uuid(ret->from, sizeof(ret->from), node_cut_uuid_of(self, from));
+        add_uuid(ret->to, sizeof(ret->to), node_cut_uuid_of(self, row->device));
+    }
+    if (!is_moved)
+        ret->from[0] = ret->to[0] = '\0';
+}
+
 void node_cut_resume_device(struct orr_ctx *ctx,
                             struct node *self,
                             struct node_group *group,
-                            struct node_row *row,
                             const struct node_proc *proc,
                             uint64_t tag)
 {
     uint64_t left = node_cut_left_ms(ctx, &group->cut);
-    bool has_moved = node_cut_has_moved(row);
+    struct pairs pairs;
+    list_pairs(self, group, &pairs);
     orr_ask(ctx,
             self->device_edge,
             left + WORK_SLACK_MS,
@@ -168,8 +201,8 @@ void node_cut_resume_device(struct orr_ctx *ctx,
             device_resume,
             .pid = proc->pid,
             .timeout_ms = left,
-            .from = orr_str(has_moved ? node_cut_uuid_of(self, row->old_device) : ""),
-            .to = orr_str(has_moved ? node_cut_uuid_of(self, row->device) : ""));
+            .from = orr_str(pairs.from),
+            .to = orr_str(pairs.to));
 }
 
 /* The driver has each process apart. */
@@ -194,7 +227,7 @@ static void ask_device(struct orr_ctx *ctx,
                     .pid = proc->pid,
                     .timeout_ms = left);
         else
-            node_cut_resume_device(ctx, self, group, row, proc, tag);
+            node_cut_resume_device(ctx, self, group, proc, tag);
     }
 }
 

@@ -13,6 +13,7 @@
 
 enum {
     NODE_DEVICES_MAX = 64,
+    NODE_UUIDS_BYTES = NODE_DEVICES_MAX * 64, /* a list of all their uuids */
     NODE_FENCES = 4096,
     NODE_SPEC_BYTES = 256 << 10, /* of a decoded spec */
     NODE_ENV_MAX = 1200,

@@ -10,13 +10,7 @@
 #include "region_admit.h"
 #include "region_calls.h"
 
-enum {
-    TICK_MS = 500,
-    WAIT_MAX_MS = 3600000,
-    LOG_ASK_MS = 10000,
-    COLLECT_MS = 600000,
-    GRACE_MS = 3600000
-};
+enum { TICK_MS = 500, WAIT_MAX_MS = 3600000, COLLECT_MS = 600000, GRACE_MS = 3600000 };
 
 /* The thunk of a handler that only the leader runs, and of one that every replica runs. */
 #define REGION_HANDLER(message, gate)                                                  \
@@ -40,13 +34,20 @@ enum {
         return function(ctx, self, msg);                                               \
     }
 #define REPLICA(message) REGION_HANDLER(message, ORR_OK)
+#define REPLICA_CALLS(message, function)                                               \
+    REPLICA(message)                                                                   \
+    static enum orr_err region_on_##message(                                           \
+        struct orr_ctx *ctx, struct region *self, const struct orr_msg_##message *msg) \
+    {                                                                                  \
+        return function(ctx, self, msg);                                               \
+    }
 
 LEADER(job_submit)
 LEADER(job_cancel)
 LEADER(job_list)
 LEADER(job_show)
 LEADER(job_wait)
-LEADER(log_read)
+LEADER_CALLS(log_read, region_log_read)
 LEADER(tree_get)
 LEADER_CALLS(job_suspend, region_suspend)
 LEADER_CALLS(job_resume, region_resume)
@@ -70,7 +71,7 @@ REPLICA(region_info_get)
 REPLICA(region_check_get)
 REPLICA(ledger_news)
 REPLICA(ledger_page)
-REPLICA(log_chunk)
+REPLICA_CALLS(log_chunk, region_log_chunk)
 REPLICA(ack)
 REPLICA(failed)
 REPLICA(timer)
@@ -295,70 +296,6 @@ static enum orr_err region_on_job_wait(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-static enum orr_err region_on_log_read(struct orr_ctx *ctx,
-                                       struct region *self,
-                                       const struct orr_msg_log_read *msg)
-{
-    struct region_job *job = NULL;
-    enum orr_err err = region_find_job(ctx, self, msg->job, &job);
-    if (err == ORR_OK && job->phase == ORR_JOB_MOVED)
-        err = region_refuse_moved(ctx, job);
-    if (err != ORR_OK)
-        return err;
-    struct orr_list_rank_place ranks = region_places(self, job);
-    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
-    if (!cluster || ranks.n == 0)
-        return orr_refuse(ctx,
-                          ORR_ESTATE,
-                          "job %s is %s and has no log yet",
-                          job->id,
-                          orr_job_phase_name(job->phase));
-    if (msg->rank >= ranks.n)
-        return orr_refuse(
-            ctx, ORR_ENOENT, "job %s has ranks 0..%u", job->id, ranks.n - 1);
-    struct region_wait *wait = region_wait_new(ctx, self);
-    if (!wait)
-        return orr_refuse(ctx,
-                          ORR_EBUSY,
-                          "%u requests are under way; ask again later",
-                          self->waits.cap);
-    uint64_t left =
-        wait->until_ms > orr_now_ms(ctx) ? wait->until_ms - orr_now_ms(ctx) : 1;
-    orr_ask(ctx,
-            cluster->addr,
-            left < LOG_ASK_MS ? left : LOG_ASK_MS,
-            (uint64_t)REGION_TAG_LOG << 56 | orr_pool_index(&self->waits, wait),
-            log_read,
-            .job = orr_str(job->id),
-            .generation = msg->generation ? msg->generation : job->generation,
-            .rank = msg->rank,
-            .stream = msg->stream,
-            .offset = msg->offset,
-            .max_bytes = msg->max_bytes,
-            .node = ranks.at[msg->rank].node);
-    return ORR_OK;
-}
-
-static struct region_wait *log_wait(const struct orr_ctx *ctx,
-                                    const struct region *self)
-{
-    struct region_wait *wait = orr_pool_at(&self->waits, (uint32_t)ctx->tag);
-    return ctx->tag >> 56 == REGION_TAG_LOG && wait && wait->job == ORR_NONE ? wait
-                                                                             : NULL;
-}
-
-static enum orr_err region_on_log_chunk(struct orr_ctx *ctx,
-                                        struct region *self,
-                                        const struct orr_msg_log_chunk *msg)
-{
-    struct region_wait *wait = log_wait(ctx, self);
-    if (!wait)
-        return ORR_OK;
-    ctx->ops->reply(ctx, &wait->request, orr_msg_desc_log_chunk(), msg);
-    orr_pool_give(&self->waits, wait);
-    return ORR_OK;
-}
-
 static enum orr_err region_on_tree_get(struct orr_ctx *ctx,
                                        struct region *self,
                                        const struct orr_msg_tree_get *msg)
@@ -476,7 +413,7 @@ static enum orr_err region_on_failed(struct orr_ctx *ctx,
         region_ledger_failed(ctx, self);
         return ORR_OK;
     }
-    struct region_wait *wait = log_wait(ctx, self);
+    struct region_wait *wait = region_log_wait(ctx, self);
     if (wait) {
         ctx->ops->reply(ctx, &wait->request, orr_msg_desc_failed(), msg);
         orr_pool_give(&self->waits, wait);

@@ -83,6 +83,16 @@ enum orr_err region_find_job(struct orr_ctx *ctx,
                              struct region_job **ret_job);
 struct region_wait *region_wait_new(struct orr_ctx *ctx, struct region *self);
 
+/* region_logs.c */
+enum orr_err region_log_read(struct orr_ctx *ctx,
+                             struct region *self,
+                             const struct orr_msg_log_read *msg);
+enum orr_err region_log_chunk(struct orr_ctx *ctx,
+                              struct region *self,
+                              const struct orr_msg_log_chunk *msg);
+struct region_wait *region_log_wait(const struct orr_ctx *ctx,
+                                    const struct region *self);
+
 /* region_lead.c: from the tables of a standby to those of a leader. */
 void region_lead(struct orr_ctx *ctx, struct region *self);
 

@@ -22,6 +22,39 @@ static void tell_cluster(struct orr_ctx *ctx,
              .is_draining = node->is_draining);
 }
 
+static const struct region_node *
+find_node(const struct region *self, struct orr_str cluster, struct orr_str name)
+{
+    const struct region_node *found = NULL;
+    for (const struct region_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;) {
+        const struct region_cluster *of = orr_pool_at(&self->clusters, node->cluster);
+        if (!orr_str_eq(orr_str(node->name), name) ||
+            (cluster.len && !orr_str_eq(orr_str(of->name), cluster)))
+            continue;
+        if (found)
+            return NULL; /* of two clusters */
+        found = node;
+    }
+    return found;
+}
+
+struct region_node *region_target_node(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       struct orr_str cluster,
+                                       struct orr_str name)
+{
+    const struct region_node *node = find_node(self, cluster, name);
+    if (node)
+        return orr_pool_at(&self->nodes, orr_pool_index(&self->nodes, node));
+    (void)orr_refuse(ctx,
+                     ORR_ENOENT,
+                     "node %.*s: there is none, or one in each of several clusters; "
+                     "`orrery tree` lists them, write CLUSTER/NODE",
+                     ORR_STR_ARGS(name));
+    return NULL;
+}
+
 enum orr_err region_drain(struct orr_ctx *ctx,
                           struct region *self,
                           const struct orr_msg_node_drain *msg)

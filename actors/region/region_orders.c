@@ -536,39 +536,6 @@ void region_order_refused(struct orr_ctx *ctx,
     close_order(ctx, self, job, code, text);
 }
 
-static const struct region_node *
-find_node(const struct region *self, struct orr_str cluster, struct orr_str name)
-{
-    const struct region_node *found = NULL;
-    for (const struct region_node *node = NULL;
-         (node = orr_pool_next(&self->nodes, node)) != NULL;) {
-        const struct region_cluster *of = orr_pool_at(&self->clusters, node->cluster);
-        if (!orr_str_eq(orr_str(node->name), name) ||
-            (cluster.len && !orr_str_eq(orr_str(of->name), cluster)))
-            continue;
-        if (found)
-            return NULL; /* of two clusters */
-        found = node;
-    }
-    return found;
-}
-
-struct region_node *region_target_node(struct orr_ctx *ctx,
-                                       struct region *self,
-                                       struct orr_str cluster,
-                                       struct orr_str name)
-{
-    const struct region_node *node = find_node(self, cluster, name);
-    if (node)
-        return orr_pool_at(&self->nodes, orr_pool_index(&self->nodes, node));
-    (void)orr_refuse(ctx,
-                     ORR_ENOENT,
-                     "node %.*s: there is none, or one in each of several clusters; "
-                     "`orrery tree` lists them, write CLUSTER/NODE",
-                     ORR_STR_ARGS(name));
-    return NULL;
-}
-
 enum orr_err region_migrate(struct orr_ctx *ctx,
                             struct region *self,
                             const struct orr_msg_job_migrate *msg)

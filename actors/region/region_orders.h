@@ -105,10 +105,6 @@ void region_order_refused(struct orr_ctx *ctx,
                           struct region_job *job,
                           uint32_t code,
                           struct orr_str text);
-struct region_node *region_target_node(struct orr_ctx *ctx,
-                                       struct region *self,
-                                       struct orr_str cluster,
-                                       struct orr_str name);
 
 /* region_peers.c */
 bool region_peer_is_known(const struct region *self, struct orr_str region);
@@ -158,6 +154,10 @@ void region_transfer_restored(struct orr_ctx *ctx,
                               struct region_job *job);
 
 /* region_drain.c */
+struct region_node *region_target_node(struct orr_ctx *ctx,
+                                       struct region *self,
+                                       struct orr_str cluster,
+                                       struct orr_str name);
 enum orr_err region_drain(struct orr_ctx *ctx,
                           struct region *self,
                           const struct orr_msg_node_drain *msg);

@@ -13,6 +13,7 @@
 #include "orrery/sm.h"
 #include "region.h"
 #include "region_entry.h"
+#include "region_fleet.h"
 
 enum {
     REGION_CLUSTERS_MAX = 64,
@@ -177,47 +178,6 @@ struct region_job {
     uint32_t first_wait;
     struct region_link in_all;      /* in order of submission */
     struct region_link in_progress; /* queue of its tier, or finished */
-};
-
-struct region_cluster {
-    char name[ORR_NAME_MAX];
-    struct orr_addr addr; /* named */
-    uint32_t incarnation;
-    uint32_t state;     /* enum orr_node_state: UP or UNKNOWN */
-    bool is_registered; /* with this leader */
-    bool is_given_up;   /* silent: what it had no permit for went back to the queue */
-    uint64_t seen_ms;
-    uint32_t jobs;
-    uint32_t gpus;
-    uint32_t gpus_free; /* as last summarized */
-    uint32_t slots_free;
-    int64_t gpus_debit; /* given away since, or given back (below 0) */
-    int64_t slots_debit;
-    int64_t gpus_offered; /* of jobs still ASSIGNING */
-    int64_t slots_offered;
-    uint32_t first_node;
-};
-
-struct region_node {
-    char key[2 * ORR_NAME_MAX]; /* "<cluster>/<node>" */
-    char name[ORR_NAME_MAX];
-    char gpu_type[32];
-    uint32_t cluster;
-    uint32_t next;
-    uint32_t state;
-    uint32_t gpus;
-    uint32_t gpus_free;
-    uint64_t gpu_memory_bytes;
-    uint32_t slots;
-    uint32_t slots_free;
-    uint32_t ranks;
-    uint64_t seen_ms;        /* age at the last summary */
-    char host[ORR_NAME_MAX]; /* that it runs on, and where that can be dialled */
-    char endpoint[128];
-    uint32_t level; /* enum orr_level that its machine can give */
-    char why_level[160];
-    bool is_present;  /* in the summary being read */
-    bool is_draining; /* nothing new is placed there, what runs there is to go */
 };
 
 struct region_wait {

@@ -10,7 +10,7 @@
 #include "orrery/ids.h"
 #include "orrery/msg.h"
 
-enum { ORR_DEVICES_MAX = 64 };
+enum { ORR_DEVICES_MAX = 64, ORR_DEVICE_UUIDS_BYTES = ORR_DEVICES_MAX * 41 };
 
 struct orr_device_info {
     uint32_t index; /* from 0 */
@@ -35,7 +35,10 @@ struct orr_device_request {
     uint32_t pid;   /* suspend, resume: as the host sees it */
     uint32_t index; /* usage */
     uint32_t timeout_ms;
-    char from[48], to[48]; /* resume: uuids; "": the same device as before */
+    char from
+        [ORR_DEVICE_UUIDS_BYTES]; /* resume: uuids with commas, of all devices that it saw, */
+    char to
+        [ORR_DEVICE_UUIDS_BYTES]; /* and of those in their places; "": the same as before */
 };
 
 struct orr_device_result {

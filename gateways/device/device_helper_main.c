@@ -243,22 +243,42 @@ static CUresult restore_on(int pid, CUcheckpointGpuPair *move)
     return rc == CUDA_ERROR_INVALID_VALUE ? driver.restore(pid, &one) : rc;
 }
 
+/* How many pairs; 0: the lists are none, or not equally long. */
+static unsigned
+pairs_of(char *from, char *to, CUcheckpointGpuPair pairs[ORR_DEVICES_MAX])
+{
+    char *rest_from = NULL, *rest_to = NULL;
+    const char *old = strtok_r(from, ",", &rest_from),
+               *new = strtok_r(to, ",", &rest_to);
+    unsigned n = 0;
+    for (; old && new &&n < ORR_DEVICES_MAX; n++) {
+        if (!uuid_of(old, &pairs[n].oldUuid) || !uuid_of(new, &pairs[n].newUuid))
+            return 0;
+        old = strtok_r(NULL, ",", &rest_from);
+        new = strtok_r(NULL, ",", &rest_to);
+    }
+    return old || new ? 0 : n;
+}
+
 static void resume(const struct orr_device_request *q, struct orr_device_result *r)
 {
     CUprocessState state = CU_PROCESS_STATE_RUNNING;
-    CUcheckpointGpuPair pair;
-    CUcheckpointRestoreArgs same = {.gpuPairs = NULL};
-    bool has_moved = false;
+    CUcheckpointGpuPair pairs[ORR_DEVICES_MAX];
+    char from[sizeof q->from], to[sizeof q->to];
+    CUcheckpointRestoreArgs restore = {.gpuPairs = NULL};
     CUcheckpointUnlockArgs unlock = {{0}};
     int pid = (int)q->pid;
     if (!is_user(q->pid, r, &state) || state == CU_PROCESS_STATE_RUNNING)
         return;
     if (q->to[0] && strcmp(q->from, q->to) != 0) {
-        if (!uuid_of(q->from, &pair.oldUuid) || !uuid_of(q->to, &pair.newUuid)) {
-            say(r, ORR_EINVAL, "%s, %s: not uuids of devices", q->from, q->to);
+        memcpy(from, q->from, sizeof from);
+        memcpy(to, q->to, sizeof to);
+        restore.gpuPairs = pairs;
+        restore.gpuPairsCount = pairs_of(from, to, pairs);
+        if (restore.gpuPairsCount == 0) {
+            say(r, ORR_EINVAL, "%.100s, %.100s: not uuids of devices", q->from, q->to);
             return;
         }
-        has_moved = true;
     }
     if (state == CU_PROCESS_STATE_FAILED)
         say(r,
@@ -268,7 +288,8 @@ static void resume(const struct orr_device_request *q, struct orr_device_result 
     else if (state == CU_PROCESS_STATE_LOCKED ||
              went_well(r,
                        q->pid,
-                       has_moved ? restore_on(pid, &pair) : driver.restore(pid, &same),
+                       restore.gpuPairsCount == 1 ? restore_on(pid, pairs)
+                                                  : driver.restore(pid, &restore),
                        "resume"))
         went_well(r, q->pid, driver.unlock(pid, &unlock), "unlock");
 }

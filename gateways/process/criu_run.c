@@ -21,7 +21,8 @@ become_criu(const struct orri_criu_run *run, pid_t parent, volatile int *error)
     static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *const env[] = {path,
                                                                                NULL};
     sigset_t none;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!run->is_lone)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
     sigemptyset(&none);
@@ -56,22 +57,31 @@ static bool await(const struct orri_criu_run *run, int pidfd)
     }
 }
 
-struct orri_criu_end orri_criu_run(const struct orri_criu_run *run)
+pid_t orri_criu_start(const struct orri_criu_run *run, int *ret_error)
 {
-    struct orri_criu_end end = {.is_ok = false};
     volatile int error = 0;
     pid_t parent = getpid();
-    int status = -1;
     pid_t pid = vfork();
     if (pid == 0)
         become_criu(run, parent, &error);
-    if (pid < 0) {
-        end.error = errno;
+    int why = pid < 0 ? errno : error;
+    if (why == 0)
+        return pid;
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    *ret_error = why;
+    return -1;
+}
+
+struct orri_criu_end orri_criu_run(const struct orri_criu_run *run)
+{
+    struct orri_criu_end end = {.is_ok = false};
+    int status = -1;
+    pid_t pid = orri_criu_start(run, &end.error);
+    if (pid < 0)
         return end;
-    }
-    end.error = error;
     int pidfd = pidfd_open(pid, 0);
-    end.is_late = !error && !await(run, pidfd);
+    end.is_late = !await(run, pidfd);
     if (end.is_late)
         kill(pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

@@ -12,6 +12,7 @@ struct orri_criu_run {
     int n_fds;
     int procs_fd;                   /* of a cgroup that it joins; -1: none */
     int stop_fd;                    /* readable: kill it; -1: none */
+    bool is_lone;                   /* does not die with its parent */
     const struct orri_lease *lease; /* over: kill it; NULL: none */
     uint32_t timeout_ms;
 };
@@ -23,6 +24,8 @@ struct orri_criu_end {
     int error;    /* errno: it could not be started */
 };
 
+/* Only start it; it is the caller's to wait for.  -1: *ret_error is an errno. */
+pid_t orri_criu_start(const struct orri_criu_run *run, int *ret_error);
 struct orri_criu_end orri_criu_run(const struct orri_criu_run *run);
 
 #endif

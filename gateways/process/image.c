@@ -358,6 +358,7 @@ static enum orr_err run_restore(const struct orri_restore *r,
                                "--file-locks",
                                "--libdir",
                                r->criu.plugins,
+                               r->is_lazy ? "--lazy-pages" : NULL,
                                NULL};
     memcpy(args, all, sizeof all);
     const struct orri_criu_run run = {

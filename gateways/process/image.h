@@ -38,6 +38,7 @@ struct orri_restore {
     int rank_dir;
     int net_ns;
     int procs_fd;                   /* of the cgroup */
+    bool is_lazy;                   /* memory comes later (lazy.h) */
     const struct orri_lease *lease; /* its end is the end of the attempt */
     uint32_t timeout_ms;
 };

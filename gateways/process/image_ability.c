@@ -47,12 +47,12 @@ static void make_path(const struct orri_edge *edge, char *path, size_t cap)
     bool has_run = mkdir("/run/orrery", 0755) == 0 || errno == EEXIST;
     uint64_t key = make_key(edge);
     if (has_run && access("/run/orrery", W_OK) == 0)
-        snprintf(path, cap, "/run/orrery/ability-%016" PRIx64, key);
+        snprintf(path, cap, "/run/orrery/images-%016" PRIx64, key);
     else
-        snprintf(path, cap, "%s/ability-%016" PRIx64, edge->state_path, key);
+        snprintf(path, cap, "%s/images-%016" PRIx64, edge->state_path, key);
 }
 
-/* "1 1 text", and the version in a second line. */
+/* "1 1 1 text", and the version in a second line. */
 static bool read_result(const char *path, struct orri_ability *ret)
 {
     char line[ORRI_ABILITY_TEXT_MAX + 8], version[sizeof ret->version] = "";
@@ -64,12 +64,14 @@ static bool read_result(const char *path, struct orri_ability *ret)
     }
     if (file)
         fclose(file);
-    if (!is_read || strlen(line) < 5 || line[1] != ' ' || line[3] != ' ')
+    if (!is_read || strlen(line) < 7 || line[1] != ' ' || line[3] != ' ' ||
+        line[5] != ' ')
         return false;
     line[strcspn(line, "\n")] = '\0';
     ret->is_able = line[0] == '1';
     ret->has_nft = line[2] == '1';
-    orr_str_copy(ret->text, sizeof ret->text, orr_str(line + 4));
+    ret->has_lazy = line[4] == '1';
+    orr_str_copy(ret->text, sizeof ret->text, orr_str(line + 6));
     return true;
 }
 
@@ -80,7 +82,13 @@ static void write_result(const char *path, const struct orri_ability *a)
     FILE *file = fopen(tmp, "we");
     if (!file)
         return;
-    fprintf(file, "%d %d %s\n%s\n", a->is_able, a->has_nft, a->text, a->version);
+    fprintf(file,
+            "%d %d %d %s\n%s\n",
+            a->is_able,
+            a->has_nft,
+            a->has_lazy,
+            a->text,
+            a->version);
     if (fclose(file) != 0 || rename(tmp, path) != 0)
         unlink(tmp);
 }
@@ -165,7 +173,7 @@ static void remove_dir(const char *path, int depth)
     rmdir(path);
 }
 
-static const char *const ranks[] = {"first", "first-skip", "second"};
+static const char *const ranks[] = {"first", "first-skip", "second", "third"};
 
 /* What a helper that did not come to its end has left. */
 static void clean(const char *dir)

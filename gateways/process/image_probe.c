@@ -46,7 +46,8 @@ static bool prepare(struct probe *p, const char *name, const char *restore_dir)
     p->launch = (struct orri_launch){.restore_timeout_ms = STEP_MS_MAX,
                                      .overlay = (uint64_t)getpid() << 32 | 1,
                                      .wants_image = true,
-                                     .has_nft = p->launch.has_nft};
+                                     .has_nft = p->launch.has_nft,
+                                     .lazy_bytes_min = p->launch.lazy_bytes_min};
     p->args[2] = (char *)(uintptr_t)p->init;
     p->args[3] = probe_arg;
     p->s = (struct start){.launch = &p->launch,
@@ -125,9 +126,11 @@ static bool make_image(struct probe *p, const char *name, char *why, size_t cap)
     return false;
 }
 
-static bool restore_image(struct probe *p, char *why, size_t cap)
+static bool restore_image(
+    struct probe *p, const char *name, uint64_t lazy_bytes_min, char *why, size_t cap)
 {
-    if (!prepare(p, "second", p->image))
+    p->launch.lazy_bytes_min = lazy_bytes_min;
+    if (!prepare(p, name, p->image))
         return snprintf(why, cap, "cannot write %s", p->dir), false;
     pid_t rank = orri_ns_restore(&p->s);
     int end = 0;
@@ -144,14 +147,15 @@ static bool restore_image(struct probe *p, char *why, size_t cap)
     return rank > 0 && end == EXIT_OK << 8;
 }
 
-static void write_result(const char *dir, bool is_able, bool has_nft, const char *text)
+static void write_result(
+    const char *dir, bool is_able, bool has_nft, bool has_lazy, const char *text)
 {
     char path[512];
     snprintf(path, sizeof path, "%s/result", dir);
     FILE *file = fopen(path, "we");
     if (!file)
         return;
-    fprintf(file, "%d %d %s\n", is_able, has_nft, text);
+    fprintf(file, "%d %d %d %s\n", is_able, has_nft, has_lazy, text);
     fclose(file);
 }
 
@@ -172,8 +176,15 @@ int orri_probe_main(const char *dir, const char *criu, const char *init)
         p.launch.has_nft = false;
         is_made = make_image(&p, "first-skip", why, sizeof why);
     }
-    bool is_able = is_made && restore_image(&p, why, sizeof why);
-    write_result(
-        dir, is_able, p.launch.has_nft, is_able ? "one was made and restored" : why);
+    bool is_able = is_made && restore_image(&p, "second", UINT64_MAX, why, sizeof why);
+    bool has_lazy = is_able && restore_image(&p, "third", 0, why, sizeof why);
+    write_result(dir,
+                 is_able,
+                 p.launch.has_nft,
+                 has_lazy,
+                 has_lazy  ? "one was made and restored"
+                 : is_able ? "one was made and restored; large ones run once all their "
+                             "memory was read, lazily does not work here"
+                           : why);
     return 0;
 }

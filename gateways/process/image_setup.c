@@ -26,6 +26,8 @@ void orri_env_end(int dir)
         return;
     if (*env.cgroup && orri_cgroup_kill(env.cgroup, KILL_MS_MAX) == 0)
         (void)orri_cgroup_remove(env.cgroup, KILL_MS_MAX);
+    if (env.lazy > 0 && orri_proc_start(env.lazy) == env.lazy_start)
+        kill(env.lazy, SIGKILL); /* nobody is left who would see zeros */
     orri_overlay_remove(&env.overlay);
 }
 

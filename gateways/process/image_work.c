@@ -19,7 +19,7 @@
 #include "image.h"
 #include "rank_tree.h"
 
-enum { FREEZE_MS_MAX = 5000, IMAGE_MS = 60000 };
+enum { FREEZE_MS_MAX = 5000, IMAGE_MS = 60000, MEMORY_LOOK_MS = 5 };
 
 struct orri_task {
     TAILQ_ENTRY(orri_task) link;
@@ -196,6 +196,30 @@ static void go_on(struct subject *s, bool is_frozen, bool is_cut_off)
     s->task->err = first;
 }
 
+/* CRIU cannot make an image of memory that somebody else still brings. */
+static enum orr_err await_memory(struct subject *s)
+{
+    struct pollfd stop = {.fd = s->edge->work.stop_fd, .events = POLLIN};
+    uint64_t from_ms = orri_mono_ms();
+    while (orri_mark_get(s->dir, ORRI_MARK_LAZY)) {
+        if (orri_proc_start(s->env.init) != s->env.init_start)
+            return orr_fail(
+                &s->task->err, ORR_EGONE, "rank %s: has ended", s->task->key);
+        if (orri_mono_ms() - from_ms >= s->task->timeout_ms)
+            return orr_fail(&s->task->err,
+                            ORR_ETIMEOUT,
+                            "rank %s: is being restored, its memory is not all there "
+                            "yet; try again later",
+                            s->task->key);
+        if (poll(&stop, 1, MEMORY_LOOK_MS) > 0)
+            return orr_fail(
+                &s->task->err, ORR_EGONE, "rank %s: this host stops", s->task->key);
+    }
+    uint64_t took_ms = orri_mono_ms() - from_ms;
+    s->task->timeout_ms -= took_ms < s->task->timeout_ms ? (uint32_t)took_ms : 0;
+    return ORR_OK;
+}
+
 static enum orr_err do_image(struct subject *s)
 {
     if (!s->env.is_image || s->env.init <= 0)
@@ -205,6 +229,9 @@ static enum orr_err do_image(struct subject *s)
                         s->task->key,
                         *s->env.why ? ": " : "",
                         s->env.why);
+    enum orr_err there = await_memory(s);
+    if (there != ORR_OK)
+        return there;
     bool was_frozen = orri_mark_get(s->dir, ORRI_MARK_FROZEN);
     uint64_t from_ms = orri_mono_ms();
     int error = orri_mark_set(s->dir, ORRI_MARK_IMAGING, true);

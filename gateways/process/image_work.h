@@ -21,7 +21,7 @@ struct orri_edge;
 struct orri_task;
 
 struct orri_ability { /* guarded by the edge's lock */
-    bool is_known, is_able, has_nft;
+    bool is_known, is_able, has_nft, has_lazy;
     char text[ORRI_ABILITY_TEXT_MAX];
     char version[32];
 };

@@ -302,6 +302,10 @@ static void await_end(struct start *s, pid_t rank)
         status.exit_code, status.signal, status.reason, sizeof status.reason);
     if (is_by_criu)
         blame_criu(&status);
+    if (s->lazy.has_failed) {
+        status.state = ORR_RANK_LOST;
+        orr_str_copy(status.reason, sizeof status.reason, orr_str(s->lazy.why));
+    }
     if (is_image)
         orri_ns_end(s);
     else

@@ -6,6 +6,7 @@
 
 #include <signal.h>
 
+#include "lazy.h"
 #include "lease.h"
 #include "spawner.h"
 
@@ -39,6 +40,7 @@ struct start {
 
     /* with namespaces */
     struct orri_env rank_env;
+    struct orri_lazy lazy;
     int net_ns;    /* -1: none */
     int procs_fd;  /* of the cgroup, or -1 */
     int report_fd; /* the child's: errno of a failed exec; closed by a good one */

@@ -7,7 +7,7 @@
  * both.  The link of eth0 goes up last, so that a restored rank's peers never meet a machine that does not know them yet
  * OPERATION  the rank's end is seen through a pidfd; the init keeps it a zombie until its status was read from /proc
  * STOP       kill the init, and the kernel all else in the namespace; remove network and cgroup
- * FAILURES   keeper dead: the init dies (PDEATHSIG, which CRIU restores, as it restores the init as a child of the keeper, not of
+ * FAILURES   of a rank whose memory still comes: lazy.h.  keeper dead: the init dies (PDEATHSIG, which CRIU restores, as it restores the init as a child of the keeper, not of
  * itself); a CRIU that was restoring dies as well; what it had made so far is in the cgroup and is killed by the next host to look
  */
 #include "keeper.h"
@@ -26,7 +26,12 @@
 #include "image.h"
 #include "rank_tree.h"
 
-enum { STACK_BYTES = 256 << 10, END_MS_MAX = 10000, CGROUP_MS_MAX = 2000 };
+enum {
+    STACK_BYTES = 256 << 10,
+    END_MS_MAX = 10000,
+    CGROUP_MS_MAX = 2000,
+    LAZY_LOOK_MS = 500,
+};
 
 static pid_t fail_at(struct start *s, int error, const char *what)
 {
@@ -190,27 +195,55 @@ static pid_t fail_restore(struct start *s)
     return -1;
 }
 
-pid_t orri_ns_restore(struct start *s)
+static enum orr_err
+start_lazy(struct start *s, const struct orri_lazy_plan *plan, struct orr_error *err)
 {
-    const char *what;
-    struct orr_error err = {.text = ""};
-    pid_t init = -1;
-    if (!orri_lease_allows(s))
-        return -1;
-    s->step = STEP_NAMESPACE;
-    s->error = make_surroundings(s, &what);
-    if (s->error)
-        return fail_at(s, s->error, what);
+    enum orr_err rc = orri_lazy_start(&s->lazy, plan, err);
+    if (rc != ORR_OK)
+        return rc;
+    s->rank_env.lazy = s->lazy.pid;
+    s->rank_env.lazy_start = orri_proc_start(s->lazy.pid);
+    int error = orri_env_write(s->dir, &s->rank_env);
+    return error ? orr_fail(err, ORR_EIO, "file env: %s", strerror(error)) : ORR_OK;
+}
+
+static enum orr_err
+restore(struct start *s, bool is_lazy, pid_t *ret_init, struct orr_error *err)
+{
+    const struct orri_lazy_plan plan = {.criu = s->criu,
+                                        .dir = s->restore_dir,
+                                        .rank_dir = s->dir,
+                                        .timeout_ms = s->launch->restore_timeout_ms};
+    enum orr_err rc = is_lazy ? start_lazy(s, &plan, err) : ORR_OK;
     const struct orri_restore restore = {
         .criu = {s->criu, s->plugins, s->launch->has_nft},
         .dir = s->restore_dir,
         .rank_dir = s->dir,
         .net_ns = s->net_ns,
         .procs_fd = s->procs_fd,
+        .is_lazy = is_lazy,
         .lease = s->lease,
         .timeout_ms = s->launch->restore_timeout_ms,
     };
-    enum orr_err rc = orri_image_restore(&restore, &init, &err);
+    if (rc == ORR_OK)
+        rc = orri_image_restore(&restore, ret_init, err);
+    if (rc == ORR_OK && is_lazy)
+        rc = orri_lazy_guard(&s->lazy, &plan, err);
+    return rc;
+}
+
+static pid_t restore_once(struct start *s, bool is_lazy)
+{
+    const char *what;
+    struct orr_error err = {.text = ""};
+    pid_t init = -1;
+    s->step = STEP_NAMESPACE;
+    s->error = make_surroundings(s, &what);
+    if (s->error)
+        return fail_at(s, s->error, what);
+    enum orr_err rc = restore(s, is_lazy, &init, &err);
+    if (init > 0 && rc != ORR_OK)
+        s->rank_env.init = init; /* to be killed by orri_ns_end */
     pid_t rank = rc == ORR_OK ? record_init(s, init) : -1;
     if (rank > 0)
         (void)orri_overlay_link(&s->rank_env.overlay, true, s->net_ns, s->address);
@@ -219,6 +252,22 @@ pid_t orri_ns_restore(struct start *s)
         return rank;
     orr_str_copy(s->what, sizeof s->what, orr_str(err.text));
     return fail_restore(s);
+}
+
+/* What cannot be restored lazily may still be restored whole. */
+pid_t orri_ns_restore(struct start *s)
+{
+    bool is_lazy = orri_lazy_bytes(s->restore_dir) >= s->launch->lazy_bytes_min;
+    if (!orri_lease_allows(s))
+        return -1;
+    pid_t rank = restore_once(s, is_lazy);
+    if (rank > 0 || !is_lazy || s->step != STEP_RESTORE ||
+        orri_lease_left_ms(s->lease) == 0)
+        return rank;
+    orri_ns_end(s);
+    s->lazy = (struct orri_lazy){.pid = 0};
+    s->error = 0;
+    return restore_once(s, false);
 }
 
 /* ---- the end
@@ -246,10 +295,20 @@ int orri_ns_wait(struct start *s, pid_t rank)
 {
     uint64_t frozen_for = 0, start = orri_proc_start(rank);
     struct pollfd ends[] = {{.fd = pidfd_open(rank, 0), .events = POLLIN},
-                            {.fd = pidfd_open(s->rank_env.init, 0), .events = POLLIN}};
+                            {.fd = pidfd_open(s->rank_env.init, 0), .events = POLLIN},
+                            {.fd = -1, .events = POLLIN}};
     bool has_ended = ends[0].fd < 0 || ends[1].fd < 0;
-    while (!has_ended)
-        has_ended = poll(ends, 2, (int)orri_lease_look(s, &frozen_for)) > 0;
+    while (!has_ended) {
+        uint64_t look_ms = orri_lease_look(s, &frozen_for);
+        enum orri_lazy_state lazy = orri_lazy_look(&s->lazy, s->lease);
+        if (lazy == ORRI_LAZY_FAILED)
+            kill(s->rank_env.init, SIGKILL);
+        ends[2].fd = lazy == ORRI_LAZY_WORKS ? s->lazy.signal_fd : -1;
+        if (lazy == ORRI_LAZY_WORKS && look_ms > LAZY_LOOK_MS)
+            look_ms = LAZY_LOOK_MS;
+        poll(ends, 3, (int)look_ms);
+        has_ended = ends[0].revents || ends[1].revents;
+    }
     for (int i = 0; i < 2; i++) {
         if (ends[i].fd >= 0)
             close(ends[i].fd);
@@ -269,6 +328,7 @@ void orri_ns_end(struct start *s)
     while (env->init > 0 && waitpid(env->init, NULL, WNOHANG) == 0 &&
            orri_mono_ms() < deadline_ms)
         poll(NULL, 0, 1);
+    orri_lazy_end(&s->lazy);
     if (*env->cgroup)
         (void)orri_cgroup_remove(env->cgroup, CGROUP_MS_MAX);
     orri_overlay_remove(&env->overlay);

@@ -185,6 +185,8 @@ static enum orr_err make_packet(struct orri_edge *edge,
         .overlay = l->overlay,
         .wants_image = wants_image,
         .has_nft = edge->ability.has_nft,
+        .lazy_bytes_min =
+            edge->ability.has_lazy ? edge->config.lazy_bytes_min : UINT64_MAX,
     };
     *ret_packet = packet;
     *ret_bytes = bytes;

@@ -351,6 +351,7 @@ static enum orr_err set_config(struct orri_edge *edge,
     edge->config.criu = edge->config.init = NULL;
     edge->config.restore_timeout_ms =
         c->restore_timeout_ms ? c->restore_timeout_ms : 120000;
+    edge->config.lazy_bytes_min = c->lazy_bytes_min ? c->lazy_bytes_min : 64 << 20;
     edge->config.ranks_max = c->ranks_max ? c->ranks_max : 16384;
     edge->config.launches_max = c->launches_max ? c->launches_max : 4096;
     edge->config.logs_max = c->logs_max ? c->logs_max : 1000;

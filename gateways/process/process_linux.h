@@ -30,6 +30,8 @@ struct orr_process_linux_config {
     const char *criu; /* NULL: $ORRERY_CRIU, or beside this program, or in $PATH */
     const char *init; /* NULL: $ORRERY_INIT, or orrery-init beside this program */
     uint32_t restore_timeout_ms; /* for CRIU to restore a rank; 0: 120 s */
+    uint64_t
+        lazy_bytes_min; /* images with so much memory start before it is there; 0: 64 MiB */
 };
 
 /* Errors: ORR_EINVAL config, ORR_EEXIST another host has the directory, ORR_EIO,

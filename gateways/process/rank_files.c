@@ -260,8 +260,8 @@ int orri_status_write(int dir, const struct orri_status *status)
 }
 
 struct env_fields {
-    uint64_t is_image, init, init_start;
-    struct field at[9];
+    uint64_t is_image, init, init_start, lazy, lazy_start;
+    struct field at[11];
 };
 
 static void env_fields(struct env_fields *f, struct orri_env *env)
@@ -270,6 +270,8 @@ static void env_fields(struct env_fields *f, struct orri_env *env)
         {"image", &f->is_image, NULL, 0},
         {"init", &f->init, NULL, 0},
         {"init_start", &f->init_start, NULL, 0},
+        {"lazy", &f->lazy, NULL, 0},
+        {"lazy_start", &f->lazy_start, NULL, 0},
         {"cgroup", NULL, env->cgroup, sizeof env->cgroup},
         {"link", NULL, env->overlay.link, ORRI_LINK_MAX},
         {"bridge", NULL, env->overlay.bridge, ORRI_LINK_MAX},
@@ -283,7 +285,12 @@ static void env_fields(struct env_fields *f, struct orri_env *env)
 int orri_env_write(int dir, const struct orri_env *env)
 {
     struct orri_env copy = *env;
-    struct env_fields f = {env->is_image, (uint64_t)env->init, env->init_start, {{0}}};
+    struct env_fields f = {env->is_image,
+                           (uint64_t)env->init,
+                           env->init_start,
+                           (uint64_t)env->lazy,
+                           env->lazy_start,
+                           {{0}}};
     env_fields(&f, &copy);
     for (char *c = copy.why; *c; c++) {
         if (*c == '\n')
@@ -300,11 +307,13 @@ enum orri_read orri_env_read(int dir, struct orri_env *ret_env)
     enum orri_read rc = fields_read(dir, "env", f.at, ORR_ARRAY_SIZE(f.at));
     if (rc != ORRI_READ_OK)
         return rc;
-    if (f.is_image > 1 || f.init > INT32_MAX)
+    if (f.is_image > 1 || f.init > INT32_MAX || f.lazy > INT32_MAX)
         return ORRI_READ_TORN;
     env.is_image = f.is_image == 1;
     env.init = (pid_t)f.init;
     env.init_start = f.init_start;
+    env.lazy = (pid_t)f.lazy;
+    env.lazy_start = f.lazy_start;
     *ret_env = env;
     return ORRI_READ_OK;
 }
@@ -449,23 +458,14 @@ bool orri_dir_lock(int dir)
 
 int orri_dir_remove(int parent, const char *name)
 {
-    static const char *const files[] = {"meta",
-                                        "meta.tmp",
-                                        "status",
-                                        "status.tmp",
-                                        "stdout",
-                                        "stderr",
-                                        "env",
-                                        "env.tmp",
-                                        "stop",
-                                        "stop.tmp",
-                                        ORRI_MARK_FROZEN,
-                                        ORRI_MARK_IMAGING,
-                                        ORRI_MARK_HURT,
-                                        ORRI_UNDO_FILE,
-                                        "restore.log",
-                                        "init.pid",
-                                        "stats-restore"};
+    static const char *const files[] = {
+        "meta",         "meta.tmp",       "status",
+        "status.tmp",   "stdout",         "stderr",
+        "env",          "env.tmp",        "stop",
+        "stop.tmp",     ORRI_MARK_FROZEN, ORRI_MARK_IMAGING,
+        ORRI_MARK_HURT, ORRI_UNDO_FILE,   ORRI_MARK_LAZY,
+        "restore.log",  "lazy-pages.log", "lazy-pages.socket",
+        "init.pid",     "stats-restore"};
     int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (dir < 0)
         return errno == ENOENT ? 0 : errno;

@@ -3,7 +3,7 @@
  *
  *   <state>/ranks/<job>.<generation>.<rank>/meta     written by the keeper when the
  * rank has started status   written when it has ended, or never started stdout, stderr
- *   env, frozen, imaging, stop: what was made for it, and what is being done to it (below)
+ *   env, frozen, imaging, lazy, stop: what was made for it, and what is being done to it (below)
  *   <state>/logs/<same>/                             the same directory after forget,
  * until it ages out
  *
@@ -49,9 +49,11 @@ struct orri_status {
 
 /* What was made for the rank besides its processes, written before it is made, so that whoever comes later can remove it. */
 struct orri_env {
-    bool is_image;                     /* it has namespaces of its own */
-    pid_t init;                        /* pid 1 of those; 0: not started yet */
-    uint64_t init_start;               /* of orri_proc_start */
+    bool is_image;       /* it has namespaces of its own */
+    pid_t init;          /* pid 1 of those; 0: not started yet */
+    uint64_t init_start; /* of orri_proc_start */
+    pid_t lazy;          /* brings its memory (lazy.h); 0: none */
+    uint64_t lazy_start;
     char cgroup[ORRI_CGROUP_PATH_MAX]; /* empty: none */
     struct orri_overlay overlay;
     char address[ORRI_ADDRESS_MAX];
@@ -100,6 +102,8 @@ enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note);
 #define ORRI_MARK_FROZEN "frozen" /* until told otherwise */
 #define ORRI_MARK_IMAGING                                                              \
     "imaging" /* an image is being made: criu may have been killed in the middle */
+#define ORRI_MARK_LAZY                                                                 \
+    "lazy" /* restored, and not all of its memory is there: no image can be made of it */
 #define ORRI_MARK_HURT                                                                 \
     "hurt" /* criu has failed on it, perhaps with its own code in it: it may die of that, as soon as it runs again */
 #define ORRI_UNDO_FILE "undo" /* while an image is made: image_undo.c */

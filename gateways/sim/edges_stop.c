@@ -98,10 +98,28 @@ resume(struct machine *machine, struct proc *proc, const struct orr_msg_cut_step
     one_live_generation_per_rank(machine->world, proc);
 }
 
-/* The rank's ids are made by rank 0, wherever it is. */
-static bool has_ids(const struct proc *proc, const struct orr_msg_cut_step *msg)
+static bool is_maker_there(const struct world *world, const struct proc *of)
 {
-    if (proc->rank == 0 || !proc->is_stopped || proc->world == 1)
+    for (uint32_t i = 0; i < world->n_machines; i++)
+        for (struct proc *proc = NULL;
+             (proc = next_of(
+                  &world->machines[i], proc, orr_str(of->job), of->generation)) !=
+             NULL;)
+            if (proc->rank == 0)
+                return true;
+    return false;
+}
+
+/* The ranks' ids are made by rank 0, wherever it is; none go on before all have spoken.  One that has ended counts as zeros. */
+static bool has_ids(const struct machine *machine,
+                    const struct proc *proc,
+                    const struct orr_msg_cut_step *msg)
+{
+    if (!proc->is_stopped || proc->world == 1)
+        return true;
+    if (!msg->has_all_ids)
+        return false;
+    if (proc->rank == 0 || !is_maker_there(machine->world, proc))
         return true;
     for (uint32_t i = 0; i < msg->ids.n; i++)
         if (msg->ids.at[i].comm == comm_of(proc))
@@ -125,7 +143,8 @@ static void take_step(struct machine *machine,
     bool is_back = msg->step == ORR_CUT_RESUME || msg->step == ORR_CUT_OPEN;
     if (msg->step < proc->step && !is_back)
         return;
-    if (msg->step == ORR_CUT_RESUME && (proc->is_parked || !has_ids(proc, msg)))
+    if (msg->step == ORR_CUT_RESUME &&
+        (proc->is_parked || !has_ids(machine, proc, msg)))
         return;
     if (msg->step == ORR_CUT_OPEN && proc->is_stopped)
         return; /* it takes a resume */

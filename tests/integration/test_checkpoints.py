@@ -9,7 +9,7 @@ import os
 import re
 import time
 
-from fleet import Fleet, check, main, shell, wait_for
+from fleet import SLOW, Fleet, check, main, shell, wait_for
 
 CALM = dict(heartbeat=200, suspect=2000, lease=5000)
 COUNT = 'i=0; while [ ! -e stop ]; do i=$((i+1)); echo "$i"; sleep 0.05; done'
@@ -89,6 +89,8 @@ def periodic_checkpoints_come_and_old_ones_go():
             return numbers(f, job) == [2, 3]
         wait_for("two periodic checkpoints, and the first one is gone", two_more, 40)
         check({r["cause"] for r in rows(f, job)} == {"periodic"}, json.dumps(rows(f, job)))
+        paused = min(r["paused_ms"] for r in rows(f, job))  # nobody waits for a library that is not there
+        check(paused < 2000 * SLOW, f"it stood still for {paused} ms")
         check(f.show(job)["row"]["generation"] == 1, f.cli("show", job).out)
         check({p for j, p in seen if j == job} <= {"running", "stopping"}, str(seen))
         check(not numbers(f, never), "a checkpoint of a job that wants none")

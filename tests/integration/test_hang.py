@@ -7,13 +7,14 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import time
 
 from fleet import WORKLOADS, Fleet, check, main, wait_for
 from stops import examples
-from test_stops import FAST, finished, started, undisturbed
+from test_stops import FAST, started
 
 COMM = r"communicator [0-9a-f]{16} \(\d+ ranks\)"
 HANG = "time: {hang: 10s}\n"  # the shortest that a spec takes
@@ -57,6 +58,17 @@ def hang_rank(f, case, rank, world, more="", time_spec=HANG):
     return job
 
 
+def goes_on(f, job, prefix):
+    """It takes steps, long enough to be judged, and is not failed."""
+    taken = len(pathlib.Path(f"{prefix}.0").read_text())
+    wait_for("it takes steps", lambda: len(pathlib.Path(f"{prefix}.0").read_text()) > taken, 20)
+    since = time.monotonic()
+    wait_for("its nodes have looked", lambda: time.monotonic() - since > 6)
+    check(f.phase(job) == "running" and not reason(f, job), reason(f, job))
+    f.cli("cancel", job, expect=0)
+    f.wait_phase(job, "cancelled")
+
+
 def small(example, gpus):
     example.gpus = gpus
     return example
@@ -97,9 +109,7 @@ def rank_that_computes_is_named_and_goes_on(f):
 
 
 def job_without_time_hang_is_named_and_goes_on(f):
-    digits = small(examples(400)[0], 2)
-    truth = undisturbed(f, digits, "forever")
-    job, prefix = started(f, digits, "forever", extra="time: {hang: unlimited}\n")
+    job, prefix = started(f, small(examples(100000)[0], 2), "forever", extra="time: {hang: unlimited}\n")
     with stopped_rank(f, job, 5):
         began = time.monotonic()
         text = wait_for("it is named", lambda: reason(f, job), NAMED_S)
@@ -107,19 +117,17 @@ def job_without_time_hang_is_named_and_goes_on(f):
         check(re.search(rf"^hangs: rank 5 has issued \d+ of \d+ collectives in {COMM}", text), text)
         check(f.phase(job) == "running", "it did not run on")
     wait_for("the name is taken back", lambda: not reason(f, job), 15)
-    finished(f, job, prefix, truth)
+    goes_on(f, job, prefix)
 
 
 def job_suspended_for_longer_than_time_hang_goes_on(f):
-    digits = small(examples(300)[0], 2)
-    truth = undisturbed(f, digits, "suspended")
-    job, prefix = started(f, digits, "suspended", mode="inplace", extra=HANG)
+    job, prefix = started(f, small(examples(100000)[0], 1), "suspended", mode="inplace", extra=HANG)
     f.cli("suspend", job, expect=0)
     since = time.monotonic()
     wait_for("time.hang is over", lambda: time.monotonic() - since > 12)
     check(f.phase(job) == "suspended" and not reason(f, job), reason(f, job))
     f.cli("resume", job, expect=0)
-    finished(f, job, prefix, truth)
+    goes_on(f, job, prefix)
 
 
 CASES = [stopped_rank_is_named_and_its_job_fails, stopped_stage_of_a_pipeline_is_named, rank_that_skips_a_collective_is_named,

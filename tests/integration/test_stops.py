@@ -16,14 +16,15 @@ from stops import check_cuts, check_same, examples, read_digests, result, set_ba
 
 STOPS = int(os.environ.get("STOPS", "3"))
 STEPS = int(os.environ.get("STOPS_STEPS", "70"))
+JOBS_MAX = 8
 SEED = int(os.environ.get("STOPS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 FAST = dict(heartbeat=100, suspect=600, lease=2000)
 
 
-def undisturbed(f, example, name):
+def undisturbed(f, example, name, seconds=240):
     prefix = f.top / f"{name}.truth."
     job = f.submit(example.spec(prefix, mode="none"))
-    f.wait_phase(job, "done", seconds=240)
+    f.wait_phase(job, "done", seconds=seconds)
     return result(f, job), read_digests(prefix)
 
 
@@ -104,6 +105,28 @@ def resume_waits_for_devices_that_somebody_else_has():
         (f.top / "go").touch()
         f.wait_phase(guest, "done")
         finished(f, job, prefix, truth)
+
+
+def resumed_on_other_devices_it_goes_on():
+    """Each rank sees two devices, and both become others."""
+    digits = examples(120)[0]
+    digits.gpus = 2
+    with Fleet(nodes=1, gpus=4, **FAST) as f:
+        truth = undisturbed(f, digits, "digits")
+        for mode in ("inplace", "auto"):
+            job, prefix = started(f, digits, "digits", mode=mode)
+            before = [r["device"] for r in f.show(job)["ranks"]]
+            f.cli("suspend", job, expect=0)
+            guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 2\n"))
+            f.wait_phase(guest, "running")
+            f.cli("resume", job, expect=0, timeout=30)
+            after = [r["device"] for r in f.show(job)["ranks"]]
+            check(set(before).isdisjoint(after), f"{before} became {after}")
+            detail = finished(f, job, prefix, truth)
+            check(detail["row"]["generation"] == 1, json.dumps(detail["row"]))
+            (f.top / "go").touch()
+            f.wait_phase(guest, "done")
+            (f.top / "go").unlink()
 
 
 def suspended_job_can_be_cancelled_and_outlives_every_host():
@@ -231,7 +254,10 @@ class Disturber:
     def kill_node(self):
         if self.rng.random() < 0.5:
             self.order("checkpoint")
-        node = self.rng.choice(self.nodes())
+        nodes = self.nodes()
+        if not nodes:
+            return "none: it is over"
+        node = self.rng.choice(nodes)
         self.f.kill_node(node)
         self.may_set_back += 1
         self.f.restart()
@@ -281,36 +307,44 @@ class Disturber:
         return max((int(l[0].split()[0].split("=")[1]) for l in lines if l), default=0)
 
 
+def compare(f, example, d, truth):
+    """A disturbed job that is done with one that was left alone.  What to say of it."""
+    job, prefix, patience = d.job, d.prefix, 240 + 15 * STOPS
+    reached = d.steps()
+    detail = f.wait_phase(job, "done", seconds=patience)
+    truth = truth or undisturbed(f, example, example.name, seconds=patience)
+    check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
+    check_same(truth[1], read_digests(prefix), once=False)
+    back = set_backs(prefix, example.every)
+    most = max((len(b) for b in back.values()), default=0)
+    check(most <= min(d.may_set_back, detail["restarts"]),
+          f"set back {most} times, by {detail['restarts']} restarts and {d.may_set_back} kills: {back}")
+    resumes, buffers = check_cuts(prefix, example.world)
+    print(f"     {job}: {sum(d.given.values())} orders until step {reached} of {example.steps}: {d.given}, generation "
+          f"{detail['row']['generation']}, {detail['restarts']} restarts, {most} set-backs, {resumes} resumes of up to {buffers} "
+          f"buffers alike, {sum(len(v) for v in truth[1].values())} lines alike; failed: {d.failed}", flush=True)
+    return truth
+
+
 def disturbed(index):
-    """Any order, at any moment, and kill -9 between and in them."""
-    rng = random.Random(SEED)
+    """Any order, at any moment, and kill -9 between and in them.  A job that is over too early is followed by another one."""
+    rng, truth, given, jobs = random.Random(SEED), None, 0, 0
     example = examples(200 + STEPS * STOPS)[index]
     with Fleet(clusters=2, nodes=3, gpus=4, **dict(FAST, suspect=2000, lease=10000)) as f:
         if not can_image(f):
             return
-        job, prefix = started(f, example, example.name,
-                              extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n")
-        d = Disturber(f, rng, job, prefix)
-        for n in range(STOPS):
-            time.sleep(rng.uniform(0, 0.8))  # the moment is what is random here
-            if f.phase(job) == "done":
-                break
-            d.one(n)
-        given = sum(d.given.values())
-        reached = d.steps()
-        detail = f.wait_phase(job, "done", seconds=600)
-        truth = undisturbed(f, example, example.name)
-        check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
-        check_same(truth[1], read_digests(prefix), once=False)
-        back = set_backs(prefix, example.every)
-        most = max((len(b) for b in back.values()), default=0)
-        check(most <= min(d.may_set_back, detail["restarts"]),
-              f"set back {most} times, by {detail['restarts']} restarts and {d.may_set_back} kills: {back}")
-        resumes, buffers = check_cuts(prefix, example.world)
-        print(f"     {given} of {STOPS} orders until step {reached} of {example.steps}: {d.given}, generation "
-              f"{detail['row']['generation']}, {detail['restarts']} restarts, {most} set-backs, {resumes} resumes of up to {buffers} "
-              f"buffers alike, {sum(len(v) for v in truth[1].values())} lines alike; failed: {d.failed}", flush=True)
-        check(given == STOPS or STOPS < 10, "it was over before all orders were given: raise STOPS_STEPS")
+        while given < STOPS and jobs < JOBS_MAX:
+            d = Disturber(f, rng, *started(f, example, example.name,
+                                           extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n"))
+            jobs += 1
+            while given < STOPS and f.phase(d.job) != "done":
+                d.one(given)
+                given += 1
+                time.sleep(rng.uniform(0, 0.8))  # the moment is what is random here
+            truth = compare(f, example, d, truth)
+        lost = [l for l in f.cli("events", expect=0).out.splitlines() if "could not be resumed" in l or "not restored" in l]
+        check(not lost, f"a resume failed: {lost}")
+        check(given == STOPS, f"{given} of {STOPS} orders in {jobs} jobs: raise STOPS_STEPS")
 
 
 def digits_stopped_at_random_moments():
@@ -334,6 +368,7 @@ if __name__ == "__main__":
     main(suspended_job_frees_its_devices_and_goes_on_where_it_was,
          suspended_at_any_moment_of_its_start,
          resume_waits_for_devices_that_somebody_else_has,
+         resumed_on_other_devices_it_goes_on,
          suspended_job_can_be_cancelled_and_outlives_every_host,
          job_suspended_in_place_outlives_every_host,
          checkpoint_outlives_its_node,

@@ -128,6 +128,8 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
     struct peer_script *node = &nodes[self->args.index];
     assert_true(msg->step < ORR_CUT_STEP_MAX_);
     node->n_steps[msg->step]++;
+    node->cut = msg->cut;
+    node->round = msg->round;
     if (node->silent_at == msg->step || node->is_dead) {
         (void)orr_defer(ctx);
         return ORR_OK;
@@ -159,7 +161,9 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
               .cut = is_late ? msg->cut - 1 : msg->cut,
               .node = orr_str(node_name(self->args.index)),
               .step = msg->step,
-              .state = node->fail_at == msg->step ? ORR_STEP_FAILED : ORR_STEP_DONE,
+              .state = node->fail_at == msg->step    ? ORR_STEP_FAILED
+                       : node->works_at == msg->step ? ORR_STEP_WORKING
+                                                     : ORR_STEP_DONE,
               .round = msg->round,
               .clocks = {clocks, has_clocks ? 2 : 0},
               .parts = {parts, has_parts ? 2 : 0},
@@ -215,6 +219,11 @@ static enum orr_err peer_on_job_update(struct orr_ctx *ctx,
     (void)self;
     region.phase = msg->phase;
     region.level = msg->level;
+    region.cut = msg->cut;
+    region.n_stop = msg->stop.n;
+    assert_true(msg->stop.n <= ORR_ARRAY_SIZE(region.stop));
+    for (uint32_t i = 0; i < msg->stop.n; i++)
+        region.stop[i] = msg->stop.at[i];
     orr_str_copy(region.reason, sizeof(region.reason), msg->reason);
     if (region.n_phases < 64)
         region.phases[region.n_phases++] = msg->phase;

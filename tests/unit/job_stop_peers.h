@@ -15,10 +15,12 @@ enum { NODES = 2, WORLD = 4, GENERATION = 3 };
 struct peer_script {
     uint32_t silent_at; /* enum orr_cut_step: does not answer it */
     uint32_t fail_at;   /* says that it failed */
+    uint32_t works_at;  /* is not done with it */
     uint32_t late_at;   /* answers with an older cut first */
     bool has_no_parts;  /* SAVE is done, but its parts never come */
     bool is_dead;
     uint32_t n_steps[ORR_CUT_STEP_MAX_];
+    uint64_t cut, round;   /* of the newest cut_step */
     uint32_t state[WORLD]; /* of its ranks */
     struct orr_addr addr;
     uint64_t found_cut;
@@ -41,6 +43,9 @@ struct region_heard {
     uint32_t n_failed, failed_code;
     uint64_t failed_number;
     char failed[480], reason[240];
+    uint64_t cut;
+    uint32_t n_stop;
+    struct orr_rec_stop_step stop[16];
     bool has_restored_places;
 };
 extern struct region_heard region;

@@ -59,6 +59,8 @@ struct puppet {
     X(job_ended)                                                                       \
     X(checkpoint_commit)                                                               \
     X(order_failed)                                                                    \
+    X(job_offer)                                                                       \
+    X(job_transfer)                                                                    \
     X(region_check_get)
 FORWARDS(FORWARD)
 
@@ -68,6 +70,7 @@ ORR_HANDLER(puppet, job_detail)
 ORR_HANDLER(puppet, checkpoint_made)
 ORR_HANDLER(puppet, checkpoint_rows)
 ORR_HANDLER(puppet, region_check)
+ORR_HANDLER(puppet, job_offered)
 ORR_HANDLER(puppet, job_assign)
 ORR_HANDLER(puppet, job_order)
 ORR_HANDLER(puppet, job_stop)
@@ -142,6 +145,18 @@ static enum orr_err puppet_on_region_check(struct orr_ctx *ctx,
     (void)self;
     answer.msg = ORR_MSG_region_check;
     answer.check = *msg;
+    return ORR_OK;
+}
+
+static enum orr_err puppet_on_job_offered(struct orr_ctx *ctx,
+                                          struct puppet *self,
+                                          const struct orr_msg_job_offered *msg)
+{
+    (void)ctx;
+    (void)self;
+    answer.msg = ORR_MSG_job_offered;
+    answer.offered = *msg;
+    orr_str_copy(answer.text, sizeof(answer.text), msg->text);
     return ORR_OK;
 }
 
@@ -224,8 +239,8 @@ static enum orr_err puppet_on_stores_collect(struct orr_ctx *ctx,
 static const struct orr_handler puppet_handlers[] = {
 #define X(name) ORR_ON(puppet, name, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     FORWARDS(X) X(ack) X(failed) X(job_detail) X(checkpoint_made) X(checkpoint_rows)
-        X(region_check) X(job_assign) X(job_order) X(job_stop) X(node_drain)
-            X(stores_collect)
+        X(region_check) X(job_offered) X(job_assign) X(job_order) X(job_stop)
+            X(node_drain) X(stores_collect)
 #undef X
 };
 static const struct orr_actor_type puppet_type = {
@@ -233,6 +248,71 @@ static const struct orr_actor_type puppet_type = {
     .state_size = sizeof(struct puppet),
     .handlers = puppet_handlers,
     .n_handlers = ORR_ARRAY_SIZE(puppet_handlers),
+};
+
+/* ---- the other region ---- */
+
+struct puppet_peer peer;
+
+struct peer {
+    char unused;
+};
+
+ORR_HANDLER(peer, job_offer)
+ORR_HANDLER(peer, job_transfer)
+
+static enum orr_err peer_on_job_offer(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_job_offer *msg)
+{
+    (void)self;
+    peer.n_offers++;
+    if (peer.is_silent) {
+        (void)orr_defer(ctx);
+        return ORR_OK;
+    }
+    bool has_it = peer.has_taken && peer.generation >= msg->generation;
+    peer.is_known = peer.is_known || (has_it && msg->is_known);
+    if (!has_it && peer.refuses && !msg->is_known)
+        orr_reply(ctx,
+                  job_offered,
+                  .is_refused = true,
+                  .code = ORR_EINVAL,
+                  .text = ORR_LIT("not this one"));
+    else
+        orr_reply(ctx,
+                  job_offered,
+                  .is_taken = has_it,
+                  .is_settled = has_it && peer.is_settled,
+                  .token = msg->is_final ? ++peer.token : 0);
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_job_transfer(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_job_transfer *msg)
+{
+    (void)self;
+    peer.n_transfers++;
+    if (msg->token != peer.token)
+        return ORR_ESTALE;
+    peer.has_taken = true;
+    peer.generation = msg->generation;
+    peer.manifest = number_in(msg->manifest);
+    if (peer.is_mute)
+        (void)orr_defer(ctx);
+    return ORR_OK;
+}
+
+static const struct orr_handler peer_handlers[] = {
+    ORR_ON(peer, job_offer, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, job_transfer, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+};
+static const struct orr_actor_type peer_type = {
+    .name = "peer",
+    .state_size = sizeof(struct peer),
+    .handlers = peer_handlers,
+    .n_handlers = ORR_ARRAY_SIZE(peer_handlers),
 };
 
 /* ---- hosts ---- */
@@ -256,13 +336,18 @@ static void boot(void *arg, struct orr_sim *s, uint32_t host)
     sim = s;
     if (host == PUPPET) {
         spawn(host, &puppet_type, NULL, "/eu1/c1");
+        spawn(host, &peer_type, NULL, "/us2");
         return;
     }
     invariants_fini(&worlds[host].invariants);
     worlds[host] = (struct world){0};
     assert_int_equal(invariants_init(&worlds[host].invariants), ORR_OK);
     struct orr_region_args region = {
-        .region = "eu1", .jobs_max = 64, .collect_every_ms = 4000};
+        .region = "eu1",
+        .jobs_max = 64,
+        .collect_every_ms = 4000,
+        .peers = {{.region = "us2", .host = "puppet", .endpoint = "ipc:///us2"}},
+        .n_peers = 1};
     snprintf(region.host, sizeof(region.host), "%s", names[host]);
     const struct edge_args edge = {NULL, &worlds[host]};
     const struct hand_ledger_args args = {&ledger, "/eu1"};
@@ -318,7 +403,10 @@ void summary(void)
          .state = node_state,
          .gpus = 4,
          .gpus_free = gpus_free,
-         .slots = 4},
+         .slots = 4,
+         .level = ORR_LEVEL_IMAGE,
+         .host = ORR_LIT("n1"),
+         .endpoint = ORR_LIT("ipc:///n1")},
         {.node = ORR_LIT("n2"), .gpus = 4, .gpus_free = gpus_free, .slots = 4}};
     POST(cluster_summary, .cluster = ORR_LIT("c1"), .nodes = {nodes, 2});
 }
@@ -379,15 +467,6 @@ void update(uint32_t phase)
 
 uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_of_1)
 {
-    static uint8_t wire[1024];
-    const struct orr_rec_part parts[] = {{.rank = 0, .hash = ORR_LIT(PUPPET_HASH)},
-                                         {.rank = 1, .hash = orr_str(hash_of_1)}};
-    const struct orr_msg_manifest manifest = {.world = PUPPET_WORLD,
-                                              .parts = {parts, PUPPET_WORLD}};
-    size_t len;
-    assert_int_equal(
-        orr_msg_encode(orr_msg_desc_manifest(), &manifest, wire, sizeof(wire), &len),
-        ORR_OK);
     return POST(checkpoint_commit,
                 .order = order,
                 .row = {.job = ORR_LIT("eu1-1"),
@@ -396,7 +475,22 @@ uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_
                         .cut = cut,
                         .level = ORR_LEVEL_IMAGE,
                         .cause = ORR_LIT("asked")},
-                .manifest = {wire, (uint32_t)len});
+                .manifest = puppet_manifest(0, hash_of_1));
+}
+
+struct orr_bytes puppet_manifest(uint64_t number, const char *hash_of_1)
+{
+    static uint8_t wire[1024];
+    const struct orr_rec_part parts[] = {{.rank = 0, .hash = ORR_LIT(PUPPET_HASH)},
+                                         {.rank = 1, .hash = orr_str(hash_of_1)}};
+    const struct orr_msg_manifest manifest = {.row = {.number = number},
+                                              .world = PUPPET_WORLD,
+                                              .parts = {parts, PUPPET_WORLD}};
+    size_t len;
+    assert_int_equal(
+        orr_msg_encode(orr_msg_desc_manifest(), &manifest, wire, sizeof(wire), &len),
+        ORR_OK);
+    return (struct orr_bytes){wire, (uint32_t)len};
 }
 
 /* With the cluster's heartbeats. */
@@ -421,9 +515,9 @@ void end(uint32_t outcome, bool is_restore_failed)
     wait_for(3000);
 }
 
-static void submit(void)
+struct orr_bytes puppet_spec(void)
 {
-    uint8_t spec[512];
+    static uint8_t spec[512];
     size_t len;
     const struct orr_rec_text command = {ORR_LIT("/bin/true")};
     const struct orr_msg_job_spec job = {.name = ORR_LIT("t"),
@@ -443,7 +537,12 @@ static void submit(void)
     assert_int_equal(
         orr_msg_encode(orr_msg_desc_job_spec(), &job, spec, sizeof(spec), &len),
         ORR_OK);
-    POST(job_submit, .key = ORR_LIT("k"), .spec = {spec, (uint32_t)len});
+    return (struct orr_bytes){spec, (uint32_t)len};
+}
+
+static void submit(void)
+{
+    POST(job_submit, .key = ORR_LIT("k"), .spec = puppet_spec());
     run_for(200);
 }
 
@@ -454,6 +553,7 @@ int puppet_setup(void **state)
     memset(&ledger, 0, sizeof(ledger));
     memset(&answer, 0, sizeof(answer));
     memset(&seen, 0, sizeof(seen));
+    memset(&peer, 0, sizeof(peer));
     leader = A;
     gpus_free = 4;
     node_state = ORR_NODE_UP;

@@ -21,7 +21,8 @@ extern struct puppet_answer {
     uint64_t number; /* checkpoint_made, or the first of checkpoint_rows */
     uint32_t n_rows;
     struct orr_msg_region_check check;
-    struct orr_msg_job_detail *detail; /* owned */
+    struct orr_msg_job_offered offered; /* flags and token only; the text is above */
+    struct orr_msg_job_detail *detail;  /* owned */
 } answer;
 
 extern struct puppet_seen {
@@ -36,8 +37,23 @@ extern struct puppet_seen {
     uint32_t refuse_order;          /* enum orr_err: answer with that */
 } seen;
 
+/* The other region, us2, which the test plays, too: what it was asked, and how it answers. */
+extern struct puppet_peer {
+    unsigned n_offers, n_transfers;
+    bool is_silent; /* answers nothing */
+    bool is_mute;   /* takes a job, and the answer is lost */
+    bool refuses;
+    bool has_taken, is_known, is_settled;
+    uint64_t token; /* the newest */
+    uint64_t generation;
+    uint64_t manifest; /* number of the checkpoint that came with the job */
+} peer;
+
 extern uint32_t gpus_free;  /* on each of n1, n2 */
 extern uint32_t node_state; /* of n1, as its cluster says */
+
+struct orr_bytes puppet_spec(void);
+struct orr_bytes puppet_manifest(uint64_t number, const char *hash_of_1);
 
 int puppet_setup(void **state);
 int puppet_teardown(void **state);

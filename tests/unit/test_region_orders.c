@@ -270,7 +270,7 @@ static void migration_without_room_or_target_is_refused(void **state)
                      ORR_MSG_failed);
     assert_int_equal(answer.code, ORR_ENOENT);
     assert_int_equal(
-        POST(job_migrate, .job = ORR_LIT("eu1-1"), .region = ORR_LIT("us2")),
+        POST(job_migrate, .job = ORR_LIT("eu1-1"), .region = ORR_LIT("us9")),
         ORR_MSG_failed);
     assert_int_equal(answer.code, ORR_ENOENT);
     assert_int_equal(seen.n_orders, 0);

@@ -289,11 +289,13 @@ static bool is_proc_done(const struct orri_gen *gen,
     return is_done;
 }
 
-/* After a restart of this host: it was frozen until now, and comes back as it is thawed. */
+/* After a restart of this host, or from an image: it was frozen until now, and comes back as it is thawed.  Not where this
+ * life has seen the stop, and that there is none: a job without a library would stand still for nothing. */
 static bool may_come_back(const struct orr_rank_edge *edge,
                           const struct orri_rank *rank)
 {
-    return rank->n_procs == 0 && edge->now_ms < rank->gen->started_ms + edge->grace_ms;
+    return rank->n_procs == 0 && rank->silent_cut != rank->gen->cut &&
+           edge->now_ms < rank->gen->started_ms + edge->grace_ms;
 }
 
 bool orri_gen_has_spoken(const struct orr_rank_edge *edge, const struct orri_gen *gen)
@@ -362,6 +364,14 @@ static bool has_late_comer(const struct orri_gen *gen)
     return false;
 }
 
+static void note_silent(struct orri_gen *gen)
+{
+    bool is_quiet = gen->step == ORR_CUT_QUIESCE && gen->state == ORR_STEP_DONE;
+    for (struct orri_rank *rank = gen->ranks; rank && is_quiet; rank = rank->next)
+        if (rank->n_procs == 0)
+            rank->silent_cut = gen->cut;
+}
+
 void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen)
 {
     char why[256];
@@ -388,6 +398,7 @@ void orri_gen_judge(struct orr_rank_edge *edge, struct orri_gen *gen)
         gen->state = state;
         gen->step_ms = edge->now_ms - gen->started_ms;
         gen->report_due = true;
+        note_silent(gen);
     }
     if (gen->state == ORR_STEP_WORKING && late && edge->now_ms >= gen->deadline_ms)
         orri_gen_fail(edge, gen, late->rank, "rank %u: %s", late->rank, why);

@@ -75,9 +75,10 @@ struct orri_rank {
     char path[ORRI_PATH_MAX];
     uint64_t path_inode;
     uint64_t expected_ms;
-    bool has_looked;           /* for what an earlier life left of it */
-    bool is_crowded;           /* one process too many came */
-    bool ability_due;          /* one of its processes has ended */
+    uint64_t silent_cut; /* when that was quiesced, it had no process with a library */
+    bool has_looked;     /* for what an earlier life left of it */
+    bool is_crowded;     /* one process too many came */
+    bool ability_due;    /* one of its processes has ended */
     char device[ORR_NAME_MAX]; /* uuid for its resume; empty: as before */
     struct orri_proc *procs;   /* owned */
     uint32_t n_procs;

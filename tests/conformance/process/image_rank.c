@@ -3,7 +3,7 @@
  *
  * Client and server play ping-pong over one TCP connection, with counted messages, and print each.  Beside that each of them counts
  * through a pipe between two threads, through a socketpair with a child process, in a file, in a file that was unlinked, and by a
- * timer.  Whatever is lost, repeated or out of order ends it with 99 and a word on stderr.  When DIR/stop is there the client closes
+ * timer.  image_rank heap MIB DIR holds memory, and looks at it before it exits with 7.  Whatever is lost, repeated or out of order ends it with 99 and a word on stderr.  When DIR/stop is there the client closes
  * the connection and dies of SIGUSR2, and the server exits with 7.
  */
 #include <arpa/inet.h>
@@ -169,11 +169,32 @@ static void call(const char *address, const char *dir)
     raise(SIGUSR2);
 }
 
+/* Memory of which each word says where it is. */
+static void hold(size_t mib, const char *dir)
+{
+    size_t n = (mib << 20) / sizeof(uint64_t);
+    volatile uint64_t *heap = malloc(n * sizeof *heap);
+    char stop[256];
+    expect(heap != NULL, "memory");
+    for (size_t i = 0; i < n; i++)
+        heap[i] = i * 0x9e3779b97f4a7c15u + 1;
+    snprintf(stop, sizeof stop, "%s/stop", dir);
+    for (unsigned long i = 0; access(stop, F_OK) != 0; i++) {
+        printf("%lu\n", i);
+        usleep(PAUSE_US);
+    }
+    for (size_t i = 0; i < n; i++)
+        expect(heap[i] == i * 0x9e3779b97f4a7c15u + 1, "memory is not what it was");
+    exit(7);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4)
         return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (strcmp(argv[1], "heap") == 0)
+        hold(strtoul(argv[2], NULL, 10), argv[3]);
     signal(SIGPIPE, SIG_IGN);
     start_all(argv[1], argv[3]);
     if (strcmp(argv[1], "server") == 0)
