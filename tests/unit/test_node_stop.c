@@ -163,7 +163,7 @@ static void restored_rank_is_fetched_before_it_is_launched(void **state)
                                       .arenas = ORR_LIT("5:4096")};
     launch(&part);
     assert_true(is_launched);
-    assert_string_equal(did, "expect5 lib-save-0 get+arena-5*1 launch0 ");
+    assert_string_equal(did, "expect5 lib-save-0 get+arena-5*1 launch0 drop0 ");
     assert_int_equal(n_peers, 1);
     assert_memory_equal(restore_dir, "/tmp/i/j-2-5-0", 14);
     step(9, ORR_CUT_RESUME);
@@ -209,7 +209,7 @@ static void rank_of_two_processes_is_stopped_saved_and_restored_whole(void **sta
     launch(&part);
     assert_true(is_launched);
     assert_string_equal(did,
-                        "expect5 expect6 lib-save-0 get+arena-5+arena-6*2 launch0 ");
+                        "expect5 expect6 lib-save-0 get+arena-5+arena-6*2 launch0 drop0 ");
     come_back(6, 66); /* before the resume begins: it is of that */
     assert_null(strstr(did, "resume"));
     step(9, ORR_CUT_RESUME);
@@ -226,7 +226,7 @@ static void part_of_an_earlier_version_has_one_arena(void **state)
         .rank = 0, .hash = ORR_LIT("abc"), .arena_bytes = 4096, .process = 5};
     launch(&part);
     assert_true(is_launched);
-    assert_string_equal(did, "expect5 lib-save-0 get+arena*1 launch0 ");
+    assert_string_equal(did, "expect5 lib-save-0 get+arena*1 launch0 drop0 ");
 }
 
 static void damaged_list_of_arenas_fails_the_launch(void **state)

@@ -19,6 +19,20 @@
 /* ---- what goes wrong
  * ----------------------------------------------------------------------------- */
 
+/* As if they had run for a minute since CRIU failed on them. */
+static void age_marks(struct fixture *f)
+{
+    char pattern[200];
+    const struct timespec then[2] = {{.tv_sec = time(NULL) - 60},
+                                     {.tv_sec = time(NULL) - 60}};
+    glob_t found = {0};
+    snprintf(pattern, sizeof pattern, "%s/*/*/hurt", f->dir);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        assert_int_equal(utimensat(AT_FDCWD, found.gl_pathv[i], then, 0), 0);
+    globfree(&found);
+}
+
 static void image_that_fails_leaves_the_rank_unharmed(void **state)
 {
     struct two *t = *state;
@@ -38,22 +52,9 @@ static void image_that_fails_leaves_the_rank_unharmed(void **state)
     assert_int_equal(umount(dir), 0);
     image_wait_progress(t->a, server1, image_wait_progress(t->a, client1, 0));
     assert_int_equal(fixture_image(t->a, server1, t->a->dir, true).code, ORR_EEXIST);
+    age_marks(t->a);
     image_stop_pair(t);
     image_check_ends(t->a, server1, t->a, client1);
-}
-
-/* As if it had run for a minute since. */
-static void age_mark(struct fixture *f)
-{
-    char pattern[200];
-    const struct timespec then[2] = {{.tv_sec = time(NULL) - 60},
-                                     {.tv_sec = time(NULL) - 60}};
-    glob_t found = {0};
-    snprintf(pattern, sizeof pattern, "%s/*/*/hurt", f->dir);
-    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
-    for (size_t i = 0; i < found.gl_pathc; i++)
-        assert_int_equal(utimensat(AT_FDCWD, found.gl_pathv[i], then, 0), 0);
-    globfree(&found);
 }
 
 /* Soon after CRIU has failed on it, its sudden death is laid at CRIU's door; later it is its own. */
@@ -71,7 +72,7 @@ static void rank_that_ran_on_after_a_failed_image_dies_its_own_death(void **stat
         assert_int_equal(fixture_image(t->a, id, dir, true).code, ORR_EIO);
         unlink(image_dir(t, "full/dump.log"));
         if (has_run)
-            age_mark(t->a);
+            age_marks(t->a);
         if (has_run == 2) { /* but it stood still: what it has shows from now on */
             image_freeze_ok(t->a, id, true);
             image_freeze_ok(t->a, id, false);
@@ -221,6 +222,7 @@ static void criu_killed_in_a_dump_costs_the_image_only(void **state)
         return;
     }
     assert_true(n_killed > 3);
+    age_marks(t->a);
     image_stop_pair(t);
     image_check_ends(t->a, server1, t->a, client1);
 }
@@ -332,10 +334,10 @@ static void process_killed_in_a_restore_costs_the_attempt_only(void **state)
         id.generation++;
         image_restore(t, t->b, id, CLIENT, dir);
         pid_t victim = wait_process("criu");
-        usleep(i / 2 * 15000);
-        if (victim && i % 2)
-            victim = fixture_parent(victim); /* the keeper */
         assert_true(victim > 0);
+        if (i % 2)
+            victim = fixture_parent(victim); /* the keeper */
+        usleep(i / 2 * 15000);
         kill(victim, SIGKILL);
         uint32_t now = ORR_RANK_STARTING;
         for (int ms = 0; ms < 20000 && now == ORR_RANK_STARTING; ms++, usleep(1000))
@@ -402,6 +404,7 @@ static void host_killed_in_a_dump_is_mended_by_the_next_one(void **state)
         go_on_from(t, server, client);
         return;
     }
+    age_marks(t->a);
     image_stop_pair(t);
     image_check_ends(t->a, server1, t->a, client1);
 }
