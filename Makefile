@@ -45,11 +45,10 @@ soak: deps
 	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
 	@ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
-	@export ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" ORRERY_WORKLOADS="$$(pwd)/build/release" ORRERY_CRIU="$$(pwd)/build/criu/criu"; \
-	    STOPS=50 /usr/bin/python3 -B tests/integration/test_stops.py && BARRIERS=50 /usr/bin/python3 -B tests/integration/test_barriers.py && \
-	    FAULTS=1 /usr/bin/python3 -B tests/integration/test_stop_faults.py
-	@for t in fence softstate; do \
-	    SOAK=1 ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
+	@export SOAK=1 STOPS=50 BARRIERS=50 ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" \
+	    ORRERY_WORKLOADS="$$(pwd)/build/release" ORRERY_CRIU="$$(pwd)/build/criu/criu"; \
+	for t in stops barriers families regions cooperative stop_faults fence softstate; do \
+	    /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
 
 # Numbers as JSON lines: see bench/README.md.
 bench: build

@@ -293,10 +293,11 @@ def run_one(test):
         return False
 
 
-def main(*tests, at_once=1):
-    """Run the tests whose names are given on the command line, or all; one line each, like the other suites.
-    Those that mostly wait may run several at once."""
-    wanted = sys.argv[1:]
+def main(*tests, soak=(), at_once=1):
+    """Run the tests whose names are given on the command line, or all, those in `soak` with SOAK=1 only; one line each, like the
+    other suites.  Those that mostly wait may run several at once."""
+    wanted, known = sys.argv[1:], [*tests, *soak]
+    chosen = [t for t in known if t.__name__ in wanted] if wanted else known if os.environ.get("SOAK") else tests
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        passed = list(pool.map(run_one, [t for t in tests if not wanted or t.__name__ in wanted]))
+        passed = list(pool.map(run_one, chosen))
     sys.exit(0 if all(passed) else 1)

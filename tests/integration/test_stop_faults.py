@@ -2,7 +2,7 @@
 """Whatever dies while a job is stopped, saved or restored: the previous checkpoint stays whole, and the job ends with its digest.
 
 The matrix: what is being done x the phase that it is in x who is killed.  FAULTS_SEED says what is drawn; FAULTS=n runs all cells n
-times; without it FAULTS_CELLS of them (default 3), drawn by the seed; FAULTS_ONLY=REGEX picks some ("migrate x fetch x criu").
+times, SOAK=1 once; without them FAULTS_CELLS of them (default 3), drawn by the seed; FAULTS_ONLY=REGEX picks some ("migrate x fetch x criu").
 """
 import contextlib
 import json
@@ -17,7 +17,7 @@ from fleet import Fleet, check, main
 from stops import check_cuts, check_same, examples, read_digests, result, set_backs
 from test_stops import FAST, can_image, started, undisturbed
 
-ROUNDS = int(os.environ.get("FAULTS", "0"))
+ROUNDS = int(os.environ.get("FAULTS", "1" if os.environ.get("SOAK") else "0"))
 PATIENT = dict(FAST, suspect=2000, lease=10000)  # what restarts it is the kill, not a slow machine
 CELLS = int(os.environ.get("FAULTS_CELLS", "3"))
 SEED = int(os.environ.get("FAULTS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
@@ -201,7 +201,7 @@ def cells(rng):
 def nothing_is_lost_whoever_dies_in_between():
     """Each cell has a fleet of its own, so that one that fails says nothing about the others."""
     rng, failed, truth, n, seen = random.Random(SEED), [], None, 0, 0
-    example = examples(int(os.environ.get("FAULTS_STEPS", "120")))[0]
+    example = examples(int(os.environ.get("FAULTS_STEPS", "400")))[0]
     for cell in cells(rng):
         name, began, seed = " x ".join(cell), time.monotonic(), rng.randrange(1 << 31)
         if ONLY and not re.search(ONLY, name):
@@ -251,7 +251,7 @@ def tear(path):
 
 
 def goes_on_from_the_one_before(damage):
-    example = examples(150)[0]
+    example = examples(400)[0]
     with Fleet(clusters=1, nodes=2, gpus=4, **FAST) as f:
         if not can_image(f):
             return

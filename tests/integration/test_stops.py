@@ -36,11 +36,11 @@ def started(f, example, name, **spec):
     return job, prefix
 
 
-def finished(f, job, prefix, truth, once=True):
+def finished(f, job, prefix, truth, once=True, has_cuts=True):
     detail = f.wait_phase(job, "done", seconds=240)
     check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
     check_same(truth[1], read_digests(prefix), once)
-    check(check_cuts(prefix)[0] > 0, "no resume was compared")
+    check(not has_cuts or check_cuts(prefix)[0] > 0, "no resume was compared")
     return detail
 
 
@@ -367,7 +367,6 @@ def tcp_stopped_at_random_moments():
 if __name__ == "__main__":
     print(f"STOPS_SEED={SEED} STOPS={STOPS}", flush=True)
     main(suspended_job_frees_its_devices_and_goes_on_where_it_was,
-         suspended_at_any_moment_of_its_start,
          resume_waits_for_devices_that_somebody_else_has,
          resumed_on_other_devices_it_goes_on,
          suspended_job_can_be_cancelled_and_outlives_every_host,
@@ -378,4 +377,5 @@ if __name__ == "__main__":
          digits_stopped_at_random_moments,
          mlp_stopped_at_random_moments,
          pipeline_stopped_at_random_moments,
-         tcp_stopped_at_random_moments)
+         tcp_stopped_at_random_moments,
+         soak=[suspended_at_any_moment_of_its_start])

@@ -208,8 +208,8 @@ static void rank_of_two_processes_is_stopped_saved_and_restored_whole(void **sta
                                       .arenas = ORR_LIT("5:4096 6:8192")};
     launch(&part);
     assert_true(is_launched);
-    assert_string_equal(did,
-                        "expect5 expect6 lib-save-0 get+arena-5+arena-6*2 launch0 drop0 ");
+    assert_string_equal(
+        did, "expect5 expect6 lib-save-0 get+arena-5+arena-6*2 launch0 drop0 ");
     come_back(6, 66); /* before the resume begins: it is of that */
     assert_null(strstr(did, "resume"));
     step(9, ORR_CUT_RESUME);
