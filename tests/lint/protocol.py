@@ -61,12 +61,18 @@ def parse_errors():
 def parse_numbers():
     """{list: [(number, name)]} of the enumerations that messages carry."""
     text = read(os.path.join(INCLUDE, "ids.h"))
-    lists = {"job phase": re.findall(r'X\((\d+), \w+, "(\w+)"\)', text)}
+    lists = {}
+    for title, macro in (("job phase", "ORR_JOB_PHASES"), ("order state", "ORR_ORDER_STATES"), ("clock op", "ORR_CLOCK_OPS")):
+        rows = re.search(r"#define %s\(X\)((?:.*\\\n)*.*)" % macro, text).group(1)
+        lists[title] = re.findall(r'X\((\d+), \w+, "(\w+)"\)', rows)
     for title, enum, prefix in (("role", "orr_role", "ORR_ROLE_"), ("outcome", "orr_job_outcome", "ORR_OUTCOME_"),
                                 ("rank state", "orr_rank_state", "ORR_RANK_"),
                                 ("node state", "orr_node_state", "ORR_NODE_"), ("tier", "orr_tier", "ORR_TIER_"),
                                 ("spread", "orr_spread", "ORR_SPREAD_"),
-                                ("checkpoint mode", "orr_checkpoint_mode", "ORR_CHECKPOINT_")):
+                                ("checkpoint mode", "orr_checkpoint_mode", "ORR_CHECKPOINT_"), ("level", "orr_level", "ORR_LEVEL_"),
+                                ("order", "orr_order", "ORR_ORDER_"), ("cut step", "orr_cut_step", "ORR_CUT_"),
+                                ("clock kind", "orr_clock_kind", "ORR_CLOCK_"), ("pause", "orr_pause", "ORR_PAUSE_"),
+                                ("step state", "orr_step_state", "ORR_STEP_")):
         body = re.search(r"enum %s \{(.*?)\}" % enum, text, flags=re.S).group(1)
         body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
         names, number = [], 0
