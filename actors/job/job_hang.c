@@ -54,15 +54,14 @@ static void say(struct job *self, int64_t rank, const char *text)
 
 /* The program's fault, not the machines'. */
 static void
-give_up(struct orr_ctx *ctx, struct job *self, int64_t rank, const char *text)
+give_up(struct orr_ctx *ctx, struct job *self, uint32_t rank, const char *text)
 {
     char reason[sizeof(self->reason)];
     snprintf(reason, sizeof(reason), "hung (time.hang): %.180s", text);
     job_decide(ctx, self, ORR_OUTCOME_FAILED, orr_str(reason));
-    bool is_one = rank != JOB_SUSPECT_ALL;
     self->culprit = (struct job_culprit){
-        .rank = is_one ? rank : -1,
-        .node = is_one ? job_rank_at(self, (uint32_t)rank)->node : 0,
+        .rank = rank,
+        .node = job_rank_at(self, rank)->node,
         .is_hard = true,
         .changed_unix_ms = 0, /* before all ends: those of its ranks follow from it */
     };
@@ -134,8 +133,8 @@ static void judge(struct orr_ctx *ctx, struct job *self)
     if (rank == JOB_SUSPECT_NONE || !end_ms)
         return;
     rank = suspect(ctx, self, end_ms, text, sizeof(text));
-    if (rank != JOB_SUSPECT_NONE)
-        give_up(ctx, self, rank, text);
+    if (rank >= 0) /* where nobody is named, all may compute apart from each other */
+        give_up(ctx, self, (uint32_t)rank, text);
 }
 
 void job_hang_heard(struct orr_ctx *ctx,

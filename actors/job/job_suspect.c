@@ -206,7 +206,7 @@ find_absent(const struct job_suspects *self, uint64_t idle_ms, char *text, size_
     return JOB_SUSPECT_NONE;
 }
 
-/* ---- 4: an operation that does not end ---------------------------------------------------- */
+/* ---- 4: an operation that may not end ---------------------------------------------------- */
 
 static int64_t
 find_stuck(const struct job_suspects *self, uint64_t idle_ms, char *text, size_t cap)
@@ -219,14 +219,12 @@ find_stuck(const struct job_suspects *self, uint64_t idle_ms, char *text, size_t
         return JOB_SUSPECT_NONE;
     int n = job_barrier_tell(newest, text, cap);
     if (n > 0 && (size_t)n < cap)
-        snprintf(
-            text + n,
-            cap - (size_t)n,
-            ", as its peers: the newest, %s %llu ms ago, does not end; all wait in "
-            "%s",
-            orr_clock_op_name(newest->op),
-            (unsigned long long)newest->idle_ms,
-            self->call);
+        snprintf(text + n,
+                 cap - (size_t)n,
+                 ", as its peers: nothing has followed %s %llu ms ago; all wait in %s",
+                 orr_clock_op_name(newest->op),
+                 (unsigned long long)newest->idle_ms,
+                 self->call);
     return JOB_SUSPECT_ALL;
 }
 

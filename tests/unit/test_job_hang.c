@@ -5,8 +5,15 @@
 
 #include "orr_test.h"
 
+static uint32_t pause_told; /* enum orr_pause, of all ranks */
+
 static void tell_idle(uint32_t node, uint64_t issued, uint64_t idle_ms)
 {
+    const struct orr_rec_rank_pause pauses[2] = {
+        {.rank = node * 2, .pause = pause_told, .call = ORR_LIT("cuStreamSynchronize")},
+        {.rank = node * 2 + 1,
+         .pause = pause_told,
+         .call = ORR_LIT("cuStreamSynchronize")}};
     const struct orr_rec_clock clocks[2] = {
         {.rank = node * 2,
          .comm = 77,
@@ -25,7 +32,8 @@ static void tell_idle(uint32_t node, uint64_t issued, uint64_t idle_ms)
     const struct orr_msg_rank_idle msg = {.job = ORR_LIT("eu1-1"),
                                           .generation = GENERATION,
                                           .node = orr_str(node_name(node)),
-                                          .clocks = {clocks, 2}};
+                                          .clocks = {clocks, 2},
+                                          .pauses = {pauses, 2}};
     post(orr_msg_desc_rank_idle(), &msg);
     run_for(100);
 }
@@ -85,6 +93,22 @@ static void hang_of_that_length_fails_the_job(void **state)
     assert_non_null(strstr(region.reason, "hung (time.hang): rank 2 has issued 41"));
 }
 
+/* An operation that does not end looks like this, and so does a long evaluation without one. */
+static void ranks_in_calls_of_their_own_are_told_of_and_never_end_the_job(void **state)
+{
+    (void)state;
+    start_running();
+    run_for(61000);
+    pause_told = ORR_PAUSE_CALL;
+    tell_idle(0, 42, 61000);
+    tell_idle(1, 42, 61000);
+    pause_told = ORR_PAUSE_NONE;
+    assert_non_null(strstr(region.reason, "all wait in cuStreamSynchronize"));
+    run_for(30000);
+    assert_int_equal(region.n_ended, 0);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
 static void time_in_which_a_job_was_suspended_is_no_hang(void **state)
 {
     (void)state;
@@ -120,6 +144,7 @@ int main(void)
         STOP(hang_names_rank_communicator_count_and_call),
         STOP(ranks_that_all_compute_do_not_hang),
         HANG(hang_of_that_length_fails_the_job),
+        HANG(ranks_in_calls_of_their_own_are_told_of_and_never_end_the_job),
         HANG(time_in_which_a_job_was_suspended_is_no_hang),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
