@@ -25,6 +25,7 @@ become_criu(const struct orri_criu_run *run, pid_t parent, volatile int *error)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
+    setpgid(0, 0); /* with whatever it starts: end_of_group */
     sigemptyset(&none);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd <= 2; fd++)
@@ -73,6 +74,18 @@ pid_t orri_criu_start(const struct orri_criu_run *run, int *ret_error)
     return -1;
 }
 
+/* Children that CRIU has not ended itself hold the rank's namespaces; while it is a zombie, no other group has its number. */
+static void end_of_group(pid_t pid, int *ret_status)
+{
+    siginfo_t end = {.si_pid = 0};
+    while (waitid(P_PID, (id_t)pid, &end, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+        ;
+    if (end.si_code != CLD_EXITED || end.si_status != 0)
+        kill(-pid, SIGKILL);
+    while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
+        ;
+}
+
 struct orri_criu_end orri_criu_run(const struct orri_criu_run *run)
 {
     struct orri_criu_end end = {.is_ok = false};
@@ -84,8 +97,7 @@ struct orri_criu_end orri_criu_run(const struct orri_criu_run *run)
     end.is_late = !await(run, pidfd);
     if (end.is_late)
         kill(pid, SIGKILL);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
+    end_of_group(pid, &status);
     close(pidfd);
     end.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     end.is_ok = !end.is_late && WIFEXITED(status) && WEXITSTATUS(status) == 0;

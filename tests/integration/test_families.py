@@ -19,7 +19,7 @@ def truth_of(f, example, mode):
 
 
 def suspended(mode):
-    example = family(1500)
+    example = family(3000)
     with Fleet(nodes=2, gpus=1, **FAST) as f:
         truth = truth_of(f, example, mode)
         if not truth:
@@ -42,7 +42,7 @@ def family_that_may_move_is_suspended():
 
 
 def family_outlives_the_hosts_while_it_is_suspended():
-    example = family(1500)
+    example = family(3000)
     with Fleet(nodes=2, gpus=1, **FAST) as f:
         truth = truth_of(f, example, "auto")
         if not truth:
@@ -59,7 +59,7 @@ def family_outlives_the_hosts_while_it_is_suspended():
 
 
 def family_is_saved_moved_and_restored():
-    example = family(2000)
+    example = family(4000)
     with Fleet(clusters=2, nodes=2, gpus=2, **FAST) as f:
         truth = truth_of(f, example, "auto")
         if not truth:
@@ -80,7 +80,7 @@ def family_is_saved_moved_and_restored():
 
 
 def family_goes_on_from_its_checkpoint_when_its_node_dies():
-    example = family(2000)
+    example = family(4000)
     with Fleet(nodes=3, gpus=1, **FAST) as f:
         truth = truth_of(f, example, "auto")
         if not truth:
@@ -97,5 +97,4 @@ if __name__ == "__main__":
          family_is_saved_moved_and_restored,
          soak=(family_that_may_move_is_suspended,
                family_outlives_the_hosts_while_it_is_suspended,
-               family_goes_on_from_its_checkpoint_when_its_node_dies),
-         at_once=2)
+               family_goes_on_from_its_checkpoint_when_its_node_dies))
