@@ -33,7 +33,7 @@ test: deps
 	@cmake --build --preset release --target workloads barrier_model
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan
-	@ctest --preset asan --no-tests=error -j3
+	@ctest --preset asan --no-tests=error -j2
 
 # Simulated fleets with faults, ever new seeds, under ASan+UBSan; SOAK_MINUTES=60 make soak.  Prints the seed that fails.
 # Then a real fleet whose processes are killed and stopped at random; at last long outages: a minute without Redis, two without the control plane.

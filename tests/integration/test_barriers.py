@@ -119,9 +119,9 @@ def barrier_that_a_rank_computes_through_names_it_and_its_communicator():
 
 if __name__ == "__main__":
     print(f"BARRIERS_SEED={SEED} BARRIERS={BARRIERS}", flush=True)
-    main(barrier_that_a_stopped_process_does_not_answer_names_it,
-         barrier_that_a_rank_computes_through_names_it_and_its_communicator,
-         soak=(data_parallel_program_comes_to_a_cut_at_any_moment,
+    main(barrier_that_a_rank_computes_through_names_it_and_its_communicator,
+         soak=(barrier_that_a_stopped_process_does_not_answer_names_it,
+               data_parallel_program_comes_to_a_cut_at_any_moment,
                tensor_parallel_program_comes_to_a_cut_at_any_moment,
                pipeline_comes_to_a_cut_at_any_moment),
          at_once=2)

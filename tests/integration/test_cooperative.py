@@ -131,9 +131,8 @@ def machine_without_criu_says_so_and_falls_back():
 
 
 if __name__ == "__main__":
-    main(c_program_stopped_in_every_way,
-         python_program_stopped_in_every_way,
+    main(python_program_stopped_in_every_way,
          c_program_goes_on_when_its_node_has_died,
-         python_program_goes_on_when_its_node_has_died,
          machine_without_criu_says_so_and_falls_back,
+         soak=(c_program_stopped_in_every_way, python_program_goes_on_when_its_node_has_died),
          at_once=2)

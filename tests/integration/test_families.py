@@ -93,8 +93,8 @@ def family_goes_on_from_its_checkpoint_when_its_node_dies():
 
 
 if __name__ == "__main__":
-    main(family_is_suspended_in_place,
-         family_is_saved_moved_and_restored,
-         soak=(family_that_may_move_is_suspended,
+    main(family_is_saved_moved_and_restored,
+         soak=(family_is_suspended_in_place,
+               family_that_may_move_is_suspended,
                family_outlives_the_hosts_while_it_is_suspended,
                family_goes_on_from_its_checkpoint_when_its_node_dies))

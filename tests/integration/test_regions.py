@@ -195,8 +195,8 @@ def waiting_job_and_suspended_job_move_and_come_back():
 
 
 if __name__ == "__main__":
-    main(digits_moves_to_another_region, region_that_gives_it_away_is_killed, job_that_is_refused_at_the_end_goes_on_at_home,
-         refusals_say_why_and_the_job_never_stops,
-         soak=(tcp_moves_to_another_region, region_that_takes_it_is_killed,
+    main(digits_moves_to_another_region, refusals_say_why_and_the_job_never_stops,
+         soak=(tcp_moves_to_another_region, region_that_gives_it_away_is_killed, region_that_takes_it_is_killed,
+               job_that_is_refused_at_the_end_goes_on_at_home,
                moved_job_outlives_its_node_without_the_region_that_it_left, waiting_job_and_suspended_job_move_and_come_back),
          at_once=2)

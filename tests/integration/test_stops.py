@@ -110,7 +110,7 @@ def resume_waits_for_devices_that_somebody_else_has():
 
 def resumed_on_other_devices_it_goes_on():
     """Each rank sees two devices, and both become others."""
-    digits = examples(120)[0]
+    digits = examples(500)[0]
     digits.gpus = 2
     with Fleet(nodes=1, gpus=4, **FAST) as f:
         truth = undisturbed(f, digits, "digits")
