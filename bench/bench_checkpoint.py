@@ -294,12 +294,12 @@ def calls():
 def tried(name, action, *args):
     try:
         action(*args)
-    except (AssertionError, subprocess.TimeoutExpired, KeyError) as error:
+    except (AssertionError, subprocess.SubprocessError, OSError, KeyError) as error:
         missing(f"checkpoint_{name}", str(error)[:300])
 
 
 def main():
-    calls()
+    tried("added_to_a_collective", calls)
     with Fleet(clusters=1, nodes=4, gpus=2, memory=f"{max(256, 2 * MIB)}MiB", **FAST) as f:
         with_debug_logs(f)
         limit = {"memcpy": memcpy_rate(), "hash": hash_rate(), "disk": disk_rate(f.state)}
