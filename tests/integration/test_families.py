@@ -50,7 +50,7 @@ def family_outlives_the_hosts_while_it_is_suspended():
         for mode in ("auto", "inplace"):
             job, prefix = started(f, example, example.name, mode=mode)
             f.cli("suspend", job, expect=0)
-            for host in ("n1", "n2", "c1", "r1"):
+            for host in ("c1", "n1", "n2", "r1"):
                 f.kill_host(host)
             f.restart()
             f.wait_phase(job, "suspended")
