@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import datetime
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/integration"))
 from fleet import ROOT, WORKLOADS, Fleet, check, wait_for  # noqa: E402
@@ -39,6 +38,14 @@ def report(bench, value, unit, peer=None, peer_value=None, **more):
 
 def missing(bench, why):
     print(json.dumps({"bench": bench, "value": None, "why": why}), flush=True)
+
+
+def rate(bench, nbytes, took, fixed, *peer, **more):
+    """Of bytes, by what they cost beyond the fixed cost; nothing where that is lost in its noise."""
+    if took - fixed < fixed / 10:
+        missing(bench, f"{nbytes >> 20} MiB took {took:.3f} s, none of it {fixed:.3f} s: too little to tell; raise MIB")
+        return
+    report(bench, nbytes / (took - fixed) / GIB, "GiB/s", *peer, **more)
 
 
 def timed(action):
@@ -125,44 +132,12 @@ def device_free(f):
     return int(done.stdout)
 
 
-# ---- phases: what the job's actor says in its host's log ----
-
-
-def log_of_steps(f, host, job, since):
-    """[(unix seconds, step)] of the stops of a job, from the lines `cut N: step`."""
-    found = []
-    for line in (f.state / host / "host.log").read_text(errors="replace").splitlines()[since:]:
-        at = re.search(r"time=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z", line)
-        step = re.search(r"cut \d+: (\w+)", line)
-        if at and step and job in line:
-            found.append((datetime.strptime(at.group(1), "%Y-%m-%dT%H:%M:%S.%f").timestamp(), step.group(1)))
-    return found
-
-
-def with_debug_logs(f):
-    """The cluster's host says each step; it is started again for that."""
-    host = f.state / "c1/host.yaml"
-    host.write_text(host.read_text() + "log: {level: debug}\n")
-    f.kill_host("c1")
-    f.restart()
-    wait_for("c1 is back", lambda: f.cli("tree").code == 0)
-
-
-def phases(steps):
-    """{step: [ms]}. Suspended, a job waits after its release, and after its resume it runs: those two have no end in the log."""
-    spans = {}
-    for (at, name), (until, _) in zip(steps, steps[1:]):
-        if name not in ("release", "resume"):
-            spans.setdefault(name, []).append((until - at) * 1000)
-    return spans
-
-
 # ---- the benchmarks ----
 
 
 def suspend_resume(f, job, held=0):
-    """Seconds of both orders; `held` bytes are free on the devices while it is suspended."""
-    times = {"suspend": [], "resume": []}
+    """Seconds of both orders, and the ms of each of their steps; `held` bytes are free on the devices while it is suspended."""
+    times, steps = {"suspend": [], "resume": []}, {}
     for _ in range(ROUNDS):
         before = device_free(f)
         for order in times:
@@ -170,7 +145,9 @@ def suspend_resume(f, job, held=0):
             freed = device_free(f) - before
             check(order == "resume" or freed >= held, f"suspended, only {freed} bytes more are free, of {held}")
         goes_on(f, job)
-    return {order: statistics.median(values) for order, values in times.items()}
+        for step in f.show(job)["stop"]:
+            steps.setdefault(step["cut_step"], []).append(step["took_us"] / 1000)
+    return {order: statistics.median(values) for order, values in times.items()}, steps
 
 
 def save(f, job):
@@ -188,21 +165,18 @@ def level_is_image(f, job):
 def rates(f, limit):
     shape = dict(world=2, gpus=2)
     with running(f, "empty", mib=0, **shape) as job:
-        since = len((f.state / "c1/host.log").read_text(errors="replace").splitlines())
-        empty = suspend_resume(f, job)
-        seen = phases(log_of_steps(f, "c1", job, since))
+        empty, steps = suspend_resume(f, job)
         has_image, why = level_is_image(f, job)
-    for name, ms in seen.items():
+    for name, ms in steps.items():
         report(f"checkpoint_fixed_{name}", statistics.median(ms), "ms", rounds=len(ms))
     with running(f, "full", mib=MIB, **shape) as job:
         nbytes = 2 * MIB << 20
-        full = suspend_resume(f, job, nbytes)
+        full, _ = suspend_resume(f, job, nbytes)
         copy_s = nbytes / limit["memcpy"]
         report("checkpoint_suspend_to_free", full["suspend"], "s", "1 s + bytes / memcpy", 1 + copy_s, mib=nbytes >> 20)
         for order in full:
             report(f"checkpoint_{order}_fixed", empty[order] * 1000, "ms", "orrery version", version_s(f) * 1000)
-            took = max(full[order] - empty[order], 1e-6)
-            report(f"checkpoint_{order}", nbytes / took / GIB, "GiB/s", "memcpy", limit["memcpy"] / GIB, mib=nbytes >> 20)
+            rate(f"checkpoint_{order}", nbytes, full[order], empty[order], "memcpy", limit["memcpy"] / GIB, mib=nbytes >> 20)
     if not has_image:
         missing("checkpoint_save", f"level is not image: {why}")
         return
@@ -211,8 +185,8 @@ def rates(f, limit):
     with running(f, "full", mib=MIB, **shape) as job:
         row, took = save(f, job)
         least = min(limit, key=limit.get)
-        report("checkpoint_save", nbytes / max(took - empty_save, 1e-6) / GIB, "GiB/s", f"least of memcpy, hash, disk: {least}",
-               limit[least] / GIB, paused_ms=row["paused_ms"], bytes=row["bytes"], fixed_ms=round(empty_save * 1000))
+        rate("checkpoint_save", nbytes, took, empty_save, f"least of memcpy, hash, disk: {least}", limit[least] / GIB,
+             paused_ms=row["paused_ms"], bytes=row["bytes"], fixed_ms=round(empty_save * 1000))
         restore(f, job, nbytes)
 
 
@@ -301,7 +275,6 @@ def tried(name, action, *args):
 def main():
     tried("added_to_a_collective", calls)
     with Fleet(clusters=1, nodes=4, gpus=2, memory=f"{max(256, 2 * MIB)}MiB", **FAST) as f:
-        with_debug_logs(f)
         limit = {"memcpy": memcpy_rate(), "hash": hash_rate(), "disk": disk_rate(f.state)}
         for name, rate in limit.items():
             report(f"checkpoint_limit_{name}", rate / GIB, "GiB/s")

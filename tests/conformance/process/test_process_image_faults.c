@@ -247,23 +247,6 @@ static void start_generation(struct two *t,
     image_wait_progress(t->a, *client, 0);
 }
 
-/* What CRIU maps into a process. */
-static bool has_traces(struct two *t, struct orr_process_id id)
-{
-    char path[64], line[5000];
-    bool is_found = false;
-    snprintf(path,
-             sizeof path,
-             "/proc/%u/maps",
-             fixture_wait_id(t->a, id, ORR_RANK_RUNNING).pid);
-    FILE *file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file))
-        is_found |= strstr(line, "CRIUMFD") != NULL;
-    if (file)
-        fclose(file);
-    return is_found;
-}
-
 static unsigned time_of_dump(struct two *t, struct orr_process_id id)
 {
     struct timespec from, to;
@@ -284,7 +267,7 @@ static void rank_outlives_a_criu_that_is_killed_at_any_moment(void **state)
     struct two *t = *state;
     const char *text = getenv("KILLS");
     unsigned kills = text ? (unsigned)atoi(text) : 10, n_killed = 0, n_dead = 0,
-             dump_us = 0, n_traces = 0;
+             dump_us = 0;
     struct orr_process_id server = server1, client = client1;
     uint64_t tag;
     char name[32];
@@ -306,7 +289,6 @@ static void rank_outlives_a_criu_that_is_killed_at_any_moment(void **state)
         is_alive = goes_on(t->a, server, client);
         n_killed += is_killed;
         n_dead += !is_alive;
-        n_traces += is_alive && has_traces(t, server);
         if (!is_alive) {
             (void)t->a->process->ops->signal(
                 t->a->process, &client, SIGKILL, &t->a->err);
@@ -316,6 +298,7 @@ static void rank_outlives_a_criu_that_is_killed_at_any_moment(void **state)
     print_message(
         "%u of %u dumps were killed, %u ranks died of it\n", n_killed, kills, n_dead);
     assert_true(n_killed > kills / 5);
+    assert_true(n_dead <= n_killed / 2); /* a few do: docs/images.md */
     if (is_alive)
         image_stop_pair(t);
 }
