@@ -272,6 +272,12 @@ struct region_wait *region_wait_new(struct orr_ctx *ctx, struct region *self)
     return wait;
 }
 
+enum orr_err region_wait_refuse(struct orr_ctx *ctx, const struct region *self)
+{
+    return orr_refuse(
+        ctx, ORR_EBUSY, "%u requests wait already; ask again later", self->waits.cap);
+}
+
 static enum orr_err region_on_job_wait(struct orr_ctx *ctx,
                                        struct region *self,
                                        const struct orr_msg_job_wait *msg)
@@ -286,10 +292,7 @@ static enum orr_err region_on_job_wait(struct orr_ctx *ctx,
     }
     struct region_wait *wait = region_wait_new(ctx, self);
     if (!wait)
-        return orr_refuse(ctx,
-                          ORR_EBUSY,
-                          "%u clients wait already; ask again later",
-                          self->waits.cap);
+        return region_wait_refuse(ctx, self);
     wait->job = orr_pool_index(&self->jobs, job);
     wait->next = job->first_wait;
     job->first_wait = orr_pool_index(&self->waits, wait);

@@ -82,6 +82,8 @@ enum orr_err region_find_job(struct orr_ctx *ctx,
                              struct orr_str id,
                              struct region_job **ret_job);
 struct region_wait *region_wait_new(struct orr_ctx *ctx, struct region *self);
+/* When that gives none. */
+enum orr_err region_wait_refuse(struct orr_ctx *ctx, const struct region *self);
 
 /* region_logs.c */
 enum orr_err region_log_read(struct orr_ctx *ctx,

@@ -28,10 +28,7 @@ enum orr_err region_log_read(struct orr_ctx *ctx,
             ctx, ORR_ENOENT, "job %s has ranks 0..%u", job->id, ranks.n - 1);
     struct region_wait *wait = region_wait_new(ctx, self);
     if (!wait)
-        return orr_refuse(ctx,
-                          ORR_EBUSY,
-                          "%u requests are under way; ask again later",
-                          self->waits.cap);
+        return region_wait_refuse(ctx, self);
     uint64_t left =
         wait->until_ms > orr_now_ms(ctx) ? wait->until_ms - orr_now_ms(ctx) : 1;
     orr_ask(ctx,

@@ -458,10 +458,7 @@ enum orr_err region_take_checkpoint(struct orr_ctx *ctx,
                           orr_order_name(job->order.kind));
     struct region_wait *wait = region_wait_new(ctx, self);
     if (!wait)
-        return orr_refuse(ctx,
-                          ORR_EBUSY,
-                          "%u clients wait already; ask again later",
-                          self->waits.cap);
+        return region_wait_refuse(ctx, self);
     if (!is_open)
         open_order(ctx, self, job, ORR_ORDER_CHECKPOINT, ORR_LIT("asked"));
     wait->order = job->order.number;

@@ -120,10 +120,7 @@ enum orr_err region_migrate_away(struct orr_ctx *ctx,
                           job->why_level);
     struct region_wait *wait = region_wait_new(ctx, self);
     if (!wait)
-        return orr_refuse(ctx,
-                          ORR_EBUSY,
-                          "%u clients wait already; ask again later",
-                          self->waits.cap);
+        return region_wait_refuse(ctx, self);
     wait->migrates = orr_pool_index(&self->jobs, job);
     wait->counter = job->counter;
     orr_str_copy(wait->to_region, sizeof(wait->to_region), region);
