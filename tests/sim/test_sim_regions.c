@@ -49,7 +49,7 @@ static struct truth {
     unsigned starts;
 } truths[JOBS];
 static unsigned n_jobs;
-static char broken[160];
+static char broken[512];
 
 static struct slot { /* a generation of a job at a cluster */
     uint64_t generation;
