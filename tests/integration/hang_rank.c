@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * hang_rank.c - ranks with a mistake in their order of collectives, for test_hang.py.
  *
- * Usage: hang_rank CASE RANK [FILE].  All ranks add up over two communicators, step by step; in step BAD_STEP the named rank
+ * Usage: hang_rank CASE RANK [FILE [GO]].  All ranks add up over two communicators, step by step; in step BAD_STEP the named rank
  *   skips     the first communicator's collective, and goes on to the second's
  *   absent    does not come to the making of a third communicator
  *   computes  until FILE is there; then all end well
+ * or with none: in step BAD_STEP all are
+ *   late      to the making of a third communicator: its id is known when FILE is there, and used when GO is there
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +29,21 @@ static void add_up(ncclComm_t comm)
     nccl_settle("a step", comm);
 }
 
-/* All know its id; one does not come. */
-static void make_third(const struct meet *meet, bool is_absent)
+static void await_file(const char *file)
+{
+    while (access(file, F_OK) != 0)
+        usleep(STEP_US);
+}
+
+static void make_file(const char *file)
+{
+    FILE *made = fopen(file, "w");
+    if (!made || fclose(made) != 0)
+        die("%s: cannot be made", file);
+}
+
+/* All know its id; one does not come, or all come late. */
+static void make_third(const struct meet *meet, bool is_absent, char **files)
 {
     char err[MEET_ERR_MAX];
     ncclUniqueId id = {{0}};
@@ -39,23 +54,28 @@ static void make_third(const struct meet *meet, bool is_absent)
         die("%s", err);
     while (is_absent)
         pause();
+    if (files && meet->rank == 0)
+        make_file(files[0]);
+    if (files)
+        await_file(files[1]);
     NCCL(ncclCommInitRank, &third, (int)meet->world, id, (int)meet->rank);
     NCCL(ncclCommDestroy, third);
 }
 
 static void run(const char *fault,
                 bool is_it,
-                const char *file,
+                char **files,
                 ncclComm_t comms[2],
                 const struct meet *meet)
 {
     for (int step = 0; step < STEPS; step++) {
         bool is_bad = step == BAD_STEP;
-        while (is_bad && is_it && strcmp(fault, "computes") == 0 &&
-               access(file, F_OK) != 0)
-            usleep(STEP_US);
+        if (is_bad && is_it && strcmp(fault, "computes") == 0)
+            await_file(files[0]);
         if (is_bad && strcmp(fault, "absent") == 0)
-            make_third(meet, is_it);
+            make_third(meet, is_it, NULL);
+        if (is_bad && strcmp(fault, "late") == 0)
+            make_third(meet, false, files);
         if (!(is_bad && is_it && strcmp(fault, "skips") == 0))
             add_up(comms[0]);
         add_up(comms[1]);
@@ -70,8 +90,9 @@ int main(int argc, char **argv)
     struct watch watch;
     struct nn nn;
     ncclComm_t comms[2];
-    if (argc < 3)
-        usage_error("hang_rank skips|absent|computes RANK [FILE]");
+    if (argc < 3 || (strcmp(argv[1], "computes") == 0 && argc < 4) ||
+        (strcmp(argv[1], "late") == 0 && argc < 5))
+        usage_error("hang_rank skips|absent|computes|late RANK [FILE [GO]]");
     if (!meet_from_env(&meet, err))
         usage_error("%s", err);
     die_as_rank(meet.rank);
@@ -82,7 +103,7 @@ int main(int argc, char **argv)
     CU(cuStreamCreate, &stream, CU_STREAM_NON_BLOCKING);
     memory = nn_alloc(&nn, "memory", N * sizeof(float));
     bool is_it = meet.rank == strtoul(argv[2], NULL, 10);
-    run(argv[1], is_it, argc > 3 ? argv[3] : "", comms, &meet);
+    run(argv[1], is_it, argv + 3, comms, &meet);
     watch_comms(&watch, NULL, 0);
     NCCL(ncclCommDestroy, comms[1]);
     NCCL(ncclCommDestroy, comms[0]);

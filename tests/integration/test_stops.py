@@ -11,7 +11,7 @@ import re
 import subprocess
 import time
 
-from fleet import Fleet, check, main, shell, wait_for
+from fleet import WORKLOADS, Fleet, check, main, shell, wait_for
 from stops import check_cuts, check_same, examples, read_digests, result, set_backs
 
 STOPS = int(os.environ.get("STOPS", "3"))
@@ -208,6 +208,22 @@ def migrated_job_repeats_no_step():
         finished(f, job, prefix, truth)
 
 
+def unique_id_made_before_a_migration_is_good_after_it():
+    """Its root's thread and socket live in rank 0, and move with it."""
+    with Fleet(clusters=2, nodes=2, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        words = [str(WORKLOADS / "bin/hang_rank"), "late", "0", str(f.top / "made"), str(f.top / "go")]
+        job = f.submit(f"name: late\ncommand: {json.dumps(words)}\nworld: 2\ngpus: {{min: 2, max: 2}}\n")
+        f.wait_phase(job, "running")
+        wait_for("the id is made", (f.top / "made").exists, 60)
+        for _ in range(2):
+            away = "c2" if f.show(job)["row"]["cluster"] == "c1" else "c1"
+            f.cli("migrate", job, "--to", f"cluster:{away}", expect=0, timeout=90)
+        (f.top / "go").touch()
+        f.wait_phase(job, "done")
+
+
 class Disturber:
     """Gives a job random orders, and kills hosts and nodes; says what must not be noticed and what may set it back."""
 
@@ -374,6 +390,7 @@ if __name__ == "__main__":
          checkpoint_outlives_its_node,
          running_job_is_saved_again_and_again,
          migrated_job_repeats_no_step,
+         unique_id_made_before_a_migration_is_good_after_it,
          digits_stopped_at_random_moments,
          mlp_stopped_at_random_moments,
          pipeline_stopped_at_random_moments,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * listen.c - the root's socket, and those that dead roots have left (rendezvous.h).
  *
- * A socket gets its final name when it listens already: so one under a final name that refuses is nobody's.
+ * A socket keeps the name that it was bound to: that is the one under which CRIU binds it again in a migrated process.  Between
+ * bind and listen it refuses as a dead one does, so only what refuses and is no longer new is nobody's.
  */
 #include "rendezvous.h"
 
@@ -53,15 +54,13 @@ static void sweep(const char *dir)
     struct dirent *e;
 
     for (int n = 0; d && n < SWEEP_MAX && (e = readdir(d)); n++) {
-        size_t len = strlen(e->d_name);
         char path[sizeof(struct sockaddr_un)];
         struct stat st;
-        bool is_new = len > 4 && strcmp(e->d_name + len - 4, ".new") == 0;
         if (e->d_name[0] == '.' ||
             snprintf(path, sizeof path, "%s/%.64s", dir, e->d_name) >= (int)sizeof path)
             continue;
-        if (is_new ? lstat(path, &st) == 0 && st.st_mtime + NEW_FOR_S < time(NULL)
-                   : is_dead(path))
+        if (lstat(path, &st) == 0 && st.st_mtime + NEW_FOR_S < time(NULL) &&
+            is_dead(path))
             unlink(path);
     }
     if (d)
@@ -86,16 +85,15 @@ int orri_listen(char *path, size_t cap, int *ret_fd)
                  dir,
                  (unsigned long long)name[0],
                  (unsigned long long)name[1]) >= (int)cap ||
-        snprintf(un.sun_path, sizeof un.sun_path, "%s.new", path) >=
-            (int)sizeof un.sun_path)
+        strlen(path) >= sizeof un.sun_path)
         return -ENAMETOOLONG;
+    memcpy(un.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    if (bind(fd, (struct sockaddr *)&un, sizeof un) < 0 || listen(fd, 512) < 0 ||
-        rename(un.sun_path, path) < 0) {
+    if (bind(fd, (struct sockaddr *)&un, sizeof un) < 0 || listen(fd, 512) < 0) {
         err = -errno;
-        unlink(un.sun_path);
+        unlink(path);
         close(fd);
         return err;
     }
