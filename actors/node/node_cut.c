@@ -302,6 +302,7 @@ static void begin(struct orr_ctx *ctx,
          row && msg->step == ORR_CUT_SAVE;
          row = node_row_next(self, row))
         row->is_kept = row->is_kept && row->part[0]; /* what failed is tried again */
+    cut->stage = node_cut_first_stage(msg->step, cut->is_found);
     cut->is_found = false;
     cut->cut = msg->cut;
     cut->step = msg->step;
@@ -316,7 +317,6 @@ static void begin(struct orr_ctx *ctx,
         cut->is_detached = msg->is_detached;
     if (msg->step == ORR_CUT_RESUME)
         take_places(self, group, msg);
-    cut->stage = node_stages[msg->step][0];
     cut->seq = ++self->next_seq & 0xffffff;
     cut->n_due = 0;
     cut->is_to_begin = cut->stage != NODE_STAGE_LIBRARY;
