@@ -90,7 +90,7 @@ static uint32_t draw_count(const struct small *c, uint32_t most)
 /* A world, its shards, any legal map of it for some devices, and other devices. */
 static bool draw_case(struct small *c)
 {
-    uint32_t world = 1 + below(below(8) ? 5 : 8), most = world < 6 ? 5 : 4;
+    uint32_t world = 1 + below(below(24) ? 5 : 8), most = world < 6 ? 5 : 4;
     memset(c, 0, sizeof(*c));
     draw_shards(&c->shards, world);
     c->ask = (struct rank_map_ask){
