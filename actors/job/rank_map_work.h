@@ -37,7 +37,7 @@ struct rank_map_work {
     uint32_t *given;  /* [n_given] slots */
     uint32_t *next;   /* [world] the new map */
 
-    uint32_t *slot_n;    /* [n_slots] tally; all 0 between uses, as the next two */
+    uint32_t *slot_n;    /* [n_slots] tally; 0 at first, as the next two */
     uint32_t *node_n;    /* [nodes] */
     uint32_t *node_m;    /* [nodes] */
     uint32_t *node_list; /* [nodes] first of its slots, ORR_NONE: the last; */

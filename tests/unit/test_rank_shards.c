@@ -151,6 +151,9 @@ static void one_communicator_of_all_makes_all_replicas(void **state)
     assert_non_null(strstr(text, "all 4 ranks are replicas"));
     add(0, 1, 4); /* another one */
     assert_shards(4, 1);
+    job_barrier_reset(&clocks); /* what was known is not known any more */
+    assert_false(rank_shards_infer(&shards, &clocks, text, sizeof(text)));
+    assert_int_equal(shards.n_shards, 4);
 }
 
 /* examples/mlp: world, neighbours share a net. */
@@ -269,6 +272,18 @@ static void group_that_is_divided_is_none(void **state)
     assert_none(8, "has rank 2 and some, not all");
 }
 
+/* It is as even as a family's, and in none. */
+static void group_between_two_is_none(void **state)
+{
+    (void)state;
+    add(2, 2, 2);
+    add_all(8, 2, 2);
+    assert_true(infer(8));
+    assert_int_equal(shards.n_shards, 4);
+    assert_int_equal(shards.shard_of[0], shards.shard_of[2]);
+    assert_int_equal(shards.shard_of[4], shards.shard_of[6]);
+}
+
 static void finer_of_two_families_counts(void **state)
 {
     (void)state;
@@ -359,6 +374,7 @@ int main(void)
         CASE(ranks_that_send_in_the_world_are_no_replicas),
         CASE(groups_of_neighbours_are_no_replicas),
         CASE(group_that_is_divided_is_none),
+        CASE(group_between_two_is_none),
         CASE(finer_of_two_families_counts),
         CASE(family_with_a_gap_is_none),
         CASE(nothing_is_known_of_no_communicators),
