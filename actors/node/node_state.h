@@ -120,6 +120,7 @@ struct node_row {
     uint32_t signal;
     int64_t exit_code;
     uint64_t changed_unix_ms;
+    bool is_told;        /* to end, before it did */
     bool is_launching;   /* process_launch asked, no definite answer */
     bool is_relaunching; /* to be asked again by NODE_T_RETRY */
     uint32_t launch_seq; /* of the newest process_launch */

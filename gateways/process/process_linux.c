@@ -53,7 +53,7 @@ send_signal(struct orri_edge *edge, const char *key, struct target t, int sig)
         return 0;
     if (sig == SIGKILL && t.is_frozen)
         (void)orri_overlay_link(&env.overlay, false, -1, "");
-    int rc = orri_group_signal(t.rank, t.rank_start, sig);
+    int rc = orri_rank_signal(edge, key, t.rank, t.rank_start, sig);
     if (rc == 0 && sig == SIGCONT && t.keeper > 0)
         orri_tree_signal(t.keeper, SIGCONT);
     if (rc == 0 && sig == SIGKILL && t.is_frozen && *env.cgroup)

@@ -46,6 +46,7 @@ static void store(struct fixture *f, const struct orr_rec_rank_row *row)
         return;
     *t = (struct told){.generation = row->generation,
                        .is_frozen = row->is_frozen,
+                       .is_told = row->is_told,
                        .cut = row->cut,
                        .cut_step = row->cut_step,
                        .rank = row->rank,

@@ -19,7 +19,7 @@ struct told { /* the last that was told of a rank */
     uint64_t generation;
     uint32_t rank, state, pid, device, signal, level;
     int64_t exit_code;
-    bool is_frozen;
+    bool is_frozen, is_told;
     uint64_t cut;
     uint32_t cut_step;
     char reason[300];
