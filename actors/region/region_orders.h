@@ -122,10 +122,15 @@ enum orr_err region_first_offered(struct orr_ctx *ctx,
                                   struct region *self,
                                   struct region_wait *wait,
                                   const struct orr_msg_job_offered *msg);
-void region_first_failed(struct orr_ctx *ctx,
-                         struct region *self,
-                         struct region_wait *wait,
-                         const struct orr_msg_failed *msg);
+enum orr_err region_first_failed(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 struct region_wait *wait,
+                                 const struct orr_msg_failed *msg);
+/* On the word of an operator, and none of its hosts must answer. */
+enum orr_err region_recall(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           const struct orr_msg_job_migrate *msg);
 bool region_peer_is_due(const struct region_job *job);
 void region_peer_ask(struct orr_ctx *ctx, struct region *self, struct region_job *job);
 enum orr_err region_peer_offered(struct orr_ctx *ctx,

@@ -5,7 +5,8 @@
  * Each region is two hosts with the real region actor over a hand_ledger; its one cluster is a puppet that plays the job actors,
  * too (regions_puppet.h).  Seeds decide about losses, repeats, reordering, partitions between the regions,
  * crashes of region hosts, changes of leaders, ledgers that commit nothing for a while, and hosts that refuse jobs.  Then the
- * faults stop and every job must run.  REGION_SEEDS=200 REGION_SEED=1 say how many seeds, and from which.
+ * faults stop and every job must run.  Or one region dies for good, its operator says so, and every job that it had not taken
+ * must run in the other.  REGION_SEEDS=200 REGION_SEED=1 say how many seeds, and from which.
  */
 #include "hand_ledger.h"
 #include "region/region.h"
@@ -23,6 +24,7 @@ static struct world worlds[REGIONS * HOSTS];
 static bool
     has_peers; /* in the configuration of a host that starts now; one without refuses */
 static uint64_t moves_asked, moves_done;
+static unsigned n_said;
 
 static bool check(void *arg, struct orr_sim *s, char *text, size_t cap)
 {
@@ -142,22 +144,32 @@ static void one_fault(void)
     }
 }
 
-static void calm(void)
+static void calm(unsigned n_regions)
 {
     static const struct orr_sim_faults none = {.delay_min_ms = 1, .delay_max_ms = 5};
     assert_int_equal(orr_sim_faults_set(sim, ORR_SIM_ALL, ORR_SIM_ALL, &none), ORR_OK);
     has_peers = true;
-    for (uint32_t h = 0; h < REGIONS * HOSTS; h++) {
+    for (uint32_t h = 0; h < n_regions * HOSTS; h++) {
         orr_sim_side_set(sim, h, 0);
         if (orr_sim_system(sim, h))
             orr_sim_crash(sim, h);
         assert_int_equal(orr_sim_restart(sim, h), ORR_OK);
     }
-    for (unsigned r = 0; r < REGIONS; r++) {
+    for (unsigned r = 0; r < n_regions; r++) {
         ledgers[r].is_committing = true;
         hand_ledger_commit(&ledgers[r]);
         lead(r, leads[r]);
     }
+}
+
+/* With its cluster and its ranks. */
+static void second_region_dies(void)
+{
+    for (uint32_t h = HOSTS; h < REGIONS * HOSTS; h++)
+        if (orr_sim_system(sim, h))
+            orr_sim_crash(sim, h);
+    orr_sim_crash(sim, REGIONS * HOSTS + 1);
+    memset(slots[1], 0, sizeof(slots[1]));
 }
 
 static void run_for(uint64_t ms, uint64_t seed)
@@ -169,18 +181,71 @@ static void run_for(uint64_t ms, uint64_t seed)
         fail_msg("seed %llu: %s", (unsigned long long)seed, err.text);
 }
 
+static bool runs_in(unsigned region, unsigned j)
+{
+    return slots[region][j].runs && slots[region][j].state == SLOT_RUN;
+}
+
 static bool all_run(void *arg, struct orr_sim *s)
 {
     (void)arg;
     (void)s;
     unsigned n = 0;
     for (unsigned j = 0; j < n_jobs; j++)
-        n += (slots[0][j].runs && slots[0][j].state == SLOT_RUN) !=
-             (slots[1][j].runs && slots[1][j].state == SLOT_RUN);
+        n += runs_in(0, j) != runs_in(1, j);
     return n_jobs == JOBS && n == JOBS;
 }
 
-static void one_seed(uint64_t seed)
+/* As the first region has it on disk. */
+static uint32_t phase_of(unsigned j)
+{
+    static uint64_t buf[1024];
+    char key[ORR_JOB_ID_MAX + 8];
+    snprintf(key, sizeof(key), "job/%s", truths[j].id);
+    for (uint32_t i = 0; i < ledgers[0].n_records; i++) {
+        const struct hand_record *record = &ledgers[0].records[i];
+        if (strcmp(record->key, key) != 0 || record->is_gone)
+            continue;
+        assert_int_equal(orr_msg_decode(orr_msg_desc_job_record(),
+                                        record->value,
+                                        record->len,
+                                        buf,
+                                        sizeof(buf)),
+                         ORR_OK);
+        return ((const struct orr_msg_job_record *)(const void *)buf)->phase;
+    }
+    return ORR_JOB_PHASE_MAX_;
+}
+
+static bool all_run_or_went_with_it(void *arg, struct orr_sim *s)
+{
+    (void)arg;
+    (void)s;
+    unsigned n = 0;
+    for (unsigned j = 0; j < n_jobs; j++)
+        n += runs_in(0, j) || phase_of(j) == ORR_JOB_MOVED;
+    return n_jobs == JOBS && n == JOBS;
+}
+
+/* As its operator knows; of a job that is not on its way there it changes nothing. */
+static void say_that_it_is_gone(void)
+{
+    for (unsigned j = 0; j < n_jobs; j++) {
+        const struct orr_msg_job_migrate msg = {.job = orr_str(truths[j].id),
+                                                .gone = orr_str(region_names[1])};
+        if (!runs_in(0, j) && phase_of(j) != ORR_JOB_MOVED)
+            n_said++;
+        orr_sim_post(sim,
+                     leads[0],
+                     (struct orr_addr){0},
+                     leader_of(0),
+                     orr_msg_desc_job_migrate(),
+                     &msg);
+    }
+}
+
+/* Up to the end of the faults. */
+static void begin(uint64_t seed, uint64_t faults_ms)
 {
     static const struct orr_sim_faults some = {.delay_min_ms = 1,
                                                .delay_max_ms = 60,
@@ -194,7 +259,6 @@ static void one_seed(uint64_t seed)
                                                .reorder_ppm = 300000};
     bool is_rough = seed % 3 == 0;
     unsigned pause = is_rough ? 3 : 8;
-    struct orr_error err = {0};
     uint32_t host;
     const struct orr_sim_config config = {.seed = seed,
                                           .boot = boot,
@@ -216,15 +280,16 @@ static void one_seed(uint64_t seed)
         ledgers[r].is_committing = true;
         lead(r, 0);
     }
-    while (orr_sim_now_ms(sim) < FAULTS_MS) {
+    while (orr_sim_now_ms(sim) < faults_ms) {
         run_for(50 + dice(400), seed);
         ask_to_move();
         if (dice(pause) == 0)
             one_fault();
     }
-    calm();
-    enum orr_err code =
-        orr_sim_run_until(sim, orr_sim_now_ms(sim) + END_MS, all_run, NULL, &err);
+}
+
+static void end_with(uint64_t seed, enum orr_err code, const char *text)
+{
     for (unsigned j = 0; code != ORR_OK && j < n_jobs; j++)
         printf("%s: r1 %u/%d, r2 %u/%d\n",
                truths[j].id,
@@ -235,7 +300,7 @@ static void one_seed(uint64_t seed)
     if (code != ORR_OK)
         fail_msg("seed %llu: not all jobs run in the end: %s",
                  (unsigned long long)seed,
-                 err.text);
+                 text);
     for (unsigned j = 0; j < n_jobs; j++)
         moves_done += truths[j].starts - 1;
     orr_sim_free(sim);
@@ -245,12 +310,42 @@ static void one_seed(uint64_t seed)
         invariants_fini(&worlds[h].invariants);
 }
 
+static void one_seed(uint64_t seed)
+{
+    struct orr_error err = {0};
+    begin(seed, FAULTS_MS);
+    calm(REGIONS);
+    enum orr_err code =
+        orr_sim_run_until(sim, orr_sim_now_ms(sim) + END_MS, all_run, NULL, &err);
+    end_with(seed, code, err.text);
+}
+
+static void one_death(uint64_t seed)
+{
+    struct orr_error err = {0};
+    begin(seed, 5000 + seed * 977 % 10000);
+    second_region_dies();
+    calm(1);
+    enum orr_err code = ORR_ETIMEOUT;
+    for (uint64_t ms = 0; code == ORR_ETIMEOUT && ms < END_MS; ms += 3000) {
+        say_that_it_is_gone();
+        code = orr_sim_run_until(
+            sim, orr_sim_now_ms(sim) + 3000, all_run_or_went_with_it, NULL, &err);
+    }
+    end_with(seed, code, err.text);
+}
+
+static unsigned long first_seed(unsigned long most, unsigned long *ret_n)
+{
+    const char *text = getenv("REGION_SEEDS"), *first = getenv("REGION_SEED");
+    *ret_n = text ? strtoul(text, NULL, 10) : most;
+    return first ? strtoul(first, NULL, 10) : 1;
+}
+
 static void jobs_between_regions_are_never_doubled_and_never_lost(void **state)
 {
     (void)state;
-    const char *text = getenv("REGION_SEEDS"), *first = getenv("REGION_SEED");
-    unsigned long n = text ? strtoul(text, NULL, 10) : 20;
-    unsigned long from = first ? strtoul(first, NULL, 10) : 1;
+    unsigned long n, from = first_seed(20, &n);
     for (unsigned long seed = from; seed < from + n; seed++)
         one_seed(seed);
     printf("%lu seeds, %llu migrations asked for, %llu restarts after the first\n",
@@ -260,10 +355,21 @@ static void jobs_between_regions_are_never_doubled_and_never_lost(void **state)
     assert_true(moves_done > n);
 }
 
+static void what_was_on_its_way_to_a_region_that_died_comes_back(void **state)
+{
+    (void)state;
+    unsigned long n, from = first_seed(40, &n);
+    for (unsigned long seed = from; seed < from + n; seed++)
+        one_death(seed);
+    printf("%lu seeds, %u jobs were waited for\n", n, n_said);
+    assert_true(n_said > n / 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_between_regions_are_never_doubled_and_never_lost),
+        cmocka_unit_test(what_was_on_its_way_to_a_region_that_died_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,6 +271,8 @@ static enum orr_err peer_on_job_offer(struct orr_ctx *ctx,
         (void)orr_defer(ctx);
         return ORR_OK;
     }
+    if (peer.is_stalling)
+        return orr_refuse(ctx, ORR_ENOTLEADER, "nobody leads");
     bool has_it = peer.has_taken && peer.generation >= msg->generation;
     peer.is_known = peer.is_known || (has_it && msg->is_known);
     if (!has_it && peer.refuses && !msg->is_known)
@@ -356,7 +358,7 @@ static void boot(void *arg, struct orr_sim *s, uint32_t host)
     spawn(host, &orr_region_type, &region, "/eu1");
 }
 
-static void run_for(uint64_t ms)
+void run_for(uint64_t ms)
 {
     struct orr_error err;
     assert_int_equal(orr_sim_run_until(sim, orr_sim_now_ms(sim) + ms, NULL, NULL, &err),
