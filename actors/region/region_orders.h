@@ -159,6 +159,10 @@ void region_transfer_restored(struct orr_ctx *ctx,
                               struct region_job *job);
 
 /* region_drain.c */
+/* Of the cluster that the job is with. */
+const struct region_node *region_node_of(const struct region *self,
+                                         const struct region_job *job,
+                                         struct orr_str name);
 struct region_node *region_target_node(struct orr_ctx *ctx,
                                        struct region *self,
                                        struct orr_str cluster,

@@ -79,6 +79,43 @@ static uint32_t level_of(const struct region *self, const struct region_job *job
     return region_has_places(job) ? job->level : newest ? newest->level : 0;
 }
 
+static bool put_host(struct orr_list_text *list,
+                     struct orr_rec_text *at,
+                     uint32_t cap,
+                     struct orr_str host)
+{
+    bool is_again = list->n && orr_str_eq(at[list->n - 1].value, host);
+    if (!host.len || is_again)
+        return true;
+    if (list->n == cap)
+        return false;
+    at[list->n++].value = host;
+    return true;
+}
+
+/* That the other region's nodes would fetch it from, in scratch memory. */
+static struct orr_list_text hosts_of(struct region *self, const struct region_job *job)
+{
+    struct orr_rec_text *at = self->list.at;
+    struct orr_list_text list = {at, 0};
+    uint32_t cap = (uint32_t)(self->list.size / sizeof(*at));
+    struct orr_list_rank_place ranks = region_places(self, job);
+    const struct region_checkpoint *newest = region_checkpoint_newest(self, job);
+    const struct orr_msg_manifest *manifest =
+        ranks.n || !newest
+            ? NULL
+            : region_manifest_decode(self, region_manifest(self, newest));
+    for (uint32_t i = 0; i < ranks.n; i++) {
+        const struct region_node *node = region_node_of(self, job, ranks.at[i].node);
+        if (node && !put_host(&list, at, cap, orr_str(node->host)))
+            break;
+    }
+    for (uint32_t i = 0; manifest && i < manifest->parts.n; i++)
+        if (!put_host(&list, at, cap, manifest->parts.at[i].store))
+            break;
+    return list;
+}
+
 static void ask_first(struct orr_ctx *ctx,
                       struct region *self,
                       struct region_wait *wait,
@@ -94,7 +131,8 @@ static void ask_first(struct orr_ctx *ctx,
             .generation = job->generation + 1, /* that it would leave with */
             .spec = region_spec(self, job),
             .level = level_of(self, job),
-            .is_running = region_has_places(job) && !job->is_to_suspend);
+            .is_running = region_has_places(job) && !job->is_to_suspend,
+            .hosts = hosts_of(self, job));
 }
 
 bool region_peer_is_it(const struct region_job *job, struct orr_str region)
@@ -391,7 +429,8 @@ void region_peer_ask(struct orr_ctx *ctx, struct region *self, struct region_job
         .spec = is_moved ? (struct orr_bytes){0} : region_spec(self, job),
         .level = level_of(self, job),
         .is_final = true,
-        .is_known = is_moved);
+        .is_known = is_moved,
+        .hosts = is_moved ? (struct orr_list_text){0} : hosts_of(self, job));
 }
 
 static enum orr_err

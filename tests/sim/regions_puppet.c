@@ -311,12 +311,13 @@ static void greet(struct orr_ctx *ctx, const struct puppet *self)
 {
     struct orr_rec_job_claim claims[JOBS];
     uint32_t n = 0;
+    const char *host = self->region ? "n2" : "n1";
     const struct orr_rec_node_row node = {.node = ORR_LIT("n1"),
                                           .gpus = 16,
                                           .gpus_free = 16,
                                           .slots = 4,
                                           .level = ORR_LEVEL_IMAGE,
-                                          .host = ORR_LIT("n1"),
+                                          .host = orr_str(host),
                                           .endpoint = ORR_LIT("ipc:///n1")};
     const char *name = self->region ? "c2" : "c1";
     for (unsigned j = 0; j < n_jobs; j++)

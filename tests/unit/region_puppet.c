@@ -156,6 +156,7 @@ static enum orr_err puppet_on_job_offered(struct orr_ctx *ctx,
     (void)self;
     answer.msg = ORR_MSG_job_offered;
     answer.offered = *msg;
+    answer.code = msg->code;
     orr_str_copy(answer.text, sizeof(answer.text), msg->text);
     return ORR_OK;
 }
@@ -267,6 +268,13 @@ static enum orr_err peer_on_job_offer(struct orr_ctx *ctx,
 {
     (void)self;
     peer.n_offers++;
+    size_t len = 0;
+    for (uint32_t i = 0; i < msg->hosts.n && len < sizeof(peer.hosts); i++)
+        len += (size_t)snprintf(peer.hosts + len,
+                                sizeof(peer.hosts) - len,
+                                "%s%.*s",
+                                i ? " " : "",
+                                ORR_STR_ARGS(msg->hosts.at[i].value));
     if (peer.is_silent) {
         (void)orr_defer(ctx);
         return ORR_OK;
@@ -483,8 +491,9 @@ uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_
 struct orr_bytes puppet_manifest(uint64_t number, const char *hash_of_1)
 {
     static uint8_t wire[1024];
-    const struct orr_rec_part parts[] = {{.rank = 0, .hash = ORR_LIT(PUPPET_HASH)},
-                                         {.rank = 1, .hash = orr_str(hash_of_1)}};
+    const struct orr_rec_part parts[] = {
+        {.rank = 0, .hash = ORR_LIT(PUPPET_HASH), .store = ORR_LIT("s1")},
+        {.rank = 1, .hash = orr_str(hash_of_1), .store = ORR_LIT("s1")}};
     const struct orr_msg_manifest manifest = {.row = {.number = number},
                                               .world = PUPPET_WORLD,
                                               .parts = {parts, PUPPET_WORLD}};

@@ -45,6 +45,7 @@ extern struct puppet_peer {
     bool is_mute;     /* takes a job, and the answer is lost */
     bool refuses;
     bool has_taken, is_known, is_settled;
+    char hosts[64]; /* of the last offer, with spaces between */
     uint64_t token; /* the newest */
     uint64_t generation;
     uint64_t manifest; /* number of the checkpoint that came with the job */

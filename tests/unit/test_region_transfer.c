@@ -221,6 +221,48 @@ static void only_what_is_on_its_way_there_comes_back(void **state)
     assert_int_equal(recall("us2"), ORR_MSG_failed);
 }
 
+/* ---- names of hosts ---- */
+
+static void job_names_the_hosts_that_the_other_region_fetches_from(void **state)
+{
+    (void)state;
+    summary();
+    start_running();
+    leave();
+    assert_string_equal(peer.hosts, "n1"); /* where it runs */
+    peer.hosts[0] = '\0';
+    end(ORR_OUTCOME_MOVED, false);
+    assert_string_equal(peer.hosts, "s1"); /* where it lies */
+}
+
+static uint32_t offer_from(const char *host)
+{
+    const struct orr_rec_text hosts[] = {{ORR_LIT("u1")}, {orr_str(host)}};
+    assert_int_equal(POST(job_offer,
+                          .region = ORR_LIT("us2"),
+                          .job = ORR_LIT("us2-7"),
+                          .generation = 3,
+                          .spec = puppet_spec(),
+                          .level = ORR_LEVEL_IMAGE,
+                          .hosts = {hosts, 2}),
+                     ORR_MSG_job_offered);
+    return answer.code;
+}
+
+static void host_of_both_regions_is_refused_before_anything_stops(void **state)
+{
+    (void)state;
+    summary();
+    assert_int_equal(offer_from("u2"), ORR_OK);
+    assert_int_equal(offer_from("n1"), ORR_EEXIST); /* of a node */
+    assert_string_equal(
+        answer.text,
+        "host n1 is here and there, and a name is one host's only, over all regions: "
+        "give one of them another name");
+    assert_int_equal(offer_from("puppet"), ORR_EEXIST); /* of a cluster */
+    assert_int_equal(offer_from("ra"), ORR_EEXIST);     /* of the region */
+}
+
 /* ---- from there ---- */
 
 static uint64_t offer(uint64_t generation)
@@ -352,6 +394,8 @@ int main(void)
         TEST(region_that_answers_is_not_gone),
         TEST(only_what_is_on_its_way_there_comes_back),
         TEST(refusal_at_the_end_brings_it_back_from_its_checkpoint),
+        TEST(job_names_the_hosts_that_the_other_region_fetches_from),
+        TEST(host_of_both_regions_is_refused_before_anything_stops),
         TEST(only_the_newest_token_takes_a_job_and_only_once),
         TEST(token_dies_with_its_leader_and_with_a_refusal),
         TEST(strangers_and_ids_that_are_here_are_refused),
