@@ -461,6 +461,7 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
 {
     struct start s = {.keeper = getpid(),
                       .ranks_dir = ranks_dir,
+                      .work_dir = -1,
                       .net_ns = -1,
                       .procs_fd = -1,
                       .report_fd = -1,
