@@ -183,6 +183,16 @@ int fixture_teardown(void **state)
     return 0;
 }
 
+int fixture_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
+{
+    int exit_code;
+    if (fixture_dispatch(argc, argv, &exit_code))
+        return exit_code;
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return _cmocka_run_group_tests("tests", tests, n, NULL, NULL);
+}
+
 /* ---- use
  * ---------------------------------------------------------------------------------------
  */

@@ -459,23 +459,11 @@ static void host_killed_in_a_dump_is_mended_by_the_next_one(void **state)
     image_check_ends(t->a, server1, t->a, client1);
 }
 
-#define IMAGE_TEST(name)                                                               \
-    cmocka_unit_test_setup_teardown(name, image_setup, image_teardown)
-
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
     if (argc == 4 && strcmp(argv[1], "--imager") == 0)
         return imager_main(argv);
-    if (argc > 1) /* a pattern of names */
-        cmocka_set_test_filter(argv[1]);
-    if (image_why_skip()) {
-        printf("skipped: %s\n", image_why_skip());
-        return 77;
-    }
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         IMAGE_TEST(image_that_fails_leaves_the_rank_unharmed),
         IMAGE_TEST(rank_that_ran_on_after_a_failed_image_dies_its_own_death),
         IMAGE_TEST(criu_killed_in_a_dump_costs_the_image_only),
@@ -484,5 +472,5 @@ int main(int argc, char **argv)
         IMAGE_TEST(half_of_a_rank_ends_with_its_keeper),
         IMAGE_TEST(host_killed_in_a_dump_is_mended_by_the_next_one),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return image_main(argc, argv, tests, ORR_ARRAY_SIZE(tests), image_why_skip);
 }

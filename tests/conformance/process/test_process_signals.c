@@ -213,15 +213,9 @@ static void stop_is_found_by_the_next_host(void **state)
                      ORR_EGONE);
 }
 
-#define FIXTURE_TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
-
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         FIXTURE_TEST(signal_reaches_the_whole_group),
         FIXTURE_TEST(signal_before_the_start_is_not_lost),
         FIXTURE_TEST(killed_rank_is_told_with_its_signal),
@@ -233,5 +227,5 @@ int main(int argc, char **argv)
         FIXTURE_TEST(note_is_found_by_the_next_host),
         FIXTURE_TEST(stop_is_found_by_the_next_host),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return fixture_main(argc, argv, tests, ORR_ARRAY_SIZE(tests));
 }
