@@ -258,7 +258,8 @@ static void expect(struct orr_ctx *ctx,
                 .rank = row->rank,
                 .link = group->link,
                 .arena_bytes = who->bytes,
-                .process = who->process);
+                .process = who->process,
+                .is_silent = row->is_silent);
         proc = proc ? node_proc_next(self, proc) : NULL;
     }
 }

@@ -22,6 +22,9 @@ struct peer_script {
     uint32_t n_steps[ORR_CUT_STEP_MAX_];
     uint64_t cut, round;   /* of the newest cut_step */
     uint32_t state[WORLD]; /* of its ranks */
+    uint32_t signal[WORLD];
+    uint64_t changed_ms[WORLD]; /* 0: now */
+    bool is_told[WORLD];
     struct orr_addr addr;
     uint64_t found_cut;
     uint32_t found_step;

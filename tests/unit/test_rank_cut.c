@@ -413,6 +413,24 @@ static void stopped_processes_go_on_in_a_new_generation(void **state)
     free(arena[1]);
 }
 
+/* Restored, where none used the library: nobody comes, and nobody is waited for. */
+static void rank_without_a_library_goes_on_at_once(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    struct orr_error err = {.text = ""};
+    cut_prepare(&cut, 1);
+    cut.grace_ms = 600000;
+    cut.cut = 7;
+    cut_open_edge(&cut);
+    const struct orr_msg_rank_expect silent = {
+        .job = ORR_LIT("r-1"), .generation = cut.generation, .is_silent = true};
+    assert_int_equal(orr_rank_edge_expect(cut.edge, &silent, &err), ORR_OK);
+    assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+    cut_end(&cut);
+    cut_tear_down(&cut);
+}
+
 /* ---- cooperative -------------------------------------------------------------------------- */
 
 static void cooperative_program_goes_on_in_new_processes(void **state)
@@ -569,6 +587,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(detached_process_outlives_its_host),
         cmocka_unit_test(quiesce_is_done_also_when_the_next_host_is_asked_again),
         cmocka_unit_test(stopped_processes_go_on_in_a_new_generation),
+        cmocka_unit_test(rank_without_a_library_goes_on_at_once),
         cmocka_unit_test(cooperative_program_goes_on_in_new_processes),
         cmocka_unit_test(python_program_goes_on_in_new_processes),
     };
