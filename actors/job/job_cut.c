@@ -144,6 +144,8 @@ void job_plan_ask(struct orr_ctx *ctx,
     }
     if (step == ORR_CUT_SAVE)
         msg.round = plan->number;
+    if (step == ORR_CUT_RELEASE && plan->goal == ORR_ORDER_RESIZE)
+        msg.ranks = job_resize_places(self, index);
     if (step == ORR_CUT_RESUME) {
         msg.round = plan->attempt;
         msg.ids = list_ids(plan);

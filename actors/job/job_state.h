@@ -26,6 +26,7 @@ enum job_ask {
     JOB_ASK_REFUSE, /* order_failed */
     JOB_ASK_FREED,  /* of the cluster, as the next */
     JOB_ASK_WANT,
+    JOB_ASK_KEEP,
 };
 enum job_launch { JOB_LAUNCH_NONE, JOB_LAUNCH_SENT, JOB_LAUNCH_DONE };
 enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC, JOB_T_HANG };
@@ -64,6 +65,7 @@ struct job_node {
     uint64_t
         ids_attempt; /* of this resume it has said what all of its ranks have of communicators */
     uint64_t device_bytes;
+    uint64_t devices; /* bit per device of it that has ranks (job_device_count) */
     char dial[128];           /* where its peers may dial it */
     char store[ORR_NAME_MAX]; /* where its parts are */
     char endpoint[128];
@@ -72,6 +74,7 @@ struct job_node {
 struct job_rank {
     uint32_t node;
     uint32_t device;
+    uint32_t next_device; /* in a resize, once they are mapped */
     uint32_t local_rank;
     uint32_t state; /* enum orr_rank_state */
     int64_t exit_code;
@@ -220,7 +223,7 @@ bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self);
 /* By all nodes, with new communicators; until the same time, or a later one. */
 void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
-uint64_t job_plan_due_ms(const struct job *self);
+uint64_t job_plan_due_ms(const struct job *self, uint64_t now);
 
 /* job_stopwatch.c: what the steps of a stop take. */
 void job_stopwatch_begin(struct orr_ctx *ctx, struct job_plan *plan);
@@ -263,6 +266,35 @@ void job_cluster_ask(struct orr_ctx *ctx,
 enum orr_err job_devices_given(struct orr_ctx *ctx,
                                struct job *self,
                                const struct orr_msg_devices_given *msg);
+
+/* job_resize.c: on another number of devices. */
+uint32_t job_device_count(struct job *self);
+void job_resize_fini(struct job *self);
+/* Before the launch: which of the devices that it was given each rank is on. */
+void job_resize_first(struct orr_ctx *ctx, struct job *self);
+/* Can the order be taken? */
+enum orr_err job_resize_check(struct orr_ctx *ctx,
+                              struct job *self,
+                              const struct orr_msg_job_order *msg);
+/* Can the cut begin?  What has to come first is asked for. */
+bool job_resize_is_ready(struct orr_ctx *ctx, struct job *self);
+void job_resize_ask(struct orr_ctx *ctx,
+                    struct job *self,
+                    enum job_ask ask,
+                    uint64_t tag);
+void job_resize_given(struct orr_ctx *ctx,
+                      struct job *self,
+                      const struct orr_msg_devices_given *msg);
+void job_resize_refused(struct orr_ctx *ctx,
+                        struct job *self,
+                        uint32_t code,
+                        struct orr_str text);
+/* As they will be; the nodes look whether that fits. */
+struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node);
+/* The old devices are free: from here on there is the new map alone. */
+void job_resize_take(struct job *self);
+/* The ranks run, wherever. */
+void job_resize_over(struct job *self);
 
 /* job_hang.c: ranks that wait for one that does not come. */
 void job_hang_fini(struct job *self);

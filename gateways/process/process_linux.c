@@ -128,6 +128,7 @@ static enum orr_err edge_stop_note(struct orr_process *process,
         rank->cut = stop->cut;
         rank->cut_step = stop->step;
         rank->device = stop->device;
+        rank->visible = stop->visible;
     }
     pthread_mutex_unlock(&edge->lock);
     if (!is_known)
@@ -138,7 +139,9 @@ static enum orr_err edge_stop_note(struct orr_process *process,
     int error =
         dir < 0 ? errno
                 : orri_stop_write(
-                      dir, &(struct orri_stop){stop->cut, stop->step, stop->device});
+                      dir,
+                      &(struct orri_stop){
+                          stop->cut, stop->step, stop->device, stop->visible});
     if (dir >= 0)
         close(dir);
     return error ? orr_fail(err,
