@@ -191,7 +191,11 @@ enum orr_err region_resize(struct orr_ctx *ctx,
     if (job->phase == ORR_JOB_RUNNING && job->units == msg->devices)
         return ORR_OK;
     char why[48];
-    snprintf(why, sizeof(why), "to %u devices", msg->devices);
+    snprintf(why,
+             sizeof(why),
+             "to %u device%s",
+             msg->devices,
+             msg->devices == 1 ? "" : "s");
     bool may_move = (job->level == ORR_LEVEL_IMAGE ||
                      job->level == ORR_LEVEL_COOPERATIVE) &&
                     region_fits_devices(self, job, msg->devices);

@@ -348,7 +348,7 @@ static void resized_job_has_so_many_devices(struct world *world,
     bool is_it = orr_str_eq(event->type, ORR_LIT("job.order")) &&
                  strncmp(event->cause.ptr, "resize", 6) == 0 &&
                  orr_str_eq(event->to, ORR_LIT("done")) && text &&
-                 sscanf(text, ": to %u devices", &devices) == 1;
+                 sscanf(text, ": to %u device", &devices) == 1;
     for (uint32_t m = 0; m < world->n_machines && is_it; m++) {
         uint64_t used = 0;
         for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
