@@ -224,9 +224,9 @@ static enum orr_err share_out(struct orr_ctx *ctx,
     while (given < msg->devices) {
         uint32_t best = ORR_NONE;
         for (uint32_t i = 0; i < msg->needs.n; i++) {
-            bool is_heavier =
-                best == ORR_NONE || (uint64_t)msg->needs.at[i].ranks * view[best].take >
-                                        (uint64_t)msg->needs.at[best].ranks * view[i].take;
+            bool is_heavier = best == ORR_NONE ||
+                              (uint64_t)msg->needs.at[i].ranks * view[best].take >
+                                  (uint64_t)msg->needs.at[best].ranks * view[i].take;
             if (view[i].take < view[i].room && is_heavier)
                 best = i;
         }

@@ -370,8 +370,7 @@ enum orr_err cluster_job_assign(struct orr_ctx *ctx,
             ctx, err, "job %.*s: its spec cannot be read", ORR_STR_ARGS(msg->job));
     struct orr_list_rank_place places = msg->ranks;
     if (!msg->is_recovery)
-        err = place(
-            ctx, self, self->spec.at, msg->want_node, msg->devices, &places);
+        err = place(ctx, self, self->spec.at, msg->want_node, msg->devices, &places);
     if (err != ORR_OK)
         return err;
     job = cluster_job_get(self, msg->job, msg->generation);

@@ -57,12 +57,11 @@ enum orr_err cluster_place(const struct place_want *want,
         uint32_t high = want->gpus_max < want->world ? want->gpus_max : want->world;
         if (high > room)
             high = (uint32_t)room;
-        units = want->devices ? want->devices
-                              : orr_job_units(want->world,
-                                              want->shards,
-                                              want->gpus_min,
-                                              high,
-                                              want->gpus_max);
+        units =
+            want->devices
+                ? want->devices
+                : orr_job_units(
+                      want->world, want->shards, want->gpus_min, high, want->gpus_max);
     }
     if (units == 0 || units > room)
         return ORR_ENODEV;

@@ -330,12 +330,11 @@ region_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_
     }
 }
 
-static void
-outer_answered(struct orr_ctx *ctx,
-               struct job *self,
-               enum job_ask ask,
-               uint32_t code,
-               struct orr_str text)
+static void outer_answered(struct orr_ctx *ctx,
+                           struct job *self,
+                           enum job_ask ask,
+                           uint32_t code,
+                           struct orr_str text)
 {
     struct job_plan *plan = &self->plan;
     bool is_clusters =

@@ -293,7 +293,7 @@ enum job_ask job_cluster_next(const struct job *self)
     if (self->is_stopping)
         return JOB_ASK_NONE;
     if (!plan->is_held)
-        return plan->is_keep_due      ? JOB_ASK_KEEP
+        return plan->is_keep_due ? JOB_ASK_KEEP
                : plan->want_until_ms && plan->goal == ORR_ORDER_RESIZE &&
                        plan->remap == JOB_REMAP_NONE && !plan->is_moving
                    ? JOB_ASK_WANT

@@ -324,9 +324,8 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || job_plan_is_leaving(plan);
-    bool is_release =
-        plan->goal == ORR_ORDER_SUSPEND ||
-        (plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_HELD);
+    bool is_release = plan->goal == ORR_ORDER_SUSPEND ||
+                      (plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_HELD);
     if (is_save) {
         memset(plan->parts.at, 0, self->args.world * sizeof(struct job_part));
         plan->part_text_used = 0;
@@ -395,8 +394,7 @@ static void resumed(struct orr_ctx *ctx, struct job *self)
     self->runs_from_ms = orr_now_ms(ctx);
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
     plan->is_restoring = false;
-    bool is_resized =
-        plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_TAKEN;
+    bool is_resized = plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_TAKEN;
     if (plan->goal == ORR_ORDER_RUN || is_resized)
         forget_goal(plan);
     job_resize_over(self);

@@ -5,8 +5,8 @@
 #define ORR_JOB_PLAN_H
 
 #include "job_barrier.h"
-#include "rank_map.h"
 #include "orrery/pool.h"
+#include "rank_map.h"
 
 struct job_part {
     char hash[72]; /* empty: not stored yet */
@@ -49,13 +49,13 @@ enum job_remap {
 
 /* A stop, and what is to come of it (job_plan.c). */
 struct job_plan {
-    uint32_t goal;          /* enum orr_order; NONE: go on as it is */
-    uint64_t number;        /* of the order; 0: its own idea */
-    uint64_t taken;         /* newest order heard of */
-    uint64_t checkpoint;    /* number that it will have */
-    uint32_t devices;       /* resize: that many, */
-    bool may_move;          /* and on other nodes if need be: */
-    bool is_moving;         /* these do not have them */
+    uint32_t goal;       /* enum orr_order; NONE: go on as it is */
+    uint64_t number;     /* of the order; 0: its own idea */
+    uint64_t taken;      /* newest order heard of */
+    uint64_t checkpoint; /* number that it will have */
+    uint32_t devices;    /* resize: that many, */
+    bool may_move;       /* and on other nodes if need be: */
+    bool is_moving;      /* these do not have them */
     enum job_remap remap;
     bool is_keep_due;       /* the cluster holds more for it than it runs on */
     uint64_t want_until_ms; /* it must have given them by then; 0: not asked yet */

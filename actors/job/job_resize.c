@@ -57,7 +57,8 @@ static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
     if (err == ORR_OK)
         err = rank_map_init(&resize->map, world, slots, nodes);
     if (err == ORR_OK)
-        err = orr_block_init(&resize->needs, nodes * sizeof(struct orr_rec_device_need));
+        err =
+            orr_block_init(&resize->needs, nodes * sizeof(struct orr_rec_device_need));
     if (err == ORR_OK)
         err = orr_block_init(&resize->slots, slots * sizeof(struct rank_map_slot));
     if (err == ORR_OK)
@@ -68,7 +69,8 @@ static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
     if (err == ORR_OK)
         err = orr_block_init(&resize->next, slots * sizeof(uint32_t));
     if (err != ORR_OK)
-        (void)orr_fail(ret_err, err, "the cluster's host has no memory to map its ranks");
+        (void)orr_fail(
+            ret_err, err, "the cluster's host has no memory to map its ranks");
     else
         err = rank_shards_set(&resize->shards, self->args.shards, ret_err);
     if (err != ORR_OK)
@@ -133,7 +135,8 @@ static uint32_t blocks_on(struct job *self, uint32_t node, uint32_t shard)
         }
         if (!is_ordered)
             return 1;
-        for (bool is_whole = true; is_whole && at % (2 * size) == 0 && size < replicas;) {
+        for (bool is_whole = true;
+             is_whole && at % (2 * size) == 0 && size < replicas;) {
             for (uint32_t i = at + size; i < at + 2 * size && i < replicas; i++)
                 is_whole = is_whole && is_on(self, i * n_shards + shard, node);
             size *= is_whole ? 2 : 1;
@@ -148,9 +151,9 @@ static struct orr_list_device_need list_needs(struct job *self)
 {
     struct orr_rec_device_need *needs = self->plan.resize.needs.at;
     for (uint32_t i = 0; i < self->n_nodes; i++) {
-        needs[i] = (struct orr_rec_device_need){
-            .node = orr_str(job_node_at(self, i)->name),
-            .ranks = job_node_at(self, i)->n_ranks};
+        needs[i] =
+            (struct orr_rec_device_need){.node = orr_str(job_node_at(self, i)->name),
+                                         .ranks = job_node_at(self, i)->n_ranks};
         for (uint32_t s = 0; s < self->args.shards; s++)
             needs[i].least += blocks_on(self, i, s);
     }
@@ -257,11 +260,8 @@ list_slots(struct job *self, struct orr_list_device_slot given, uint32_t *ret_n)
         struct job_node *node = node_named(self, given.at[i].node);
         if (!node || given.at[i].device >= NODE_DEVICES)
             return ORR_EINVAL;
-        n = put_slot(self,
-                     n,
-                     (uint32_t)(node - job_node_at(self, 0)),
-                     given.at[i].device,
-                     true);
+        n = put_slot(
+            self, n, (uint32_t)(node - job_node_at(self, 0)), given.at[i].device, true);
     }
     for (uint32_t r = 0; r < self->args.world; r++) {
         const struct job_rank *rank = job_rank_at(self, r);
@@ -290,16 +290,16 @@ static enum orr_err make_map(struct job *self,
     return rank_map_make(&resize->map, &ask, resize->old.at, ret_cost, err);
 }
 
-static enum orr_err map_ranks(struct job *self,
-                              struct orr_list_device_slot given,
-                              struct orr_error *err)
+static enum orr_err
+map_ranks(struct job *self, struct orr_list_device_slot given, struct orr_error *err)
 {
     struct job_resize *resize = &self->plan.resize;
     struct rank_map_cost cost;
     uint32_t n_slots;
     const uint32_t *map = resize->old.at;
     if (list_slots(self, given, &n_slots) != ORR_OK)
-        return orr_fail(err, ORR_EINVAL, "bug: devices were given that are not its nodes'");
+        return orr_fail(
+            err, ORR_EINVAL, "bug: devices were given that are not its nodes'");
     enum orr_err code = make_map(self, n_slots, &cost, err);
     if (code != ORR_OK)
         return code;

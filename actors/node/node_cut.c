@@ -325,7 +325,8 @@ static void begin(struct orr_ctx *ctx,
         !node_group_fits(self, group, msg->ranks, why, sizeof(why))) {
         cut->is_to_begin = false;
         node_cut_fail(ctx, self, group, -1, orr_str(why));
-    } else if (cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
+    } else if (
+        cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);

@@ -370,8 +370,7 @@ static enum orr_err keep_places(struct region *self,
 }
 
 /* The devices that it holds, as its actor counts them: it may have been given fewer than were offered, or be resized. */
-static void
-keep_units(struct region *self, struct region_job *job, uint32_t devices)
+static void keep_units(struct region *self, struct region_job *job, uint32_t devices)
 {
     if (!job->gpus_max || !devices || devices == job->units)
         return;

@@ -172,11 +172,11 @@ void region_order_send(struct orr_ctx *ctx, struct region *self, struct region_j
 }
 
 void region_order_open(struct orr_ctx *ctx,
-                            struct region *self,
-                            struct region_job *job,
-                            enum orr_order kind,
-                            struct orr_str why,
-                            struct region_resize resize)
+                       struct region *self,
+                       struct region_job *job,
+                       enum orr_order kind,
+                       struct orr_str why,
+                       struct region_resize resize)
 {
     struct region_order *order = &job->order;
     if (region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED) {
@@ -184,7 +184,8 @@ void region_order_open(struct orr_ctx *ctx,
         memcpy(to_cluster, job->to_cluster, sizeof(to_cluster));
         memcpy(to_node, job->to_node, sizeof(to_node));
         memcpy(to_region, job->to_region, sizeof(to_region));
-        region_order_close(ctx, self, job, ORR_ESTALE, ORR_LIT("replaced by a later order"));
+        region_order_close(
+            ctx, self, job, ORR_ESTALE, ORR_LIT("replaced by a later order"));
         memcpy(job->to_cluster, to_cluster, sizeof(to_cluster));
         memcpy(job->to_node, to_node, sizeof(to_node));
         if (kind == ORR_ORDER_VACATE)
@@ -198,12 +199,15 @@ void region_order_open(struct orr_ctx *ctx,
     order->seq = 0;
     order->devices = resize.devices;
     order->may_move = resize.may_move;
-    bool is_saved = kind == ORR_ORDER_CHECKPOINT || kind == ORR_ORDER_VACATE ||
-                    resize.may_move;
+    bool is_saved =
+        kind == ORR_ORDER_CHECKPOINT || kind == ORR_ORDER_VACATE || resize.may_move;
     order->checkpoint = is_saved ? ++job->checkpoint : 0;
     orr_str_copy(order->text, sizeof(order->text), why);
     orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_ORDER));
-    move(ctx, self, job, region_is_placed(job) ? ORR_ORDER_IS_OPEN : ORR_ORDER_IS_QUEUED);
+    move(ctx,
+         self,
+         job,
+         region_is_placed(job) ? ORR_ORDER_IS_OPEN : ORR_ORDER_IS_QUEUED);
     region_order_send(ctx, self, job);
 }
 
@@ -234,8 +238,8 @@ void region_order_settle(struct orr_ctx *ctx,
            job->units == order->devices)));
     if (is_done)
         region_order_close(ctx, self, job, ORR_OK, ORR_LIT(""));
-    if (region_order_is_open(job) || job->where != REGION_HELD || !region_is_placed(job) ||
-        job->is_cancelled)
+    if (region_order_is_open(job) || job->where != REGION_HELD ||
+        !region_is_placed(job) || job->is_cancelled)
         return;
     if (job->is_to_suspend && job->phase == ORR_JOB_RUNNING)
         open_order(ctx, self, job, ORR_ORDER_SUSPEND, ORR_LIT("to be suspended"));
@@ -342,7 +346,7 @@ void region_order_committed(struct orr_ctx *ctx,
 }
 
 /* It may end the generation with a checkpoint. */
-static bool is_move(const struct region_order *order)
+bool region_order_is_move(const struct region_order *order)
 {
     return order->kind == ORR_ORDER_VACATE ||
            (order->kind == ORR_ORDER_RESIZE && order->checkpoint);
@@ -359,10 +363,10 @@ bool region_order_survives(struct orr_ctx *ctx,
     bool is_saved = region_checkpoint_find(self, job, order->checkpoint) != NULL;
     bool is_moved = outcome == ORR_OUTCOME_MOVED
                         ? region_checkpoint_newest(self, job) != NULL
-                        : was_open && is_move(order) && is_saved;
+                        : was_open && region_order_is_move(order) && is_saved;
     if (!was_open)
         return is_moved;
-    if ((is_move(order) && is_moved) || order->kind == ORR_ORDER_RUN)
+    if ((region_order_is_move(order) && is_moved) || order->kind == ORR_ORDER_RUN)
         move(ctx, self, job, ORR_ORDER_IS_QUEUED);
     else if (order->kind == ORR_ORDER_SUSPEND)
         region_order_close(ctx, self, job, ORR_OK, orr_str(job->reason));

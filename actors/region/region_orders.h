@@ -69,6 +69,8 @@ void region_order_close(struct orr_ctx *ctx,
                         struct orr_str text);
 bool region_order_is_open(const struct region_job *job);
 bool region_order_is_away(const struct region_job *job);
+/* It may end the generation, with a checkpoint. */
+bool region_order_is_move(const struct region_order *order);
 /* It waits for its place with that many devices; 0: as many as its spec says. */
 uint32_t region_order_devices(const struct region_job *job);
 void region_order_send(struct orr_ctx *ctx,

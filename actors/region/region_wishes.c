@@ -167,8 +167,7 @@ enum orr_err region_resize(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     const struct region_order *order = &job->order;
-    bool is_open =
-        region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED;
+    bool is_open = region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED;
     if (is_open && order->kind == ORR_ORDER_RESIZE && order->devices == msg->devices)
         return ORR_OK;
     if (is_open)
@@ -191,20 +190,17 @@ enum orr_err region_resize(struct orr_ctx *ctx,
     if (job->phase == ORR_JOB_RUNNING && job->units == msg->devices)
         return ORR_OK;
     char why[48];
-    snprintf(why,
-             sizeof(why),
-             "to %u device%s",
-             msg->devices,
-             msg->devices == 1 ? "" : "s");
-    bool may_move = (job->level == ORR_LEVEL_IMAGE ||
-                     job->level == ORR_LEVEL_COOPERATIVE) &&
-                    region_fits_devices(self, job, msg->devices);
+    snprintf(
+        why, sizeof(why), "to %u device%s", msg->devices, msg->devices == 1 ? "" : "s");
+    bool may_move =
+        (job->level == ORR_LEVEL_IMAGE || job->level == ORR_LEVEL_COOPERATIVE) &&
+        region_fits_devices(self, job, msg->devices);
     region_order_open(ctx,
-                    self,
-                    job,
-                    ORR_ORDER_RESIZE,
-                    orr_str(why),
-                    (struct region_resize){msg->devices, may_move});
+                      self,
+                      job,
+                      ORR_ORDER_RESIZE,
+                      orr_str(why),
+                      (struct region_resize){msg->devices, may_move});
     return ORR_OK;
 }
 

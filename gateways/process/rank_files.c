@@ -336,8 +336,7 @@ static void stop_fields(struct stop_fields *f)
 
 int orri_stop_write(int dir, const struct orri_stop *stop)
 {
-    struct stop_fields f = {
-        stop->cut, stop->step, stop->device, stop->visible, {{0}}};
+    struct stop_fields f = {stop->cut, stop->step, stop->device, stop->visible, {{0}}};
     stop_fields(&f);
     return fields_write(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at));
 }
@@ -355,8 +354,8 @@ enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop)
         return rc;
     if (f.step >= ORR_CUT_STEP_MAX_ || f.device > UINT32_MAX)
         return ORRI_READ_TORN;
-    *ret_stop = (struct orri_stop){
-        f.cut, (uint32_t)f.step, (uint32_t)f.device, f.visible};
+    *ret_stop =
+        (struct orri_stop){f.cut, (uint32_t)f.step, (uint32_t)f.device, f.visible};
     return ORRI_READ_OK;
 }
 

@@ -75,8 +75,7 @@ submit(struct orr_ctx *ctx, struct client *client, uint32_t index, uint64_t tag)
         .world = job->world,
         .gpus_min = job->gpus_min,
         .gpus_max = job->gpus_max,
-        .reduce = job->gpus_min < job->gpus_max ? ORR_REDUCE_ORDERED
-                                                : ORR_REDUCE_FAST,
+        .reduce = job->gpus_min < job->gpus_max ? ORR_REDUCE_ORDERED : ORR_REDUCE_FAST,
         .shards = 1,
         .checkpoint_every_ms = job->every_ms ? job->every_ms : 900000,
         .checkpoint_keep = 3,

@@ -37,7 +37,7 @@ struct client_job {
     uint64_t act_at_ms
         [ACT_MAX]; /* 0: not, or taken already; in this order when several are due */
     uint32_t devices[2]; /* of the two resizes */
-    uint32_t to;   /* where a migration goes: cluster number from 1, 0: anywhere */
+    uint32_t to;       /* where a migration goes: cluster number from 1, 0: anywhere */
     uint64_t every_ms; /* periodic checkpoints; 0: hardly ever */
     uint32_t world;
     uint32_t gpus_min;

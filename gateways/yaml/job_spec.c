@@ -187,8 +187,7 @@ static enum orr_err fill_gpus(struct orr_job_spec *spec, struct orr_error *err)
                              m->world,
                              m->shards);
     if (!orr_yaml_has(spec->yaml, "reduce"))
-        m->reduce =
-            m->gpus_min < m->gpus_max ? ORR_REDUCE_ORDERED : ORR_REDUCE_FAST;
+        m->reduce = m->gpus_min < m->gpus_max ? ORR_REDUCE_ORDERED : ORR_REDUCE_FAST;
     return ORR_OK;
 }
 

@@ -460,16 +460,15 @@ static void tell(uint32_t phase, uint32_t devices)
          .node = ORR_LIT("n1"),
          .device = devices > 1 ? 1 : 0,
          .local_rank = 1}};
-    assert_int_equal(
-        POST(job_update,
-             .job = ORR_LIT("eu1-1"),
-             .generation = seen.generation,
-             .phase = phase,
-             .step = ++step,
-             .ranks = {ranks, devices ? PUPPET_WORLD : 0},
-             .level = job_level,
-             .devices = devices),
-        ORR_MSG_ack);
+    assert_int_equal(POST(job_update,
+                          .job = ORR_LIT("eu1-1"),
+                          .generation = seen.generation,
+                          .phase = phase,
+                          .step = ++step,
+                          .ranks = {ranks, devices ? PUPPET_WORLD : 0},
+                          .level = job_level,
+                          .devices = devices),
+                     ORR_MSG_ack);
 }
 
 void update(uint32_t phase)

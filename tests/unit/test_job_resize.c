@@ -30,7 +30,8 @@ static const uint32_t two[][2] = {{0, 1}, {1, 0}};
 static const uint32_t three[][2] = {{0, 0}, {0, 7}, {1, 1}};
 static const uint32_t one[][2] = {{0, 0}};
 
-static void expect(const uint32_t at[WORLD], uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+static void
+expect(const uint32_t at[WORLD], uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
     assert_int_equal(at[0], a);
     assert_int_equal(at[1], b);
@@ -196,7 +197,7 @@ static void suspend_in_between_wins(void **state)
     assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
     assert_int_equal(cluster.n_freed, 1);
     assert_int_equal(cluster.n_keep, 0); /* it would hold what others have now */
-    resize(3, 2, false); /* a suspended job has none: refused */
+    resize(3, 2, false);                 /* a suspended job has none: refused */
     run_for(500);
     assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
     order(4, ORR_ORDER_RUN);

@@ -114,7 +114,7 @@ static void what_cannot_be_is_refused(void **state)
     refused(3, ORR_EINVAL, "1..2");
     POST(job_checkpoint, .job = ORR_LIT("eu1-1"));
     refused(1, ORR_ESTATE, "checkpoint is under way");
-    commit(1, 1, 5, NULL);
+    commit(1, 1, 5, PUPPET_HASH);
     POST(job_suspend, .job = ORR_LIT("eu1-1"));
     refused(1, ORR_ESTATE, "suspend");
     update(ORR_JOB_SUSPENDED);
@@ -155,7 +155,7 @@ static void moved_job_starts_with_that_number(void **state)
     (void)state;
     start_running();
     resize(1);
-    assert_int_equal(commit(1, seen.order.checkpoint, 5, NULL), ORR_MSG_ack);
+    assert_int_equal(commit(1, seen.order.checkpoint, 5, PUPPET_HASH), ORR_MSG_ack);
     end(ORR_OUTCOME_MOVED, false);
     wait_for(500);
     assert_int_equal(seen.n_assigns, 2);
