@@ -80,19 +80,23 @@ static uint64_t map_visible(const struct node *self,
                             const struct node_row *row,
                             uint32_t ret_to[NODE_DEVICES_MAX])
 {
-    uint64_t visible = visible_to(self, group, row), used = 0;
+    uint64_t visible = visible_to(self, group, row), used = 0, stay = 0;
+    for (const struct node_row *other = node_row_first(self, group); other;
+         other = node_row_next(self, other))
+        if (other->device < NODE_DEVICES_MAX)
+            stay |= UINT64_C(1) << other->device;
     for (uint32_t i = 0; i < NODE_DEVICES_MAX; i++)
         ret_to[i] = ORR_NO_DEVICE;
     if (was_on(row) < NODE_DEVICES_MAX && row->device < NODE_DEVICES_MAX) {
         ret_to[was_on(row)] = row->device;
         used = UINT64_C(1) << row->device;
     }
-    /* Those of other ranks go where these go, as far as that is free. */
+    /* Those that all have left: what came instead of them, and is not in sight yet. */
     for (const struct node_row *other = node_row_first(self, group); other;
          other = node_row_next(self, other)) {
         uint32_t from = was_on(other), to = other->device;
         if (!is_bit(visible, from) || ret_to[from] != ORR_NO_DEVICE ||
-            to >= NODE_DEVICES_MAX || is_bit(used, to))
+            to >= NODE_DEVICES_MAX || is_bit(used | visible, to) || is_bit(stay, from))
             continue;
         ret_to[from] = to;
         used |= UINT64_C(1) << to;
