@@ -104,8 +104,11 @@ static uint64_t map_visible(const struct node *self,
     for (uint32_t from = 0; from < NODE_DEVICES_MAX; from++) {
         if (!is_bit(visible, from) || ret_to[from] != ORR_NO_DEVICE)
             continue;
-        uint32_t to =
-            is_bit(used, from) ? (uint32_t)__builtin_ctzll(visible & ~used) : from;
+        uint64_t left = visible & ~used;
+        uint32_t own = was_on(row);
+        uint32_t to = !is_bit(used, from) ? from
+                      : is_bit(left, own) ? own
+                                          : (uint32_t)__builtin_ctzll(left);
         ret_to[from] = to;
         used |= UINT64_C(1) << to;
     }
