@@ -2,6 +2,7 @@
  * job.c - the job actor: what it accepts.  Each handler records what it heard and lets
  * job_step find what follows.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum { AFTER_STOP_MS = 1000 };

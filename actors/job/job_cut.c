@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * job_cut.c - the plan's words with the nodes: what each is asked for a step, and what its reports say.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum {

@@ -4,6 +4,7 @@
  * An order is taken once, by its number; a later one replaces an earlier one.  Those that cannot be followed are refused
  * at once where that is known, else by order_failed.  Checkpoints without an order (spec.checkpoint) are number 0.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum { PERIODIC_MIN_MS = 1000 };

@@ -15,6 +15,7 @@
  * ranks and lost nodes is judged first (job_ranks.c).  A node repeats what it did: cut numbers grow, older ones change
  * nothing.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum {

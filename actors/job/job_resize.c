@@ -13,7 +13,7 @@
  * Where its nodes do not have the devices, and the region has said that others do, the job is saved as for a move; the next
  * generation starts with that number.
  */
-#include "job_state.h"
+#include "job_resize.h"
 
 enum { ASK_MS = 2000, WANT_MS = 10000, NODE_DEVICES = 64 };
 

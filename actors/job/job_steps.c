@@ -13,6 +13,7 @@
  * ranks_get until nothing lives end      job_released to the cluster, job_ended to the
  * region, ranks_forget to the nodes, stop
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum {
