@@ -142,7 +142,7 @@ void node_cut_library(struct orr_ctx *ctx,
         places[n++] = (struct orr_rec_rank_place){
             .rank = row->rank,
             .node = orr_str(
-                node_cut_has_moved(row) ? node_cut_uuid_of(self, row->device) : ""),
+                node_row_has_moved(row) ? node_device_uuid(self, row->device) : ""),
             .device = row->device,
             .local_rank = row->local_rank};
     struct orr_msg_cut_step msg = {0};
@@ -332,7 +332,13 @@ static void begin(struct orr_ctx *ctx,
     cut->seq = ++self->next_seq & 0xffffff;
     cut->n_due = 0;
     cut->is_to_begin = cut->stage != NODE_STAGE_LIBRARY;
-    if (cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
+    char why[160];
+    if (msg->step == ORR_CUT_RELEASE &&
+        !node_group_fits(self, group, msg->ranks, why, sizeof(why))) {
+        cut->is_to_begin = false;
+        node_cut_fail(ctx, self, group, -1, orr_str(why));
+    } else if (
+        cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);
@@ -449,7 +455,7 @@ static void note_back(struct orr_ctx *ctx,
     proc->pid = msg->pid;
     bool is_late = cut->step == ORR_CUT_RESUME && cut->stage != NODE_STAGE_THAW;
     if (is_late && row->device < NODE_DEVICES_MAX)
-        node_cut_resume_device(ctx, self, group, proc, 0);
+        node_cut_resume_device(ctx, self, group, row, proc, 0);
 }
 
 void node_ability(struct orr_ctx *ctx,
