@@ -24,10 +24,12 @@ void node_row_apply(struct orr_ctx *ctx,
                     struct node *self,
                     struct node_row *row,
                     const struct orr_rec_rank_row *now);
-void node_row_fail(struct orr_ctx *ctx,
-                   struct node *self,
-                   struct node_row *row,
-                   struct orr_str reason);
+/* Now, and of itself: no process will say so. */
+void node_row_end(struct orr_ctx *ctx,
+                  struct node *self,
+                  struct node_row *row,
+                  uint32_t state,
+                  struct orr_str reason);
 void node_row_rec(const struct node *self,
                   const struct node_row *row,
                   bool is_full,
@@ -94,6 +96,8 @@ void node_probe_answered(struct orr_ctx *ctx,
                          const struct orr_msg_node_probed *msg);
 void node_links_drop(struct orr_ctx *ctx, struct node *self);
 void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
+/* By its job actor: it may go on, if it stood still for want of a lease. */
+void node_asked(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
 /* node_cut.c: a stop, as its job actor leads it. */
 enum orr_err node_cut_step(struct orr_ctx *ctx,

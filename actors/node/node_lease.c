@@ -13,7 +13,7 @@
  *               3/4  ranks freeze, unless the peers moved the time on
  *
  * A heartbeat that is answered thaws all: nobody was given up.  After a new registration only those thaw that a job actor
- * asks for (ranks_get); the others are stopped as orphans, and killed while frozen.
+ * asks for (ranks_get, cut_step); the others are stopped as orphans, and killed while frozen.
  */
 #include "node_calls.h"
 
@@ -80,6 +80,14 @@ void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group)
 {
     if (group->is_frozen)
         thaw(ctx, self, group);
+}
+
+/* Its job actor has not given it up. */
+void node_asked(struct orr_ctx *ctx, struct node *self, struct node_group *group)
+{
+    group->asked_ms = orr_now_ms(ctx);
+    if (!node_lease_is_over(ctx, self)) /* else it may have waited, too */
+        node_thaw(ctx, self, group);
 }
 
 /* A keeper that read the old end a moment ago may stop its rank after our CONT: say it again. */

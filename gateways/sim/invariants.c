@@ -541,6 +541,18 @@ void feasible_job_ends(struct invariants *inv,
                      reason);
 }
 
+void good_program_fails_no_job(struct invariants *inv,
+                               const char *id,
+                               const char *reason)
+{
+    invariant_broken(inv,
+                     "what happens to machines is never a program's fault",
+                     orr_str(id),
+                     "%s has failed, and its program never does: %s",
+                     id,
+                     reason);
+}
+
 void soft_state_converges(struct invariants *inv, bool is_told, const char *what)
 {
     if (!is_told)
