@@ -144,7 +144,10 @@ struct node_row {
     bool is_cooperative; /* and what its library said: */
     char why_not[100];
     char why_no_image[100];
-    uint32_t old_device;  /* that its memory was on; ORR_NO_DEVICE: the same */
+    uint32_t old_device; /* that its memory was on; ORR_NO_DEVICE: the same */
+    uint64_t visible; /* bit per device that its processes see; 0: all of its group */
+    uint64_t
+        used_bytes; /* of its device, by all of its ranks, when they were stopped */
     uint32_t first_proc;  /* of those that are stopped (node_procs.c) */
     uint64_t arena_bytes; /* of them all */
     bool was_found;       /* an earlier life of the host has started it, */

@@ -53,6 +53,7 @@ LEADER_CALLS(job_suspend, region_suspend)
 LEADER_CALLS(job_resume, region_resume)
 LEADER_CALLS(job_checkpoint, region_take_checkpoint)
 LEADER_CALLS(job_migrate, region_migrate)
+LEADER_CALLS(job_resize, region_resize)
 LEADER_CALLS(checkpoint_list, region_checkpoint_list)
 LEADER_CALLS(checkpoint_show, region_checkpoint_show)
 LEADER_CALLS(checkpoint_remove, region_checkpoint_remove)
@@ -523,6 +524,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(region, job_resume, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, job_checkpoint, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, job_migrate, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_resize, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, checkpoint_list, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, checkpoint_show, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, checkpoint_remove, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),

@@ -269,6 +269,7 @@ int orri_verb_events(struct orri_cli *cli);
 int orri_verb_explain(struct orri_cli *cli);
 int orri_verb_logs(struct orri_cli *cli);
 int orri_verb_migrate(struct orri_cli *cli);
+int orri_verb_resize(struct orri_cli *cli);
 int orri_verb_node(struct orri_cli *cli);
 int orri_verb_ps(struct orri_cli *cli);
 int orri_verb_region(struct orri_cli *cli);

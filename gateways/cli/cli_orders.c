@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cli_orders.c - suspend, resume, migrate, checkpoint, drain: tell the region what is wanted, then follow what comes of it.
+ * cli_orders.c - suspend, resume, resize, migrate, checkpoint, drain: tell the region what is wanted, then follow what comes of it.
  *
  * The region's answer says only that it is durable.  What becomes of it is the job's newest order in job_show, which has a
  * number: a later one, of somebody else, replaces it.  Looking is a short poll, which also survives a change of leader.
@@ -131,6 +131,52 @@ int orri_verb_resume(struct orri_cli *cli)
     if (orri_cli_locate(cli, &err) != ORR_OK)
         return orri_cli_fail(cli, &err);
     return give(cli, cli->args[0], ORR_ORDER_RUN, orr_msg_desc_job_resume(), &msg);
+}
+
+/* ---- resize ---- */
+
+/* What it runs on now: the number may have been its own already. */
+static enum orr_err
+judge_devices(struct orri_cli *cli, uint32_t devices, struct orr_error *err)
+{
+    struct orr_answer answer;
+    enum orr_err rc = show(cli, cli->args[0], &answer, err);
+    const struct orr_msg_job_detail *d = answer.msg;
+    if (rc != ORR_OK || cli->value[OPT_NO_WAIT] || d->row.gpus == devices)
+        return rc;
+    return orr_fail(err,
+                    ORR_ESTATE,
+                    "job %s is %s on %" PRIu32 " devices; `orrery show %s` says why",
+                    cli->args[0],
+                    orr_job_phase_name(d->row.phase),
+                    d->row.gpus,
+                    cli->args[0]);
+}
+
+int orri_verb_resize(struct orri_cli *cli)
+{
+    struct orr_error err;
+    char *end;
+    const char *text = cli->args[1];
+    unsigned long devices = strtoul(text, &end, 10);
+    bool is_number = text[0] >= '0' && text[0] <= '9' && *end == '\0';
+    if (!is_number || devices == 0 || devices > ORR_WORLD_MAX) {
+        (void)orr_fail(&err,
+                       ORR_EINVAL,
+                       "%.64s: give a number of devices, gpus.min..gpus.max of the job",
+                       text);
+        return orri_cli_fail(cli, &err);
+    }
+    const struct orr_msg_job_resize msg = {.job = orr_str(cli->args[0]),
+                                           .devices = (uint32_t)devices};
+    if (orri_cli_locate(cli, &err) != ORR_OK)
+        return orri_cli_fail(cli, &err);
+    int code =
+        give(cli, cli->args[0], ORR_ORDER_RESIZE, orr_msg_desc_job_resize(), &msg);
+    if (code != EXIT_OK)
+        return code;
+    return judge_devices(cli, msg.devices, &err) == ORR_OK ? EXIT_OK
+                                                           : orri_cli_fail(cli, &err);
 }
 
 /* ---- migrate ---- */

@@ -205,6 +205,7 @@ take_env(struct orri_edge *edge, struct orri_rank *rank, int dir, pid_t keeper)
         rank->cut = stop.cut;
         rank->cut_step = stop.step;
         rank->device = stop.device;
+        rank->visible = stop.visible;
     }
     pthread_mutex_unlock(&edge->lock);
 }

@@ -283,6 +283,7 @@ make_row(struct orri_edge *edge, const struct orri_rank *rank, char *tail)
         .is_frozen = rank->is_frozen,
         .cut = rank->cut,
         .cut_step = rank->cut_step,
+        .visible = rank->visible,
     };
     int dir =
         orri_rank_has_ended(rank)

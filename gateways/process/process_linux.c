@@ -142,6 +142,7 @@ static enum orr_err edge_stop_note(struct orr_process *process,
         rank->cut = stop->cut;
         rank->cut_step = stop->step;
         rank->device = stop->device;
+        rank->visible = stop->visible;
     }
     pthread_mutex_unlock(&edge->lock);
     if (!rank)
@@ -150,9 +151,11 @@ static enum orr_err edge_stop_note(struct orr_process *process,
         return orr_fail(err, ORR_EGONE, "rank %s: has ended", key);
     int dir = openat(edge->ranks_dir, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error =
-        dir < 0 ? errno
-                : orri_stop_write(
-                      dir, &(struct orri_stop){stop->cut, stop->step, stop->device});
+        dir < 0
+            ? errno
+            : orri_stop_write(dir,
+                              &(struct orri_stop){
+                                  stop->cut, stop->step, stop->device, stop->visible});
     if (dir >= 0)
         close(dir);
     return error ? orr_fail(err,

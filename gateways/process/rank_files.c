@@ -319,8 +319,8 @@ enum orri_read orri_env_read(int dir, struct orri_env *ret_env)
 }
 
 struct stop_fields {
-    uint64_t cut, step, device;
-    struct field at[3];
+    uint64_t cut, step, device, visible;
+    struct field at[4];
 };
 
 static void stop_fields(struct stop_fields *f)
@@ -329,13 +329,14 @@ static void stop_fields(struct stop_fields *f)
         {"cut", &f->cut, NULL, 0},
         {"step", &f->step, NULL, 0},
         {"device", &f->device, NULL, 0},
+        {"visible", &f->visible, NULL, 0},
     };
     memcpy(f->at, at, sizeof at);
 }
 
 int orri_stop_write(int dir, const struct orri_stop *stop)
 {
-    struct stop_fields f = {stop->cut, stop->step, stop->device, {{0}}};
+    struct stop_fields f = {stop->cut, stop->step, stop->device, stop->visible, {{0}}};
     stop_fields(&f);
     return fields_write(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at));
 }
@@ -345,11 +346,16 @@ enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop)
     struct stop_fields f;
     stop_fields(&f);
     enum orri_read rc = fields_read(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at));
+    if (rc == ORRI_READ_TORN) { /* of an earlier build? */
+        f.visible = 0;
+        rc = fields_read(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at) - 1);
+    }
     if (rc != ORRI_READ_OK)
         return rc;
     if (f.step >= ORR_CUT_STEP_MAX_ || f.device > UINT32_MAX)
         return ORRI_READ_TORN;
-    *ret_stop = (struct orri_stop){f.cut, (uint32_t)f.step, (uint32_t)f.device};
+    *ret_stop =
+        (struct orri_stop){f.cut, (uint32_t)f.step, (uint32_t)f.device, f.visible};
     return ORRI_READ_OK;
 }
 

@@ -87,6 +87,7 @@ struct orri_stop {
     uint64_t cut;
     uint32_t step; /* enum orr_cut_step */
     uint32_t device;
+    uint64_t visible; /* bit per device that it sees; 0: not said */
 };
 int orri_stop_write(int dir, const struct orri_stop *stop);
 enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop);

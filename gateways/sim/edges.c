@@ -40,6 +40,7 @@ static struct orr_rec_rank_row row_of(const struct world *world,
         .is_frozen = proc->is_parked,
         .cut = proc->noted_cut,
         .cut_step = proc->noted_step,
+        .visible = proc->noted_visible,
     };
     if (world->now_ms < proc_reaped_ms(world, proc))
         return row;
@@ -322,6 +323,7 @@ static enum orr_err process_edge_on_rank_note(struct orr_ctx *ctx,
         return orr_refuse(ctx, ORR_EIO, "%s cannot note a stop", machine->name);
     proc->noted_cut = msg->cut;
     proc->noted_step = msg->step;
+    proc->noted_visible = msg->visible;
     return ORR_OK;
 }
 

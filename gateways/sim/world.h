@@ -34,6 +34,7 @@ struct proc {
     uint32_t step;       /* of it: enum orr_cut_step */
     uint64_t noted_cut;  /* by its node, on disk */
     uint32_t noted_step;
+    uint64_t noted_visible;
     uint64_t round;
     uint32_t world; /* ranks of the job */
     char job[ORR_JOB_ID_MAX];

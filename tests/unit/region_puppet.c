@@ -18,6 +18,7 @@ static struct hand_ledger ledger;
 static struct world worlds[2];
 static unsigned leader;
 uint32_t gpus_free;
+uint32_t least_gpus = PUPPET_WORLD, job_level;
 uint32_t node_state;
 
 /* ---- the puppet ---- */
@@ -53,6 +54,7 @@ struct puppet {
     X(job_migrate)                                                                     \
     X(checkpoint_list)                                                                 \
     X(checkpoint_remove)                                                               \
+    X(job_resize)                                                                      \
     X(cluster_register)                                                                \
     X(cluster_summary)                                                                 \
     X(job_update)                                                                      \
@@ -186,6 +188,7 @@ static enum orr_err puppet_on_job_assign(struct orr_ctx *ctx,
     seen.manifest = number_in(msg->manifest);
     seen.is_recovery = msg->is_recovery;
     seen.is_suspended = msg->is_suspended;
+    seen.devices = msg->devices;
     orr_str_copy(seen.want_node, sizeof(seen.want_node), msg->want_node);
     return ORR_OK;
 }
@@ -458,21 +461,34 @@ void fail_over(uint64_t generation)
     tables_match();
 }
 
-void update(uint32_t phase)
+static void tell(uint32_t phase, uint32_t devices)
 {
     static uint64_t step;
     const struct orr_rec_rank_place ranks[] = {
         {.rank = 0, .node = ORR_LIT("n1"), .device = 0},
-        {.rank = 1, .node = ORR_LIT("n1"), .device = 1, .local_rank = 1}};
-    assert_int_equal(
-        POST(job_update,
-             .job = ORR_LIT("eu1-1"),
-             .generation = seen.generation,
-             .phase = phase,
-             .step = ++step,
-             .ranks = {ranks, phase == ORR_JOB_LAUNCHING ? PUPPET_WORLD : 0},
-             .level = ORR_LEVEL_IMAGE),
-        ORR_MSG_ack);
+        {.rank = 1,
+         .node = ORR_LIT("n1"),
+         .device = devices > 1 ? 1 : 0,
+         .local_rank = 1}};
+    assert_int_equal(POST(job_update,
+                          .job = ORR_LIT("eu1-1"),
+                          .generation = seen.generation,
+                          .phase = phase,
+                          .step = ++step,
+                          .ranks = {ranks, devices ? PUPPET_WORLD : 0},
+                          .level = job_level,
+                          .devices = devices),
+                     ORR_MSG_ack);
+}
+
+void update(uint32_t phase)
+{
+    tell(phase, phase == ORR_JOB_LAUNCHING ? PUPPET_WORLD : 0);
+}
+
+void update_on(uint32_t phase, uint32_t devices)
+{
+    tell(phase, devices);
 }
 
 uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_of_1)
@@ -536,7 +552,7 @@ struct orr_bytes puppet_spec(void)
                                          .command = {&command, 1},
                                          .workdir = ORR_LIT("/"),
                                          .world = PUPPET_WORLD,
-                                         .gpus_min = PUPPET_WORLD,
+                                         .gpus_min = least_gpus,
                                          .gpus_max = PUPPET_WORLD,
                                          .shards = 1,
                                          .checkpoint_every_ms = 900000,
@@ -567,6 +583,7 @@ int puppet_setup(void **state)
     memset(&peer, 0, sizeof(peer));
     leader = A;
     gpus_free = 4;
+    job_level = ORR_LEVEL_IMAGE;
     node_state = ORR_NODE_UP;
     ledger.is_committing = true;
     const struct orr_sim_config config = {.seed = 5, .boot = boot};

@@ -33,6 +33,7 @@ extern struct puppet_seen {
     uint64_t manifest; /* number of the checkpoint to restore; 0: none */
     bool is_recovery, is_suspended, is_draining;
     char want_node[ORR_NAME_MAX];
+    uint32_t devices; /* of the last job_assign: exactly so many; 0: any */
     struct orr_msg_job_order order; /* numbers only */
     uint32_t refuse_order;          /* enum orr_err: answer with that */
 } seen;
@@ -53,6 +54,8 @@ extern struct puppet_peer {
 
 extern uint32_t gpus_free;  /* on each of n1, n2 */
 extern uint32_t node_state; /* of n1, as its cluster says */
+extern uint32_t least_gpus; /* of the job that is submitted */
+extern uint32_t job_level;  /* that its actor says */
 
 struct orr_bytes puppet_spec(void);
 struct orr_bytes puppet_manifest(uint64_t number, const char *hash_of_1);
@@ -80,6 +83,8 @@ void fail_over(uint64_t generation);
 
 /* What the job's actor says. */
 void update(uint32_t phase);
+/* And its ranks are on so many devices, which may have changed. */
+void update_on(uint32_t phase, uint32_t devices);
 void end(uint32_t outcome, bool is_restore_failed);
 uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_of_1);
 

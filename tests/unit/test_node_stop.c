@@ -398,7 +398,7 @@ static void restarted_host_knows_its_stopped_ranks(void **state)
     run_for(3000);
     assert_int_equal(continued, 0); /* it stays frozen until its resume */
     step(9, ORR_CUT_QUIESCE);       /* it may have been in the middle of it */
-    assert_string_equal(did, "lib-quiesce-0 freeze0 ");
+    assert_string_equal(did, "thaw0 lib-quiesce-0 freeze0 ");
     assert_int_equal(last.state, ORR_STEP_DONE);
     step(9, ORR_CUT_RESUME);
     assert_string_equal(did, "thaw0 lib-resume-0 free9 ");
