@@ -24,7 +24,6 @@ void node_row_apply(struct orr_ctx *ctx,
                     struct node *self,
                     struct node_row *row,
                     const struct orr_rec_rank_row *now);
-/* Now, and of itself: no process will say so. */
 void node_row_end(struct orr_ctx *ctx,
                   struct node *self,
                   struct node_row *row,
@@ -94,9 +93,6 @@ void node_noted(struct orr_ctx *ctx, struct node *self, uint32_t seq, bool is_ok
 void node_probe_answered(struct orr_ctx *ctx,
                          struct node *self,
                          const struct orr_msg_node_probed *msg);
-void node_links_drop(struct orr_ctx *ctx, struct node *self);
-void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
-/* By its job actor: it may go on, if it stood still for want of a lease. */
 void node_asked(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
 /* node_cut.c: a stop, as its job actor leads it. */
