@@ -145,6 +145,7 @@ bool job_part_note(struct job *self,
     part->bytes = rec->bytes;
     part->new_bytes = rec->new_bytes;
     part->arena_bytes = rec->arena_bytes;
+    part->is_silent = rec->is_silent;
     orr_str_copy(node->store, sizeof(node->store), rec->store);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), rec->endpoint);
     return true;
@@ -173,7 +174,8 @@ static struct orr_list_part list_parts(struct job *self,
                                         .store = orr_str(node->store),
                                         .endpoint = orr_str(node->endpoint),
                                         .arena_bytes = parts[i].arena_bytes,
-                                        .arenas = orr_str(parts[i].arenas)};
+                                        .arenas = orr_str(parts[i].arenas),
+                                        .is_silent = parts[i].is_silent};
         row->bytes += parts[i].bytes;
         row->new_bytes += parts[i].new_bytes;
     }

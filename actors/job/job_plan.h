@@ -13,6 +13,7 @@ struct job_part {
     uint64_t bytes;
     uint64_t new_bytes;
     uint64_t arena_bytes;
+    bool is_silent;
     const char *arenas; /* borrowed: of the plan's part_text */
 };
 

@@ -116,6 +116,10 @@ struct job {
     uint32_t n_state[ORR_RANK_STATE_MAX_];
     uint32_t n_ok;
     uint32_t n_bad;
+    uint32_t
+        n_told; /* had been told to end, by this life of the actor or an earlier one */
+    uint64_t bad_from_ms;         /* wall clock: the earliest end of a bad one, */
+    uint64_t told_from_ms;        /* and of one that had been told to */
     struct job_talk talk;         /* with the region */
     struct job_talk cluster_talk; /* with the cluster */
     struct job_plan plan;
@@ -134,7 +138,8 @@ struct job {
         overlay; /* of this generation; fleets of equal names may share a machine */
     struct job_culprit culprit;
     char reason[200];
-    char lost[200]; /* of the first rank that was lost: which, where, why */
+    char lost
+        [200]; /* of the first rank that was lost, or ended by an earlier life: which, where, why */
     char master_addr[64];
     uint32_t master_port;
     uint32_t spec_len;

@@ -49,6 +49,9 @@ lay_out(const struct rank_map *self, struct rank_map_work *w, struct carver *c)
         *by_rank[i] = carve(c, world + 1, u);
     w->order = carve(c, most, u);
     w->order2 = carve(c, most, u);
+    size_t few =
+        slots < RANK_MAP_NODES_DEVICES_MAX ? slots : RANK_MAP_NODES_DEVICES_MAX;
+    w->keeps = carve(c, few * few, sizeof(*w->keeps));
     w->bucket = carve(c, 2 * world + 2, u);
     w->shards = carve(c, world, sizeof(*w->shards));
     w->base = carve(c, world, sizeof(*w->base));
@@ -235,8 +238,13 @@ enum orr_err rank_map_make(struct rank_map *self,
         rank_map_bounds(&w);
         rank_map_even(&w);
     }
+    struct rank_map_cost cost = cost_of(&w, w.next, w.slot_load);
+    if (cost.n_left_node > 0) {
+        rank_map_nodes(&w);
+        cost = cost_of(&w, w.next, w.slot_load);
+    }
     if (ret_cost)
-        *ret_cost = cost_of(&w, w.next, w.slot_load);
+        *ret_cost = cost;
     memcpy(ret_map, w.next, w.world * sizeof(*ret_map));
     return ORR_OK;
 }

@@ -10,14 +10,14 @@
  * off by their end): a subtree of the tree in which they are added up, and blocks are halved largest first.
  *
  * Of all legal maps it is one with the fewest moved ranks: ranks that had a device and get another one.  Among those it prefers
- * ranks that stay on their node; the fewest that leave theirs where there is one shard and no order, elsewhere as many as a greedy
- * choice finds.  The map there is must be legal for its own devices, or a part of such a map; from any other the result is legal,
- * and not always the nearest.
+ * ranks that stay on their node: as many as can be where there is one shard and no order; elsewhere as many as a greedy choice of
+ * who shares a device leaves, with the best choice of which device each group gets (of up to 128; greedy beyond).  The map there is
+ * must be legal for its own devices, or a part of such a map; from any other the result is legal, and not always the nearest.
  *
  * A slot is a device that ranks have or will have, by number: the caller's, 0..n_slots-1.
  * Ownership: fini frees what init took; all else is the caller's.  Threads: none of its own.
- * Limits: world up to ORR_WORLD_MAX, slots_max up to 2 ORR_WORLD_MAX, nodes_max up to ORR_WORLD_MAX.  Time: linear in all three,
- * but for a logarithm.
+ * Limits: world up to ORR_WORLD_MAX, slots_max up to 2 ORR_WORLD_MAX, nodes_max up to ORR_WORLD_MAX.  Time: linear in all three
+ * but for a logarithm, and the cube of up to 128 devices.
  */
 #ifndef ORR_RANK_MAP_H
 #define ORR_RANK_MAP_H

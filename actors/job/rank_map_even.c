@@ -373,7 +373,6 @@ static void settle(struct rank_map_work *w, uint32_t s)
         uint32_t slot = w->devices[shard->devices + i];
         w->node_m[rank_map_node(w, slot)] = 0;
         w->node_list[rank_map_node(w, slot)] = ORR_NONE;
-        w->slot_n[slot] = 0;
     }
 }
 

@@ -6,6 +6,8 @@
 
 #include "rank_map.h"
 
+enum { RANK_MAP_NODES_DEVICES_MAX = 128 };
+
 /* Ranks of a block that are on a slot, or a node, already: one array each, [world]. */
 struct rank_map_arcs {
     uint32_t *block, *to, *n;
@@ -35,7 +37,7 @@ struct rank_map_work {
     uint32_t *given;  /* [n_given] slots */
     uint32_t *next;   /* [world] the new map */
 
-    uint32_t *slot_n;    /* [n_slots] tally; all 0 between uses, as the next two */
+    uint32_t *slot_n;    /* [n_slots] tally; 0 at first, as the next two */
     uint32_t *node_n;    /* [nodes] */
     uint32_t *node_m;    /* [nodes] */
     uint32_t *node_list; /* [nodes] first of its slots, ORR_NONE: the last; */
@@ -56,6 +58,7 @@ struct rank_map_work {
     uint32_t *gain;      /* [n_base] of halving it, + world */
     uint32_t *home;      /* [n_base] node of the half that needs a device; ORR_NONE */
     struct rank_map_arcs arcs;
+    uint64_t *keeps; /* [n_given][n_given], of few */
 };
 
 static inline uint32_t rank_map_shard_size(const struct rank_map_work *w,
@@ -114,5 +117,8 @@ void rank_map_even(struct rank_map_work *w);
 void rank_map_blocks(struct rank_map_work *w);
 /* How many blocks of each size there are in a legal map: count[n] for n in 1..world. */
 void rank_map_block_sizes(struct rank_map_work *w, uint32_t *count);
+
+/* rank_map_nodes.c: next, with fewer that leave their nodes. */
+void rank_map_nodes(struct rank_map_work *w);
 
 #endif

@@ -21,6 +21,11 @@ struct rank_shards {
     uint32_t *shard_of;   /* borrowed: of block */
     uint32_t *replica_of; /* borrowed: of block */
     uint32_t clocks_max;
+    uint32_t *count;                /* [world] work of infer, as those below */
+    uint32_t *best;                 /* [world] */
+    uint32_t *members;              /* [clocks_max] */
+    struct rank_shards_comm *comms; /* [clocks_max / 2 + 1] */
+    uint32_t n_comms;
     struct orr_block block;
 };
 

@@ -142,7 +142,8 @@ uint32_t node_row_level(const struct node *self,
 struct orr_addr node_job_addr(const struct node *self, const struct node_group *group);
 
 /* Between node_cut.c and node_stage.c. */
-extern const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6]; /* of each step */
+/* is_found: in the middle of a stop that an earlier life of this host began. */
+enum node_stage node_cut_first_stage(enum orr_cut_step step, bool is_found);
 uint64_t node_cut_left_ms(const struct orr_ctx *ctx, const struct node_cut *cut);
 struct node_row *node_cut_row(struct node *self,
                               uint64_t tag,

@@ -274,6 +274,7 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
         orr_str_copy(row->part_store, sizeof(row->part_store), part->store);
         orr_str_copy(row->part_endpoint, sizeof(row->part_endpoint), part->endpoint);
         row->part_bytes = part->bytes;
+        row->is_silent = part->is_silent && group->is_image_restore;
         if (!node_procs_read(self, row, part))
             return orr_refuse(ctx,
                               ORR_EINVAL,

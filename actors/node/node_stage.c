@@ -6,10 +6,11 @@
 
 enum { EDGE_MS = 5000, WORK_SLACK_MS = 1000, SIGNAL_CONT = 18 };
 
-const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6] = {
+static const enum node_stage stages_of[ORR_CUT_STEP_MAX_][7] = {
     [ORR_CUT_BEGIN] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_TARGETS] = {NODE_STAGE_LIBRARY},
-    [ORR_CUT_QUIESCE] = {NODE_STAGE_NOTE,
+    [ORR_CUT_QUIESCE] = {NODE_STAGE_THAW, /* if it was found */
+                         NODE_STAGE_NOTE,
                          NODE_STAGE_ROOM,
                          NODE_STAGE_LIBRARY,
                          NODE_STAGE_SUSPEND,
@@ -20,6 +21,12 @@ const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6] = {
     [ORR_CUT_OPEN] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_NONE] = {NODE_STAGE_EXPECT, NODE_STAGE_ARENA, NODE_STAGE_FETCH},
 };
+
+/* What an earlier life of this host has frozen in the middle of a step cannot say how far it is. */
+enum node_stage node_cut_first_stage(enum orr_cut_step step, bool is_found)
+{
+    return stages_of[step][step == ORR_CUT_QUIESCE && !is_found ? 1 : 0];
+}
 
 uint64_t node_cut_left_ms(const struct orr_ctx *ctx, const struct node_cut *cut)
 {
@@ -207,7 +214,8 @@ static void expect(struct orr_ctx *ctx,
                 .rank = row->rank,
                 .link = group->link,
                 .arena_bytes = who->bytes,
-                .process = who->process);
+                .process = who->process,
+                .is_silent = row->is_silent);
         proc = proc ? node_proc_next(self, proc) : NULL;
     }
 }
@@ -260,7 +268,7 @@ static void work(struct orr_ctx *ctx,
 
 static enum node_stage stage_after(const struct node_cut *cut)
 {
-    const enum node_stage *row = node_stages[cut->step];
+    const enum node_stage *row = stages_of[cut->step];
     uint32_t i = 0;
     while (row[i] != NODE_STAGE_NONE && row[i] != cut->stage)
         i++;

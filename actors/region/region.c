@@ -229,8 +229,12 @@ static enum orr_err region_on_job_cancel(struct orr_ctx *ctx,
             ctx,
             ORR_ESTATE,
             "job %s is on its way to region %s, which may have it already; "
-            "cancel it there once it has moved",
+            "cancel it there once it has moved; if that is gone for good: "
+            "`orrery migrate %s --to region:%s --gone %s`",
             job->id,
+            job->to_region,
+            job->id,
+            self->args.region,
             job->to_region);
     if (job->where == REGION_ENDED)
         return orr_refuse(ctx,
@@ -424,10 +428,8 @@ static enum orr_err region_on_failed(struct orr_ctx *ctx,
         return ORR_OK;
     }
     wait = offer_wait(ctx, self);
-    if (wait) {
-        region_first_failed(ctx, self, wait, msg);
-        return ORR_OK;
-    }
+    if (wait)
+        return region_first_failed(ctx, self, wait, msg);
     struct region_job *job = asked_job(ctx, self, REGION_TAG_ASSIGN);
     if (job)
         return region_assign_answered(ctx, self, job, msg->code);

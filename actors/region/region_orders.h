@@ -149,10 +149,15 @@ enum orr_err region_first_offered(struct orr_ctx *ctx,
                                   struct region *self,
                                   struct region_wait *wait,
                                   const struct orr_msg_job_offered *msg);
-void region_first_failed(struct orr_ctx *ctx,
-                         struct region *self,
-                         struct region_wait *wait,
-                         const struct orr_msg_failed *msg);
+enum orr_err region_first_failed(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 struct region_wait *wait,
+                                 const struct orr_msg_failed *msg);
+/* On the word of an operator, and none of its hosts must answer. */
+enum orr_err region_recall(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           const struct orr_msg_job_migrate *msg);
 bool region_peer_is_due(const struct region_job *job);
 void region_peer_ask(struct orr_ctx *ctx, struct region *self, struct region_job *job);
 enum orr_err region_peer_offered(struct orr_ctx *ctx,
@@ -181,6 +186,10 @@ void region_transfer_restored(struct orr_ctx *ctx,
                               struct region_job *job);
 
 /* region_drain.c */
+/* Of the cluster that the job is with. */
+const struct region_node *region_node_of(const struct region *self,
+                                         const struct region_job *job,
+                                         struct orr_str name);
 struct region_node *region_target_node(struct orr_ctx *ctx,
                                        struct region *self,
                                        struct orr_str cluster,

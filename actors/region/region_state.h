@@ -190,6 +190,7 @@ struct region_wait {
     uint64_t order; /* job_checkpoint: the order that answers it; 0: job_wait */
     uint64_t until_ms;
     uint32_t migrates; /* job_migrate: the job; ORR_NONE */
+    bool is_recall;    /* it is to come back */
     uint32_t tries;
     uint64_t counter; /* of that job */
     char to_region[ORR_NAME_MAX];

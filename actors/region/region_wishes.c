@@ -255,6 +255,8 @@ enum orr_err region_migrate(struct orr_ctx *ctx,
                             const struct orr_msg_job_migrate *msg)
 {
     struct region_job *job = orr_map_find(&self->jobs_by_id, msg->job);
+    if (job && msg->gone.len)
+        return region_recall(ctx, self, job, msg);
     if (job && region_peer_is_it(job, msg->region))
         return ORR_OK;
     enum orr_err err = find_live(ctx, self, msg->job, &job);

@@ -28,7 +28,7 @@ static const struct orri_verb verbs[] = {
     {"resume", orri_verb_resume, "JOB", "a suspended job goes on where it stopped", OPT(NO_WAIT), 1, 1, false},
     {"checkpoint", orri_verb_checkpoint, "JOB | ls [JOB] | show JOB [NUMBER] | verify JOB [NUMBER] | rm JOB NUMBER", "save a job while it runs; list, show, verify, remove what was saved", 0, 1, 3, false},
     {"resize", orri_verb_resize, "JOB DEVICES", "a running job goes on on another number of devices, without losing a step", OPT(NO_WAIT), 2, 2, false},
-    {"migrate", orri_verb_migrate, "JOB --to WHERE", "a job goes on elsewhere, without losing a step", OPT(TO) | OPT(NO_WAIT), 1, 1, false},
+    {"migrate", orri_verb_migrate, "JOB --to WHERE", "a job goes on elsewhere, without losing a step", OPT(TO) | OPT(GONE) | OPT(NO_WAIT), 1, 1, false},
     {"drain", orri_verb_drain, "NODE", "migrate all jobs off a node and place nothing there; --undo: it takes jobs again", OPT(UNDO) | OPT(NO_WAIT), 1, 1, false},
     {"wait", orri_verb_wait, "JOB...", "wait until jobs have ended, exit as the first that failed", 0, 1, 10000, false},
     {"tree", orri_verb_tree, "", "the region with its clusters and nodes", 0, 0, 0, false},

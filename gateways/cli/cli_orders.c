@@ -107,7 +107,8 @@ static int give(struct orri_cli *cli,
         order.before = ((const struct orr_msg_job_detail *)answer.msg)->order;
         rc = orri_cli_ask(cli, NULL, desc, msg, ASK_MS, &answer, &err);
     }
-    if (rc == ORR_OK && !cli->value[OPT_NO_WAIT])
+    bool is_recall = cli->value[OPT_GONE] != NULL; /* ends the order that was there */
+    if (rc == ORR_OK && !cli->value[OPT_NO_WAIT] && !is_recall)
         rc = follow(cli, &order, &err);
     return rc == ORR_OK ? EXIT_OK : orri_cli_fail(cli, &err);
 }
@@ -284,7 +285,7 @@ int orri_verb_migrate(struct orri_cli *cli)
 {
     struct orr_error err;
     struct orri_target to;
-    const char *text = cli->value[OPT_TO];
+    const char *text = cli->value[OPT_TO], *gone = cli->value[OPT_GONE];
     if (!text) {
         (void)orr_fail(&err,
                        ORR_EINVAL,
@@ -297,7 +298,8 @@ int orri_verb_migrate(struct orri_cli *cli)
     const struct orr_msg_job_migrate msg = {.job = orr_str(cli->args[0]),
                                             .region = orr_str(to.region),
                                             .cluster = orr_str(to.cluster),
-                                            .node = orr_str(to.node)};
+                                            .node = orr_str(to.node),
+                                            .gone = orr_str(gone ? gone : "")};
     int code =
         give(cli, cli->args[0], ORR_ORDER_VACATE, orr_msg_desc_job_migrate(), &msg);
     if (code == EXIT_OK && to.region[0])

@@ -47,6 +47,7 @@ static struct orr_rec_rank_row row_of(const struct world *world,
     row.state = ORR_RANK_EXITED;
     row.exit_code = proc->exit_code;
     row.signal = proc->signal;
+    row.is_told = proc->is_told;
     row.changed_unix_ms = UNIX_BASE + proc_reaped_ms(world, proc);
     row.stderr_tail = ORR_LIT("the end\n");
     return row;
@@ -201,6 +202,7 @@ static bool restored_of(const struct orr_msg_process_launch *msg,
     ret_plan->started_ms = machine->world->now_ms;
     ret_plan->is_held = ret_plan->is_stopped = true;
     ret_plan->is_frozen = ret_plan->is_parked = ret_plan->is_ended = false;
+    ret_plan->is_told = false;
     ret_plan->restored = image->proc.done_ms / WORLD_STEP_MS;
     ret_plan->step = ORR_CUT_NONE;
     ret_plan->noted_cut = 0;

@@ -19,6 +19,7 @@ struct proc {
     bool is_used;
     bool is_ended; /* the edge has seen its end */
     bool ignores_term;
+    bool is_told;        /* TERM or KILL was sent by its node */
     bool is_frozen;      /* by its keeper, at the end of the lease */
     bool is_held;        /* at its closed gate */
     bool is_parked;      /* by its node, for an image or a suspend */

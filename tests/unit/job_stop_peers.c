@@ -47,13 +47,17 @@ static enum orr_err peer_init(struct orr_ctx *ctx, void *state, const void *args
 
 struct orr_rec_rank_row row_of(uint32_t rank)
 {
-    return (struct orr_rec_rank_row){.job = ORR_LIT("eu1-1"),
-                                     .generation = GENERATION,
-                                     .rank = rank,
-                                     .state = nodes[rank / 2].state[rank],
-                                     .pid = 100 + rank,
-                                     .level = ORR_LEVEL_IMAGE,
-                                     .changed_unix_ms = now};
+    const struct peer_script *node = &nodes[rank / 2];
+    return (struct orr_rec_rank_row){
+        .job = ORR_LIT("eu1-1"),
+        .generation = GENERATION,
+        .rank = rank,
+        .state = node->state[rank],
+        .signal = node->signal[rank],
+        .is_told = node->is_told[rank],
+        .pid = 100 + rank,
+        .level = ORR_LEVEL_IMAGE,
+        .changed_unix_ms = node->changed_ms[rank] ? node->changed_ms[rank] : now};
 }
 
 const char *node_name(uint32_t index)

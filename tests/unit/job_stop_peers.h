@@ -20,8 +20,11 @@ struct peer_script {
     bool has_no_parts;  /* SAVE is done, but its parts never come */
     bool is_dead;
     uint32_t n_steps[ORR_CUT_STEP_MAX_];
-    uint64_t cut, round;         /* of the newest cut_step */
-    uint32_t state[WORLD];       /* of its ranks */
+    uint64_t cut, round;   /* of the newest cut_step */
+    uint32_t state[WORLD]; /* of its ranks */
+    uint32_t signal[WORLD];
+    uint64_t changed_ms[WORLD]; /* 0: now */
+    bool is_told[WORLD];
     uint32_t device[WORLD];      /* of its ranks, in the newest resume, */
     uint32_t next_device[WORLD]; /* and in the newest release */
     struct orr_addr addr;

@@ -158,6 +158,7 @@ static enum orr_err puppet_on_job_offered(struct orr_ctx *ctx,
     (void)self;
     answer.msg = ORR_MSG_job_offered;
     answer.offered = *msg;
+    answer.code = msg->code;
     orr_str_copy(answer.text, sizeof(answer.text), msg->text);
     return ORR_OK;
 }
@@ -270,10 +271,19 @@ static enum orr_err peer_on_job_offer(struct orr_ctx *ctx,
 {
     (void)self;
     peer.n_offers++;
+    size_t len = 0;
+    for (uint32_t i = 0; i < msg->hosts.n && len < sizeof(peer.hosts); i++)
+        len += (size_t)snprintf(peer.hosts + len,
+                                sizeof(peer.hosts) - len,
+                                "%s%.*s",
+                                i ? " " : "",
+                                ORR_STR_ARGS(msg->hosts.at[i].value));
     if (peer.is_silent) {
         (void)orr_defer(ctx);
         return ORR_OK;
     }
+    if (peer.is_stalling)
+        return orr_refuse(ctx, ORR_ENOTLEADER, "nobody leads");
     bool has_it = peer.has_taken && peer.generation >= msg->generation;
     peer.is_known = peer.is_known || (has_it && msg->is_known);
     if (!has_it && peer.refuses && !msg->is_known)
@@ -359,7 +369,7 @@ static void boot(void *arg, struct orr_sim *s, uint32_t host)
     spawn(host, &orr_region_type, &region, "/eu1");
 }
 
-static void run_for(uint64_t ms)
+void run_for(uint64_t ms)
 {
     struct orr_error err;
     assert_int_equal(orr_sim_run_until(sim, orr_sim_now_ms(sim) + ms, NULL, NULL, &err),
@@ -497,8 +507,9 @@ uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_
 struct orr_bytes puppet_manifest(uint64_t number, const char *hash_of_1)
 {
     static uint8_t wire[1024];
-    const struct orr_rec_part parts[] = {{.rank = 0, .hash = ORR_LIT(PUPPET_HASH)},
-                                         {.rank = 1, .hash = orr_str(hash_of_1)}};
+    const struct orr_rec_part parts[] = {
+        {.rank = 0, .hash = ORR_LIT(PUPPET_HASH), .store = ORR_LIT("s1")},
+        {.rank = 1, .hash = orr_str(hash_of_1), .store = ORR_LIT("s1")}};
     const struct orr_msg_manifest manifest = {.row = {.number = number},
                                               .world = PUPPET_WORLD,
                                               .parts = {parts, PUPPET_WORLD}};

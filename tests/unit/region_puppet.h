@@ -41,10 +41,12 @@ extern struct puppet_seen {
 /* The other region, us2, which the test plays, too: what it was asked, and how it answers. */
 extern struct puppet_peer {
     unsigned n_offers, n_transfers;
-    bool is_silent; /* answers nothing */
-    bool is_mute;   /* takes a job, and the answer is lost */
+    bool is_silent;   /* answers nothing */
+    bool is_stalling; /* answers, and says nothing */
+    bool is_mute;     /* takes a job, and the answer is lost */
     bool refuses;
     bool has_taken, is_known, is_settled;
+    char hosts[64]; /* of the last offer, with spaces between */
     uint64_t token; /* the newest */
     uint64_t generation;
     uint64_t manifest; /* number of the checkpoint that came with the job */
@@ -69,6 +71,7 @@ uint16_t post(const struct orr_msg_desc *desc, const void *msg);
 void drain(const char *node, bool is_draining);
 void summary(void);
 void wait_for(uint64_t ms); /* with the cluster's heartbeats */
+void run_for(uint64_t ms);  /* without them; an answer may come */
 const struct orr_msg_job_detail *show(void);
 
 /* The tables of both hosts are what the ledger says. */
