@@ -217,6 +217,9 @@ void steps_are_noted(struct world *world, const struct proc *proc)
 void planned_move_repeats_no_step(struct world *world, const struct proc *proc)
 {
     struct job_seen *job = seen(&world->invariants, orr_str(proc->job));
+    /* Its machine died before its launch was answered: it is launched again, and has done nothing. */
+    if (proc->generation == job->steps_of && proc->restored == 0)
+        job->steps = 0;
     if (!job->moving || proc->generation <= job->moving)
         return;
     for (uint32_t m = 0; m < world->n_machines; m++)
