@@ -217,6 +217,8 @@ void steps_are_noted(struct world *world, const struct proc *proc)
 void planned_move_repeats_no_step(struct world *world, const struct proc *proc)
 {
     struct job_seen *job = seen(&world->invariants, orr_str(proc->job));
+    if (proc->generation == job->steps_of && proc->restored == 0)
+        job->steps = 0; /* launched again: its machine died before it had answered */
     if (!job->moving || proc->generation <= job->moving)
         return;
     for (uint32_t m = 0; m < world->n_machines; m++)
@@ -338,7 +340,6 @@ static void job_moves(struct invariants *inv, const struct orr_msg_event *event)
         job->moving = 0;
 }
 
-/* Its ranks that run do so on as many devices as the order says. */
 static void resized_job_has_so_many_devices(struct world *world,
                                             const struct orr_msg_event *event)
 {
