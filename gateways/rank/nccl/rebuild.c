@@ -17,7 +17,7 @@
  * FAILURES   A destroy that is not over at the deadline is aborted; the communicator is lost, and the stop has failed.  A failed
  *            resume aborts what it has made and can be tried again with other ids.
  */
-#include "../core/part.h"
+#include "places.h"
 #include "work.h"
 
 #include <errno.h>
@@ -27,7 +27,9 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_NS = 200000, ABORT_GRACE_MS = 2000, LOOK_MS = 50 };
+enum { POLL_NS = 200000, ABORT_GRACE_MS = 2000, LOOK_MS = 50, SHARE_MS = 30000 };
+
+static struct orri_handover *handover; /* owned: from make_ids to resume */
 
 static enum orr_err
 set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
@@ -86,6 +88,9 @@ static void destroy_one(struct orri_work *w, size_t i)
 
     while (atomic_load(&c->finalizing) > 0)
         pause_a_little();
+    orri_splice_end_comm(c, w->result[i] != ncclSuccess);
+    if (!w->real[i])
+        return;
     if (w->result[i] != ncclSuccess) {
         REAL(CommAbort, w->real[i]);
         return;
@@ -107,7 +112,8 @@ static enum orr_err give_up_destroy(struct orri_work *w, struct orr_error *err)
             continue;
         stuck = i;
         orri_comm_lose(w->comm[i], ncclRemoteError, "it hung when the job was stopped");
-        REAL(CommAbort, w->real[i]);
+        if (w->real[i])
+            REAL(CommAbort, w->real[i]);
     }
     orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
     return set_error(
@@ -127,7 +133,10 @@ check_all(struct orri_work *w, uint64_t deadline_ms, struct orr_error *err)
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
         ncclComm_t real = atomic_load(&c->real);
-        ncclResult_t state = await_ready(real, deadline_ms, &w->is_cancelled);
+        ncclResult_t state =
+            real ? await_ready(real, deadline_ms, &w->is_cancelled) : ncclSuccess;
+        if (state == ncclSuccess && !orri_splice_await(c, deadline_ms))
+            state = ncclInProgress;
         if (state == ncclSuccess)
             state = orri_comm_settle(c);
         w->result[i] = state;
@@ -231,6 +240,34 @@ static void drop_unmakable(void)
         orri_ctx_set(NULL);
 }
 
+/* Where this process is now, for all who have one of its communicators. */
+static uint32_t add_places(struct orri_comm_id *ids, uint32_t made, uint32_t cap)
+{
+    static struct orri_comm *list[2 * ORRI_COMMS_MAX];
+    size_t n = orri_work_list(list, ORRI_WORK_STOPPED);
+    const char *told = orri_stop_device();
+
+    if (!orri_is_elastic())
+        return made;
+    if (told[0])
+        snprintf(orri_device_told, ORR_NAME_MAX, "%s", told);
+    orri_handover_free(handover);
+    handover = orri_handover_new();
+    n += orri_work_list(list + n, ORRI_WORK_DESTROYED);
+    for (size_t i = 0; i < n && made < cap && handover; i++) {
+        struct orri_place place;
+        if (atomic_load(&list[i]->n) < 2 || enter_context(list[i]) != ncclSuccess ||
+            orri_place_here(&place, orri_device_told, orri_handover_nonce(handover)) !=
+                ncclSuccess)
+            continue;
+        ids[made].comm = orri_place_name(list[i]->key, list[i]->me);
+        ids[made].kind = ORRI_ID_MADE;
+        memcpy(ids[made++].id, &place, sizeof place);
+    }
+    orri_ctx_set(NULL);
+    return made;
+}
+
 static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
 {
     static struct orri_comm *list[ORRI_COMMS_MAX]; /* the link's one thread */
@@ -246,7 +283,7 @@ static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
         ids[made++] = list[i]->me == 0 ? fresh_id(list[i])
                                        : (struct orri_comm_id){.comm = list[i]->key,
                                                                .kind = ORRI_ID_WANTED};
-    return made;
+    return add_places(ids, made, cap);
 }
 
 /* What all have said of it; NULL: nothing. */
@@ -279,6 +316,24 @@ static uint32_t add_ids(const struct orri_comm_id *known,
     return added;
 }
 
+/* Of all ranks of a communicator that can be made anew.  ret: n of them, or NULL. */
+static bool find_places(const struct orri_comm_id *ids,
+                        uint32_t n,
+                        const struct orri_comm *c,
+                        struct orri_place *ret)
+{
+    int ranks = atomic_load(&c->n);
+
+    for (int r = 0; r < ranks && orri_is_elastic() && ranks > 1; r++) {
+        const struct orri_comm_id *found = find_id(ids, n, orri_place_name(c->key, r));
+        if (!found || found->kind != ORRI_ID_MADE)
+            return false;
+        if (ret)
+            memcpy(&ret[r], found->id, sizeof *ret);
+    }
+    return true;
+}
+
 static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
 {
     static struct orri_comm *list[2 * ORRI_COMMS_MAX];
@@ -289,34 +344,63 @@ static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
         const struct orri_comm_id *id = find_id(ids, n, list[i]->key);
         if (id ? id->kind == ORRI_ID_WANTED : i < comms)
             return false;
+        if (id && id->kind == ORRI_ID_MADE && !find_places(ids, n, list[i], NULL))
+            return false;
     }
     return true;
 }
 
-static ncclResult_t init_one(struct orri_work *w, size_t i)
+/* Those that share devices now; places: each owned by the caller, NULL where nobody shares. */
+static ncclResult_t
+splice_one(struct orri_comm *c, struct orri_place **ret_places)
+{
+    int n = atomic_load(&c->n);
+    uint32_t nids;
+    const struct orri_comm_id *ids = orri_comm_ids(&nids);
+    struct orri_place *places = NULL;
+    ncclResult_t result = ncclSuccess;
+
+    if (n < 2 || !orri_is_elastic())
+        return ncclSuccess;
+    places = calloc((size_t)n, sizeof *places);
+    if (!places || !find_places(ids, nids, c, places))
+        result = orri_nccl_fail(ncclSystemError, "no places of its ranks have come");
+    if (result == ncclSuccess)
+        result = orri_splice_begin_comm(
+            c, places, orri_key(6, c->fresh.internal, sizeof c->fresh.internal));
+    *ret_places = places;
+    return result;
+}
+
+static ncclResult_t
+init_one(struct orri_work *w, size_t i, struct orri_place **ret_places)
 {
     struct orri_comm *c = w->comm[i];
     ncclResult_t result = enter_context(c);
+    int n, me;
 
-    if (result != ncclSuccess)
+    if (result == ncclSuccess)
+        result = splice_one(c, ret_places);
+    if (result != ncclSuccess || !orri_splice_real(c, &n, &me))
         return result;
     return REAL(CommInitRankConfig,
                 &w->real[i],
-                atomic_load(&c->n),
+                n,
                 c->fresh,
-                c->me,
+                me,
                 orri_config_get(&c->config));
 }
 
 /* All of those that block, or all that do not, in one group. */
-static ncclResult_t init_group(struct orri_work *w, bool blocking)
+static ncclResult_t
+init_group(struct orri_work *w, struct orri_place **places, bool blocking)
 {
     ncclResult_t result = REAL0(GroupStart), end;
 
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
         if (orri_config_is_blocking(&w->comm[i]->config) != blocking)
             continue;
-        result = init_one(w, i);
+        result = init_one(w, i, &places[i]);
         if (result == ncclInProgress)
             result = ncclSuccess;
         if (result != ncclSuccess)
@@ -330,22 +414,48 @@ static ncclResult_t init_group(struct orri_work *w, bool blocking)
     return result == ncclSuccess ? end : result;
 }
 
+/* The scratch of those that are spliced, of all together. */
+static ncclResult_t share_all(struct orri_work *w, struct orri_place **places)
+{
+    ncclResult_t result = ncclSuccess;
+
+    if (!handover)
+        return ncclSuccess;
+    result = orri_splice_share(
+        w->comm, places, w->n, handover, orri_nccl_now_ms() + SHARE_MS);
+    orri_handover_free(handover);
+    handover = NULL;
+    if (result != ncclSuccess && w->n > 0)
+        orri_work_note(w, 0, result);
+    return result;
+}
+
 /* One item of work: all communicators. */
 static void init_all(struct orri_work *w, size_t first)
 {
-    ncclResult_t result = init_group(w, false);
+    static struct orri_place *places[ORRI_COMMS_MAX]; /* one resume at a time */
+    ncclResult_t result;
 
     (void)first;
+    memset(places, 0, w->n * sizeof(struct orri_place *));
+    result = init_group(w, places, false);
     if (result == ncclSuccess)
-        result = init_group(w, true);
+        result = init_group(w, places, true);
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
-        result = await_ready(w->real[i], UINT64_MAX, &w->is_cancelled);
+        if (w->real[i])
+            result = await_ready(w->real[i], UINT64_MAX, &w->is_cancelled);
         if (result != ncclSuccess)
             orri_work_note(w, i, result);
     }
+    if (result == ncclSuccess)
+        result = share_all(w, places);
+    for (size_t i = 0; i < w->n; i++)
+        free(places[i]);
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
-        if (w->comm[i]->destroyed)
+        if (w->comm[i]->destroyed) {
+            orri_splice_end_comm(w->comm[i], false);
             continue;
+        }
         atomic_store(&w->comm[i]->real, w->real[i]);
         result = orri_redops_remake(w->comm[i]);
         if (result == ncclSuccess)
@@ -451,7 +561,7 @@ static void forget_unwanted(void)
 static void go_on(struct orri_work *w)
 {
     for (size_t i = 0; i < w->n; i++) {
-        if (w->comm[i]->destroyed)
+        if (w->comm[i]->destroyed && w->real[i])
             leave_again(w->real[i]);
         w->comm[i]->is_stopped = false;
     }
@@ -469,7 +579,9 @@ static void undo(struct orri_work *w, bool is_over)
             REAL(CommAbort, w->real[i]);
     }
     if (!is_over)
-        orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
+        is_over = orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
+    for (size_t i = 0; i < w->n && is_over; i++)
+        orri_splice_end_comm(w->comm[i], true);
 }
 
 /* False: not over in time, or another attempt has begun, to which the peers go. */

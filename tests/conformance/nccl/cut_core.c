@@ -149,6 +149,56 @@ CORE const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n)
     return board->ids;
 }
 
+CORE const char *orri_stop_device(void)
+{
+    return "";
+}
+
+/* Ranks share devices where there are fewer than ranks: each asks its peers. */
+CORE bool orri_devices_shared(void)
+{
+    return getenv("ORRERY_REDUCE") != NULL;
+}
+
+CORE bool orri_post(uint64_t name, const uint8_t *data)
+{
+    bool is_told = false;
+
+    prepare();
+    if (board) {
+        struct cut_post *post = &board->posts[board->nposts++ % CUT_POSTS];
+        post->name = name;
+        memcpy(post->data, data, sizeof post->data);
+        cut_notify(board);
+        is_told = true;
+    }
+    release();
+    return is_told;
+}
+
+static const struct cut_post *find_post(uint64_t name)
+{
+    uint32_t n = board->nposts < CUT_POSTS ? board->nposts : CUT_POSTS;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (board->posts[i].name == name)
+            return &board->posts[i];
+    return NULL;
+}
+
+CORE bool orri_await_post(uint64_t name, uint8_t *ret_data, uint64_t deadline_ms)
+{
+    const struct cut_post *post = NULL;
+
+    prepare();
+    while (board && !(post = find_post(name)) && cut_wait(board, deadline_ms))
+        ;
+    if (post)
+        memcpy(ret_data, post->data, sizeof post->data);
+    release();
+    return post != NULL;
+}
+
 /* For the cases of cases_cut.c. */
 CORE uint64_t nccl_cut_count(void);
 uint64_t nccl_cut_count(void)
