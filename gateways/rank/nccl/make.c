@@ -21,6 +21,8 @@ static ncclResult_t call_met(struct orri_making *m)
 
     if (!m->c || !orri_splice_real(m->c, &n, &me))
         return ncclSuccess;
+    if (m->config.is_set)
+        m->config.u.c.blocking = 1; /* its scratch is shared right after */
     return REAL(CommInitRankConfig,
                 (void *)&m->c->real,
                 n,

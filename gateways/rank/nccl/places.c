@@ -316,7 +316,7 @@ static ncclResult_t get_id(struct orri_making *m)
     uint64_t name = orri_place_name(c->key, -1);
     ncclResult_t result = ncclSuccess;
     int n, me;
-    bool is_wanted = orri_splice_real(c, &n, &me) && n > 1;
+    bool is_wanted = orri_splice_real(c, &n, &me);
 
     if (m->kind == ORRI_MAKE_INIT || m->kind == ORRI_MAKE_SCALABLE || !is_wanted)
         return ncclSuccess;

@@ -268,7 +268,8 @@ static struct orri_step step_of(struct orri_splice *s,
     st.number = s->step + (uint32_t)index + 1;
     st.half = (int)(st.number % 2);
     st.is_direct = reduce && !reduce->scales && s->map.ndevices == 1 &&
-                   s->map.n <= ORRI_FAN;
+                   s->map.n <= ORRI_FAN &&
+                   (orri_blocks_given(s, op) == 1 || op->count <= room);
     return st;
 }
 

@@ -6,7 +6,8 @@
  *         then one of each receive, in the order of their calls for each peer.  So a send waits at most for receives of earlier rounds,
  *         and a receive for sends of this one.
  * REMOTE  Ranks of different devices have a real communicator of two, made when they first need it (pairs.c), since leaders do not know
- *         when others send; two leaders use that of the leaders.
+ *         when others send; two leaders use that of the leaders.  Each has a stream of its own between the program's work before and after,
+ *         so that no message waits for one to somebody else.
  */
 #include "splice.h"
 
@@ -174,12 +175,19 @@ static bool are_leaders(const struct orri_splice *s, int peer)
     return orri_splice_is_leader(s) && s->map.local_of[peer] == 0;
 }
 
+/* All peers that the leaders' communicator serves have one stream. */
+static int far_of(const struct orri_splice *s, int peer)
+{
+    return are_leaders(s, peer) ? s->map.me : peer;
+}
+
 static ncclResult_t
-call_real(const struct orri_splice *s, const struct message *m, CUstream stream)
+call_real(const struct orri_splice *s, const struct message *m)
 {
     int peer = m->op->root;
     bool leads = are_leaders(s, peer);
-    ncclComm_t comm = leads ? *s->real : s->pair[peer];
+    ncclComm_t comm = leads ? *s->real : s->far[peer].comm;
+    CUstream stream = s->far[far_of(s, peer)].stream;
     int to = leads ? s->map.device_of[peer] : peer > s->map.me;
 
     if (is_send(m))
@@ -203,7 +211,7 @@ static ncclResult_t make_pairs(struct orri_splice *s, const struct message *all,
         return orri_nccl_fail(ncclSystemError, "out of memory");
     for (size_t i = 0; i < n; i++) {
         int peer = all[i].op->root;
-        bool is_new = is_remote(s, &all[i]) && !are_leaders(s, peer) && !s->pair[peer];
+        bool is_new = is_remote(s, &all[i]) && !are_leaders(s, peer) && !s->far[peer].comm;
         for (int k = 0; k < npeers && is_new; k++)
             is_new = peers[k] != peer;
         if (is_new)
@@ -214,22 +222,57 @@ static ncclResult_t make_pairs(struct orri_splice *s, const struct message *all,
     return result;
 }
 
-static ncclResult_t run_remote(const struct orri_splice *s,
+static ncclResult_t wait_for(CUstream later, CUstream earlier)
+{
+    CUevent event;
+    ncclResult_t result = CU(EventCreate, &event, CU_EVENT_DISABLE_TIMING);
+
+    if (result != ncclSuccess)
+        return result;
+    result = CU(EventRecord, event, earlier);
+    if (result == ncclSuccess)
+        result = CU(StreamWaitEvent, later, event, 0);
+    orri_cu.EventDestroy(event); /* when it is over */
+    return result;
+}
+
+/* The streams of the remote messages, before them and after them. */
+static ncclResult_t join_far(struct orri_splice *s,
+                             const struct message *all,
+                             size_t n,
+                             CUstream stream,
+                             bool is_before)
+{
+    ncclResult_t result = ncclSuccess;
+
+    for (size_t i = 0; i < n && result == ncclSuccess; i++) {
+        CUstream *far = &s->far[far_of(s, all[i].op->root)].stream;
+        if (!is_remote(s, &all[i]))
+            continue;
+        if (!*far)
+            result = CU(StreamCreate, far, CU_STREAM_NON_BLOCKING);
+        if (result == ncclSuccess)
+            result = is_before ? wait_for(*far, stream) : wait_for(stream, *far);
+    }
+    return result;
+}
+
+static ncclResult_t run_remote(struct orri_splice *s,
                                const struct message *all,
                                size_t n,
                                CUstream stream)
 {
-    ncclResult_t result, end;
+    ncclResult_t result = join_far(s, all, n, stream, true), end;
     bool is_any = false;
 
     for (size_t i = 0; i < n; i++)
         is_any = is_any || is_remote(s, &all[i]);
-    if (!is_any)
-        return ncclSuccess;
+    if (!is_any || result != ncclSuccess)
+        return result;
     result = REAL0(GroupStart);
     for (size_t i = 0; i < n && result == ncclSuccess; i++)
         if (is_remote(s, &all[i]))
-            result = call_real(s, &all[i], stream);
+            result = call_real(s, &all[i]);
     end = REAL0(GroupEnd);
     return result == ncclSuccess ? end : result;
 }
@@ -237,29 +280,18 @@ static ncclResult_t run_remote(const struct orri_splice *s,
 /* ---- all of a group ------------------------------------------------------------------------- */
 
 /* The first stream has the work; the others wait for its end, and it for what they have so far. */
-static ncclResult_t join_streams(struct orri_splice *s,
-                                 const struct orri_op *const *ops,
-                                 size_t n,
-                                 bool is_before)
+static ncclResult_t
+join_streams(const struct orri_op *const *ops, size_t n, bool is_before)
 {
     CUstream first = ops[0]->stream;
     ncclResult_t result = ncclSuccess;
-    CUevent event;
 
     for (size_t i = 1; i < n && result == ncclSuccess; i++) {
         CUstream from = is_before ? ops[i]->stream : first;
         CUstream to = is_before ? first : ops[i]->stream;
-        if (ops[i]->stream == first)
-            continue;
-        result = CU(EventCreate, &event, CU_EVENT_DISABLE_TIMING);
-        if (result != ncclSuccess)
-            break;
-        result = CU(EventRecord, event, from);
-        if (result == ncclSuccess)
-            result = CU(StreamWaitEvent, to, event, 0);
-        orri_cu.EventDestroy(event); /* when it is over */
+        if (ops[i]->stream != first)
+            result = wait_for(to, from);
     }
-    (void)s;
     return result;
 }
 
@@ -280,7 +312,7 @@ ncclResult_t orri_splice_exchange(struct orri_splice *s,
     if (result == ncclSuccess)
         result = make_pairs(s, all, n);
     if (result == ncclSuccess)
-        result = join_streams(s, ops, n, true);
+        result = join_streams(ops, n, true);
     if (result == ncclSuccess)
         result = run_own(s, all, n, stream);
     if (result == ncclSuccess)
@@ -288,7 +320,9 @@ ncclResult_t orri_splice_exchange(struct orri_splice *s,
     if (result == ncclSuccess)
         result = run_local(s, all, n, stream);
     if (result == ncclSuccess)
-        result = join_streams(s, ops, n, false);
+        result = join_far(s, all, n, stream, false);
+    if (result == ncclSuccess)
+        result = join_streams(ops, n, false);
     result = orri_splice_end(s, stream, result);
     free(all);
     return result;

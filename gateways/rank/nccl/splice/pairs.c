@@ -46,7 +46,7 @@ static ncclResult_t init_all(struct orri_splice *s, const int *peers, int n, con
 
     for (int i = 0; i < n && result == ncclSuccess; i++)
         result = REAL(
-            CommInitRank, &s->pair[peers[i]], 2, ids[i], s->map.me > peers[i]);
+            CommInitRank, &s->far[peers[i]].comm, 2, ids[i], s->map.me > peers[i]);
     end = REAL0(GroupEnd);
     return result == ncclSuccess ? end : result;
 }
@@ -77,12 +77,12 @@ ncclResult_t orri_pairs_make(struct orri_splice *s, const int *peers, int n)
 void orri_pairs_drop(struct orri_splice *s, bool is_broken)
 {
     for (int r = 0; r < s->map.n; r++) {
-        if (!s->pair[r])
+        if (!s->far[r].comm)
             continue;
         if (is_broken)
-            REAL(CommAbort, s->pair[r]);
+            REAL(CommAbort, s->far[r].comm);
         else
-            REAL(CommDestroy, s->pair[r]);
-        s->pair[r] = NULL;
+            REAL(CommDestroy, s->far[r].comm);
+        s->far[r].comm = NULL;
     }
 }

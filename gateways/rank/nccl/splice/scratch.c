@@ -50,8 +50,8 @@ static bool make_accounts(struct orri_splice *s)
         s->half[h].took = calloc(here, sizeof *s->half[h].took);
     s->seen_taken = calloc(here, sizeof *s->seen_taken);
     s->box = calloc(here, sizeof *s->box);
-    s->pair = calloc((size_t)s->map.n, sizeof(ncclComm_t));
-    return s->half[0].took && s->half[1].took && s->seen_taken && s->box && s->pair;
+    s->far = calloc((size_t)s->map.n, sizeof *s->far);
+    return s->half[0].took && s->half[1].took && s->seen_taken && s->box && s->far;
 }
 
 struct orri_splice *orri_splice_new(int n,
@@ -96,6 +96,9 @@ void orri_splice_free(struct orri_splice *s)
     if (s->ctx && orri_cu.CtxGetCurrent(&before) == CUDA_SUCCESS)
         orri_cu.CtxSetCurrent(s->ctx);
     orri_kernels_fini(&s->kernels);
+    for (int r = 0; s->far && r < s->map.n; r++)
+        if (s->far[r].stream)
+            orri_cu.StreamDestroy(s->far[r].stream);
     if (s->order)
         orri_cu.EventDestroy(s->order);
     if (s->is_mapped)
@@ -112,7 +115,7 @@ void orri_splice_free(struct orri_splice *s)
         free(s->half[h].took);
     free(s->seen_taken);
     free(s->box);
-    free(s->pair);
+    free(s->far);
     orri_map_fini(&s->map);
     pthread_mutex_destroy(&s->lock);
     free(s);

@@ -26,6 +26,12 @@ struct orri_mailbox {
     uint32_t sent, got; /* pieces so far, to and from a rank of the device */
 };
 
+/* How sends and receives reach a rank of another device. */
+struct orri_far {
+    ncclComm_t comm; /* owned: of two ranks; NULL: not made, or the leaders' serves */
+    CUstream stream; /* owned: NULL until needed */
+};
+
 struct orri_splice {
     struct orri_map map;
     struct orri_layout layout;
@@ -46,7 +52,7 @@ struct orri_splice {
     uint32_t seen_done, *seen_taken;  /* what this process has waited for already */
     struct orri_mailbox *box;        /* owned: by rank of the device */
     uint64_t pair_seed;              /* names the pairs' communicators; new at each resume */
-    ncclComm_t *pair;                /* owned: real, with a rank of another device; NULL: none yet */
+    struct orri_far *far;            /* owned: of each rank of another device */
 };
 
 /* n, me, place: as orri_map_init; the context is current, of the device of this rank; seed: of this communicator in this generation,
