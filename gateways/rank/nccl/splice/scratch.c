@@ -250,6 +250,7 @@ void orri_splice_release(struct orri_splice *s)
             }
         }
         orri_words_flush(&w);
+        orri_cu.StreamSynchronize(stream); /* writes wait for nothing */
         orri_cu.StreamDestroy(stream);
     }
     orri_cu.CtxSetCurrent(before);
