@@ -227,7 +227,7 @@ void orri_splice_abort(struct orri_comm *c)
 bool orri_making_meets(const struct orri_making *m)
 {
     if (m->kind == ORRI_MAKE_INIT || m->kind == ORRI_MAKE_SCALABLE)
-        return m->n > 1 && orri_devices_shared();
+        return m->n > 1 && orri_is_elastic();
     return atomic_load(&m->parent->splice) != NULL;
 }
 
@@ -327,11 +327,30 @@ static ncclResult_t get_id(struct orri_making *m)
         result = REAL(GetUniqueId, m->ids);
         if (result == ncclSuccess && !orri_post(name, (const uint8_t *)m->ids))
             result = orri_nccl_fail(ncclSystemError, "the node's host is gone");
-    } else if (!orri_await_post(
-                   name, (uint8_t *)m->ids, orri_nccl_now_ms() + MEET_MS)) {
+    } else if (!orri_await_posts(
+                   &name, 1, (void *)m->ids, orri_nccl_now_ms() + MEET_MS)) {
         result = orri_nccl_fail(ncclRemoteError, "rank 0 has made no unique id");
     }
     return result;
+}
+
+static ncclResult_t await_places(uint64_t key, int n, struct orri_place *ret)
+{
+    uint64_t *names = calloc((size_t)n, sizeof *names);
+    bool is_done;
+
+    if (!names)
+        return orri_nccl_fail(ncclSystemError, "out of memory");
+    for (int r = 0; r < n; r++)
+        names[r] = orri_place_name(key, r);
+    is_done = orri_await_posts(
+        names, (uint32_t)n, (void *)ret, orri_nccl_now_ms() + MEET_MS);
+    free(names);
+    return is_done ? ncclSuccess
+                   : orri_nccl_fail(ncclRemoteError,
+                                    "not all of the %d ranks have come to make the "
+                                    "communicator",
+                                    n);
 }
 
 ncclResult_t orri_making_meet(struct orri_making *m)
@@ -344,15 +363,9 @@ ncclResult_t orri_making_meet(struct orri_making *m)
         return orri_nccl_fail(ncclSystemError, "out of memory");
     if (!m->c)
         return ncclSuccess;
-    for (int r = 0; r < told.n; r++)
-        if (!orri_await_post(orri_place_name(told.key, r),
-                             (uint8_t *)&m->places[r],
-                             orri_nccl_now_ms() + MEET_MS))
-            return orri_nccl_fail(
-                ncclRemoteError,
-                "rank %d of %d has not come to make the communicator",
-                r,
-                told.n);
+    result = await_places(told.key, told.n, m->places);
+    if (result != ncclSuccess)
+        return result;
     if (m->kind == ORRI_MAKE_SPLIT)
         pick_color(m, m->places, told.n);
     else

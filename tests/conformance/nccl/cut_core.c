@@ -154,12 +154,6 @@ CORE const char *orri_stop_device(void)
     return "";
 }
 
-/* Ranks share devices where there are fewer than ranks: each asks its peers. */
-CORE bool orri_devices_shared(void)
-{
-    return getenv("ORRERY_REDUCE") != NULL;
-}
-
 CORE bool orri_post(uint64_t name, const uint8_t *data)
 {
     bool is_told = false;
@@ -186,17 +180,24 @@ static const struct cut_post *find_post(uint64_t name)
     return NULL;
 }
 
-CORE bool orri_await_post(uint64_t name, uint8_t *ret_data, uint64_t deadline_ms)
+CORE bool orri_await_posts(const uint64_t *names,
+                           uint32_t n,
+                           uint8_t (*ret_data)[ORRI_POST_BYTES],
+                           uint64_t deadline_ms)
 {
-    const struct cut_post *post = NULL;
+    bool is_done = true;
 
     prepare();
-    while (board && !(post = find_post(name)) && cut_wait(board, deadline_ms))
-        ;
-    if (post)
-        memcpy(ret_data, post->data, sizeof post->data);
+    for (uint32_t i = 0; i < n && is_done; i++) {
+        const struct cut_post *post = NULL;
+        while (board && !(post = find_post(names[i])) && cut_wait(board, deadline_ms))
+            ;
+        is_done = post != NULL;
+        if (post)
+            memcpy(ret_data[i], post->data, sizeof post->data);
+    }
     release();
-    return post != NULL;
+    return is_done;
 }
 
 /* For the cases of cases_cut.c. */

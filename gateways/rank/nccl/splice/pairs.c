@@ -51,6 +51,11 @@ static ncclResult_t init_all(struct orri_splice *s, const int *peers, int n, con
     return result == ncclSuccess ? end : result;
 }
 
+static bool await_id(uint64_t name, ncclUniqueId *ret, uint64_t deadline_ms)
+{
+    return orri_await_posts(&name, 1, (void *)ret, deadline_ms);
+}
+
 ncclResult_t orri_pairs_make(struct orri_splice *s, const int *peers, int n)
 {
     uint64_t deadline_ms = orri_nccl_now_ms() + DEADLINE_MS;
@@ -60,8 +65,7 @@ ncclResult_t orri_pairs_make(struct orri_splice *s, const int *peers, int n)
             : orri_nccl_fail(ncclSystemError, "out of memory");
 
     for (int i = 0; i < n && result == ncclSuccess; i++)
-        if (peers[i] < s->map.me &&
-            !orri_await_post(name_of(s, peers[i]), (uint8_t *)&ids[i], deadline_ms))
+        if (peers[i] < s->map.me && !await_id(name_of(s, peers[i]), &ids[i], deadline_ms))
             result = orri_nccl_fail(ncclRemoteError,
                                     "rank %d has not sent to, nor received from, rank "
                                     "%d within %d s",
