@@ -4,14 +4,10 @@
  *
  * usage: bench_launch [launches] [at once]; prints one JSON line.
  */
-#include <ftw.h>
-#include <pthread.h>
+#include "bench_process.h"
+
 #include <spawn.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "process_linux.h"
 
 struct bench {
     struct orr_process *process;
@@ -20,12 +16,6 @@ struct bench {
     uint32_t n_ended;
     uint32_t n_bad;
 };
-
-static enum orr_err on_found(void *arg, struct orr_list_rank_row ranks)
-{
-    (void)arg, (void)ranks;
-    return ORR_OK;
-}
 
 static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
 {
@@ -41,13 +31,6 @@ static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
     pthread_cond_signal(&b->ended);
     pthread_mutex_unlock(&b->lock);
     return ORR_OK;
-}
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 static double launches_per_s(struct bench *b, uint32_t n, uint32_t at_once)
@@ -91,36 +74,25 @@ static double spawns_per_s(uint32_t n, uint32_t at_once)
     return n / (now_s() - start);
 }
 
-static int
-remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], ORR_SPAWNER_ARG) == 0)
+    if (is_spawner(argc, argv))
         return orr_spawner_main(argc, argv);
     uint32_t n = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 2000;
     uint32_t at_once = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 32;
     char dir[] = "/tmp/orr-bench-XXXXXX";
     struct bench b = {.lock = PTHREAD_MUTEX_INITIALIZER,
                       .ended = PTHREAD_COND_INITIALIZER};
-    struct orr_error err;
-    if (!mkdtemp(dir) ||
-        orr_process_linux_open(&(struct orr_process_linux_config){.state_dir = dir},
-                               &b.process,
-                               &err) != ORR_OK)
-        return 1;
-    b.process->ops->attach(
-        b.process,
-        &(struct orr_process_sink){.found = on_found, .event = on_event, .arg = &b});
+    const struct orr_process_sink sink = {
+        .found = ignore_found, .event = on_event, .arg = &b};
+    if (!mkdtemp(dir))
+        die(dir, strerror(errno));
+    b.process =
+        open_process(&(struct orr_process_linux_config){.state_dir = dir}, &sink);
     double spawns = spawns_per_s(n, at_once);
     double launches = launches_per_s(&b, n, at_once);
-    b.process->ops->attach(b.process, NULL);
-    b.process->ops->close(b.process);
-    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    close_process(b.process);
+    remove_all(dir);
     printf("{\"bench\":\"launch\",\"value\":%.0f,\"unit\":\"launches/"
            "s\",\"peer\":\"bare posix_spawn\","
            "\"peer_value\":%.0f,\"ratio\":%.2f}\n",

@@ -3,13 +3,9 @@
  *
  * usage: bench_restore [MIB]: of the rank's memory, default 512; prints one JSON line.  Needs root and CRIU.
  */
-#include "bench.h"
-#include "process_linux.h"
+#include "bench_process.h"
 
-#include <ftw.h>
-#include <pthread.h>
 #include <signal.h>
-#include <unistd.h>
 
 enum { ROUNDS = 3, WAIT_S = 120 };
 
@@ -38,12 +34,6 @@ static void signal_change(void)
 {
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
-}
-
-static enum orr_err on_found(void *arg, struct orr_list_rank_row ranks)
-{
-    (void)arg, (void)ranks;
-    return ORR_OK;
 }
 
 static enum orr_err on_event(void *arg, const struct orr_rec_rank_row *row)
@@ -79,16 +69,14 @@ static enum orr_err on_ability(void *arg, const struct orr_process_ability *abil
 
 static struct orr_process *open_edge(uint64_t lazy_bytes_min)
 {
-    static const struct orr_process_sink sink = {
-        .found = on_found, .event = on_event, .done = on_done, .ability = on_ability};
+    static const struct orr_process_sink sink = {.found = ignore_found,
+                                                 .event = on_event,
+                                                 .done = on_done,
+                                                 .ability = on_ability};
     const struct orr_process_linux_config config = {.state_dir = dir,
                                                     .lazy_bytes_min = lazy_bytes_min};
-    struct orr_process *process;
-    struct orr_error err;
-    if (orr_process_linux_open(&config, &process, &err) != ORR_OK)
-        die(dir, err.text);
     is_known = false;
-    process->ops->attach(process, &sink);
+    struct orr_process *process = open_process(&config, &sink);
     wait_for("the self-test", &is_known, NULL, 0);
     return process;
 }
@@ -167,8 +155,7 @@ static double restore_s(uint64_t lazy_bytes_min, uint64_t generation, const char
         took[i] = now_s() - began;
         end(process, generation + i);
     }
-    process->ops->attach(process, NULL);
-    process->ops->close(process);
+    close_process(process);
     return median(took, ROUNDS);
 }
 
@@ -184,16 +171,9 @@ static int hold(size_t mib)
     return 1;
 }
 
-static int
-remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], ORR_SPAWNER_ARG) == 0)
+    if (is_spawner(argc, argv))
         return orr_spawner_main(argc, argv);
     if (argc == 3 && strcmp(argv[1], "--hold") == 0)
         return hold(strtoul(argv[2], NULL, 10));
@@ -206,8 +186,7 @@ int main(int argc, char **argv)
     struct orr_process *process = open_edge(UINT64_MAX);
     if (is_able)
         make_image(process, mib, image);
-    process->ops->attach(process, NULL);
-    process->ops->close(process);
+    close_process(process);
     if (is_able) {
         const double lazy = restore_s(1, 2, image);
         print("restore_running",
@@ -219,6 +198,6 @@ int main(int argc, char **argv)
         printf("{\"bench\":\"restore_running\",\"value\":null,\"why\":\"images do not "
                "work here\"}\n");
     }
-    nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    remove_all(dir);
     return 0;
 }

@@ -103,7 +103,7 @@ const char *orr_level_name(uint32_t level)
 const char *orr_order_name(uint32_t order)
 {
     static const char *const names[ORR_ORDER_MAX_] = {
-        "none", "resume", "suspend", "checkpoint", "migrate"};
+        "none", "resume", "suspend", "checkpoint", "migrate", "resize"};
     return name_of(names, ORR_ARRAY_SIZE(names), order);
 }
 

@@ -19,6 +19,7 @@ ORR_HANDLER(cluster, stores_collect)
 ORR_HANDLER(cluster, store_collected)
 ORR_HANDLER(cluster, devices_freed)
 ORR_HANDLER(cluster, devices_want)
+ORR_HANDLER(cluster, devices_keep)
 ORR_HANDLER(cluster, job_released)
 ORR_HANDLER(cluster, log_read)
 ORR_HANDLER(cluster, down)
@@ -47,6 +48,7 @@ static void cluster_fini(void *state)
     orr_block_fini(&self->spec);
     orr_block_fini(&self->view);
     orr_block_fini(&self->places);
+    orr_block_fini(&self->slots);
     orr_block_fini(&self->list);
 }
 
@@ -78,6 +80,9 @@ static enum orr_err take_storage(struct cluster *self)
     if (err == ORR_OK)
         err = orr_block_init(&self->places,
                              self->args.world_max * sizeof(struct orr_rec_rank_place));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->slots,
+                             self->args.world_max * sizeof(struct orr_rec_device_slot));
     if (err == ORR_OK)
         err = orr_block_init(&self->list, rows > claims ? rows : claims);
     return err;
@@ -210,6 +215,13 @@ static enum orr_err cluster_on_devices_want(struct orr_ctx *ctx,
     return cluster_devices_want(ctx, self, msg);
 }
 
+static enum orr_err cluster_on_devices_keep(struct orr_ctx *ctx,
+                                            struct cluster *self,
+                                            const struct orr_msg_devices_keep *msg)
+{
+    return cluster_devices_keep(ctx, self, msg);
+}
+
 static enum orr_err cluster_on_node_drain(struct orr_ctx *ctx,
                                           struct cluster *self,
                                           const struct orr_msg_node_drain *msg)
@@ -331,6 +343,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(cluster, store_collected, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, devices_freed, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, devices_want, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(cluster, devices_keep, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, job_released, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, down, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

@@ -51,6 +51,9 @@ enum orr_err cluster_devices_freed(struct orr_ctx *ctx,
 enum orr_err cluster_devices_want(struct orr_ctx *ctx,
                                   struct cluster *self,
                                   const struct orr_msg_devices_want *msg);
+enum orr_err cluster_devices_keep(struct orr_ctx *ctx,
+                                  struct cluster *self,
+                                  const struct orr_msg_devices_keep *msg);
 enum orr_err cluster_job_assign(struct orr_ctx *ctx,
                                 struct cluster *self,
                                 const struct orr_msg_job_assign *msg);

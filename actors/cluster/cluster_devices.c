@@ -3,6 +3,9 @@
  *
  * A suspended job keeps its holds, so that its slots and its memory stay counted, but no devices in them.  To go on it gets
  * devices on the same nodes, of the same type, which may be others: ranks that shared one share one again.  All or none.
+ *
+ * A job that is resized asks for a number before it stops (devices_want): what it is given and what it has are both held
+ * until it says which it runs on (devices_keep), so it can always go back.
  */
 #include "cluster_calls.h"
 
@@ -129,6 +132,142 @@ static enum orr_err place_again(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static void hold_devices(struct cluster *self,
+                         struct cluster_job *job,
+                         struct orr_list_rank_place places)
+{
+    for (uint32_t i = 0; i < places.n; i++) {
+        struct cluster_node *node = cluster_node_find(self, places.at[i].node);
+        struct cluster_hold *hold = node ? cluster_hold_get(self, job, node) : NULL;
+        if (hold && places.at[i].device < CLUSTER_DEVICES_MAX)
+            cluster_hold_add(self, hold, places.at[i].device);
+    }
+}
+
+/* ---- another number of devices ---- */
+
+/* How many ranks each device of a node has. */
+static void count_ranks(const struct orr_msg_devices_want *msg,
+                        const struct cluster_node *node,
+                        uint32_t ret_ranks[CLUSTER_DEVICES_MAX])
+{
+    memset(ret_ranks, 0, CLUSTER_DEVICES_MAX * sizeof(*ret_ranks));
+    for (uint32_t i = 0; i < msg->ranks.n; i++)
+        if (msg->ranks.at[i].device < CLUSTER_DEVICES_MAX &&
+            orr_str_eq(msg->ranks.at[i].node, orr_str(node->name)))
+            ret_ranks[msg->ranks.at[i].device]++;
+}
+
+/* Its own, those with the most ranks first; then free ones of the type of the first.  Returns how many there are. */
+static uint32_t candidates(const struct cluster *self,
+                           const struct cluster_job *job,
+                           const struct cluster_node *node,
+                           const struct orr_msg_devices_want *msg,
+                           uint32_t ret_devices[CLUSTER_DEVICES_MAX])
+{
+    uint32_t ranks[CLUSTER_DEVICES_MAX], n = 0;
+    uint64_t taken = node->used & ~held_by(self, job, node);
+    count_ranks(msg, node, ranks);
+    for (;;) {
+        uint32_t best = CLUSTER_DEVICES_MAX;
+        for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++)
+            if (ranks[i] && (best == CLUSTER_DEVICES_MAX || ranks[i] > ranks[best]))
+                best = i;
+        if (best == CLUSTER_DEVICES_MAX)
+            break;
+        ranks[best] = 0;
+        taken |= UINT64_C(1) << best;
+        if (node->devices[best].is_there && node->devices[best].is_healthy)
+            ret_devices[n++] = best;
+    }
+    for (uint32_t more; n > 0 && n < CLUSTER_DEVICES_MAX &&
+                        (more = pick(node, taken, ret_devices[0])) != ORR_NO_DEVICE;) {
+        taken |= UINT64_C(1) << more;
+        ret_devices[n++] = more;
+    }
+    return n;
+}
+
+/* How many of its devices each node gives: the least first, then always where a device has the most ranks to carry. */
+static enum orr_err share_out(struct orr_ctx *ctx,
+                              struct cluster *self,
+                              const struct cluster_job *job,
+                              const struct orr_msg_devices_want *msg)
+{
+    struct place_node *view = self->view.at;
+    uint32_t devices[CLUSTER_DEVICES_MAX], given = 0, least = 0, most = 0;
+    for (uint32_t i = 0; i < msg->needs.n; i++) {
+        const struct orr_rec_device_need *need = &msg->needs.at[i];
+        const struct cluster_node *node = cluster_node_find(self, need->node);
+        if (!node || node->state != ORR_NODE_UP)
+            return orr_refuse(ctx,
+                              ORR_EBUSY,
+                              "node %.*s is out of reach now",
+                              ORR_STR_ARGS(need->node));
+        uint32_t room = candidates(self, job, node, msg, devices);
+        view[i] = (struct place_node){.index = orr_pool_index(&self->nodes, node),
+                                      .room = room < need->ranks ? room : need->ranks,
+                                      .take = need->least};
+        given += need->least;
+        least += need->least;
+        most += view[i].room;
+        if (view[i].room < need->least)
+            most = 0;
+    }
+    if (msg->devices < least || msg->devices > most)
+        return orr_refuse(ctx,
+                          ORR_ENODEV,
+                          "its nodes can run it on %u..%u devices now, not on %u",
+                          least,
+                          most,
+                          msg->devices);
+    while (given < msg->devices) {
+        uint32_t best = ORR_NONE;
+        for (uint32_t i = 0; i < msg->needs.n; i++) {
+            bool is_heavier = best == ORR_NONE ||
+                              (uint64_t)msg->needs.at[i].ranks * view[best].take >
+                                  (uint64_t)msg->needs.at[best].ranks * view[i].take;
+            if (view[i].take < view[i].room && is_heavier)
+                best = i;
+        }
+        view[best].take++;
+        given++;
+    }
+    return ORR_OK;
+}
+
+static enum orr_err give_number(struct orr_ctx *ctx,
+                                struct cluster *self,
+                                struct cluster_job *job,
+                                const struct orr_msg_devices_want *msg)
+{
+    struct orr_rec_device_slot *slots = self->slots.at;
+    uint32_t devices[CLUSTER_DEVICES_MAX], n = 0;
+    if (msg->needs.n == 0 || msg->needs.n > self->args.nodes_max ||
+        msg->devices > self->args.world_max)
+        return orr_refuse(
+            ctx, ORR_EINVAL, "job %s: no nodes, or too many devices", job->job);
+    enum orr_err err = share_out(ctx, self, job, msg);
+    if (err != ORR_OK)
+        return err;
+    free_devices(self, job); /* an answer that was lost gave it others, too */
+    hold_devices(self, job, msg->ranks);
+    const struct place_node *view = self->view.at;
+    for (uint32_t i = 0; i < msg->needs.n; i++) {
+        struct cluster_node *node = orr_pool_at(&self->nodes, view[i].index);
+        struct cluster_hold *hold = cluster_hold_get(self, job, node);
+        (void)candidates(self, job, node, msg, devices);
+        for (uint32_t d = 0; d < view[i].take; d++) {
+            slots[n++] = (struct orr_rec_device_slot){orr_str(node->name), devices[d]};
+            if (hold)
+                cluster_hold_add(self, hold, devices[d]);
+        }
+    }
+    cluster_changed(ctx, self);
+    orr_reply(ctx, devices_given, .slots = {slots, n});
+    return ORR_OK;
+}
+
 enum orr_err cluster_devices_want(struct orr_ctx *ctx,
                                   struct cluster *self,
                                   const struct orr_msg_devices_want *msg)
@@ -138,18 +277,28 @@ enum orr_err cluster_devices_want(struct orr_ctx *ctx,
         return ORR_ENOENT;
     if (msg->ranks.n > self->args.world_max)
         return orr_refuse(ctx, ORR_EINVAL, "job %s: too many ranks", job->job);
+    if (msg->devices)
+        return give_number(ctx, self, job, msg);
     enum orr_err err = place_again(ctx, self, job, msg);
     if (err != ORR_OK)
         return err;
-    const struct orr_rec_rank_place *places = self->places.at;
+    const struct orr_list_rank_place places = {self->places.at, msg->ranks.n};
     free_devices(self, job); /* an answer that was lost gave it others */
-    for (uint32_t i = 0; i < msg->ranks.n; i++) {
-        struct cluster_node *node = cluster_node_find(self, places[i].node);
-        struct cluster_hold *hold = node ? cluster_hold_get(self, job, node) : NULL;
-        if (hold && places[i].device < CLUSTER_DEVICES_MAX)
-            cluster_hold_add(self, hold, places[i].device);
-    }
+    hold_devices(self, job, places);
     cluster_changed(ctx, self);
-    orr_reply(ctx, devices_given, .ranks = {places, msg->ranks.n});
+    orr_reply(ctx, devices_given, .ranks = places);
+    return ORR_OK;
+}
+
+enum orr_err cluster_devices_keep(struct orr_ctx *ctx,
+                                  struct cluster *self,
+                                  const struct orr_msg_devices_keep *msg)
+{
+    struct cluster_job *job = find_live(ctx, self, msg->job, msg->generation);
+    if (!job)
+        return ORR_ENOENT;
+    free_devices(self, job);
+    hold_devices(self, job, msg->ranks);
+    cluster_changed(ctx, self);
     return ORR_OK;
 }

@@ -183,7 +183,7 @@ static uint32_t make_view(struct cluster *self,
 }
 
 /* Ranks in order over the taken units: contiguous blocks per device, nodes in the order
- * of the table. */
+ * of the table.  Who is really to share one is the job actor's to say (job_resize.c). */
 static struct orr_list_rank_place lay_out(struct cluster *self,
                                           const struct orr_msg_job_spec *spec,
                                           uint32_t n_view,
@@ -191,8 +191,7 @@ static struct orr_list_rank_place lay_out(struct cluster *self,
 {
     const struct place_node *view = self->view.at;
     struct orr_rec_rank_place *places = self->places.at;
-    uint32_t per_unit = spec->world / units;
-    uint32_t rank = 0;
+    uint32_t rank = 0, at = 0;
     for (uint32_t i = 0; i < n_view; i++) {
         const struct cluster_node *node = orr_pool_at(&self->nodes, view[i].index);
         uint64_t devices = spec->gpus_max ? usable_devices(node, spec) : 0;
@@ -201,7 +200,8 @@ static struct orr_list_rank_place lay_out(struct cluster *self,
             uint32_t device =
                 devices ? (uint32_t)__builtin_ctzll(devices) : ORR_NO_DEVICE;
             devices &= devices - 1;
-            for (uint32_t j = 0; j < per_unit; j++, rank++)
+            uint64_t end = (uint64_t)spec->world * ++at / units;
+            for (; rank < end; rank++)
                 places[rank] = (struct orr_rec_rank_place){.rank = rank,
                                                            .node = orr_str(node->name),
                                                            .device = device,
@@ -215,9 +215,12 @@ static enum orr_err place(struct orr_ctx *ctx,
                           struct cluster *self,
                           const struct orr_msg_job_spec *spec,
                           struct orr_str want_node,
+                          uint32_t devices,
                           struct orr_list_rank_place *ret_places)
 {
     const struct place_want want = {.world = spec->world,
+                                    .shards = spec->shards,
+                                    .devices = spec->gpus_max ? devices : 0,
                                     .gpus_min = spec->gpus_min,
                                     .gpus_max = spec->gpus_max,
                                     .spread = spec->spread};
@@ -300,6 +303,10 @@ static enum orr_err spawn_job(struct orr_ctx *ctx,
         .hang_ms = spec->hang_ms,
         .checkpoint_mode = spec->checkpoint_mode,
         .world = spec->world,
+        .shards = spec->shards ? spec->shards : 1,
+        .gpus_min = spec->gpus_min,
+        .gpus_max = spec->gpus_max,
+        .reduce = spec->reduce,
         .n_nodes = nodes.n,
         .spec_bytes = msg->spec.len,
     };
@@ -363,7 +370,7 @@ enum orr_err cluster_job_assign(struct orr_ctx *ctx,
             ctx, err, "job %.*s: its spec cannot be read", ORR_STR_ARGS(msg->job));
     struct orr_list_rank_place places = msg->ranks;
     if (!msg->is_recovery)
-        err = place(ctx, self, self->spec.at, msg->want_node, &places);
+        err = place(ctx, self, self->spec.at, msg->want_node, msg->devices, &places);
     if (err != ORR_OK)
         return err;
     job = cluster_job_get(self, msg->job, msg->generation);

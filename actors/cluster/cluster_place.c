@@ -3,14 +3,7 @@
  */
 #include "cluster_place.h"
 
-/* 0: none. */
-static uint32_t largest_divisor(uint32_t world, uint32_t low, uint32_t high)
-{
-    for (uint32_t k = high; k >= low && k > 0; k--)
-        if (world % k == 0)
-            return k;
-    return 0;
-}
+#include "orrery/job_units.h"
 
 static uint32_t left(const struct place_node *node)
 {
@@ -64,7 +57,11 @@ enum orr_err cluster_place(const struct place_want *want,
         uint32_t high = want->gpus_max < want->world ? want->gpus_max : want->world;
         if (high > room)
             high = (uint32_t)room;
-        units = largest_divisor(want->world, want->gpus_min ? want->gpus_min : 1, high);
+        units =
+            want->devices
+                ? want->devices
+                : orr_job_units(
+                      want->world, want->shards, want->gpus_min, high, want->gpus_max);
     }
     if (units == 0 || units > room)
         return ORR_ENODEV;

@@ -9,8 +9,10 @@
 
 struct place_want {
     uint32_t world;
+    uint32_t shards;
     uint32_t gpus_min;
     uint32_t gpus_max; /* 0: one slot per rank, no devices */
+    uint32_t devices;  /* exactly so many; 0: any of these */
     uint32_t spread;   /* enum orr_spread */
 };
 
@@ -20,8 +22,8 @@ struct place_node {
     uint32_t take;  /* out: how many of them the job gets */
 };
 
-/* All or nothing.  The number of devices is the largest k in gpus_min..gpus_max that
- * divides the world, so that each device gets a block of world / k ranks; it decides
+/* All or nothing.  The number of devices (orr_job_units) is the largest k in gpus_min..gpus_max that
+ * divides the world, where there is one; it is decided
  * before where they are.  pack: one node if one suffices, the one with the least room
  * to spare (best fit), else the fewest nodes; spread: one at a time from the node with
  * the most room left. ret_units: k, or world without devices. Errors: ORR_ENODEV, no

@@ -110,6 +110,7 @@ struct cluster {
     struct orr_block spec;   /* decoded struct orr_msg_job_spec */
     struct orr_block view;   /* struct place_node[nodes_max] */
     struct orr_block places; /* struct orr_rec_rank_place[world_max] */
+    struct orr_block slots;  /* struct orr_rec_device_slot[world_max] */
     struct orr_block list;   /* records of one message */
 };
 

@@ -2,6 +2,7 @@
  * job.c - the job actor: what it accepts.  Each handler records what it heard and lets
  * job_step find what follows.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum { AFTER_STOP_MS = 1000 };
@@ -28,6 +29,7 @@ static void job_fini(void *state)
     job_plan_fini(self);
     job_hang_fini(self);
     job_posts_fini(self);
+    job_resize_fini(self);
     orr_block_fini(&self->manifest);
     orr_block_fini(&self->restored);
     orr_block_fini(&self->spec);
@@ -97,6 +99,8 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
         orr_log(ctx, ORR_LOG_ERROR, "bug: the placement does not fit the arguments");
         return ORR_ECRASH;
     }
+    if (!msg->is_recovery)
+        job_resize_first(ctx, self);
     if (job_plan_start(self, msg) != ORR_OK) {
         self->is_restore_failed = true;
         job_decide(ctx,
@@ -337,14 +341,27 @@ region_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_
     }
 }
 
-static void
-outer_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_t code)
+static void outer_answered(struct orr_ctx *ctx,
+                           struct job *self,
+                           enum job_ask ask,
+                           uint32_t code,
+                           struct orr_str text)
 {
-    if (ask != JOB_ASK_FREED && ask != JOB_ASK_WANT) {
+    struct job_plan *plan = &self->plan;
+    bool is_clusters =
+        ask == JOB_ASK_FREED || ask == JOB_ASK_WANT || ask == JOB_ASK_KEEP;
+    if (!is_clusters) {
         region_answered(ctx, self, ask, code);
     } else if (ask == JOB_ASK_FREED && code == ORR_OK) {
         self->cluster_talk.backoff_ms = 0;
-        self->plan.is_freed = true;
+        plan->is_freed = true;
+        plan->is_given = plan->is_placed = plan->is_keep_due = false;
+        plan->remap = JOB_REMAP_NONE;
+    } else if (ask == JOB_ASK_KEEP && code == ORR_OK) {
+        self->cluster_talk.backoff_ms = 0;
+        plan->is_keep_due = false;
+    } else if (ask == JOB_ASK_WANT && !plan->is_held) {
+        job_resize_refused(ctx, self, code, text);
     } else if (ask == JOB_ASK_WANT && (code == ORR_ENODEV || code == ORR_EINVAL)) {
         job_plan_fail(ctx,
                       self,
@@ -365,7 +382,7 @@ job_on_ack(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ack *msg)
     if (ask == JOB_ASK_NONE)
         return ORR_OK;
     if (!node) {
-        outer_answered(ctx, self, ask, ORR_OK);
+        outer_answered(ctx, self, ask, ORR_OK, ORR_LIT(""));
         return job_step(ctx, self);
     }
     node->talk.backoff_ms = 0;
@@ -388,7 +405,7 @@ job_on_failed(struct orr_ctx *ctx, struct job *self, const struct orr_msg_failed
     if (ask == JOB_ASK_NONE)
         return ORR_OK;
     if (!node) {
-        outer_answered(ctx, self, ask, msg->code);
+        outer_answered(ctx, self, ask, msg->code, msg->text);
         return job_step(ctx, self);
     }
     job_back_off(ctx, &node->talk);

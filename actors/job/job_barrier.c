@@ -93,6 +93,12 @@ static struct job_clock *other_side(const struct job_barrier *self,
     return find(self, clock->comm, kind, clock->peer, clock->me);
 }
 
+const struct job_clock *
+job_barrier_member(const struct job_barrier *self, uint64_t comm, uint32_t me)
+{
+    return find(self, comm, ORR_CLOCK_COLLECTIVE, me, 0);
+}
+
 const struct job_clock *job_barrier_other(const struct job_barrier *self,
                                           const struct job_clock *clock)
 {

@@ -94,6 +94,10 @@ int64_t job_barrier_culprit(const struct job_barrier *self,
                             char *text,
                             size_t cap);
 
+/* A member's collectives; NULL: nothing was heard of it. */
+const struct job_clock *
+job_barrier_member(const struct job_barrier *self, uint64_t comm, uint32_t me);
+
 /* Of a send the receive, and the other way round; NULL: of a collective, or nothing was heard of it. */
 const struct job_clock *job_barrier_other(const struct job_barrier *self,
                                           const struct job_clock *clock);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * job_cut.c - the plan's words with the nodes: what each is asked for a step, and what its reports say.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum {
@@ -144,6 +145,8 @@ void job_plan_ask(struct orr_ctx *ctx,
     }
     if (step == ORR_CUT_SAVE)
         msg.round = plan->number;
+    if (step == ORR_CUT_RELEASE && plan->goal == ORR_ORDER_RESIZE)
+        msg.ranks = job_resize_places(self, index);
     if (step == ORR_CUT_RESUME) {
         msg.round = plan->attempt;
         msg.ids = list_ids(plan);

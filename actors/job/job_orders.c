@@ -4,6 +4,7 @@
  * An order is taken once, by its number; a later one replaces an earlier one.  Those that cannot be followed are refused
  * at once where that is known, else by order_failed.  Checkpoints without an order (spec.checkpoint) are number 0.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum { PERIODIC_MIN_MS = 1000 };
@@ -11,7 +12,8 @@ enum { PERIODIC_MIN_MS = 1000 };
 static bool is_known(uint32_t order)
 {
     return order == ORR_ORDER_RUN || order == ORR_ORDER_SUSPEND ||
-           order == ORR_ORDER_CHECKPOINT || order == ORR_ORDER_VACATE;
+           order == ORR_ORDER_CHECKPOINT || order == ORR_ORDER_VACATE ||
+           order == ORR_ORDER_RESIZE;
 }
 
 /* Why can it not be done, as far as is known now? */
@@ -54,9 +56,18 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
                                              : "see `orrery doctor` on its nodes");
     if (self->is_stopping)
         return orr_refuse(ctx, ORR_ESTATE, "job %s is at its end", self->args.job);
+    if (msg->order == ORR_ORDER_RESIZE) {
+        enum orr_err err = job_resize_check(ctx, self, msg);
+        if (err != ORR_OK)
+            return err;
+    }
     plan->taken = plan->number = msg->number;
     plan->goal = msg->order;
     plan->checkpoint = msg->checkpoint;
+    plan->devices = msg->devices;
+    plan->may_move = msg->may_move;
+    plan->is_moving = false;
+    plan->want_until_ms = 0;
     plan->is_failure_due = false;
     bool is_there = (msg->order == ORR_ORDER_SUSPEND && plan->is_freed) ||
                     (msg->order == ORR_ORDER_RUN && plan->step == ORR_CUT_NONE &&
@@ -134,6 +145,7 @@ bool job_part_note(struct job *self,
     part->bytes = rec->bytes;
     part->new_bytes = rec->new_bytes;
     part->arena_bytes = rec->arena_bytes;
+    part->is_silent = rec->is_silent;
     orr_str_copy(node->store, sizeof(node->store), rec->store);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), rec->endpoint);
     return true;
@@ -162,7 +174,8 @@ static struct orr_list_part list_parts(struct job *self,
                                         .store = orr_str(node->store),
                                         .endpoint = orr_str(node->endpoint),
                                         .arena_bytes = parts[i].arena_bytes,
-                                        .arenas = orr_str(parts[i].arenas)};
+                                        .arenas = orr_str(parts[i].arenas),
+                                        .is_silent = parts[i].is_silent};
         row->bytes += parts[i].bytes;
         row->new_bytes += parts[i].new_bytes;
     }
@@ -172,7 +185,8 @@ static struct orr_list_part list_parts(struct job *self,
 void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
 {
     struct job_plan *plan = &self->plan;
-    bool is_vacate = plan->goal == ORR_ORDER_VACATE;
+    bool is_leaving = job_plan_is_leaving(plan);
+    const char *why = plan->goal == ORR_ORDER_RESIZE ? "resize" : "migrate";
     struct orr_msg_manifest manifest = {
         .row = {.job = orr_str(self->args.job),
                 .number = plan->commit_checkpoint,
@@ -180,8 +194,8 @@ void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
                 .cut = plan->cut,
                 .level = self->level,
                 .created_unix_ms = ctx->wall_ms,
-                .paused_ms = plan->is_freed || is_vacate ? 0 : plan->paused_ms,
-                .cause = orr_str(is_vacate             ? "migrate"
+                .paused_ms = plan->is_freed || is_leaving ? 0 : plan->paused_ms,
+                .cause = orr_str(is_leaving            ? why
                                  : plan->commit_number ? "asked"
                                                        : "periodic")},
         .link = self->link,
@@ -279,10 +293,18 @@ void job_level_note_node(struct job *self,
 enum job_ask job_cluster_next(const struct job *self)
 {
     const struct job_plan *plan = &self->plan;
-    if (self->is_stopping || !plan->is_held)
+    if (self->is_stopping)
         return JOB_ASK_NONE;
-    if (!plan->is_freed)
-        return JOB_ASK_FREED;
+    if (!plan->is_held)
+        return plan->is_keep_due ? JOB_ASK_KEEP
+               : plan->want_until_ms && plan->goal == ORR_ORDER_RESIZE &&
+                       plan->remap == JOB_REMAP_NONE && !plan->is_moving
+                   ? JOB_ASK_WANT
+                   : JOB_ASK_NONE;
+    if (!plan->is_freed) /* the new map is taken, and the job goes on: it keeps them */
+        return plan->remap == JOB_REMAP_TAKEN && plan->goal != ORR_ORDER_SUSPEND
+                   ? JOB_ASK_NONE
+                   : JOB_ASK_FREED;
     return plan->goal == ORR_ORDER_RUN && !plan->is_given ? JOB_ASK_WANT : JOB_ASK_NONE;
 }
 
@@ -293,6 +315,10 @@ void job_cluster_ask(struct orr_ctx *ctx,
 {
     struct orr_str job = orr_str(self->args.job);
     uint64_t generation = self->args.generation;
+    if (ask == JOB_ASK_KEEP || !self->plan.is_held) {
+        job_resize_ask(ctx, self, ask, tag);
+        return;
+    }
     if (ask == JOB_ASK_FREED)
         orr_ask(ctx,
                 self->cluster,
@@ -320,6 +346,10 @@ enum orr_err job_devices_given(struct orr_ctx *ctx,
     (void)job_answered(self, ctx->tag, &ask);
     if (ask != JOB_ASK_WANT)
         return ORR_OK;
+    if (!self->plan.is_held) {
+        job_resize_given(ctx, self, msg);
+        return job_step(ctx, self);
+    }
     for (uint32_t i = 0; i < msg->ranks.n; i++) {
         const struct orr_rec_rank_place *place = &msg->ranks.at[i];
         struct job_rank *rank =

@@ -4,6 +4,7 @@
  *   suspend      begin targets quiesce release | held, until an order
  *   checkpoint   begin targets quiesce save resume; what was saved goes to the store while the ranks run
  *   vacate       begin targets quiesce save commit | killed: the next generation restores
+ *   resize       devices, begin targets quiesce release, their places in the region's record, resume (job_resize.c)
  *   run          (held) devices, their places in the region's record, resume
  *
  * As in job_steps.c nothing waits in a sequence: `step` says what every node is to have done, each is asked until it
@@ -14,6 +15,7 @@
  * ranks and lost nodes is judged first (job_ranks.c).  A node repeats what it did: cut numbers grow, older ones change
  * nothing.
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum {
@@ -185,6 +187,10 @@ void job_plan_fail(struct orr_ctx *ctx,
         tell_failure(self, plan->number, code, text);
     forget_goal(plan);
     plan->is_commit_due = false;
+    if (plan->step == ORR_CUT_NONE)
+        job_resize_over(self);
+    if (plan->remap == JOB_REMAP_TAKEN) /* there is no way back, and none is needed */
+        return;
     if (job_is_before_quiesce(plan->step))
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
     else if (plan->is_freed) /* it was suspended, and stays so */
@@ -318,7 +324,9 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
 static void go_on(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || plan->goal == ORR_ORDER_VACATE;
+    bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || job_plan_is_leaving(plan);
+    bool is_release = plan->goal == ORR_ORDER_SUSPEND ||
+                      (plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_HELD);
     if (is_save) {
         memset(plan->parts.at, 0, self->args.world * sizeof(struct job_part));
         plan->part_text_used = 0;
@@ -329,16 +337,16 @@ static void go_on(struct orr_ctx *ctx, struct job *self)
     plan->is_held = false;
     job_plan_begin(ctx,
                    self,
-                   is_save                           ? ORR_CUT_SAVE
-                   : plan->goal == ORR_ORDER_SUSPEND ? ORR_CUT_RELEASE
-                                                     : ORR_CUT_RESUME);
+                   is_save      ? ORR_CUT_SAVE
+                   : is_release ? ORR_CUT_RELEASE
+                                : ORR_CUT_RESUME);
 }
 
 bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     if (plan->step != ORR_CUT_SAVE || plan->goal == ORR_ORDER_CHECKPOINT ||
-        plan->goal == ORR_ORDER_VACATE)
+        job_plan_is_leaving(plan))
         return false;
     if (plan->is_freed) { /* its devices may be others' by now: to ask for first */
         job_stopwatch_end(ctx, plan);
@@ -367,7 +375,7 @@ static void saved(struct orr_ctx *ctx, struct job *self)
         plan->is_commit_due = true;
     if (!plan->is_committed)
         return;
-    if (plan->goal == ORR_ORDER_VACATE) {
+    if (job_plan_is_leaving(plan)) {
         job_decide(
             ctx, self, ORR_OUTCOME_MOVED, ORR_LIT("goes on from its checkpoint"));
         return;
@@ -387,14 +395,19 @@ static void resumed(struct orr_ctx *ctx, struct job *self)
     self->runs_from_ms = orr_now_ms(ctx);
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
     plan->is_restoring = false;
-    if (plan->goal == ORR_ORDER_RUN)
+    bool is_resized = plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_TAKEN;
+    if (plan->goal == ORR_ORDER_RUN || is_resized)
         forget_goal(plan);
+    job_resize_over(self);
 }
 
 /* Released, and perhaps offered to others: a step back needs devices first. */
 static void held(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
+    if (!plan->is_freed && plan->remap == JOB_REMAP_TAKEN && plan->is_placed &&
+        plan->goal != ORR_ORDER_SUSPEND)
+        go_on(ctx, self);
     if (!plan->is_freed)
         return;
     if (plan->goal == ORR_ORDER_SUSPEND)
@@ -424,6 +437,8 @@ static void advance(struct orr_ctx *ctx, struct job *self)
     case ORR_CUT_RELEASE:
         job_stopwatch_end(ctx, plan);
         plan->is_held = true;
+        if (plan->goal == ORR_ORDER_RESIZE)
+            job_resize_take(self);
         break;
     case ORR_CUT_RESUME:
     case ORR_CUT_OPEN:
@@ -444,6 +459,8 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
         self->is_update_due = true; /* it says the phase */
         return;
     }
+    if (plan->goal == ORR_ORDER_RESIZE && !job_resize_is_ready(ctx, self))
+        return;
     if (job_plan_tables(self) != ORR_OK) {
         job_plan_fail(ctx,
                       self,
@@ -515,7 +532,7 @@ void job_plan_step(struct orr_ctx *ctx, struct job *self)
     }
 }
 
-uint64_t job_plan_due_ms(const struct job *self)
+uint64_t job_plan_due_ms(const struct job *self, uint64_t now)
 {
     const struct job_plan *plan = &self->plan;
     uint64_t due = UINT64_MAX;
@@ -525,6 +542,9 @@ uint64_t job_plan_due_ms(const struct job *self)
         due = plan->until_ms;
     if (plan->is_saving && plan->save_until_ms < due)
         due = plan->save_until_ms;
+    if (plan->step == ORR_CUT_NONE && plan->want_until_ms > now &&
+        plan->want_until_ms < due)
+        due = plan->want_until_ms;
     return due;
 }
 
@@ -532,13 +552,15 @@ uint32_t job_plan_phase(const struct job *self)
 {
     const struct job_plan *plan = &self->plan;
     if (plan->is_restoring || (plan->is_held && plan->is_given) ||
-        (plan->step == ORR_CUT_RESUME && plan->is_freed))
+        (plan->step == ORR_CUT_RESUME &&
+         (plan->is_freed || plan->remap == JOB_REMAP_TAKEN)))
         return ORR_JOB_RESTORING;
     if (plan->is_freed && plan->goal != ORR_ORDER_VACATE)
         return ORR_JOB_SUSPENDED;
     /* A run that is still to come is no run yet: the region would take the order for done. */
     bool is_to_stop = plan->goal == ORR_ORDER_SUSPEND ||
-                      plan->goal == ORR_ORDER_VACATE || plan->goal == ORR_ORDER_RUN;
+                      plan->goal == ORR_ORDER_VACATE || plan->goal == ORR_ORDER_RUN ||
+                      plan->goal == ORR_ORDER_RESIZE;
     return plan->step != ORR_CUT_NONE && (is_to_stop || plan->is_held)
                ? ORR_JOB_STOPPING
                : ORR_JOB_RUNNING;

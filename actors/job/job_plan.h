@@ -6,12 +6,14 @@
 
 #include "job_barrier.h"
 #include "orrery/pool.h"
+#include "rank_map.h"
 
 struct job_part {
     char hash[72]; /* empty: not stored yet */
     uint64_t bytes;
     uint64_t new_bytes;
     uint64_t arena_bytes;
+    bool is_silent;
     const char *arenas; /* borrowed: of the plan's part_text */
 };
 
@@ -28,12 +30,36 @@ struct job_stop_step { /* what a step took, for those who look */
 };
 enum { JOB_STOP_STEPS_MAX = 12 };
 
+/* What a job needs to find its ranks other devices (job_resize.c). */
+struct job_resize {
+    bool has_tables;
+    struct rank_shards shards;
+    struct rank_map map;
+    struct orr_block needs;   /* struct orr_rec_device_need[n_nodes] */
+    struct orr_block slots;   /* struct rank_map_slot[2 * world] */
+    struct orr_block slot_of; /* uint32_t[n_nodes][64]: of a device; ORR_NONE */
+    struct orr_block old;     /* uint32_t[world]: slot of each rank */
+    struct orr_block next;    /* uint32_t[2 * world]: device of each slot */
+};
+
+enum job_remap {
+    JOB_REMAP_NONE,
+    JOB_REMAP_HELD,  /* the ranks' next devices are known, and held for it */
+    JOB_REMAP_TAKEN, /* they are the ranks' devices now */
+};
+
 /* A stop, and what is to come of it (job_plan.c). */
 struct job_plan {
-    uint32_t goal;          /* enum orr_order; NONE: go on as it is */
-    uint64_t number;        /* of the order; 0: its own idea */
-    uint64_t taken;         /* newest order heard of */
-    uint64_t checkpoint;    /* number that it will have */
+    uint32_t goal;       /* enum orr_order; NONE: go on as it is */
+    uint64_t number;     /* of the order; 0: its own idea */
+    uint64_t taken;      /* newest order heard of */
+    uint64_t checkpoint; /* number that it will have */
+    uint32_t devices;    /* resize: that many, */
+    bool may_move;       /* and on other nodes if need be: */
+    bool is_moving;      /* these do not have them */
+    enum job_remap remap;
+    bool is_keep_due;       /* the cluster holds more for it than it runs on */
+    uint64_t want_until_ms; /* it must have given them by then; 0: not asked yet */
     uint64_t cut;           /* newest; 0: none yet */
     enum orr_cut_step step; /* what all nodes are asked to do; NONE: the ranks run */
     uint64_t attempt;       /* of RESUME */
@@ -76,7 +102,15 @@ struct job_plan {
     struct orr_block part_text; /* what they borrow */
     size_t part_text_used;
     struct orr_block part_list; /* struct orr_rec_part[world] */
+    struct job_resize resize;
 };
+
+/* It is saved, and this generation is over then. */
+static inline bool job_plan_is_leaving(const struct job_plan *plan)
+{
+    return plan->goal == ORR_ORDER_VACATE ||
+           (plan->goal == ORR_ORDER_RESIZE && plan->is_moving);
+}
 enum { JOB_IDS_MAX = 4096 };
 
 #endif

@@ -146,6 +146,50 @@ static void acquit(struct job *self, const struct orr_rec_rank_row *now)
     orr_str_copy(self->reason, sizeof(self->reason), orr_str(self->lost));
 }
 
+static void
+note_lost(struct job *self, uint32_t index, const char *how, struct orr_str why)
+{
+    if (self->lost[0])
+        return;
+    snprintf(self->lost,
+             sizeof(self->lost),
+             "rank %u %s %.63s%s%.*s",
+             index,
+             how,
+             job_node_at(self, job_rank_at(self, index)->node)->name,
+             why.len ? ": " : "",
+             ORR_STR_ARGS(why));
+}
+
+static void earliest(uint32_t n, uint64_t *from_ms, uint64_t ms)
+{
+    if (n == 1 || ms < *from_ms)
+        *from_ms = ms;
+}
+
+/* One that was told to end says nothing of the program, however it ended then: not even that it is done. */
+static void
+count_end(struct job *self, uint32_t index, const struct orr_rec_rank_row *now)
+{
+    if (now->state == ORR_RANK_LOST)
+        note_lost(self, index, "is gone from", now->reason);
+    if (now->is_told) {
+        earliest(++self->n_told, &self->told_from_ms, now->changed_unix_ms);
+        if (!self->is_stopping)
+            note_lost(self,
+                      index,
+                      "was told to end on",
+                      ORR_LIT("its cluster's host went down then"));
+    } else if (now->state == ORR_RANK_LOST) {
+        acquit(self, now);
+    } else if (now->state == ORR_RANK_EXITED && !now->exit_code && !now->signal) {
+        self->n_ok++;
+    } else {
+        earliest(++self->n_bad, &self->bad_from_ms, now->changed_unix_ms);
+        blame(self, index, now);
+    }
+}
+
 void job_rank_apply(struct job *self,
                     uint32_t index,
                     const struct orr_rec_rank_row *now)
@@ -163,22 +207,7 @@ void job_rank_apply(struct job *self,
     if (is_open(now->state))
         return;
     job_node_at(self, rank->node)->n_open--;
-    if (now->state == ORR_RANK_EXITED && now->exit_code == 0 && now->signal == 0) {
-        self->n_ok++;
-    } else if (now->state != ORR_RANK_LOST) {
-        self->n_bad++;
-        blame(self, index, now);
-    } else if (!self->lost[0]) {
-        snprintf(self->lost,
-                 sizeof(self->lost),
-                 "rank %u is gone from %.63s%s%.*s",
-                 index,
-                 job_node_at(self, rank->node)->name,
-                 now->reason.len ? ": " : "",
-                 ORR_STR_ARGS(now->reason));
-    }
-    if (now->state == ORR_RANK_LOST)
-        acquit(self, now);
+    count_end(self, index, now);
 }
 
 /* A node's full answer.  What it does not list is not there; unless a launch may still
@@ -275,6 +304,14 @@ static bool all_checked(struct job *self)
     return true;
 }
 
+/* An earlier life of this actor had decided its end, and did not live to say so.  If it was for a rank that had failed, that one
+ * ended before any was told. */
+static bool was_being_ended(const struct job *self)
+{
+    return self->n_told > 0 &&
+           (!self->n_bad || self->told_from_ms <= self->bad_from_ms);
+}
+
 static void consider(struct orr_ctx *ctx, struct job *self)
 {
     char reason[sizeof(self->reason)];
@@ -286,9 +323,13 @@ static void consider(struct orr_ctx *ctx, struct job *self)
         job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
     } else if (self->n_state[ORR_RANK_LOST] > 0) {
         job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(self->lost));
-    } else if (self->n_bad > 0 && all_checked(self)) {
-        job_decide(ctx, self, ORR_OUTCOME_FAILED, ORR_LIT(""));
-        tell_culprit(self);
+    } else if (self->n_bad + self->n_told > 0 && all_checked(self)) {
+        if (was_being_ended(self)) {
+            job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(self->lost));
+        } else {
+            job_decide(ctx, self, ORR_OUTCOME_FAILED, ORR_LIT(""));
+            tell_culprit(self);
+        }
     }
 }
 

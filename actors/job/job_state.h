@@ -26,6 +26,7 @@ enum job_ask {
     JOB_ASK_REFUSE, /* order_failed */
     JOB_ASK_FREED,  /* of the cluster, as the next */
     JOB_ASK_WANT,
+    JOB_ASK_KEEP,
 };
 enum job_launch { JOB_LAUNCH_NONE, JOB_LAUNCH_SENT, JOB_LAUNCH_DONE };
 enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC, JOB_T_HANG };
@@ -64,7 +65,8 @@ struct job_node {
     uint64_t
         ids_attempt; /* of this resume it has said what all of its ranks have of communicators */
     uint64_t device_bytes;
-    char dial[128];           /* where its peers may dial it */
+    uint64_t devices; /* bit per device of it that has ranks (job_device_count) */
+    char dial[128];   /* where its peers may dial it */
     char store[ORR_NAME_MAX]; /* where its parts are */
     char endpoint[128];
 };
@@ -72,6 +74,7 @@ struct job_node {
 struct job_rank {
     uint32_t node;
     uint32_t device;
+    uint32_t next_device; /* in a resize, once they are mapped */
     uint32_t local_rank;
     uint32_t state; /* enum orr_rank_state */
     int64_t exit_code;
@@ -113,6 +116,10 @@ struct job {
     uint32_t n_state[ORR_RANK_STATE_MAX_];
     uint32_t n_ok;
     uint32_t n_bad;
+    uint32_t
+        n_told; /* had been told to end, by this life of the actor or an earlier one */
+    uint64_t bad_from_ms;         /* wall clock: the earliest end of a bad one, */
+    uint64_t told_from_ms;        /* and of one that had been told to */
     struct job_talk talk;         /* with the region */
     struct job_talk cluster_talk; /* with the cluster */
     struct job_plan plan;
@@ -133,7 +140,8 @@ struct job {
         overlay; /* of this generation; fleets of equal names may share a machine */
     struct job_culprit culprit;
     char reason[200];
-    char lost[200]; /* of the first rank that was lost: which, where, why */
+    char lost
+        [200]; /* of the first rank that was lost, or ended by an earlier life: which, where, why */
     char master_addr[64];
     uint32_t master_port;
     uint32_t spec_len;
@@ -222,7 +230,7 @@ bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self);
 /* By all nodes, with new communicators; until the same time, or a later one. */
 void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
-uint64_t job_plan_due_ms(const struct job *self);
+uint64_t job_plan_due_ms(const struct job *self, uint64_t now);
 
 /* job_stopwatch.c: what the steps of a stop take. */
 void job_stopwatch_begin(struct orr_ctx *ctx, struct job_plan *plan);

@@ -13,6 +13,7 @@
  * ranks_get until nothing lives end      job_released to the cluster, job_ended to the
  * region, ranks_forget to the nodes, stop
  */
+#include "job_resize.h"
 #include "job_state.h"
 
 enum {
@@ -203,7 +204,8 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
             .why_level = orr_str(self->why_level),
             .cut = self->plan.n_steps ? self->plan.cut : 0,
             .stop = job_stopwatch_list(&self->plan, stop),
-            .is_hung = self->is_hung);
+            .is_hung = self->is_hung,
+            .devices = is_permit || is_move ? job_device_count(self) : 0);
 }
 
 static void ask_ended(struct orr_ctx *ctx, struct job *self, uint64_t tag)
@@ -287,7 +289,7 @@ static void ask_due(struct orr_ctx *ctx, struct job *self)
     } else if (ask && talk->retry_ms < next) {
         next = talk->retry_ms;
     }
-    uint64_t due = job_plan_due_ms(self);
+    uint64_t due = job_plan_due_ms(self, now);
     next = due < next ? (due > now ? due : now + 1) : next;
     if (next != UINT64_MAX)
         orr_timer_set(ctx, JOB_T_RETRY, next - now, 0);

@@ -142,11 +142,9 @@ uint32_t node_row_level(const struct node *self,
 struct orr_addr node_job_addr(const struct node *self, const struct node_group *group);
 
 /* Between node_cut.c and node_stage.c. */
-extern const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6]; /* of each step */
+/* is_found: in the middle of a stop that an earlier life of this host began. */
+enum node_stage node_cut_first_stage(enum orr_cut_step step, bool is_found);
 uint64_t node_cut_left_ms(const struct orr_ctx *ctx, const struct node_cut *cut);
-const char *node_cut_uuid_of(const struct node *self, uint32_t index);
-bool node_cut_has_moved(
-    const struct node_row *row); /* to another device, in a resume */
 struct node_row *node_cut_row(struct node *self,
                               uint64_t tag,
                               struct node_group **ret_group); /* whose share it was */
@@ -161,6 +159,7 @@ void node_cut_done(struct orr_ctx *ctx,
 void node_cut_resume_device(struct orr_ctx *ctx,
                             struct node *self,
                             struct node_group *group,
+                            const struct node_row *row,
                             const struct node_proc *proc,
                             uint64_t tag);
 /* from: what the job actor asked, NULL: nothing more than the step */
@@ -168,6 +167,35 @@ void node_cut_library(struct orr_ctx *ctx,
                       struct node *self,
                       struct node_group *group,
                       const struct orr_msg_cut_step *from);
+
+/* node_devices.c: which devices a rank's processes see. */
+struct node_pairs {
+    char from[NODE_UUIDS_BYTES],
+        to[NODE_UUIDS_BYTES]; /* with commas; empty: none has moved */
+};
+const char *node_device_uuid(const struct node *self, uint32_t index);
+/* To another device, in a resume that is not over. */
+bool node_row_has_moved(const struct node_row *row);
+/* Those that its ranks have, as a mask; in a resume those that they had. */
+uint64_t node_group_devices(const struct node *self, const struct node_group *group);
+/* As it sees them from its start.  Returns how many. */
+uint32_t node_row_order(const struct node *self,
+                        const struct node_group *group,
+                        const struct node_row *row,
+                        uint32_t ret_devices[NODE_DEVICES_MAX]);
+/* What the driver is to put in the place of each. */
+void node_row_pairs(const struct node *self,
+                    const struct node_group *group,
+                    const struct node_row *row,
+                    struct node_pairs *ret);
+/* All of its ranks are where they were to go. */
+void node_group_moved(struct node *self, struct node_group *group);
+/* False: too little memory; text says where. */
+bool node_group_fits(const struct node *self,
+                     const struct node_group *group,
+                     struct orr_list_rank_place places,
+                     char *text,
+                     size_t cap);
 
 /* node_procs.c: of a rank, those that are stopped. */
 struct node_proc *node_proc_first(const struct node *self, const struct node_row *row);

@@ -48,7 +48,8 @@ static struct orr_list_part list_parts(const struct node *self,
                                            .store = orr_str(self->args.host),
                                            .endpoint = orr_str(self->args.endpoint),
                                            .arena_bytes = row->arena_bytes,
-                                           .arenas = orr_str(text)};
+                                           .arenas = orr_str(text),
+                                           .is_silent = row->is_silent};
         text += parts[n - 1].arenas.len + 1;
     }
     return (struct orr_list_part){parts, n};
@@ -141,7 +142,7 @@ void node_cut_library(struct orr_ctx *ctx,
         places[n++] = (struct orr_rec_rank_place){
             .rank = row->rank,
             .node = orr_str(
-                node_cut_has_moved(row) ? node_cut_uuid_of(self, row->device) : ""),
+                node_row_has_moved(row) ? node_device_uuid(self, row->device) : ""),
             .device = row->device,
             .local_rank = row->local_rank};
     struct orr_msg_cut_step msg = {0};
@@ -184,6 +185,15 @@ static bool note_arenas(struct orr_ctx *ctx,
     return false;
 }
 
+/* Of one that an earlier life has started, a process may stand still with its way here cut, and without device memory: it would
+ * not be listed. */
+static void note_silent(struct node *self, struct node_group *group)
+{
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        row->is_silent = !row->was_found && !node_proc_first(self, row);
+}
+
 void node_cut_heard(struct orr_ctx *ctx,
                     struct node *self,
                     const struct orr_msg_cut_report *msg)
@@ -219,6 +229,8 @@ void node_cut_heard(struct orr_ctx *ctx,
     bool is_out = cut->step == ORR_CUT_QUIESCE && msg->state == ORR_STEP_DONE;
     if (is_out && !note_arenas(ctx, self, group, msg))
         return;
+    if (is_out)
+        note_silent(self, group);
     if (msg->state == ORR_STEP_FAILED) {
         node_cut_fail(ctx, self, group, msg->culprit, msg->text);
     } else if (msg->state == ORR_STEP_DONE && cut->step != ORR_CUT_BEGIN &&
@@ -302,6 +314,7 @@ static void begin(struct orr_ctx *ctx,
          row && msg->step == ORR_CUT_SAVE;
          row = node_row_next(self, row))
         row->is_kept = row->is_kept && row->part[0]; /* what failed is tried again */
+    cut->stage = node_cut_first_stage(msg->step, cut->is_found);
     cut->is_found = false;
     cut->cut = msg->cut;
     cut->step = msg->step;
@@ -316,11 +329,16 @@ static void begin(struct orr_ctx *ctx,
         cut->is_detached = msg->is_detached;
     if (msg->step == ORR_CUT_RESUME)
         take_places(self, group, msg);
-    cut->stage = node_stages[msg->step][0];
     cut->seq = ++self->next_seq & 0xffffff;
     cut->n_due = 0;
     cut->is_to_begin = cut->stage != NODE_STAGE_LIBRARY;
-    if (cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
+    char why[160];
+    if (msg->step == ORR_CUT_RELEASE &&
+        !node_group_fits(self, group, msg->ranks, why, sizeof(why))) {
+        cut->is_to_begin = false;
+        node_cut_fail(ctx, self, group, -1, orr_str(why));
+    } else if (
+        cut->is_to_begin) /* what is asked here would end with the time of the job's ask, not with the step's */
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);
@@ -437,7 +455,7 @@ static void note_back(struct orr_ctx *ctx,
     proc->pid = msg->pid;
     bool is_late = cut->step == ORR_CUT_RESUME && cut->stage != NODE_STAGE_THAW;
     if (is_late && row->device < NODE_DEVICES_MAX)
-        node_cut_resume_device(ctx, self, group, proc, 0);
+        node_cut_resume_device(ctx, self, group, row, proc, 0);
 }
 
 void node_ability(struct orr_ctx *ctx,

@@ -110,6 +110,8 @@ adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec
     group->is_frozen = group->is_in_doubt = true;
     group->wants_image = group->wants_image || rec->level == ORR_LEVEL_IMAGE;
     row->device = rec->device;
+    row->was_found = true;
+    row->visible = rec->visible;
     take_stop(group, rec);
     expect(ctx, self, group, row);
     node_row_apply(ctx, self, row, rec);

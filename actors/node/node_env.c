@@ -33,26 +33,24 @@ static void env_fmt(struct writer *w, const char *name, const char *fmt, ...)
     w->len += (size_t)len + 1;
 }
 
-/* The uuids of the group's devices in index order. */
-static void
-env_devices(struct writer *w, const struct node *self, const struct node_group *group)
+/* The uuids of the group's devices: a program that takes the one of its LOCAL_RANK, modulo their number, has the rank's. */
+static void env_devices(struct writer *w,
+                        const struct node *self,
+                        const struct node_group *group,
+                        const struct node_row *row)
 {
-    uint64_t mask = 0;
-    for (struct node_row *row = node_row_first(self, group); row;
-         row = node_row_next(self, row))
-        if (row->device < NODE_DEVICES_MAX)
-            mask |= UINT64_C(1) << row->device;
-    if (!mask)
+    uint32_t devices[NODE_DEVICES_MAX];
+    uint32_t n = node_row_order(self, group, row, devices);
+    if (n == 0)
         return;
     char list[NODE_DEVICES_MAX * sizeof(self->devices[0].uuid)];
     size_t len = 0;
-    for (uint32_t i = 0; i < self->n_devices; i++)
-        if (mask >> self->devices[i].index & 1)
-            len += (size_t)snprintf(list + len,
-                                    sizeof(list) - len,
-                                    "%s%s",
-                                    len ? "," : "",
-                                    self->devices[i].uuid);
+    for (uint32_t i = 0; i < n; i++)
+        len += (size_t)snprintf(list + len,
+                                sizeof(list) - len,
+                                "%s%s",
+                                len ? "," : "",
+                                node_device_uuid(self, devices[i]));
     env_fmt(w, "CUDA_VISIBLE_DEVICES", "%s", list);
     for (uint32_t i = 0; i < self->n_rank_env; i++)
         env_put(w, orr_str(self->rank_env[i].name), orr_str(self->rank_env[i].value));
@@ -82,7 +80,7 @@ struct orr_list_env_var node_env_make(struct node *self,
         .at = self->text.at, .cap = self->text.size, .vars = self->env.at};
     for (uint32_t i = 0; i < spec->env.n; i++)
         env_put(&w, spec->env.at[i].name, spec->env.at[i].value);
-    env_devices(&w, self, group);
+    env_devices(&w, self, group, row);
     env_fmt(&w, "RANK", "%u", row->rank);
     env_fmt(&w, "WORLD_SIZE", "%u", spec->world);
     env_fmt(&w, "LOCAL_RANK", "%u", row->local_rank);

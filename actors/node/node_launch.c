@@ -274,6 +274,7 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
         orr_str_copy(row->part_store, sizeof(row->part_store), part->store);
         orr_str_copy(row->part_endpoint, sizeof(row->part_endpoint), part->endpoint);
         row->part_bytes = part->bytes;
+        row->is_silent = part->is_silent && group->is_image_restore;
         if (!node_procs_read(self, row, part))
             return orr_refuse(ctx,
                               ORR_EINVAL,
@@ -354,6 +355,9 @@ enum orr_err node_launch(struct orr_ctx *ctx,
         row->local_rank = msg->ranks.at[i].local_rank;
         row->changed_unix_ms = ctx->wall_ms;
     }
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        row->visible = node_group_devices(self, group);
     orr_str_copy(group->master_addr, sizeof(group->master_addr), msg->master_addr);
     group->master_port = msg->master_port;
     err = take_stops(ctx, self, group, msg);

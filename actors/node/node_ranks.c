@@ -109,6 +109,7 @@ void node_row_rec(const struct node *self,
         .exit_code = row->exit_code,
         .signal = row->signal,
         .changed_unix_ms = row->changed_unix_ms,
+        .is_told = row->is_told,
     };
     ret_rec->level = node_row_level(self, row, &ret_rec->why_level);
     if (is_full) {
@@ -187,6 +188,7 @@ void node_row_apply(struct orr_ctx *ctx,
     row->exit_code = now->exit_code;
     row->signal = now->signal;
     row->changed_unix_ms = now->changed_unix_ms;
+    row->is_told = now->is_told;
     row->level = now->level;
     orr_str_copy(row->why_level, sizeof(row->why_level), now->why_level);
     orr_str_copy(row->reason, sizeof(row->reason), now->reason);

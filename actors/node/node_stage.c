@@ -6,10 +6,11 @@
 
 enum { EDGE_MS = 5000, WORK_SLACK_MS = 1000, SIGNAL_CONT = 18 };
 
-const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6] = {
+static const enum node_stage stages_of[ORR_CUT_STEP_MAX_][7] = {
     [ORR_CUT_BEGIN] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_TARGETS] = {NODE_STAGE_LIBRARY},
-    [ORR_CUT_QUIESCE] = {NODE_STAGE_NOTE,
+    [ORR_CUT_QUIESCE] = {NODE_STAGE_THAW, /* if it was found */
+                         NODE_STAGE_NOTE,
                          NODE_STAGE_ROOM,
                          NODE_STAGE_LIBRARY,
                          NODE_STAGE_SUSPEND,
@@ -21,23 +22,16 @@ const enum node_stage node_stages[ORR_CUT_STEP_MAX_][6] = {
     [ORR_CUT_NONE] = {NODE_STAGE_EXPECT, NODE_STAGE_ARENA, NODE_STAGE_FETCH},
 };
 
+/* What an earlier life of this host has frozen in the middle of a step cannot say how far it is. */
+enum node_stage node_cut_first_stage(enum orr_cut_step step, bool is_found)
+{
+    return stages_of[step][step == ORR_CUT_QUIESCE && !is_found ? 1 : 0];
+}
+
 uint64_t node_cut_left_ms(const struct orr_ctx *ctx, const struct node_cut *cut)
 {
     uint64_t now = orr_now_ms(ctx);
     return cut->until_ms > now ? cut->until_ms - now : 1;
-}
-
-const char *node_cut_uuid_of(const struct node *self, uint32_t index)
-{
-    for (uint32_t i = 0; i < self->n_devices; i++)
-        if (self->devices[i].index == index)
-            return self->devices[i].uuid;
-    return "";
-}
-
-bool node_cut_has_moved(const struct node_row *row)
-{
-    return row->old_device != ORR_NO_DEVICE && row->old_device != row->device;
 }
 
 /* Its processes that are there to be asked for. */
@@ -113,7 +107,8 @@ static void note(struct orr_ctx *ctx,
                                           .rank = row->rank,
                                           .cut = group->cut.cut,
                                           .step = step,
-                                          .device = row->device};
+                                          .device = row->device,
+                                          .visible = row->visible};
     if (tag)
         ctx->ops->ask(
             ctx, self->process_edge, EDGE_MS, tag, orr_msg_desc_rank_note(), &msg);
@@ -152,48 +147,16 @@ static void freeze(struct orr_ctx *ctx,
             .is_frozen = is_frozen);
 }
 
-struct pairs {
-    char from[NODE_UUIDS_BYTES],
-        to[NODE_UUIDS_BYTES]; /* with commas; empty: none has moved */
-};
-
-static void add_uuid(char *list, size_t cap, const char *uuid)
-{
-    size_t len = strlen(list);
-    snprintf(list + len, cap - len, "%s%s", len ? "," : "", uuid);
-}
-
-/* A rank sees all devices of its group, and the driver must be told what becomes of each, also of those that stay. */
-static void
-list_pairs(const struct node *self, const struct node_group *group, struct pairs *ret)
-{
-    uint64_t listed = 0;
-    bool is_moved = false;
-    ret->from[0] = ret->to[0] = '\0';
-    for (const struct node_row *row = node_row_first(self, group); row;
-         row = node_row_next(self, row)) {
-        uint32_t from = node_cut_has_moved(row) ? row->old_device : row->device;
-        if (from >= NODE_DEVICES_MAX || row->device >= NODE_DEVICES_MAX ||
-            listed >> from & 1)
-            continue;
-        listed |= UINT64_C(1) << from;
-        is_moved |= from != row->device;
-        add_uuid(ret->from, sizeof(ret->from), node_cut_uuid_of(self, from));
-        add_uuid(ret->to, sizeof(ret->to), node_cut_uuid_of(self, row->device));
-    }
-    if (!is_moved)
-        ret->from[0] = ret->to[0] = '\0';
-}
-
 void node_cut_resume_device(struct orr_ctx *ctx,
                             struct node *self,
                             struct node_group *group,
+                            const struct node_row *row,
                             const struct node_proc *proc,
                             uint64_t tag)
 {
     uint64_t left = node_cut_left_ms(ctx, &group->cut);
-    struct pairs pairs;
-    list_pairs(self, group, &pairs);
+    struct node_pairs pairs;
+    node_row_pairs(self, group, row, &pairs);
     orr_ask(ctx,
             self->device_edge,
             left + WORK_SLACK_MS,
@@ -227,7 +190,7 @@ static void ask_device(struct orr_ctx *ctx,
                     .pid = proc->pid,
                     .timeout_ms = left);
         else
-            node_cut_resume_device(ctx, self, group, proc, tag);
+            node_cut_resume_device(ctx, self, group, row, proc, tag);
     }
 }
 
@@ -251,7 +214,8 @@ static void expect(struct orr_ctx *ctx,
                 .rank = row->rank,
                 .link = group->link,
                 .arena_bytes = who->bytes,
-                .process = who->process);
+                .process = who->process,
+                .is_silent = row->is_silent);
         proc = proc ? node_proc_next(self, proc) : NULL;
     }
 }
@@ -304,7 +268,7 @@ static void work(struct orr_ctx *ctx,
 
 static enum node_stage stage_after(const struct node_cut *cut)
 {
-    const enum node_stage *row = node_stages[cut->step];
+    const enum node_stage *row = stages_of[cut->step];
     uint32_t i = 0;
     while (row[i] != NODE_STAGE_NONE && row[i] != cut->stage)
         i++;
@@ -330,9 +294,7 @@ void node_cut_stage_done(struct orr_ctx *ctx,
             node_save_ask(ctx, self, group, row);
     enum node_stage next = stage_after(cut);
     if (next == NODE_STAGE_NONE && cut->step == ORR_CUT_RESUME)
-        for (struct node_row *row = node_row_first(self, group); row;
-             row = node_row_next(self, row))
-            row->old_device = ORR_NO_DEVICE;
+        node_group_moved(self, group);
     bool is_back = cut->step == ORR_CUT_RESUME || cut->step == ORR_CUT_OPEN;
     if (next == NODE_STAGE_NONE && is_back)
         node_cut_note(ctx, self, group, ORR_CUT_NONE);
@@ -418,7 +380,7 @@ void node_cut_used(struct orr_ctx *ctx,
         return;
     char text[200];
     if (group->cut.stage == NODE_STAGE_ROOM) {
-        row->arena_bytes = msg->bytes;
+        row->arena_bytes = row->used_bytes = msg->bytes;
         row->is_held = true;
         if (held_bytes(self) > self->args.stop_bytes_max) {
             snprintf(text,

@@ -120,6 +120,7 @@ struct node_row {
     uint32_t signal;
     int64_t exit_code;
     uint64_t changed_unix_ms;
+    bool is_told;        /* to end, before it did */
     bool is_launching;   /* process_launch asked, no definite answer */
     bool is_relaunching; /* to be asked again by NODE_T_RETRY */
     uint32_t launch_seq; /* of the newest process_launch */
@@ -143,12 +144,18 @@ struct node_row {
     bool is_cooperative; /* and what its library said: */
     char why_not[100];
     char why_no_image[100];
-    uint32_t old_device;  /* that its memory was on; ORR_NO_DEVICE: the same */
+    uint32_t old_device; /* that its memory was on; ORR_NO_DEVICE: the same */
+    uint64_t visible; /* bit per device that its processes see; 0: all of its group */
+    uint64_t
+        used_bytes; /* of its device, by all of its ranks, when they were stopped */
     uint32_t first_proc;  /* of those that are stopped (node_procs.c) */
     uint64_t arena_bytes; /* of them all */
-    bool is_held;         /* these bytes are taken of host memory, or are about to be */
-    bool has_one_arena;   /* its part is of a time when there was one, named `arena` */
-    char part[72];        /* hash; in a restore: where it comes from */
+    bool was_found;       /* an earlier life of the host has started it, */
+    bool
+        is_silent; /* at its newest stop none of its processes had the library; or, in a restore, when it was saved */
+    bool is_held;  /* these bytes are taken of host memory, or are about to be */
+    bool has_one_arena; /* its part is of a time when there was one, named `arena` */
+    char part[72];      /* hash; in a restore: where it comes from */
     char part_store[ORR_NAME_MAX];
     char part_endpoint[NODE_ENDPOINT_MAX];
     uint64_t part_bytes;

@@ -53,6 +53,7 @@ LEADER_CALLS(job_suspend, region_suspend)
 LEADER_CALLS(job_resume, region_resume)
 LEADER_CALLS(job_checkpoint, region_take_checkpoint)
 LEADER_CALLS(job_migrate, region_migrate)
+LEADER_CALLS(job_resize, region_resize)
 LEADER_CALLS(checkpoint_list, region_checkpoint_list)
 LEADER_CALLS(checkpoint_show, region_checkpoint_show)
 LEADER_CALLS(checkpoint_remove, region_checkpoint_remove)
@@ -228,8 +229,12 @@ static enum orr_err region_on_job_cancel(struct orr_ctx *ctx,
             ctx,
             ORR_ESTATE,
             "job %s is on its way to region %s, which may have it already; "
-            "cancel it there once it has moved",
+            "cancel it there once it has moved; if that is gone for good: "
+            "`orrery migrate %s --to region:%s --gone %s`",
             job->id,
+            job->to_region,
+            job->id,
+            self->args.region,
             job->to_region);
     if (job->where == REGION_ENDED)
         return orr_refuse(ctx,
@@ -423,10 +428,8 @@ static enum orr_err region_on_failed(struct orr_ctx *ctx,
         return ORR_OK;
     }
     wait = offer_wait(ctx, self);
-    if (wait) {
-        region_first_failed(ctx, self, wait, msg);
-        return ORR_OK;
-    }
+    if (wait)
+        return region_first_failed(ctx, self, wait, msg);
     struct region_job *job = asked_job(ctx, self, REGION_TAG_ASSIGN);
     if (job)
         return region_assign_answered(ctx, self, job, msg->code);
@@ -521,6 +524,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(region, job_resume, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, job_checkpoint, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, job_migrate, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(region, job_resize, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, checkpoint_list, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, checkpoint_show, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(region, checkpoint_remove, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),

@@ -158,6 +158,9 @@ enum orr_err region_schedule_some(struct orr_ctx *ctx, struct region *self);
 void region_debit(struct region *self, const struct region_job *job, int sign);
 void region_offered(struct region *self, const struct region_job *job, int sign);
 /* Is there room for the job now, where it is to go? */
+bool region_fits_devices(struct region *self,
+                         const struct region_job *job,
+                         uint32_t devices);
 bool region_fits_now(struct region *self, const struct region_job *job);
 bool region_spec_fits_now(struct region *self,
                           const struct region_job *job,

@@ -434,9 +434,9 @@ enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     bool is_needed =
-        checkpoint->number == job->restore || (job->order.kind == ORR_ORDER_VACATE &&
-                                               job->order.state == ORR_ORDER_IS_TAKEN &&
-                                               job->order.checkpoint == msg->number);
+        checkpoint->number == job->restore ||
+        (region_order_is_move(&job->order) && job->order.state == ORR_ORDER_IS_TAKEN &&
+         job->order.checkpoint == msg->number);
     if (is_needed)
         return orr_refuse(ctx,
                           ORR_ESTATE,

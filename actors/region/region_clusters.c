@@ -369,6 +369,19 @@ static enum orr_err keep_places(struct region *self,
     return ORR_OK;
 }
 
+/* The devices that it holds, as its actor counts them: it may have been given fewer than were offered, or be resized. */
+static void keep_units(struct region *self, struct region_job *job, uint32_t devices)
+{
+    if (!job->gpus_max || !devices || devices == job->units)
+        return;
+    if (!job->is_parked)
+        region_debit(self, job, -1);
+    job->units = devices;
+    if (!job->is_parked)
+        region_debit(self, job, 1);
+    region_save(self, job, 0);
+}
+
 /* What its newest stop took: for those who look, so without room it is not kept. */
 static void keep_stop(struct region *self,
                       struct region_job *job,
@@ -455,6 +468,7 @@ enum orr_err region_job_update(struct orr_ctx *ctx,
         orr_str_copy(job->why_level, sizeof(job->why_level), msg->why_level);
     }
     keep_stop(self, job, msg);
+    keep_units(self, job, msg->devices);
     if (msg->phase == ORR_JOB_RUNNING) {
         region_transfer_restored(ctx, self, job);
         job->restore = job->restore_tries = 0;

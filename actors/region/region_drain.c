@@ -39,6 +39,16 @@ find_node(const struct region *self, struct orr_str cluster, struct orr_str name
     return found;
 }
 
+const struct region_node *region_node_of(const struct region *self,
+                                         const struct region_job *job,
+                                         struct orr_str name)
+{
+    char key[2 * ORR_NAME_MAX];
+    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
+    snprintf(key, sizeof(key), "%s/%.*s", cluster->name, ORR_STR_ARGS(name));
+    return orr_map_find(&self->nodes_by_key, orr_str(key));
+}
+
 struct region_node *region_target_node(struct orr_ctx *ctx,
                                        struct region *self,
                                        struct orr_str cluster,

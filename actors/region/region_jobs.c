@@ -142,6 +142,7 @@ void region_job_read_spec(struct region_job *job, const struct orr_msg_job_spec 
     job->world = spec->world;
     job->gpus_min = spec->gpus_min;
     job->gpus_max = spec->gpus_max;
+    job->shards = spec->shards ? spec->shards : 1;
     job->has_rules = spec->gpu_types.n || spec->exclude.n || spec->gpu_memory_bytes;
     job->retries_infra = spec->retries_infra;
     job->retries_user = spec->retries_user;
@@ -415,6 +416,7 @@ void region_job_assign(struct orr_ctx *ctx, struct region *self, struct region_j
                                  : (struct orr_list_rank_place){0},
             .manifest = from ? region_manifest(self, from) : (struct orr_bytes){0},
             .want_node = orr_str(job->to_node),
+            .devices = region_order_devices(job),
             .is_suspended = is_recovery && job->is_parked);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * region_orders.c - what is wanted of a job that runs: suspend, resume, checkpoint, migrate.
+ * region_orders.c - what is wanted of a job that runs: suspend, resume, checkpoint, migrate, resize.
  *
  * START      a client's request, a drain, or what the job's phase lacks of its user's wish (settle).  It is in the ledger
  *            before it is acknowledged, as the job's newest order: a number, a kind, a state.  A later order replaces it
@@ -36,8 +36,16 @@ bool region_order_is_away(const struct region_job *job)
            job->order.state == ORR_ORDER_IS_QUEUED;
 }
 
+uint32_t region_order_devices(const struct region_job *job)
+{
+    return job->order.kind == ORR_ORDER_RESIZE &&
+                   job->order.state == ORR_ORDER_IS_QUEUED
+               ? job->order.devices
+               : 0;
+}
+
 /* It has a generation that an order can be given to. */
-static bool is_placed(const struct region_job *job)
+bool region_is_placed(const struct region_job *job)
 {
     return job->where == REGION_RECOVERING ||
            (job->where == REGION_HELD && region_has_places(job));
@@ -101,7 +109,7 @@ static void answer_waits(struct orr_ctx *ctx,
     }
 }
 
-static void close_order(struct orr_ctx *ctx,
+void region_order_close(struct orr_ctx *ctx,
                         struct region *self,
                         struct region_job *job,
                         uint32_t code,
@@ -142,14 +150,16 @@ static void send(struct orr_ctx *ctx, struct region *self, struct region_job *jo
             .number = order->number,
             .order = order->kind,
             .checkpoint = order->checkpoint,
-            .why = orr_str(order->text));
+            .why = orr_str(order->text),
+            .devices = order->devices,
+            .may_move = order->may_move);
 }
 
 /* Whoever has the job may not know of its order (any more). */
 void region_order_send(struct orr_ctx *ctx, struct region *self, struct region_job *job)
 {
     bool is_due = region_order_is_open(job) && job->where == REGION_HELD &&
-                  is_placed(job) && !job->is_cancelled &&
+                  region_is_placed(job) && !job->is_cancelled &&
                   job->order.generation == job->generation;
     if (!is_due)
         return;
@@ -161,11 +171,12 @@ void region_order_send(struct orr_ctx *ctx, struct region *self, struct region_j
     send(ctx, self, job);
 }
 
-static void open_order(struct orr_ctx *ctx,
+void region_order_open(struct orr_ctx *ctx,
                        struct region *self,
                        struct region_job *job,
                        enum orr_order kind,
-                       struct orr_str why)
+                       struct orr_str why,
+                       struct region_resize resize)
 {
     struct region_order *order = &job->order;
     if (region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED) {
@@ -173,7 +184,8 @@ static void open_order(struct orr_ctx *ctx,
         memcpy(to_cluster, job->to_cluster, sizeof(to_cluster));
         memcpy(to_node, job->to_node, sizeof(to_node));
         memcpy(to_region, job->to_region, sizeof(to_region));
-        close_order(ctx, self, job, ORR_ESTALE, ORR_LIT("replaced by a later order"));
+        region_order_close(
+            ctx, self, job, ORR_ESTALE, ORR_LIT("replaced by a later order"));
         memcpy(job->to_cluster, to_cluster, sizeof(to_cluster));
         memcpy(job->to_node, to_node, sizeof(to_node));
         if (kind == ORR_ORDER_VACATE)
@@ -185,13 +197,27 @@ static void open_order(struct orr_ctx *ctx,
     order->generation = job->generation;
     order->code = ORR_OK;
     order->seq = 0;
-    order->checkpoint = kind == ORR_ORDER_CHECKPOINT || kind == ORR_ORDER_VACATE
-                            ? ++job->checkpoint
-                            : 0;
+    order->devices = resize.devices;
+    order->may_move = resize.may_move;
+    bool is_saved =
+        kind == ORR_ORDER_CHECKPOINT || kind == ORR_ORDER_VACATE || resize.may_move;
+    order->checkpoint = is_saved ? ++job->checkpoint : 0;
     orr_str_copy(order->text, sizeof(order->text), why);
     orr_timer_cancel(ctx, region_job_timer_id(self, job, REGION_JOB_ORDER));
-    move(ctx, self, job, is_placed(job) ? ORR_ORDER_IS_OPEN : ORR_ORDER_IS_QUEUED);
+    move(ctx,
+         self,
+         job,
+         region_is_placed(job) ? ORR_ORDER_IS_OPEN : ORR_ORDER_IS_QUEUED);
     region_order_send(ctx, self, job);
+}
+
+static void open_order(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_job *job,
+                       enum orr_order kind,
+                       struct orr_str why)
+{
+    region_order_open(ctx, self, job, kind, why, (struct region_resize){0});
 }
 
 /* ---- what comes of it ---- */
@@ -207,11 +233,13 @@ void region_order_settle(struct orr_ctx *ctx,
         (order->state == ORR_ORDER_IS_QUEUED && job->phase == ORR_JOB_RUNNING) ||
         (order->state == ORR_ORDER_IS_TAKEN && is_ours &&
          ((order->kind == ORR_ORDER_SUSPEND && job->phase == ORR_JOB_SUSPENDED) ||
-          (order->kind == ORR_ORDER_RUN && job->phase == ORR_JOB_RUNNING)));
+          (order->kind == ORR_ORDER_RUN && job->phase == ORR_JOB_RUNNING) ||
+          (order->kind == ORR_ORDER_RESIZE && job->phase == ORR_JOB_RUNNING &&
+           job->units == order->devices)));
     if (is_done)
-        close_order(ctx, self, job, ORR_OK, ORR_LIT(""));
-    if (region_order_is_open(job) || job->where != REGION_HELD || !is_placed(job) ||
-        job->is_cancelled)
+        region_order_close(ctx, self, job, ORR_OK, ORR_LIT(""));
+    if (region_order_is_open(job) || job->where != REGION_HELD ||
+        !region_is_placed(job) || job->is_cancelled)
         return;
     if (job->is_to_suspend && job->phase == ORR_JOB_RUNNING)
         open_order(ctx, self, job, ORR_ORDER_SUSPEND, ORR_LIT("to be suspended"));
@@ -254,7 +282,7 @@ static void fail(struct orr_ctx *ctx,
     }
     if (order->kind == ORR_ORDER_SUSPEND || order->kind == ORR_ORDER_RUN)
         job->is_to_suspend = order->kind == ORR_ORDER_RUN; /* it stays as it is */
-    close_order(ctx, self, job, code ? code : ORR_EIO, text);
+    region_order_close(ctx, self, job, code ? code : ORR_EIO, text);
 }
 
 /* These will not pass by asking again.  Of a generation that ends (ORR_ESTATE) the end is awaited: the wish outlives it. */
@@ -313,8 +341,15 @@ void region_order_committed(struct orr_ctx *ctx,
                  job->order.kind == ORR_ORDER_CHECKPOINT;
     if (!is_it)
         return;
-    close_order(ctx, self, job, ORR_OK, ORR_LIT(""));
+    region_order_close(ctx, self, job, ORR_OK, ORR_LIT(""));
     answer_waits(ctx, self, job, checkpoint);
+}
+
+/* It may end the generation with a checkpoint. */
+bool region_order_is_move(const struct region_order *order)
+{
+    return order->kind == ORR_ORDER_VACATE ||
+           (order->kind == ORR_ORDER_RESIZE && order->checkpoint);
 }
 
 /* Its generation has ended, the job has not.  Returns whether nothing of its work is lost. */
@@ -328,15 +363,15 @@ bool region_order_survives(struct orr_ctx *ctx,
     bool is_saved = region_checkpoint_find(self, job, order->checkpoint) != NULL;
     bool is_moved = outcome == ORR_OUTCOME_MOVED
                         ? region_checkpoint_newest(self, job) != NULL
-                        : was_open && order->kind == ORR_ORDER_VACATE && is_saved;
+                        : was_open && region_order_is_move(order) && is_saved;
     if (!was_open)
         return is_moved;
-    if ((order->kind == ORR_ORDER_VACATE && is_moved) || order->kind == ORR_ORDER_RUN)
+    if ((region_order_is_move(order) && is_moved) || order->kind == ORR_ORDER_RUN)
         move(ctx, self, job, ORR_ORDER_IS_QUEUED);
     else if (order->kind == ORR_ORDER_SUSPEND)
-        close_order(ctx, self, job, ORR_OK, orr_str(job->reason));
+        region_order_close(ctx, self, job, ORR_OK, orr_str(job->reason));
     else
-        close_order(ctx, self, job, ORR_ESTATE, orr_str(job->reason));
+        region_order_close(ctx, self, job, ORR_ESTATE, orr_str(job->reason));
     return is_moved;
 }
 
@@ -351,168 +386,10 @@ void region_order_end(struct orr_ctx *ctx, struct region *self, struct region_jo
              "the job has ended%s%s",
              job->reason[0] ? ": " : "",
              job->reason);
-    close_order(ctx, self, job, ORR_ESTATE, orr_str(text));
+    region_order_close(ctx, self, job, ORR_ESTATE, orr_str(text));
 }
 
-/* ---- clients ---- */
-
-static enum orr_err find_live(struct orr_ctx *ctx,
-                              struct region *self,
-                              struct orr_str id,
-                              struct region_job **ret_job)
-{
-    enum orr_err err = region_find_job(ctx, self, id, ret_job);
-    const struct region_job *job = *ret_job;
-    if (err != ORR_OK)
-        return err;
-    if (job->phase == ORR_JOB_MOVED)
-        return region_refuse_moved(ctx, job);
-    if (job->where == REGION_ENDED)
-        return orr_refuse(ctx,
-                          ORR_ESTATE,
-                          "job %s has ended already: %s",
-                          job->id,
-                          orr_job_phase_name(job->phase));
-    if (job->is_cancelled)
-        return orr_refuse(ctx, ORR_ESTATE, "job %s is being cancelled", job->id);
-    if (job->where == REGION_LEAVING)
-        return orr_refuse(ctx,
-                          ORR_ESTATE,
-                          "job %s is on its way to region %s; ask there once `orrery "
-                          "show %s` says that it has moved",
-                          job->id,
-                          job->to_region,
-                          job->id);
-    return ORR_OK;
-}
-
-static enum orr_err
-check_level(struct orr_ctx *ctx, const struct region_job *job, enum orr_order kind)
-{
-    if (job->level != ORR_LEVEL_NONE)
-        return ORR_OK;
-    return orr_refuse(ctx,
-                      ORR_ENOSYS,
-                      "%s: job %s can only be killed: %s",
-                      orr_order_name(kind),
-                      job->id,
-                      job->why_level);
-}
-
-enum orr_err region_suspend(struct orr_ctx *ctx,
-                            struct region *self,
-                            const struct orr_msg_job_suspend *msg)
-{
-    struct region_job *job = NULL;
-    enum orr_err err = find_live(ctx, self, msg->job, &job);
-    if (err == ORR_OK && is_placed(job))
-        err = check_level(ctx, job, ORR_ORDER_SUSPEND);
-    if (err != ORR_OK || job->is_to_suspend)
-        return err;
-    struct orr_str why = msg->why.len ? msg->why : ORR_LIT("by its user");
-    job->is_to_suspend = true;
-    open_order(ctx, self, job, ORR_ORDER_SUSPEND, why);
-    if (is_placed(job))
-        return ORR_OK;
-    close_order(ctx, self, job, ORR_OK, ORR_LIT("before it ran"));
-    return region_requeue(ctx, self, job, 0, why);
-}
-
-enum orr_err region_resume(struct orr_ctx *ctx,
-                           struct region *self,
-                           const struct orr_msg_job_resume *msg)
-{
-    struct region_job *job = NULL;
-    enum orr_err err = find_live(ctx, self, msg->job, &job);
-    if (err != ORR_OK || !job->is_to_suspend)
-        return err;
-    job->is_to_suspend = false;
-    open_order(ctx, self, job, ORR_ORDER_RUN, ORR_LIT("by its user"));
-    return job->where == REGION_PARKED ? region_requeue(ctx, self, job, 0, ORR_LIT(""))
-                                       : ORR_OK;
-}
-
-/* Two that ask at a time get the same one. */
-enum orr_err region_take_checkpoint(struct orr_ctx *ctx,
-                                    struct region *self,
-                                    const struct orr_msg_job_checkpoint *msg)
-{
-    struct region_job *job = NULL;
-    enum orr_err err = find_live(ctx, self, msg->job, &job);
-    if (err == ORR_OK)
-        err = check_level(ctx, job, ORR_ORDER_CHECKPOINT);
-    if (err != ORR_OK)
-        return err;
-    bool is_open = region_order_is_open(job);
-    if (!is_placed(job))
-        return orr_refuse(ctx,
-                          ORR_ESTATE,
-                          "job %s is %s: there is nothing to save",
-                          job->id,
-                          orr_job_phase_name(job->phase));
-    if (is_open && job->order.kind != ORR_ORDER_CHECKPOINT)
-        return orr_refuse(ctx,
-                          ORR_ESTATE,
-                          "job %s: its %s is under way; try again when that is over",
-                          job->id,
-                          orr_order_name(job->order.kind));
-    struct region_wait *wait = region_wait_new(ctx, self);
-    if (!wait)
-        return region_wait_refuse(ctx, self);
-    if (!is_open)
-        open_order(ctx, self, job, ORR_ORDER_CHECKPOINT, ORR_LIT("asked"));
-    wait->order = job->order.number;
-    wait->job = orr_pool_index(&self->jobs, job);
-    wait->next = job->first_wait;
-    job->first_wait = orr_pool_index(&self->waits, wait);
-    return ORR_OK;
-}
-
-/* ---- migration ---- */
-
-/* Go elsewhere: with its checkpoint if it runs, else when it starts. */
-enum orr_err region_vacate(struct orr_ctx *ctx,
-                           struct region *self,
-                           struct region_job *job,
-                           const char *cluster,
-                           const char *node,
-                           struct orr_str why)
-{
-    bool was_placed = is_placed(job);
-    bool has_target = *cluster != '\0';
-    char old_cluster[ORR_NAME_MAX], old_node[ORR_NAME_MAX];
-    memcpy(old_cluster, job->to_cluster, sizeof(old_cluster));
-    memcpy(old_node, job->to_node, sizeof(old_node));
-    orr_str_copy(job->to_cluster, sizeof(job->to_cluster), orr_str(cluster));
-    orr_str_copy(job->to_node, sizeof(job->to_node), orr_str(node));
-    if (was_placed && has_target && !region_fits_now(self, job)) {
-        char text[200];
-        region_why_not(self, job, text, sizeof(text));
-        memcpy(job->to_cluster, old_cluster, sizeof(old_cluster));
-        memcpy(job->to_node, old_node, sizeof(old_node));
-        return orr_refuse(ctx, ORR_ENODEV, "job %s stays: %s", job->id, text);
-    }
-    job->to_region[0] = '\0';
-    open_order(ctx, self, job, ORR_ORDER_VACATE, why);
-    if (was_placed || job->where == REGION_PARKED)
-        return ORR_OK;
-    return region_requeue(ctx, self, job, 0, ORR_LIT(""));
-}
-
-/* To another region, which would take it. */
-enum orr_err region_order_away(struct orr_ctx *ctx,
-                               struct region *self,
-                               struct region_job *job,
-                               const char *region)
-{
-    char why[ORR_NAME_MAX + 16];
-    bool was_placed = is_placed(job);
-    snprintf(why, sizeof(why), "to region %s", region);
-    job->to_cluster[0] = job->to_node[0] = '\0';
-    orr_str_copy(job->to_region, sizeof(job->to_region), orr_str(region));
-    open_order(ctx, self, job, ORR_ORDER_VACATE, orr_str(why));
-    return was_placed ? ORR_OK : region_leave(ctx, self, job);
-}
+/* ---- another region's answer ---- */
 
 void region_order_moved(struct orr_ctx *ctx,
                         struct region *self,
@@ -520,7 +397,7 @@ void region_order_moved(struct orr_ctx *ctx,
 {
     char region[ORR_NAME_MAX];
     memcpy(region, job->to_region, sizeof(region));
-    close_order(ctx, self, job, ORR_OK, ORR_LIT(""));
+    region_order_close(ctx, self, job, ORR_OK, ORR_LIT(""));
     memcpy(job->to_region, region, sizeof(region));
 }
 
@@ -530,44 +407,5 @@ void region_order_refused(struct orr_ctx *ctx,
                           uint32_t code,
                           struct orr_str text)
 {
-    close_order(ctx, self, job, code, text);
-}
-
-enum orr_err region_migrate(struct orr_ctx *ctx,
-                            struct region *self,
-                            const struct orr_msg_job_migrate *msg)
-{
-    struct region_job *job = orr_map_find(&self->jobs_by_id, msg->job);
-    if (job && region_peer_is_it(job, msg->region))
-        return ORR_OK;
-    enum orr_err err = find_live(ctx, self, msg->job, &job);
-    if (err == ORR_OK)
-        err = check_level(ctx, job, ORR_ORDER_VACATE);
-    if (err != ORR_OK)
-        return err;
-    if (msg->region.len && !orr_str_eq(msg->region, orr_str(self->args.region)))
-        return region_migrate_away(ctx, self, job, msg->region);
-    const struct region_node *node = NULL;
-    const struct region_cluster *cluster = NULL;
-    if (msg->node.len) {
-        node = region_target_node(ctx, self, msg->cluster, msg->node);
-        if (!node)
-            return ORR_ENOENT;
-        cluster = orr_pool_at(&self->clusters, node->cluster);
-    } else if (msg->cluster.len) {
-        cluster = orr_map_find(&self->clusters_by_name, msg->cluster);
-        if (!cluster)
-            return orr_refuse(ctx,
-                              ORR_ENOENT,
-                              "cluster %.*s: there is none in region %s; `orrery tree` "
-                              "lists them",
-                              ORR_STR_ARGS(msg->cluster),
-                              self->args.region);
-    }
-    return region_vacate(ctx,
-                         self,
-                         job,
-                         cluster ? cluster->name : "",
-                         node ? node->name : "",
-                         ORR_LIT("asked"));
+    region_order_close(ctx, self, job, code, text);
 }

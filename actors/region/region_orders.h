@@ -48,9 +48,31 @@ enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
                                       struct region *self,
                                       const struct orr_msg_checkpoint_remove *msg);
 
+struct region_resize {
+    uint32_t devices; /* 0: it is none */
+    bool may_move;
+};
+
 /* region_orders.c */
+/* It has a generation that an order can be given to. */
+bool region_is_placed(const struct region_job *job);
+void region_order_open(struct orr_ctx *ctx,
+                       struct region *self,
+                       struct region_job *job,
+                       enum orr_order kind,
+                       struct orr_str why,
+                       struct region_resize resize);
+void region_order_close(struct orr_ctx *ctx,
+                        struct region *self,
+                        struct region_job *job,
+                        uint32_t code,
+                        struct orr_str text);
 bool region_order_is_open(const struct region_job *job);
 bool region_order_is_away(const struct region_job *job);
+/* It may end the generation, with a checkpoint. */
+bool region_order_is_move(const struct region_order *order);
+/* It waits for its place with that many devices; 0: as many as its spec says. */
+uint32_t region_order_devices(const struct region_job *job);
 void region_order_send(struct orr_ctx *ctx,
                        struct region *self,
                        struct region_job *job);
@@ -75,6 +97,8 @@ void region_order_end(struct orr_ctx *ctx, struct region *self, struct region_jo
 enum orr_err region_order_failed(struct orr_ctx *ctx,
                                  struct region *self,
                                  const struct orr_msg_order_failed *msg);
+
+/* region_wishes.c */
 enum orr_err region_suspend(struct orr_ctx *ctx,
                             struct region *self,
                             const struct orr_msg_job_suspend *msg);
@@ -87,6 +111,9 @@ enum orr_err region_take_checkpoint(struct orr_ctx *ctx,
 enum orr_err region_migrate(struct orr_ctx *ctx,
                             struct region *self,
                             const struct orr_msg_job_migrate *msg);
+enum orr_err region_resize(struct orr_ctx *ctx,
+                           struct region *self,
+                           const struct orr_msg_job_resize *msg);
 enum orr_err region_vacate(struct orr_ctx *ctx,
                            struct region *self,
                            struct region_job *job,
@@ -122,10 +149,15 @@ enum orr_err region_first_offered(struct orr_ctx *ctx,
                                   struct region *self,
                                   struct region_wait *wait,
                                   const struct orr_msg_job_offered *msg);
-void region_first_failed(struct orr_ctx *ctx,
-                         struct region *self,
-                         struct region_wait *wait,
-                         const struct orr_msg_failed *msg);
+enum orr_err region_first_failed(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 struct region_wait *wait,
+                                 const struct orr_msg_failed *msg);
+/* On the word of an operator, and none of its hosts must answer. */
+enum orr_err region_recall(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           const struct orr_msg_job_migrate *msg);
 bool region_peer_is_due(const struct region_job *job);
 void region_peer_ask(struct orr_ctx *ctx, struct region *self, struct region_job *job);
 enum orr_err region_peer_offered(struct orr_ctx *ctx,
@@ -154,6 +186,10 @@ void region_transfer_restored(struct orr_ctx *ctx,
                               struct region_job *job);
 
 /* region_drain.c */
+/* Of the cluster that the job is with. */
+const struct region_node *region_node_of(const struct region *self,
+                                         const struct region_job *job,
+                                         struct orr_str name);
 struct region_node *region_target_node(struct orr_ctx *ctx,
                                        struct region *self,
                                        struct orr_str cluster,

@@ -8,6 +8,7 @@
  *                     and longer pause, until there is an answer.  What is not answered may have been taken
  *            MOVED    its end here.  Its checkpoints stay until the other region has copies of its own (settled)
  * STOP       MOVED and settled; or refused, and the job goes on here from its checkpoint
+ *            or its operator says that the other region is gone for good, and none of its hosts answers: as if it had refused
  * FAILURES   A transfer leaves with an entry of its own, so only from a leader.  A token is void once the other region has
  *            given a later one or has refused, so a transfer that is late, or of a former leader, takes nothing after the job
  *            went on here.  A new leader here knows no token and begins with an offer, which finds what was taken.
@@ -20,7 +21,8 @@ enum {
     ASK_MS = 5000,
     AGAIN_MIN_MS = 100,
     AGAIN_MAX_MS = 5000,
-    SETTLE_MAX_MS = 60000
+    SETTLE_MAX_MS = 60000,
+    RECALL_MS = 1500, /* for each of its hosts */
 };
 
 /* ---- peers ---- */
@@ -77,6 +79,43 @@ static uint32_t level_of(const struct region *self, const struct region_job *job
     return region_has_places(job) ? job->level : newest ? newest->level : 0;
 }
 
+static bool put_host(struct orr_list_text *list,
+                     struct orr_rec_text *at,
+                     uint32_t cap,
+                     struct orr_str host)
+{
+    bool is_again = list->n && orr_str_eq(at[list->n - 1].value, host);
+    if (!host.len || is_again)
+        return true;
+    if (list->n == cap)
+        return false;
+    at[list->n++].value = host;
+    return true;
+}
+
+/* That the other region's nodes would fetch it from, in scratch memory. */
+static struct orr_list_text hosts_of(struct region *self, const struct region_job *job)
+{
+    struct orr_rec_text *at = self->list.at;
+    struct orr_list_text list = {at, 0};
+    uint32_t cap = (uint32_t)(self->list.size / sizeof(*at));
+    struct orr_list_rank_place ranks = region_places(self, job);
+    const struct region_checkpoint *newest = region_checkpoint_newest(self, job);
+    const struct orr_msg_manifest *manifest =
+        ranks.n || !newest
+            ? NULL
+            : region_manifest_decode(self, region_manifest(self, newest));
+    for (uint32_t i = 0; i < ranks.n; i++) {
+        const struct region_node *node = region_node_of(self, job, ranks.at[i].node);
+        if (node && !put_host(&list, at, cap, orr_str(node->host)))
+            break;
+    }
+    for (uint32_t i = 0; manifest && i < manifest->parts.n; i++)
+        if (!put_host(&list, at, cap, manifest->parts.at[i].store))
+            break;
+    return list;
+}
+
 static void ask_first(struct orr_ctx *ctx,
                       struct region *self,
                       struct region_wait *wait,
@@ -84,7 +123,7 @@ static void ask_first(struct orr_ctx *ctx,
 {
     orr_ask(ctx,
             host_of(self, orr_str(wait->to_region), wait->tries),
-            OFFER_MS,
+            wait->is_recall ? RECALL_MS : OFFER_MS,
             (uint64_t)REGION_TAG_OFFER << 56 | orr_pool_index(&self->waits, wait),
             job_offer,
             .region = orr_str(self->args.region),
@@ -92,7 +131,8 @@ static void ask_first(struct orr_ctx *ctx,
             .generation = job->generation + 1, /* that it would leave with */
             .spec = region_spec(self, job),
             .level = level_of(self, job),
-            .is_running = region_has_places(job) && !job->is_to_suspend);
+            .is_running = region_has_places(job) && !job->is_to_suspend,
+            .hosts = hosts_of(self, job));
 }
 
 bool region_peer_is_it(const struct region_job *job, struct orr_str region)
@@ -150,12 +190,118 @@ static struct region_job *leaving_job(const struct region *self,
     return is_it ? job : NULL;
 }
 
+/* ---- the other region is gone for good ---- */
+
+static struct region_job *recalled_job(const struct region *self,
+                                       const struct region_wait *wait)
+{
+    struct region_job *job = region_job_at(self, wait->migrates);
+    bool is_it = job && job->counter == wait->counter && job->where == REGION_LEAVING &&
+                 region_peer_is_it(job, orr_str(wait->to_region));
+    return is_it ? job : NULL;
+}
+
+static enum orr_err
+refuse_recall(struct orr_ctx *ctx, struct orr_str job, struct orr_str region)
+{
+    return orr_refuse(ctx,
+                      ORR_ESTATE,
+                      "job %.*s is not on its way to region %.*s; nothing was done",
+                      ORR_STR_ARGS(job),
+                      ORR_STR_ARGS(region));
+}
+
+/* Somebody is there, who may have the job. */
+static void
+recall_answered(struct orr_ctx *ctx, struct region *self, struct region_wait *wait)
+{
+    char text[200];
+    snprintf(
+        text,
+        sizeof(text),
+        "region %s answers, so it is not gone and may have the job; nothing was done",
+        wait->to_region);
+    answer_failed(ctx, self, wait, ORR_ESTATE, text);
+}
+
+/* All of its hosts were asked in vain.  That none of them comes back is the operator's word. */
+static enum orr_err
+recall(struct orr_ctx *ctx, struct region *self, struct region_wait *wait)
+{
+    char text[200];
+    static const struct orr_msg_ack ack;
+    struct region_job *job = recalled_job(self, wait);
+    snprintf(text,
+             sizeof(text),
+             "region %s is gone for good, as its operator says; it goes on here",
+             wait->to_region);
+    ctx->ops->reply(ctx, &wait->request, orr_msg_desc_ack(), &ack);
+    orr_pool_give(&self->waits, wait);
+    if (!job) /* it has gone on meanwhile, here or there */
+        return ORR_OK;
+    job->peer_seq = 0;
+    job->token = 0;
+    region_order_refused(ctx, self, job, ORR_EGONE, orr_str(text));
+    return region_requeue(ctx, self, job, 0, orr_str(text));
+}
+
+static enum orr_err recall_failed(struct orr_ctx *ctx,
+                                  struct region *self,
+                                  struct region_wait *wait,
+                                  uint32_t code)
+{
+    const struct region_job *job = recalled_job(self, wait);
+    if (code != ORR_EUNREACH && code != ORR_ETIMEOUT && code != ORR_EGONE) {
+        recall_answered(ctx, self, wait);
+        return ORR_OK;
+    }
+    if (!job || ++wait->tries >= n_hosts_of(self, orr_str(wait->to_region)))
+        return recall(ctx, self, wait);
+    ask_first(ctx, self, wait, job);
+    return ORR_OK;
+}
+
+enum orr_err region_recall(struct orr_ctx *ctx,
+                           struct region *self,
+                           struct region_job *job,
+                           const struct orr_msg_job_migrate *msg)
+{
+    if (job->where != REGION_LEAVING || !region_peer_is_it(job, msg->gone))
+        return refuse_recall(ctx, msg->job, msg->gone);
+    if (msg->cluster.len || msg->node.len ||
+        (msg->region.len && !orr_str_eq(msg->region, orr_str(self->args.region))))
+        return orr_refuse(
+            ctx,
+            ORR_EINVAL,
+            "job %s goes on in region %s, which it was to leave; move it when it runs",
+            job->id,
+            self->args.region);
+    struct region_wait *wait = region_wait_new(ctx, self);
+    if (!wait)
+        return region_wait_refuse(ctx, self);
+    wait->is_recall = true;
+    wait->migrates = orr_pool_index(&self->jobs, job);
+    wait->counter = job->counter;
+    orr_str_copy(wait->to_region, sizeof(wait->to_region), msg->gone);
+    if (!region_peer_is_known(self,
+                              msg->gone)) /* nobody there is to be heard any more */
+        return recall(ctx, self, wait);
+    ask_first(ctx, self, wait, job);
+    return ORR_OK;
+}
+
+/* ---- the answer before it stops ---- */
+
 enum orr_err region_first_offered(struct orr_ctx *ctx,
                                   struct region *self,
                                   struct region_wait *wait,
                                   const struct orr_msg_job_offered *msg)
 {
     char text[300];
+    if (wait->is_recall) {
+        recall_answered(ctx, self, wait);
+        return ORR_OK;
+    }
     struct region_job *job = leaving_job(self, wait);
     if (!job || msg->is_refused) {
         snprintf(text,
@@ -182,18 +328,20 @@ static bool is_elsewhere(uint32_t code)
            code == ORR_EGONE || code == ORR_ENOENT;
 }
 
-void region_first_failed(struct orr_ctx *ctx,
-                         struct region *self,
-                         struct region_wait *wait,
-                         const struct orr_msg_failed *msg)
+enum orr_err region_first_failed(struct orr_ctx *ctx,
+                                 struct region *self,
+                                 struct region_wait *wait,
+                                 const struct orr_msg_failed *msg)
 {
     char text[300];
+    if (wait->is_recall)
+        return recall_failed(ctx, self, wait, msg->code);
     const struct region_job *job = leaving_job(self, wait);
     wait->tries++;
     if (job && is_elsewhere(msg->code) &&
         wait->tries < n_hosts_of(self, orr_str(wait->to_region))) {
         ask_first(ctx, self, wait, job);
-        return;
+        return ORR_OK;
     }
     snprintf(text,
              sizeof(text),
@@ -201,6 +349,7 @@ void region_first_failed(struct orr_ctx *ctx,
              wait->to_region,
              ORR_STR_ARGS(msg->text));
     answer_failed(ctx, self, wait, msg->code, text);
+    return ORR_OK;
 }
 
 /* ---- the handover ---- */
@@ -280,7 +429,8 @@ void region_peer_ask(struct orr_ctx *ctx, struct region *self, struct region_job
         .spec = is_moved ? (struct orr_bytes){0} : region_spec(self, job),
         .level = level_of(self, job),
         .is_final = true,
-        .is_known = is_moved);
+        .is_known = is_moved,
+        .hosts = is_moved ? (struct orr_list_text){0} : hosts_of(self, job));
 }
 
 static enum orr_err

@@ -69,6 +69,8 @@ put_job(struct region *self, const struct region_job *job, const char *key)
         .order_generation = job->order.generation,
         .order_checkpoint = job->order.checkpoint,
         .order_code = job->order.code,
+        .order_devices = job->order.devices,
+        .order_may_move = job->order.may_move,
         .order_text = orr_str(job->order.text),
         .to_cluster = orr_str(job->to_cluster),
         .to_node = orr_str(job->to_node),
@@ -317,7 +319,9 @@ static void fold_orders(struct region_job *job, const struct orr_msg_job_record 
                                        .state = msg->order_state,
                                        .generation = msg->order_generation,
                                        .checkpoint = msg->order_checkpoint,
-                                       .code = msg->order_code};
+                                       .code = msg->order_code,
+                                       .devices = msg->order_devices,
+                                       .may_move = msg->order_may_move};
     orr_str_copy(job->order.text, sizeof(job->order.text), msg->order_text);
     orr_str_copy(job->to_cluster, sizeof(job->to_cluster), msg->to_cluster);
     orr_str_copy(job->to_node, sizeof(job->to_node), msg->to_node);

@@ -8,6 +8,7 @@
  * Capacity is what clusters last summarized, less what was given away since.  It may be wrong: the cluster has the last word
  * (ORR_ENODEV), and a cluster that refused a job is not asked again before there is news.
  */
+#include "orrery/job_units.h"
 #include "region_calls.h"
 
 enum { SCAN_MAX = 256, SCHEDULE_SOON_MS = 1, SCHEDULE_MORE_MS = 5 };
@@ -77,12 +78,11 @@ static uint32_t units_of(const struct region_job *job, int64_t room)
 {
     if (job->gpus_max == 0)
         return room >= job->world ? job->world : 0;
-    int64_t high = room < job->gpus_max ? room : job->gpus_max;
-    uint32_t low = job->gpus_min ? job->gpus_min : 1;
-    for (uint32_t k = (uint32_t)high; k >= low; k--)
-        if (job->world % k == 0)
-            return k;
-    return 0;
+    uint32_t exactly = region_order_devices(job);
+    if (exactly)
+        return room >= exactly ? exactly : 0;
+    uint32_t high = room < job->gpus_max ? (uint32_t)room : job->gpus_max;
+    return orr_job_units(job->world, job->shards, job->gpus_min, high, job->gpus_max);
 }
 
 static const struct orr_msg_job_spec *rules_of(struct region *self,
@@ -136,6 +136,24 @@ bool region_fits_now(struct region *self, const struct region_job *job)
 {
     uint32_t units;
     return choose(self, job, rules_of(self, job), &units) != NULL;
+}
+
+/* Would they be there, once it has given back its own? */
+bool region_fits_devices(struct region *self,
+                         const struct region_job *job,
+                         uint32_t devices)
+{
+    const struct orr_msg_job_spec *spec = rules_of(self, job);
+    for (struct region_cluster *cluster = NULL;
+         (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;) {
+        bool is_its_own = orr_pool_index(&self->clusters, cluster) == job->cluster;
+        int64_t room = room_for(self, cluster, job, spec, false) +
+                       (is_its_own ? (int64_t)job->units : 0);
+        if (cluster->state == ORR_NODE_UP && cluster->is_registered &&
+            room >= (int64_t)devices)
+            return true;
+    }
+    return false;
 }
 
 /* The same for one that is not in the table. */

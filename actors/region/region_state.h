@@ -82,6 +82,8 @@ struct region_order {
     uint32_t state;      /* enum orr_order_state */
     uint64_t generation; /* that it was given to */
     uint64_t checkpoint; /* number that its checkpoint will have */
+    uint32_t devices;    /* resize: how many, */
+    bool may_move;       /* and on other nodes if need be */
     uint32_t code;       /* failed: enum orr_err */
     uint32_t seq;        /* of the ask under way; 0: none */
     uint32_t backoff_ms; /* of a resume that waits for devices; 0: it does not */
@@ -116,6 +118,7 @@ struct region_job {
     uint32_t world;
     uint32_t gpus_min;
     uint32_t gpus_max;
+    uint32_t shards;
     bool has_rules; /* device type, memory or exclusions: look into the spec */
     bool is_cancelled;
     bool is_to_suspend; /* its user wants it so */
@@ -187,6 +190,7 @@ struct region_wait {
     uint64_t order; /* job_checkpoint: the order that answers it; 0: job_wait */
     uint64_t until_ms;
     uint32_t migrates; /* job_migrate: the job; ORR_NONE */
+    bool is_recall;    /* it is to come back */
     uint32_t tries;
     uint64_t counter; /* of that job */
     char to_region[ORR_NAME_MAX];

@@ -88,6 +88,37 @@ static enum orr_err check_room(struct region *self,
     return orr_fail(err, ORR_ENODEV, "%s", text);
 }
 
+/* Is a host of this region called so?  Then nodes here would take the other region's host for that one. */
+static bool is_host_here(const struct region *self, struct orr_str name)
+{
+    if (orr_str_eq(name, orr_str(self->args.host)))
+        return true;
+    for (const struct region_cluster *cluster = NULL;
+         (cluster = orr_pool_next(&self->clusters, cluster)) != NULL;)
+        if (cluster->addr.host == orr_hash(name))
+            return true;
+    for (const struct region_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;)
+        if (node->state != ORR_NODE_LOST && orr_str_eq(name, orr_str(node->host)))
+            return true;
+    return false;
+}
+
+static enum orr_err check_hosts(const struct region *self,
+                                struct orr_list_text hosts,
+                                struct orr_error *err)
+{
+    for (uint32_t i = 0; i < hosts.n; i++)
+        if (is_host_here(self, hosts.at[i].value))
+            return orr_fail(
+                err,
+                ORR_EEXIST,
+                "host %.*s is here and there, and a name is one host's only, "
+                "over all regions: give one of them another name",
+                ORR_STR_ARGS(hosts.at[i].value));
+    return ORR_OK;
+}
+
 static enum orr_err check_offer(struct region *self,
                                 const struct orr_msg_job_offer *msg,
                                 struct orr_error *err)
@@ -109,6 +140,8 @@ static enum orr_err check_offer(struct region *self,
         return orr_fail(err, ORR_EINVAL, "it cannot read the job's spec");
     enum orr_err code =
         region_admit(self->spec.at, self->args.region, self->args.world_max, err);
+    if (code == ORR_OK)
+        code = check_hosts(self, msg->hosts, err);
     if (code == ORR_OK && !msg->is_final)
         code = check_room(self, msg, err);
     return code;
@@ -280,15 +313,6 @@ enum orr_err region_take_transfer(struct orr_ctx *ctx,
 
 /* ---- after the restore ---- */
 
-static const struct region_node *
-node_of(const struct region *self, const struct region_job *job, struct orr_str name)
-{
-    char key[2 * ORR_NAME_MAX];
-    const struct region_cluster *cluster = orr_pool_at(&self->clusters, job->cluster);
-    snprintf(key, sizeof(key), "%s/%.*s", cluster->name, ORR_STR_ARGS(name));
-    return orr_map_find(&self->nodes_by_key, orr_str(key));
-}
-
 /* The manifest, with the stores of the nodes that have its ranks now; NULL: one is not known. */
 static const struct orr_msg_manifest *with_own_stores(struct region *self,
                                                       const struct region_job *job,
@@ -300,7 +324,7 @@ static const struct orr_msg_manifest *with_own_stores(struct region *self,
         return NULL;
     struct orr_rec_part *parts = (void *)msg->parts.at; /* in our own scratch memory */
     for (uint32_t i = 0; i < ranks.n; i++) {
-        const struct region_node *node = node_of(self, job, ranks.at[i].node);
+        const struct region_node *node = region_node_of(self, job, ranks.at[i].node);
         if (!node || !node->host[0])
             return NULL;
         parts[i].store = orr_str(node->host);

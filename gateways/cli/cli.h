@@ -36,6 +36,7 @@ enum orri_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_JSONL };
     X(ENDPOINT, "endpoint", 0, "ENDPOINT", "where clients and clusters dial the host") \
     X(FRESH, "fresh", 0, NULL, "ask the region itself, not soft state")                \
     X(FOLLOW, "follow", 'f', NULL, "go on until the end, or Ctrl-C")                   \
+    X(GONE, "gone", 0, "REGION", "it goes there and will never be back")               \
     X(GPUS, "gpus", 'g', "N", "devices: N, or N..M")                                   \
     X(HELP, "help", 'h', NULL, "explain this verb")                                    \
     X(HOST, "host", 0, NULL, "fields of a host's configuration")                       \
@@ -268,6 +269,7 @@ int orri_verb_events(struct orri_cli *cli);
 int orri_verb_explain(struct orri_cli *cli);
 int orri_verb_logs(struct orri_cli *cli);
 int orri_verb_migrate(struct orri_cli *cli);
+int orri_verb_resize(struct orri_cli *cli);
 int orri_verb_node(struct orri_cli *cli);
 int orri_verb_ps(struct orri_cli *cli);
 int orri_verb_region(struct orri_cli *cli);

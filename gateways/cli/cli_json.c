@@ -15,6 +15,11 @@ static const char *spread_name(uint32_t v)
     return v == ORR_SPREAD_PACK ? "pack" : v == ORR_SPREAD_SPREAD ? "spread" : "?";
 }
 
+static const char *reduce_name(uint32_t v)
+{
+    return v == ORR_REDUCE_FAST ? "fast" : v == ORR_REDUCE_ORDERED ? "ordered" : "?";
+}
+
 static const char *checkpoint_name(uint32_t v)
 {
     static const char *const names[] = {
@@ -34,6 +39,7 @@ static const struct {
              {"\"order_state\":", orr_order_state_name},
              {"\"cut_step\":", orr_cut_step_name},
              {"\"spread\":", spread_name},
+             {"\"reduce\":", reduce_name},
              {"\"checkpoint_mode\":", checkpoint_name}};
 
 /* An enum's key at `at`: its position in the list, or the list's length. */

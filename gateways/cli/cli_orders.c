@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * cli_orders.c - suspend, resume, migrate, checkpoint, drain: tell the region what is wanted, then follow what comes of it.
+ * cli_orders.c - suspend, resume, resize, migrate, checkpoint, drain: tell the region what is wanted, then follow what comes of it.
  *
  * The region's answer says only that it is durable.  What becomes of it is the job's newest order in job_show, which has a
  * number: a later one, of somebody else, replaces it.  Looking is a short poll, which also survives a change of leader.
@@ -107,7 +107,8 @@ static int give(struct orri_cli *cli,
         order.before = ((const struct orr_msg_job_detail *)answer.msg)->order;
         rc = orri_cli_ask(cli, NULL, desc, msg, ASK_MS, &answer, &err);
     }
-    if (rc == ORR_OK && !cli->value[OPT_NO_WAIT])
+    bool is_recall = cli->value[OPT_GONE] != NULL; /* ends the order that was there */
+    if (rc == ORR_OK && !cli->value[OPT_NO_WAIT] && !is_recall)
         rc = follow(cli, &order, &err);
     return rc == ORR_OK ? EXIT_OK : orri_cli_fail(cli, &err);
 }
@@ -130,6 +131,52 @@ int orri_verb_resume(struct orri_cli *cli)
     if (orri_cli_locate(cli, &err) != ORR_OK)
         return orri_cli_fail(cli, &err);
     return give(cli, cli->args[0], ORR_ORDER_RUN, orr_msg_desc_job_resume(), &msg);
+}
+
+/* ---- resize ---- */
+
+/* What it runs on now: the number may have been its own already. */
+static enum orr_err
+judge_devices(struct orri_cli *cli, uint32_t devices, struct orr_error *err)
+{
+    struct orr_answer answer;
+    enum orr_err rc = show(cli, cli->args[0], &answer, err);
+    const struct orr_msg_job_detail *d = answer.msg;
+    if (rc != ORR_OK || cli->value[OPT_NO_WAIT] || d->row.gpus == devices)
+        return rc;
+    return orr_fail(err,
+                    ORR_ESTATE,
+                    "job %s is %s on %" PRIu32 " devices; `orrery show %s` says why",
+                    cli->args[0],
+                    orr_job_phase_name(d->row.phase),
+                    d->row.gpus,
+                    cli->args[0]);
+}
+
+int orri_verb_resize(struct orri_cli *cli)
+{
+    struct orr_error err;
+    char *end;
+    const char *text = cli->args[1];
+    unsigned long devices = strtoul(text, &end, 10);
+    bool is_number = text[0] >= '0' && text[0] <= '9' && *end == '\0';
+    if (!is_number || devices == 0 || devices > ORR_WORLD_MAX) {
+        (void)orr_fail(&err,
+                       ORR_EINVAL,
+                       "%.64s: give a number of devices, gpus.min..gpus.max of the job",
+                       text);
+        return orri_cli_fail(cli, &err);
+    }
+    const struct orr_msg_job_resize msg = {.job = orr_str(cli->args[0]),
+                                           .devices = (uint32_t)devices};
+    if (orri_cli_locate(cli, &err) != ORR_OK)
+        return orri_cli_fail(cli, &err);
+    int code =
+        give(cli, cli->args[0], ORR_ORDER_RESIZE, orr_msg_desc_job_resize(), &msg);
+    if (code != EXIT_OK)
+        return code;
+    return judge_devices(cli, msg.devices, &err) == ORR_OK ? EXIT_OK
+                                                           : orri_cli_fail(cli, &err);
 }
 
 /* ---- migrate ---- */
@@ -238,7 +285,7 @@ int orri_verb_migrate(struct orri_cli *cli)
 {
     struct orr_error err;
     struct orri_target to;
-    const char *text = cli->value[OPT_TO];
+    const char *text = cli->value[OPT_TO], *gone = cli->value[OPT_GONE];
     if (!text) {
         (void)orr_fail(&err,
                        ORR_EINVAL,
@@ -251,7 +298,8 @@ int orri_verb_migrate(struct orri_cli *cli)
     const struct orr_msg_job_migrate msg = {.job = orr_str(cli->args[0]),
                                             .region = orr_str(to.region),
                                             .cluster = orr_str(to.cluster),
-                                            .node = orr_str(to.node)};
+                                            .node = orr_str(to.node),
+                                            .gone = orr_str(gone ? gone : "")};
     int code =
         give(cli, cli->args[0], ORR_ORDER_VACATE, orr_msg_desc_job_migrate(), &msg);
     if (code == EXIT_OK && to.region[0])

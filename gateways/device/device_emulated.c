@@ -276,14 +276,14 @@ static void emulated_attach(struct orr_device *base, orr_device_done_f done, voi
     orr_device_sink_set(&((struct device_emulated *)base)->sink, done, arg);
 }
 
-/* The file knows. The helper is a user, too, of no memory. */
+/* The file knows.  As with a real driver, a process that only sees the device does not use it: a resized job's ranks still see
+ * those that they have left. */
 static void tell_usage(struct device_emulated *device,
                        const struct orr_device_request *q)
 {
     struct orr_device_result r = {.ticket = q->ticket, .code = ORR_ENOENT};
     struct emu_device_info info = {.n_processes = 0};
     struct emu_error why = {"no such device"};
-    const pid_t helper = orr_device_helper_pid(device->helper);
     if (q->index < device->files.n)
         r.code = emu_device_file_info(device->files.at[q->index].path, &info, &why) == 0
                      ? ORR_OK
@@ -292,7 +292,7 @@ static void tell_usage(struct device_emulated *device,
         orr_str_copy(r.text, sizeof r.text, orr_str(why.text));
     r.bytes = info.memory_bytes - info.free_bytes;
     for (unsigned i = 0; i < info.n_processes; i++)
-        r.processes += info.pids[i] != helper;
+        r.processes += info.holds[i];
     orr_device_sink_tell(&device->sink, &r);
 }
 

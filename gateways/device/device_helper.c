@@ -301,14 +301,6 @@ enum orr_err orr_device_helper_ask(struct orr_device_helper *h,
                : orr_fail(err, ORR_EIO, "eventfd: %s", strerror(errno));
 }
 
-pid_t orr_device_helper_pid(struct orr_device_helper *h)
-{
-    pthread_mutex_lock(&h->lock);
-    pid_t pid = h->pid;
-    pthread_mutex_unlock(&h->lock);
-    return pid;
-}
-
 /* ---- life -------------------------------------------------------------------------------- */
 
 static void discard(struct orr_device_helper *h)

@@ -37,9 +37,6 @@ orr_device_helper_ask(struct orr_device_helper *helper,
                       const struct orr_device_request *request,
                       struct orr_error *err);
 
-/* 0: none runs now. */
-pid_t orr_device_helper_pid(struct orr_device_helper *helper);
-
 /* A program that opens this must hand over to it when its first argument is this one. */
 #define ORR_DEVICE_HELPER_ARG "device-helper"
 int orr_device_helper_main(int argc, char **argv);

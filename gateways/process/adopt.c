@@ -36,6 +36,26 @@ int orri_group_signal(pid_t pid, uint64_t start, int sig)
     return rc;
 }
 
+/* The first time counts: what it does afterwards is what it was told. */
+static void note_told(struct orri_edge *edge, const char *key)
+{
+    int dir =
+        openat(edge->ranks_dir, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (dir < 0)
+        return;
+    if (!orri_mark_get(dir, ORRI_MARK_TOLD))
+        (void)orri_mark_set(dir, ORRI_MARK_TOLD, true);
+    close(dir);
+}
+
+int orri_rank_signal(
+    struct orri_edge *edge, const char *key, pid_t pid, uint64_t start, int sig)
+{
+    if (sig == SIGTERM || sig == SIGKILL)
+        note_told(edge, key);
+    return orri_group_signal(pid, start, sig);
+}
+
 static int open_rank(struct orri_edge *edge, const struct orri_rank *rank)
 {
     return openat(
@@ -185,6 +205,7 @@ take_env(struct orri_edge *edge, struct orri_rank *rank, int dir, pid_t keeper)
         rank->cut = stop.cut;
         rank->cut_step = stop.step;
         rank->device = stop.device;
+        rank->visible = stop.visible;
     }
     pthread_mutex_unlock(&edge->lock);
 }
@@ -199,7 +220,7 @@ static void set_running(struct orri_edge *edge, struct orri_rank *rank, int pidf
     orri_rank_queue_push(&edge->events, rank);
     pthread_mutex_unlock(&edge->lock);
     if (pending)
-        orri_group_signal(rank->pid, rank->pid_start, (int)pending);
+        orri_rank_signal(edge, rank->key, rank->pid, rank->pid_start, (int)pending);
 }
 
 static bool adopt_started(struct orri_edge *edge,

@@ -103,6 +103,9 @@ enum orr_err orri_edge_launch(struct orr_process *process,
 /* To the process group, if the process is the one that started then.  0 or an errno
  * (ESRCH: it is gone). */
 int orri_group_signal(pid_t pid, uint64_t start, int sig);
+/* On the word of its node.  That it was told to end is kept in its directory first. */
+int orri_rank_signal(
+    struct orri_edge *edge, const char *key, pid_t pid, uint64_t start, int sig);
 
 uint32_t orri_rank_level(const struct orri_edge *edge, const struct orri_rank *rank);
 /* What a rank had besides its processes, removed; and what is left of those in its cgroup, killed.  dir: of the rank. */

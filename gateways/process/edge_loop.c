@@ -119,7 +119,8 @@ static void rank_started(struct orri_edge *edge,
     orri_rank_queue_push(keeper >= 0 ? &edge->events : &edge->settling, rank);
     pthread_mutex_unlock(&edge->lock);
     if (pending)
-        orri_group_signal(report->rank, report->rank_start, (int)pending);
+        orri_rank_signal(
+            edge, rank->key, report->rank, report->rank_start, (int)pending);
     orri_edge_watch(edge, rank, keeper);
 }
 
@@ -282,12 +283,14 @@ make_row(struct orri_edge *edge, const struct orri_rank *rank, char *tail)
         .is_frozen = rank->is_frozen,
         .cut = rank->cut,
         .cut_step = rank->cut_step,
+        .visible = rank->visible,
     };
     int dir =
         orri_rank_has_ended(rank)
             ? openat(edge->ranks_dir, rank->key, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
             : -1;
     if (dir >= 0) {
+        row.is_told = orri_mark_unix_ms(dir, ORRI_MARK_TOLD) <= rank->changed_unix_ms;
         row.stderr_tail =
             (struct orr_str){tail, (uint32_t)orri_tail_read(dir, tail, ORR_TAIL_MAX)};
         close(dir);

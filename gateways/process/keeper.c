@@ -272,8 +272,9 @@ static bool is_death_by_criu(const struct start *s, int end)
         WIFSIGNALED(end) && (WTERMSIG(end) == SIGKILL || WTERMSIG(end) == SIGTERM);
     if (orri_mark_get(s->dir, ORRI_MARK_IMAGING))
         return !is_good;
+    uint64_t hurt_ms = orri_mark_unix_ms(s->dir, ORRI_MARK_HURT);
     return !is_good && !is_asked && /* a job's end is made of those, too */
-           orri_mark_is_younger(s->dir, ORRI_MARK_HURT, HURT_MS);
+           hurt_ms != UINT64_MAX && hurt_ms + HURT_MS > orri_unix_ms();
 }
 
 static void blame_criu(struct orri_status *status)
@@ -460,6 +461,7 @@ _Noreturn void orri_keeper_run(int ranks_dir, int sock, const char *boot, char *
 {
     struct start s = {.keeper = getpid(),
                       .ranks_dir = ranks_dir,
+                      .work_dir = -1,
                       .net_ns = -1,
                       .procs_fd = -1,
                       .report_fd = -1,

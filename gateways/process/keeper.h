@@ -41,6 +41,7 @@ struct start {
     /* with namespaces */
     struct orri_env rank_env;
     struct orri_lazy lazy;
+    int work_dir; /* the same as dir, and not locked: what CRIU has of it may outlive the keeper */
     int net_ns;    /* -1: none */
     int procs_fd;  /* of the cgroup, or -1 */
     int report_fd; /* the child's: errno of a failed exec; closed by a good one */

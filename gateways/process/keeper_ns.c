@@ -8,7 +8,8 @@
  * OPERATION  the rank's end is seen through a pidfd; the init keeps it a zombie until its status was read from /proc
  * STOP       kill the init, and the kernel all else in the namespace; remove network and cgroup
  * FAILURES   of a rank whose memory still comes: lazy.h.  keeper dead: the init dies (PDEATHSIG, which CRIU restores, as it restores the init as a child of the keeper, not of
- * itself); a CRIU that was restoring dies as well; what it had made so far is in the cgroup and is killed by the next host to look
+ * itself); a CRIU that was restoring dies as well; what it had made so far is in the cgroup and is killed by the host that sees
+ * the keeper's lock gone, which nothing of CRIU's holds
  */
 #include "keeper.h"
 
@@ -212,13 +213,13 @@ restore(struct start *s, bool is_lazy, pid_t *ret_init, struct orr_error *err)
 {
     const struct orri_lazy_plan plan = {.criu = s->criu,
                                         .dir = s->restore_dir,
-                                        .rank_dir = s->dir,
+                                        .rank_dir = s->work_dir,
                                         .timeout_ms = s->launch->restore_timeout_ms};
     enum orr_err rc = is_lazy ? start_lazy(s, &plan, err) : ORR_OK;
     const struct orri_restore restore = {
         .criu = {s->criu, s->plugins, s->launch->has_nft},
         .dir = s->restore_dir,
-        .rank_dir = s->dir,
+        .rank_dir = s->work_dir,
         .net_ns = s->net_ns,
         .procs_fd = s->procs_fd,
         .is_lazy = is_lazy,
@@ -260,6 +261,12 @@ pid_t orri_ns_restore(struct start *s)
     bool is_lazy = orri_lazy_bytes(s->restore_dir) >= s->launch->lazy_bytes_min;
     if (!orri_lease_allows(s))
         return -1;
+    s->step = STEP_OUTPUT;
+    s->work_dir = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->work_dir < 0) {
+        s->error = errno;
+        return -1;
+    }
     pid_t rank = restore_once(s, is_lazy);
     if (rank > 0 || !is_lazy || s->step != STEP_RESTORE ||
         orri_lease_left_ms(s->lease) == 0)

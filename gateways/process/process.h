@@ -55,6 +55,7 @@ struct orr_process_stop {
     uint64_t cut;
     uint32_t step; /* enum orr_cut_step */
     uint32_t device;
+    uint64_t visible; /* as in rank_note */
 };
 
 /* How a freeze or an image went. */

@@ -53,12 +53,28 @@ send_signal(struct orri_edge *edge, const char *key, struct target t, int sig)
         return 0;
     if (sig == SIGKILL && t.is_frozen)
         (void)orri_overlay_link(&env.overlay, false, -1, "");
-    int rc = orri_group_signal(t.rank, t.rank_start, sig);
+    int rc = orri_rank_signal(edge, key, t.rank, t.rank_start, sig);
     if (rc == 0 && sig == SIGCONT && t.keeper > 0)
         orri_tree_signal(t.keeper, SIGCONT);
     if (rc == 0 && sig == SIGKILL && t.is_frozen && *env.cgroup)
         orri_cgroup_let_die(env.cgroup);
     return rc;
+}
+
+/* Locks, whatever it finds: *ret_rank is NULL for one that is not known here, or not any more. */
+static enum orr_err lock_rank(struct orri_edge *edge,
+                              const struct orr_process_id *id,
+                              char key[ORRI_KEY_MAX],
+                              struct orri_rank **ret_rank,
+                              struct orr_error *err)
+{
+    enum orr_err rc = orri_key_make(id, key, err);
+    if (rc != ORR_OK)
+        return rc;
+    pthread_mutex_lock(&edge->lock);
+    struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
+    *ret_rank = rank && !rank->is_forgotten ? rank : NULL;
+    return ORR_OK;
 }
 
 static enum orr_err edge_signal(struct orr_process *process,
@@ -116,29 +132,30 @@ static enum orr_err edge_stop_note(struct orr_process *process,
                                    struct orr_error *err)
 {
     struct orri_edge *edge = edge_of(process);
+    struct orri_rank *rank;
     char key[ORRI_KEY_MAX];
-    enum orr_err rc = orri_key_make(id, key, err);
+    enum orr_err rc = lock_rank(edge, id, key, &rank, err);
     if (rc != ORR_OK)
         return rc;
-    pthread_mutex_lock(&edge->lock);
-    struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
-    bool is_known = rank && !rank->is_forgotten;
-    bool has_ended = is_known && orri_rank_has_ended(rank);
-    if (is_known && !has_ended) {
+    bool has_ended = rank && orri_rank_has_ended(rank);
+    if (rank && !has_ended) {
         rank->cut = stop->cut;
         rank->cut_step = stop->step;
         rank->device = stop->device;
+        rank->visible = stop->visible;
     }
     pthread_mutex_unlock(&edge->lock);
-    if (!is_known)
+    if (!rank)
         return orr_fail(err, ORR_ENOENT, "rank %s: not known here", key);
     if (has_ended)
         return orr_fail(err, ORR_EGONE, "rank %s: has ended", key);
     int dir = openat(edge->ranks_dir, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error =
-        dir < 0 ? errno
-                : orri_stop_write(
-                      dir, &(struct orri_stop){stop->cut, stop->step, stop->device});
+        dir < 0
+            ? errno
+            : orri_stop_write(dir,
+                              &(struct orri_stop){
+                                  stop->cut, stop->step, stop->device, stop->visible});
     if (dir >= 0)
         close(dir);
     return error ? orr_fail(err,
@@ -154,24 +171,21 @@ static enum orr_err edge_forget(struct orr_process *process,
                                 struct orr_error *err)
 {
     struct orri_edge *edge = edge_of(process);
+    struct orri_rank *rank;
     char key[ORRI_KEY_MAX];
-    enum orr_err rc = orri_key_make(id, key, err);
+    enum orr_err rc = lock_rank(edge, id, key, &rank, err);
     if (rc != ORR_OK)
         return rc;
-    pthread_mutex_lock(&edge->lock);
-    struct orri_rank *rank = orri_rank_table_find(&edge->table, key);
-    bool can_forget = rank && !rank->is_forgotten && orri_rank_has_ended(rank);
+    bool can_forget = rank && orri_rank_has_ended(rank);
     if (can_forget) {
         rank->is_forgotten = true;
         orri_rank_queue_push(&edge->forgets, rank);
-    } else if (rank && !rank->is_forgotten) {
-        rc = ORR_ESTATE;
     }
     pthread_mutex_unlock(&edge->lock);
-    if (rc != ORR_OK)
-        return orr_fail(err, rc, "rank %s: still runs; stop it first", key);
     if (can_forget)
         orri_edge_wake(edge);
+    else if (rank)
+        return orr_fail(err, ORR_ESTATE, "rank %s: still runs; stop it first", key);
     return ORR_OK;
 }
 

@@ -167,7 +167,8 @@ static enum orr_err process_port_on_rank_note(struct orr_ctx *ctx,
 {
     struct orr_error err;
     struct orr_process_id id = {msg->job, msg->generation, msg->rank};
-    const struct orr_process_stop stop = {msg->cut, msg->step, msg->device};
+    const struct orr_process_stop stop = {
+        msg->cut, msg->step, msg->device, msg->visible};
     return answer(
         ctx,
         self->args.process->ops->stop_note(self->args.process, &id, &stop, &err),

@@ -319,8 +319,8 @@ enum orri_read orri_env_read(int dir, struct orri_env *ret_env)
 }
 
 struct stop_fields {
-    uint64_t cut, step, device;
-    struct field at[3];
+    uint64_t cut, step, device, visible;
+    struct field at[4];
 };
 
 static void stop_fields(struct stop_fields *f)
@@ -329,13 +329,14 @@ static void stop_fields(struct stop_fields *f)
         {"cut", &f->cut, NULL, 0},
         {"step", &f->step, NULL, 0},
         {"device", &f->device, NULL, 0},
+        {"visible", &f->visible, NULL, 0},
     };
     memcpy(f->at, at, sizeof at);
 }
 
 int orri_stop_write(int dir, const struct orri_stop *stop)
 {
-    struct stop_fields f = {stop->cut, stop->step, stop->device, {{0}}};
+    struct stop_fields f = {stop->cut, stop->step, stop->device, stop->visible, {{0}}};
     stop_fields(&f);
     return fields_write(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at));
 }
@@ -345,11 +346,16 @@ enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop)
     struct stop_fields f;
     stop_fields(&f);
     enum orri_read rc = fields_read(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at));
+    if (rc == ORRI_READ_TORN) { /* of an earlier build? */
+        f.visible = 0;
+        rc = fields_read(dir, "stop", f.at, ORR_ARRAY_SIZE(f.at) - 1);
+    }
     if (rc != ORRI_READ_OK)
         return rc;
     if (f.step >= ORR_CUT_STEP_MAX_ || f.device > UINT32_MAX)
         return ORRI_READ_TORN;
-    *ret_stop = (struct orri_stop){f.cut, (uint32_t)f.step, (uint32_t)f.device};
+    *ret_stop =
+        (struct orri_stop){f.cut, (uint32_t)f.step, (uint32_t)f.device, f.visible};
     return ORRI_READ_OK;
 }
 
@@ -374,7 +380,10 @@ int orri_mark_set(int dir, const char *mark, bool is_set)
     int fd = openat(dir, mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
         return errno;
-    int rc = futimens(fd, NULL) == 0 ? 0 : errno;
+    struct timespec times[2]; /* the kernel's own would be a tick old */
+    clock_gettime(CLOCK_REALTIME, &times[0]);
+    times[1] = times[0];
+    int rc = futimens(fd, times) == 0 ? 0 : errno;
     close(fd);
     return rc;
 }
@@ -384,14 +393,12 @@ bool orri_mark_get(int dir, const char *mark)
     return faccessat(dir, mark, F_OK, 0) == 0;
 }
 
-bool orri_mark_is_younger(int dir, const char *mark, uint64_t ms)
+uint64_t orri_mark_unix_ms(int dir, const char *mark)
 {
     struct stat st;
     if (fstatat(dir, mark, &st, 0) != 0)
-        return false;
-    uint64_t set_ms =
-        (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000;
-    return set_ms + ms > orri_unix_ms();
+        return UINT64_MAX;
+    return (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000;
 }
 
 int orri_status_reserve(int dir)
@@ -458,14 +465,27 @@ bool orri_dir_lock(int dir)
 
 int orri_dir_remove(int parent, const char *name)
 {
-    static const char *const files[] = {
-        "meta",         "meta.tmp",       "status",
-        "status.tmp",   "stdout",         "stderr",
-        "env",          "env.tmp",        "stop",
-        "stop.tmp",     ORRI_MARK_FROZEN, ORRI_MARK_IMAGING,
-        ORRI_MARK_HURT, ORRI_UNDO_FILE,   ORRI_MARK_LAZY,
-        "restore.log",  "lazy-pages.log", "lazy-pages.socket",
-        "init.pid",     "stats-restore"};
+    static const char *const files[] = {"meta",
+                                        "meta.tmp",
+                                        "status",
+                                        "status.tmp",
+                                        "stdout",
+                                        "stderr",
+                                        "env",
+                                        "env.tmp",
+                                        "stop",
+                                        "stop.tmp",
+                                        ORRI_MARK_FROZEN,
+                                        ORRI_MARK_IMAGING,
+                                        ORRI_MARK_HURT,
+                                        ORRI_UNDO_FILE,
+                                        ORRI_MARK_LAZY,
+                                        ORRI_MARK_TOLD,
+                                        "restore.log",
+                                        "lazy-pages.log",
+                                        "lazy-pages.socket",
+                                        "init.pid",
+                                        "stats-restore"};
     int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (dir < 0)
         return errno == ENOENT ? 0 : errno;

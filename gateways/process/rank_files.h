@@ -3,7 +3,7 @@
  *
  *   <state>/ranks/<job>.<generation>.<rank>/meta     written by the keeper when the
  * rank has started status   written when it has ended, or never started stdout, stderr
- *   env, frozen, imaging, lazy, stop: what was made for it, and what is being done to it (below)
+ *   env, frozen, imaging, lazy, stop, told: what was made for it, and what is being done to it (below)
  *   <state>/logs/<same>/                             the same directory after forget,
  * until it ages out
  *
@@ -87,6 +87,7 @@ struct orri_stop {
     uint64_t cut;
     uint32_t step; /* enum orr_cut_step */
     uint32_t device;
+    uint64_t visible; /* bit per device that it sees; 0: not said */
 };
 int orri_stop_write(int dir, const struct orri_stop *stop);
 enum orri_read orri_stop_read(int dir, struct orri_stop *ret_stop);
@@ -106,10 +107,13 @@ enum orri_read orri_image_note_read(int dir, struct orri_image_note *ret_note);
     "lazy" /* restored, and not all of its memory is there: no image can be made of it */
 #define ORRI_MARK_HURT                                                                 \
     "hurt" /* criu has failed on it, perhaps with its own code in it: it may die of that, as soon as it runs again */
+#define ORRI_MARK_TOLD                                                                 \
+    "told" /* TERM or KILL was sent to it: what it ends of then is no fault of the program */
 #define ORRI_UNDO_FILE "undo" /* while an image is made: image_undo.c */
 int orri_mark_set(int dir, const char *mark, bool is_set);
 bool orri_mark_get(int dir, const char *mark);
-bool orri_mark_is_younger(int dir, const char *mark, uint64_t ms);
+/* When it was last set; UINT64_MAX: it is not. */
+uint64_t orri_mark_unix_ms(int dir, const char *mark);
 
 /* The last bytes of stderr, from a line's start where one is in reach; how many.  No
  * file: 0. */

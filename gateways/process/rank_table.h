@@ -32,7 +32,8 @@ struct orri_rank {
     char why[ORRI_REASON_MAX]; /* not, although they were wanted */
     bool is_frozen;            /* as asked for by `freeze` */
     uint64_t cut;              /* as told by stop_note, */
-    uint32_t cut_step;         /* with the device */
+    uint32_t cut_step;         /* with the device, */
+    uint64_t visible;          /* and those that it sees */
     bool is_in_work;           /* a freeze or an image of it is being made, */
     bool is_in_image;          /* the latter */
     uint32_t start_timeout_ms;

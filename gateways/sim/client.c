@@ -75,6 +75,7 @@ submit(struct orr_ctx *ctx, struct client *client, uint32_t index, uint64_t tag)
         .world = job->world,
         .gpus_min = job->gpus_min,
         .gpus_max = job->gpus_max,
+        .reduce = job->gpus_min < job->gpus_max ? ORR_REDUCE_ORDERED : ORR_REDUCE_FAST,
         .shards = 1,
         .checkpoint_every_ms = job->every_ms ? job->every_ms : 900000,
         .checkpoint_keep = 3,
@@ -119,6 +120,14 @@ act(struct orr_ctx *ctx, struct client *client, uint32_t i, uint32_t what, uint6
         orr_ask(ctx, region, ASK_MS, tag, job_resume, .job = id);
     else if (what == ACT_CHECKPOINT)
         orr_ask(ctx, region, ASK_MS, tag, job_checkpoint, .job = id);
+    else if (what == ACT_RESIZE || what == ACT_RESIZE_AGAIN)
+        orr_ask(ctx,
+                region,
+                ASK_MS,
+                tag,
+                job_resize,
+                .job = id,
+                .devices = job->devices[what - ACT_RESIZE]);
     else
         orr_ask(ctx,
                 region,

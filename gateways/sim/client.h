@@ -9,7 +9,15 @@
 
 enum client_goal { CLIENT_SUBMIT, CLIENT_LIVE, CLIENT_ENDED };
 
-enum client_act { ACT_SUSPEND, ACT_MIGRATE, ACT_CHECKPOINT, ACT_RESUME, ACT_MAX };
+enum client_act {
+    ACT_SUSPEND,
+    ACT_MIGRATE,
+    ACT_CHECKPOINT,
+    ACT_RESUME,
+    ACT_RESIZE,
+    ACT_RESIZE_AGAIN,
+    ACT_MAX
+};
 
 struct client_drain {
     uint32_t cluster, node; /* c<cluster + 1>, n<node + 1> */
@@ -28,7 +36,8 @@ struct client_job {
     uint64_t running_ms; /* then; 0: not yet */
     uint64_t act_at_ms
         [ACT_MAX]; /* 0: not, or taken already; in this order when several are due */
-    uint32_t to;   /* where a migration goes: cluster number from 1, 0: anywhere */
+    uint32_t devices[2]; /* of the two resizes */
+    uint32_t to;       /* where a migration goes: cluster number from 1, 0: anywhere */
     uint64_t every_ms; /* periodic checkpoints; 0: hardly ever */
     uint32_t world;
     uint32_t gpus_min;

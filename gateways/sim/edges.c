@@ -40,12 +40,14 @@ static struct orr_rec_rank_row row_of(const struct world *world,
         .is_frozen = proc->is_parked,
         .cut = proc->noted_cut,
         .cut_step = proc->noted_step,
+        .visible = proc->noted_visible,
     };
     if (world->now_ms < proc_reaped_ms(world, proc))
         return row;
     row.state = ORR_RANK_EXITED;
     row.exit_code = proc->exit_code;
     row.signal = proc->signal;
+    row.is_told = proc->is_told;
     row.changed_unix_ms = UNIX_BASE + proc_reaped_ms(world, proc);
     row.stderr_tail = ORR_LIT("the end\n");
     return row;
@@ -200,6 +202,7 @@ static bool restored_of(const struct orr_msg_process_launch *msg,
     ret_plan->started_ms = machine->world->now_ms;
     ret_plan->is_held = ret_plan->is_stopped = true;
     ret_plan->is_frozen = ret_plan->is_parked = ret_plan->is_ended = false;
+    ret_plan->is_told = false;
     ret_plan->restored = image->proc.done_ms / WORLD_STEP_MS;
     ret_plan->step = ORR_CUT_NONE;
     ret_plan->noted_cut = 0;
@@ -320,6 +323,7 @@ static enum orr_err process_edge_on_rank_note(struct orr_ctx *ctx,
         return orr_refuse(ctx, ORR_EIO, "%s cannot note a stop", machine->name);
     proc->noted_cut = msg->cut;
     proc->noted_step = msg->step;
+    proc->noted_visible = msg->visible;
     return ORR_OK;
 }
 

@@ -181,6 +181,11 @@ static void plan_orders(struct fleet *fleet, struct client_job *job)
     if (fleet_pick(fleet, 2) == 0)
         job->act_at_ms[ACT_MIGRATE] = start + fleet_pick(fleet, span);
     job->to = fleet_pick(fleet, fleet->plan.clusters + 1);
+    for (uint32_t i = 0; i < ORR_ARRAY_SIZE(job->devices) && job->gpus_max > 1; i++) {
+        job->devices[i] = 1 + fleet_pick(fleet, job->gpus_max);
+        if (fleet_pick(fleet, 2))
+            job->act_at_ms[ACT_RESIZE + i] = start + (i + 1) * fleet_pick(fleet, span);
+    }
     if (fleet_pick(fleet, 3)) /* so that most of these come while it runs */
         job->run_ms += span;
 }

@@ -328,13 +328,48 @@ static void job_moves(struct invariants *inv, const struct orr_msg_event *event)
     bool has_moved = orr_str_eq(event->type, ORR_LIT("job.order")) &&
                      orr_str_eq(event->from, ORR_LIT("taken")) &&
                      orr_str_eq(event->to, ORR_LIT("queued")) && event->cause.len > 7 &&
-                     memcmp(event->cause.ptr, "migrate", 7) == 0;
+                     (memcmp(event->cause.ptr, "migrate", 7) == 0 ||
+                      memcmp(event->cause.ptr, "resize", 6) == 0);
     bool is_back = orr_str_eq(event->type, ORR_LIT("job.checkpoint")) &&
                    orr_str_eq(event->to, ORR_LIT("not restored"));
     if (has_moved)
         job->moving = event->generation;
     else if (is_back)
         job->moving = 0;
+}
+
+/* Its ranks that run do so on as many devices as the order says. */
+static void resized_job_has_so_many_devices(struct world *world,
+                                            const struct orr_msg_event *event)
+{
+    struct orr_str id = {event->subject.ptr + 4, event->subject.len - 4};
+    uint32_t devices = 0, n = 0;
+    const char *text = strstr(event->cause.ptr, ": to ");
+    bool is_it = orr_str_eq(event->type, ORR_LIT("job.order")) &&
+                 strncmp(event->cause.ptr, "resize", 6) == 0 &&
+                 orr_str_eq(event->to, ORR_LIT("done")) && text &&
+                 sscanf(text, ": to %u device", &devices) == 1;
+    for (uint32_t m = 0; m < world->n_machines && is_it; m++) {
+        uint64_t used = 0;
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            const struct proc *proc = &world->machines[m].procs[i];
+            if (proc->generation != event->generation ||
+                !orr_str_eq(orr_str(proc->job), id))
+                continue;
+            if (!proc_is_live(proc, world->now_ms) || proc->is_stopped)
+                return; /* it has ended since, or is stopped again */
+            used |= UINT64_C(1) << proc->device;
+        }
+        n += (uint32_t)__builtin_popcountll(used);
+    }
+    if (is_it && n && n != devices)
+        invariant_broken(&world->invariants,
+                         "a resized job has so many devices",
+                         id,
+                         "%.*s was to run on %u devices, and runs on %u",
+                         ORR_STR_ARGS(id),
+                         devices,
+                         n);
 }
 
 /* What the region says of a job follows from what it said before. */
@@ -344,6 +379,7 @@ static void job_event_follows(struct world *world, const struct orr_msg_event *e
     static const char prefix[] = "job/";
     struct orr_str id = event->subject;
     job_moves(inv, event);
+    resized_job_has_so_many_devices(world, event);
     if (!orr_str_eq(event->type, ORR_LIT("job.state")) || id.len < sizeof(prefix))
         return;
     id.ptr += sizeof(prefix) - 1;

@@ -144,6 +144,7 @@ void machine_signal(struct machine *machine, struct proc *proc, uint32_t signal)
     uint64_t now = machine->world->now_ms;
     if (!proc_is_live(proc, now))
         return;
+    proc->is_told = proc->is_told || signal == SIGNAL_KILL || signal == SIGNAL_TERM;
     if (signal == SIGNAL_STOP && !proc->is_frozen) {
         proc_stand(machine, proc, &proc->is_frozen, true);
     } else if (signal == SIGNAL_CONT && proc->is_frozen) {

@@ -19,6 +19,7 @@ struct proc {
     bool is_used;
     bool is_ended; /* the edge has seen its end */
     bool ignores_term;
+    bool is_told;        /* TERM or KILL was sent by its node */
     bool is_frozen;      /* by its keeper, at the end of the lease */
     bool is_held;        /* at its closed gate */
     bool is_parked;      /* by its node, for an image or a suspend */
@@ -33,6 +34,7 @@ struct proc {
     uint32_t step;       /* of it: enum orr_cut_step */
     uint64_t noted_cut;  /* by its node, on disk */
     uint32_t noted_step;
+    uint64_t noted_visible;
     uint64_t round;
     uint32_t world; /* ranks of the job */
     char job[ORR_JOB_ID_MAX];

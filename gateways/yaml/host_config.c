@@ -276,6 +276,52 @@ static enum orr_err check_softstate(const struct orr_host_config *c,
     return ORR_OK;
 }
 
+static struct orr_str host_of(const struct orr_config_peer *peer)
+{
+    return peer->host.len ? peer->host : peer->name;
+}
+
+/* Of this region, as far as this file names them. */
+static bool is_own_host(const struct orr_host_config *c, struct orr_str host)
+{
+    bool is_own = orr_str_eq(host, c->host);
+    for (uint32_t i = 0; i < c->region_role.voters.n; i++)
+        is_own = is_own || orr_str_eq(host, c->region_role.voters.at[i].host);
+    for (uint32_t i = 0; i < c->cluster.regions.n; i++)
+        is_own = is_own || orr_str_eq(host, c->cluster.regions.at[i].host);
+    return is_own;
+}
+
+static enum orr_err check_peers(const struct orr_host_config *c, struct orr_error *err)
+{
+    for (uint32_t i = 0; i < c->peers.n; i++) {
+        const struct orr_config_peer *peer = &c->peers.at[i];
+        struct orr_str host = host_of(peer);
+        uint32_t same = 0;
+        while (!orr_str_eq(host_of(&c->peers.at[same]), host))
+            same++;
+        if (orr_str_eq(peer->name, c->region))
+            return orr_yaml_fail(c->yaml,
+                                 "peers",
+                                 err,
+                                 "%s is this region itself; name other regions",
+                                 peer->name.ptr);
+        if (same < i || is_own_host(c, host))
+            return orr_yaml_fail(c->yaml,
+                                 "peers",
+                                 err,
+                                 same < i ? "host %s is there twice; a name is one "
+                                            "host's only, over all regions"
+                                          : "host %s is of this region, too; a name is "
+                                            "one host's only, over all regions",
+                                 host.ptr);
+        enum orr_err rc = orri_config_endpoint(c, "peers", peer->endpoint.ptr, err);
+        if (rc != ORR_OK)
+            return rc;
+    }
+    return ORR_OK;
+}
+
 static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -298,13 +344,9 @@ static enum orr_err fill_rest(struct orr_host_config *c, struct orr_error *err)
         c->workers = cores > 0 ? (uint32_t)cores : 1;
     if (c->node.slots == 0)
         c->node.slots = cores > 0 ? (uint32_t)cores : 1;
-    for (uint32_t i = 0; i < c->peers.n; i++) {
-        enum orr_err rc =
-            orri_config_endpoint(c, "peers", c->peers.at[i].endpoint.ptr, err);
-        if (rc != ORR_OK)
-            return rc;
-    }
-    enum orr_err rc = check_softstate(c, err);
+    enum orr_err rc = check_peers(c, err);
+    if (rc == ORR_OK)
+        rc = check_softstate(c, err);
     return rc == ORR_OK ? check_listens(c, err) : rc;
 }
 

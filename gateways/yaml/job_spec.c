@@ -7,6 +7,7 @@
 
 static const char *const tier_names[] = {"premium", "standard", "basic", NULL};
 static const char *const spread_names[] = {"pack", "spread", NULL};
+static const char *const reduce_names[] = {"fast", "ordered", NULL};
 static const char *const checkpoint_mode_names[] = {
     "auto", "image", "inplace", "cooperative", "none", NULL};
 
@@ -185,6 +186,8 @@ static enum orr_err fill_gpus(struct orr_job_spec *spec, struct orr_error *err)
                              "world %u is not a multiple of %u shards",
                              m->world,
                              m->shards);
+    if (!orr_yaml_has(spec->yaml, "reduce"))
+        m->reduce = m->gpus_min < m->gpus_max ? ORR_REDUCE_ORDERED : ORR_REDUCE_FAST;
     return ORR_OK;
 }
 

@@ -65,6 +65,11 @@ enum orr_node_state {
 
 enum orr_tier { ORR_TIER_PREMIUM, ORR_TIER_STANDARD, ORR_TIER_BASIC, ORR_TIER_MAX_ };
 enum orr_spread { ORR_SPREAD_PACK, ORR_SPREAD_SPREAD, ORR_SPREAD_MAX_ };
+enum orr_reduce {                  /* in which order a sum over ranks is taken */
+                  ORR_REDUCE_FAST, /* as the library likes */
+                  ORR_REDUCE_ORDERED, /* by one tree of ranks, whatever the devices: the same bits */
+                  ORR_REDUCE_MAX_
+};
 enum orr_checkpoint_mode {
     ORR_CHECKPOINT_AUTO,
     ORR_CHECKPOINT_IMAGE,
@@ -90,6 +95,7 @@ enum orr_order {
     ORR_ORDER_SUSPEND,    /* free the devices, stay on the nodes */
     ORR_ORDER_CHECKPOINT, /* save, then go on as before */
     ORR_ORDER_VACATE,     /* save, then end with ORR_OUTCOME_MOVED */
+    ORR_ORDER_RESIZE,     /* go on on another number of devices */
     ORR_ORDER_MAX_
 };
 

@@ -19,6 +19,10 @@ struct orr_job_args {
     uint64_t hang_ms;             /* 0: never */
     uint32_t checkpoint_mode;     /* enum orr_checkpoint_mode */
     uint32_t world;
+    uint32_t shards;
+    uint32_t gpus_min;
+    uint32_t gpus_max;
+    uint32_t reduce; /* enum orr_reduce */
     uint32_t n_nodes;
     uint32_t spec_bytes;
 };

@@ -68,7 +68,7 @@ def parse_numbers():
     for title, enum, prefix in (("role", "orr_role", "ORR_ROLE_"), ("outcome", "orr_job_outcome", "ORR_OUTCOME_"),
                                 ("rank state", "orr_rank_state", "ORR_RANK_"),
                                 ("node state", "orr_node_state", "ORR_NODE_"), ("tier", "orr_tier", "ORR_TIER_"),
-                                ("spread", "orr_spread", "ORR_SPREAD_"),
+                                ("spread", "orr_spread", "ORR_SPREAD_"), ("reduce", "orr_reduce", "ORR_REDUCE_"),
                                 ("checkpoint mode", "orr_checkpoint_mode", "ORR_CHECKPOINT_"), ("level", "orr_level", "ORR_LEVEL_"),
                                 ("order", "orr_order", "ORR_ORDER_"), ("cut step", "orr_cut_step", "ORR_CUT_"),
                                 ("clock kind", "orr_clock_kind", "ORR_CLOCK_"), ("pause", "orr_pause", "ORR_PAUSE_"),

@@ -276,6 +276,22 @@ static void node_that_returns_while_its_job_ends_keeps_no_ranks(void **state)
     fleet_fini(&fleet);
 }
 
+/* The cluster's host dies when it has given n1 up and has told the others' ranks to end, and before it could say so. */
+static void
+job_that_was_ended_for_a_lost_node_goes_on_when_the_cluster_dies_then(void **state)
+{
+    (void)state;
+    set_up(1, 6, 1, 12, 60000);
+    at(CUT_MS, on_crash, node(1));
+    at(CUT_MS + LEASE_MS / 2, on_crash, node(2)); /* the end waits for it */
+    at(CUT_MS + LEASE_MS + 1500, on_crash, CLUSTER);
+    at(CUT_MS + LEASE_MS + 3000, on_crash, node(3)); /* its next life knows, too */
+    for (uint32_t i = 1; i <= 3; i++)
+        at(40000, on_start, node(i));
+    at(45000, on_start, CLUSTER);
+    run(300000, 2, 24);
+}
+
 /* ---- the cluster may not ---- */
 
 static void cluster_that_hears_less_than_half_gives_nobody_up(void **state)
@@ -440,6 +456,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(half_that_is_cut_off_is_given_up_and_stands_still),
         cmocka_unit_test(node_that_dies_before_it_knows_the_others_had_no_job),
         cmocka_unit_test(node_that_returns_while_its_job_ends_keeps_no_ranks),
+        cmocka_unit_test(
+            job_that_was_ended_for_a_lost_node_goes_on_when_the_cluster_dies_then),
         cmocka_unit_test(cluster_that_hears_less_than_half_gives_nobody_up),
         cmocka_unit_test(cluster_that_restarts_among_few_gives_nobody_up),
         cmocka_unit_test(nodes_that_join_later_make_no_majority),

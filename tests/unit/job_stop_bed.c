@@ -79,6 +79,10 @@ int setup(void **state)
                                 .job = "eu1-1",
                                 .generation = GENERATION,
                                 .world = WORLD,
+                                .shards = 1,
+                                .gpus_min = 1,
+                                .gpus_max = WORLD,
+                                .reduce = ORR_REDUCE_ORDERED,
                                 .n_nodes = NODES,
                                 .hang_ms = hang_ms,
                                 .spec_bytes = 8};

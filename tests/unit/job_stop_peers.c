@@ -29,6 +29,7 @@ ORR_HANDLER(peer, ranks_forget)
 ORR_HANDLER(peer, cut_step)
 ORR_HANDLER(peer, devices_freed)
 ORR_HANDLER(peer, devices_want)
+ORR_HANDLER(peer, devices_keep)
 ORR_HANDLER(peer, job_update)
 ORR_HANDLER(peer, job_ended)
 ORR_HANDLER(peer, checkpoint_commit)
@@ -46,13 +47,17 @@ static enum orr_err peer_init(struct orr_ctx *ctx, void *state, const void *args
 
 struct orr_rec_rank_row row_of(uint32_t rank)
 {
-    return (struct orr_rec_rank_row){.job = ORR_LIT("eu1-1"),
-                                     .generation = GENERATION,
-                                     .rank = rank,
-                                     .state = nodes[rank / 2].state[rank],
-                                     .pid = 100 + rank,
-                                     .level = ORR_LEVEL_IMAGE,
-                                     .changed_unix_ms = now};
+    const struct peer_script *node = &nodes[rank / 2];
+    return (struct orr_rec_rank_row){
+        .job = ORR_LIT("eu1-1"),
+        .generation = GENERATION,
+        .rank = rank,
+        .state = node->state[rank],
+        .signal = node->signal[rank],
+        .is_told = node->is_told[rank],
+        .pid = 100 + rank,
+        .level = ORR_LEVEL_IMAGE,
+        .changed_unix_ms = node->changed_ms[rank] ? node->changed_ms[rank] : now};
 }
 
 const char *node_name(uint32_t index)
@@ -130,6 +135,12 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
     node->n_steps[msg->step]++;
     node->cut = msg->cut;
     node->round = msg->round;
+    for (uint32_t i = 0; i < msg->ranks.n; i++) {
+        uint32_t rank = msg->ranks.at[i].rank;
+        assert_true(rank / 2 == self->args.index);
+        (msg->step == ORR_CUT_RELEASE ? node->next_device : node->device)[rank] =
+            msg->ranks.at[i].device;
+    }
     if (node->silent_at == msg->step || node->is_dead) {
         (void)orr_defer(ctx);
         return ORR_OK;
@@ -205,9 +216,42 @@ static enum orr_err peer_on_devices_want(struct orr_ctx *ctx,
     (void)self;
     cluster.n_want++;
     assert_int_equal(msg->ranks.n, WORLD);
+    cluster.devices = msg->devices;
+    if (msg->devices && cluster.silent_for) {
+        cluster.silent_for--;
+        (void)orr_defer(ctx);
+        return ORR_OK;
+    }
     if (cluster.has_no_devices)
         return orr_refuse(ctx, ORR_ENODEV, "none");
+    if (msg->devices) {
+        struct orr_rec_device_slot slots[WORLD];
+        assert_int_equal(msg->needs.n, NODES);
+        for (uint32_t i = 0; i < NODES; i++) {
+            assert_true(orr_str_eq(msg->needs.at[i].node, orr_str(node_name(i))));
+            cluster.needs[i].ranks = msg->needs.at[i].ranks;
+            cluster.needs[i].least = msg->needs.at[i].least;
+        }
+        for (uint32_t i = 0; i < cluster.n_slots; i++)
+            slots[i] = (struct orr_rec_device_slot){
+                orr_str(node_name(cluster.slots[i].node)), cluster.slots[i].device};
+        orr_reply(ctx, devices_given, .slots = {slots, cluster.n_slots});
+        return ORR_OK;
+    }
     orr_reply(ctx, devices_given, .ranks = all_places(4));
+    return ORR_OK;
+}
+
+static enum orr_err peer_on_devices_keep(struct orr_ctx *ctx,
+                                         struct peer *self,
+                                         const struct orr_msg_devices_keep *msg)
+{
+    (void)ctx;
+    (void)self;
+    cluster.n_keep++;
+    assert_int_equal(msg->ranks.n, WORLD);
+    for (uint32_t i = 0; i < WORLD; i++)
+        cluster.kept[i] = msg->ranks.at[i].device;
     return ORR_OK;
 }
 
@@ -215,9 +259,17 @@ static enum orr_err peer_on_job_update(struct orr_ctx *ctx,
                                        struct peer *self,
                                        const struct orr_msg_job_update *msg)
 {
-    (void)ctx;
     (void)self;
+    if (region.is_silent) {
+        (void)orr_defer(ctx);
+        return ORR_OK;
+    }
     region.phase = msg->phase;
+    region.n_devices = msg->ranks.n ? msg->devices : region.n_devices;
+    for (uint32_t i = 0; i < msg->ranks.n; i++)
+        region.device[i] = msg->ranks.at[i].device;
+    region.is_placed_late |= msg->ranks.n && (nodes[0].n_steps[ORR_CUT_RESUME] ||
+                                              nodes[1].n_steps[ORR_CUT_RESUME]);
     region.level = msg->level;
     region.cut = msg->cut;
     region.n_stop = msg->stop.n;
@@ -301,6 +353,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(peer, cut_step, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, devices_freed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, devices_want, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(peer, devices_keep, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, job_update, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, job_ended, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, checkpoint_commit, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),

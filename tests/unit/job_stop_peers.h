@@ -22,6 +22,11 @@ struct peer_script {
     uint32_t n_steps[ORR_CUT_STEP_MAX_];
     uint64_t cut, round;   /* of the newest cut_step */
     uint32_t state[WORLD]; /* of its ranks */
+    uint32_t signal[WORLD];
+    uint64_t changed_ms[WORLD]; /* 0: now */
+    bool is_told[WORLD];
+    uint32_t device[WORLD];      /* of its ranks, in the newest resume, */
+    uint32_t next_device[WORLD]; /* and in the newest release */
     struct orr_addr addr;
     uint64_t found_cut;
     uint32_t found_step;
@@ -31,6 +36,16 @@ struct cluster_script {
     bool has_no_devices;
     bool refuses_commit;
     uint32_t n_freed, n_want;
+    uint32_t devices; /* of the newest devices_want; 0: no number */
+    uint32_t n_slots; /* that it gives then */
+    struct {
+        uint32_t node, device;
+    } slots[WORLD];
+    struct {
+        uint32_t ranks, least;
+    } needs[NODES];
+    uint32_t n_keep, kept[WORLD]; /* devices_keep */
+    uint32_t silent_for;          /* asks for a number */
 };
 extern struct cluster_script cluster;
 struct region_heard {
@@ -47,6 +62,10 @@ struct region_heard {
     uint32_t n_stop;
     struct orr_rec_stop_step stop[16];
     bool has_restored_places;
+    uint32_t n_devices; /* of the newest placement, */
+    uint32_t device[WORLD];
+    bool is_placed_late; /* it came when a node had been told to resume */
+    bool is_silent;      /* does not answer job_update */
 };
 extern struct region_heard region;
 

@@ -163,7 +163,7 @@ EDGE(device_resume)
     note(text, msg->pid);
     return answer(ctx, ORR_MSG_device_resume);
 }
-bool is_store_slow, goes_on, has_two;
+bool is_store_slow, goes_on, has_two, has_none, part_is_silent, expects_nobody;
 uint32_t n_peers;
 uint64_t part_arena_bytes;
 static struct orr_request slow_put;
@@ -212,6 +212,7 @@ EDGE(rank_expect)
 {
     (void)ctx;
     (void)self;
+    expects_nobody = msg->is_silent;
     if (msg->process)
         note("expect", msg->process);
     else
@@ -253,7 +254,7 @@ EDGE(cut_step)
               .culprit = 0,
               .text = orr_str(is_refused ? "the library said no" : ""),
               .device_bytes = msg->step == ORR_CUT_QUIESCE ? 3000 : 0,
-              .arenas = {arena, has_arena ? (has_two ? 2 : 1) : 0});
+              .arenas = {arena, has_arena && !has_none ? (has_two ? 2 : 1) : 0});
     return ORR_OK;
 }
 #define IGNORES(message)                                                               \
@@ -290,6 +291,7 @@ EDGE(cut_report)
         orr_str_copy(part_hash, sizeof(part_hash), msg->parts.at[0].hash);
         orr_str_copy(part_arenas, sizeof(part_arenas), msg->parts.at[0].arenas);
         part_arena_bytes = msg->parts.at[0].arena_bytes;
+        part_is_silent = msg->parts.at[0].is_silent;
     }
     return ORR_OK;
 }
@@ -420,7 +422,8 @@ int setup(void **state)
     now = 1000;
     refuses = 0;
     used_bytes = n_usage = n_reports = killed = row_level = 0;
-    is_launched = is_store_slow = goes_on = has_two = false;
+    is_launched = is_store_slow = goes_on = has_two = has_none = false;
+    part_is_silent = expects_nobody = false;
     is_anew = left_behind.pid != 0;
     did[0] = last_text[0] = part_hash[0] = env_link[0] = restore_dir[0] = '\0';
     const struct orr_system_config config = {

@@ -20,9 +20,10 @@ extern uint32_t n_usage;
 extern struct orr_msg_cut_report last;
 extern char last_text[300], part_hash[80], part_arenas[80], env_link[160],
     restore_dir[300];
-extern bool is_launched, is_store_slow, goes_on, has_two;
+extern bool is_launched, is_store_slow, goes_on, has_two, has_none;
 extern uint32_t n_peers;
 extern uint64_t part_arena_bytes;
+extern bool part_is_silent, expects_nobody;
 extern uint32_t launched_level, row_level, killed, continued;
 extern bool asks_ranks; /* ask() is for what lives here */
 extern struct orr_msg_rank_note noted;
@@ -31,7 +32,7 @@ extern struct orr_rec_rank_row left_behind; /* by an earlier life of the host */
 extern struct orr_msg_cut_step next_step;
 
 /* refuses: the message that its edge says no to; is_store_slow: a part is kept after a second; goes_on: a save keeps running; has_two: two of
- * the rank's processes use devices. */
+ * the rank's processes use devices; has_none: none does. */
 int setup(void **state);
 int teardown(void **state);
 void run_for(uint64_t ms);

@@ -113,7 +113,8 @@ void cut_open_edge(struct cut *cut)
     const struct orr_rank_edge_config config = {.run = cut->run,
                                                 .node = "n1",
                                                 .arenas = cut->arenas,
-                                                .grace_ms = 50,
+                                                .grace_ms =
+                                                    cut->grace_ms ? cut->grace_ms : 50,
                                                 .idle_ms = 300};
     assert_int_equal(orr_rank_edge_open(&config, &cut->edge, &err), ORR_OK);
     orr_rank_edge_attach(cut->edge,

@@ -19,6 +19,7 @@ struct cut {
     char dir[64], run[80], shared_path[80], arenas[80];
     struct probe_shared *shared;
     uint64_t cut, round, generation, timeout_ms;
+    uint32_t grace_ms; /* of the edge; 0: little */
     uint32_t world;
     pid_t pids[PROBE_RANKS_MAX];
 

@@ -18,6 +18,7 @@ static struct hand_ledger ledger;
 static struct world worlds[2];
 static unsigned leader;
 uint32_t gpus_free;
+uint32_t least_gpus = PUPPET_WORLD, job_level;
 uint32_t node_state;
 
 /* ---- the puppet ---- */
@@ -53,6 +54,7 @@ struct puppet {
     X(job_migrate)                                                                     \
     X(checkpoint_list)                                                                 \
     X(checkpoint_remove)                                                               \
+    X(job_resize)                                                                      \
     X(cluster_register)                                                                \
     X(cluster_summary)                                                                 \
     X(job_update)                                                                      \
@@ -156,6 +158,7 @@ static enum orr_err puppet_on_job_offered(struct orr_ctx *ctx,
     (void)self;
     answer.msg = ORR_MSG_job_offered;
     answer.offered = *msg;
+    answer.code = msg->code;
     orr_str_copy(answer.text, sizeof(answer.text), msg->text);
     return ORR_OK;
 }
@@ -185,6 +188,7 @@ static enum orr_err puppet_on_job_assign(struct orr_ctx *ctx,
     seen.manifest = number_in(msg->manifest);
     seen.is_recovery = msg->is_recovery;
     seen.is_suspended = msg->is_suspended;
+    seen.devices = msg->devices;
     orr_str_copy(seen.want_node, sizeof(seen.want_node), msg->want_node);
     return ORR_OK;
 }
@@ -267,10 +271,19 @@ static enum orr_err peer_on_job_offer(struct orr_ctx *ctx,
 {
     (void)self;
     peer.n_offers++;
+    size_t len = 0;
+    for (uint32_t i = 0; i < msg->hosts.n && len < sizeof(peer.hosts); i++)
+        len += (size_t)snprintf(peer.hosts + len,
+                                sizeof(peer.hosts) - len,
+                                "%s%.*s",
+                                i ? " " : "",
+                                ORR_STR_ARGS(msg->hosts.at[i].value));
     if (peer.is_silent) {
         (void)orr_defer(ctx);
         return ORR_OK;
     }
+    if (peer.is_stalling)
+        return orr_refuse(ctx, ORR_ENOTLEADER, "nobody leads");
     bool has_it = peer.has_taken && peer.generation >= msg->generation;
     peer.is_known = peer.is_known || (has_it && msg->is_known);
     if (!has_it && peer.refuses && !msg->is_known)
@@ -356,7 +369,7 @@ static void boot(void *arg, struct orr_sim *s, uint32_t host)
     spawn(host, &orr_region_type, &region, "/eu1");
 }
 
-static void run_for(uint64_t ms)
+void run_for(uint64_t ms)
 {
     struct orr_error err;
     assert_int_equal(orr_sim_run_until(sim, orr_sim_now_ms(sim) + ms, NULL, NULL, &err),
@@ -448,21 +461,34 @@ void fail_over(uint64_t generation)
     tables_match();
 }
 
-void update(uint32_t phase)
+static void tell(uint32_t phase, uint32_t devices)
 {
     static uint64_t step;
     const struct orr_rec_rank_place ranks[] = {
         {.rank = 0, .node = ORR_LIT("n1"), .device = 0},
-        {.rank = 1, .node = ORR_LIT("n1"), .device = 1, .local_rank = 1}};
-    assert_int_equal(
-        POST(job_update,
-             .job = ORR_LIT("eu1-1"),
-             .generation = seen.generation,
-             .phase = phase,
-             .step = ++step,
-             .ranks = {ranks, phase == ORR_JOB_LAUNCHING ? PUPPET_WORLD : 0},
-             .level = ORR_LEVEL_IMAGE),
-        ORR_MSG_ack);
+        {.rank = 1,
+         .node = ORR_LIT("n1"),
+         .device = devices > 1 ? 1 : 0,
+         .local_rank = 1}};
+    assert_int_equal(POST(job_update,
+                          .job = ORR_LIT("eu1-1"),
+                          .generation = seen.generation,
+                          .phase = phase,
+                          .step = ++step,
+                          .ranks = {ranks, devices ? PUPPET_WORLD : 0},
+                          .level = job_level,
+                          .devices = devices),
+                     ORR_MSG_ack);
+}
+
+void update(uint32_t phase)
+{
+    tell(phase, phase == ORR_JOB_LAUNCHING ? PUPPET_WORLD : 0);
+}
+
+void update_on(uint32_t phase, uint32_t devices)
+{
+    tell(phase, devices);
 }
 
 uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_of_1)
@@ -481,8 +507,9 @@ uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_
 struct orr_bytes puppet_manifest(uint64_t number, const char *hash_of_1)
 {
     static uint8_t wire[1024];
-    const struct orr_rec_part parts[] = {{.rank = 0, .hash = ORR_LIT(PUPPET_HASH)},
-                                         {.rank = 1, .hash = orr_str(hash_of_1)}};
+    const struct orr_rec_part parts[] = {
+        {.rank = 0, .hash = ORR_LIT(PUPPET_HASH), .store = ORR_LIT("s1")},
+        {.rank = 1, .hash = orr_str(hash_of_1), .store = ORR_LIT("s1")}};
     const struct orr_msg_manifest manifest = {.row = {.number = number},
                                               .world = PUPPET_WORLD,
                                               .parts = {parts, PUPPET_WORLD}};
@@ -525,7 +552,7 @@ struct orr_bytes puppet_spec(void)
                                          .command = {&command, 1},
                                          .workdir = ORR_LIT("/"),
                                          .world = PUPPET_WORLD,
-                                         .gpus_min = PUPPET_WORLD,
+                                         .gpus_min = least_gpus,
                                          .gpus_max = PUPPET_WORLD,
                                          .shards = 1,
                                          .checkpoint_every_ms = 900000,
@@ -556,6 +583,7 @@ int puppet_setup(void **state)
     memset(&peer, 0, sizeof(peer));
     leader = A;
     gpus_free = 4;
+    job_level = ORR_LEVEL_IMAGE;
     node_state = ORR_NODE_UP;
     ledger.is_committing = true;
     const struct orr_sim_config config = {.seed = 5, .boot = boot};

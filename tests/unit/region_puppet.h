@@ -33,6 +33,7 @@ extern struct puppet_seen {
     uint64_t manifest; /* number of the checkpoint to restore; 0: none */
     bool is_recovery, is_suspended, is_draining;
     char want_node[ORR_NAME_MAX];
+    uint32_t devices; /* of the last job_assign: exactly so many; 0: any */
     struct orr_msg_job_order order; /* numbers only */
     uint32_t refuse_order;          /* enum orr_err: answer with that */
 } seen;
@@ -40,10 +41,12 @@ extern struct puppet_seen {
 /* The other region, us2, which the test plays, too: what it was asked, and how it answers. */
 extern struct puppet_peer {
     unsigned n_offers, n_transfers;
-    bool is_silent; /* answers nothing */
-    bool is_mute;   /* takes a job, and the answer is lost */
+    bool is_silent;   /* answers nothing */
+    bool is_stalling; /* answers, and says nothing */
+    bool is_mute;     /* takes a job, and the answer is lost */
     bool refuses;
     bool has_taken, is_known, is_settled;
+    char hosts[64]; /* of the last offer, with spaces between */
     uint64_t token; /* the newest */
     uint64_t generation;
     uint64_t manifest; /* number of the checkpoint that came with the job */
@@ -51,6 +54,8 @@ extern struct puppet_peer {
 
 extern uint32_t gpus_free;  /* on each of n1, n2 */
 extern uint32_t node_state; /* of n1, as its cluster says */
+extern uint32_t least_gpus; /* of the job that is submitted */
+extern uint32_t job_level;  /* that its actor says */
 
 struct orr_bytes puppet_spec(void);
 struct orr_bytes puppet_manifest(uint64_t number, const char *hash_of_1);
@@ -66,6 +71,7 @@ uint16_t post(const struct orr_msg_desc *desc, const void *msg);
 void drain(const char *node, bool is_draining);
 void summary(void);
 void wait_for(uint64_t ms); /* with the cluster's heartbeats */
+void run_for(uint64_t ms);  /* without them; an answer may come */
 const struct orr_msg_job_detail *show(void);
 
 /* The tables of both hosts are what the ledger says. */
@@ -77,6 +83,8 @@ void fail_over(uint64_t generation);
 
 /* What the job's actor says. */
 void update(uint32_t phase);
+/* And its ranks are on so many devices, which may have changed. */
+void update_on(uint32_t phase, uint32_t devices);
 void end(uint32_t outcome, bool is_restore_failed);
 uint16_t commit(uint64_t order, uint64_t number, uint64_t cut, const char *hash_of_1);
 

@@ -83,6 +83,10 @@ static void migrate_names_its_target(void **state)
     assert_int_equal(orrery("migrate r1-1 --to node:"), EXIT_USAGE);
     assert_int_equal(orrery("migrate r1-1"), EXIT_USAGE);
     expect(errors, "where to?");
+    region.order_looks = 100; /* what was there before is not waited for */
+    assert_int_equal(orrery("migrate r1-1 --to region:r1 --gone us2"), EXIT_OK);
+    assert_string_equal(region.to, "r1   not us2");
+    assert_true(region.order_looks > 90);
 }
 
 static void migrate_of_a_suspended_job_is_for_its_resume(void **state)

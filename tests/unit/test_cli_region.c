@@ -141,10 +141,12 @@ static void answer_migrate(uint64_t corr, const struct orr_msg_job_migrate *m)
 {
     snprintf(region.to,
              sizeof region.to,
-             "%.*s %.*s %.*s",
+             "%.*s %.*s %.*s%s%.*s",
              ORR_STR_ARGS(m->region),
              ORR_STR_ARGS(m->cluster),
-             ORR_STR_ARGS(m->node));
+             ORR_STR_ARGS(m->node),
+             m->gone.len ? " not " : "",
+             ORR_STR_ARGS(m->gone));
     take_order(corr, m->job, ORR_ORDER_VACATE);
 }
 

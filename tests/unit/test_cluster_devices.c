@@ -18,6 +18,9 @@ static struct {
     uint32_t n;
     uint32_t device[PLACES_MAX];
     char node[PLACES_MAX][ORR_NAME_MAX];
+    uint32_t n_slots;
+    uint32_t slot[PLACES_MAX];
+    char slot_node[PLACES_MAX][ORR_NAME_MAX];
 } got; /* the last answer, or placement */
 
 static void note(uint16_t msg, struct orr_list_rank_place ranks)
@@ -45,6 +48,7 @@ struct job {
 ORR_HANDLER(job, job_start)
 ORR_HANDLER(job, devices_freed)
 ORR_HANDLER(job, devices_want)
+ORR_HANDLER(job, devices_keep)
 ORR_HANDLER(job, devices_given)
 ORR_HANDLER(job, job_released)
 ORR_HANDLER(job, job_order)
@@ -79,6 +83,14 @@ static enum orr_err job_on_devices_want(struct orr_ctx *ctx,
     ctx->ops->ask(ctx, cluster_addr(ctx), ASK_MS, 1, orr_msg_desc_devices_want(), msg);
     return ORR_OK;
 }
+static enum orr_err job_on_devices_keep(struct orr_ctx *ctx,
+                                        struct job *self,
+                                        const struct orr_msg_devices_keep *msg)
+{
+    (void)self;
+    ctx->ops->ask(ctx, cluster_addr(ctx), ASK_MS, 1, orr_msg_desc_devices_keep(), msg);
+    return ORR_OK;
+}
 static enum orr_err job_on_devices_given(struct orr_ctx *ctx,
                                          struct job *self,
                                          const struct orr_msg_devices_given *msg)
@@ -86,6 +98,12 @@ static enum orr_err job_on_devices_given(struct orr_ctx *ctx,
     (void)ctx;
     (void)self;
     note(ORR_MSG_devices_given, msg->ranks);
+    got.n_slots = msg->slots.n;
+    assert_true(msg->slots.n <= PLACES_MAX);
+    for (uint32_t i = 0; i < msg->slots.n; i++) {
+        got.slot[i] = msg->slots.at[i].device;
+        orr_str_copy(got.slot_node[i], ORR_NAME_MAX, msg->slots.at[i].node);
+    }
     return ORR_OK;
 }
 static enum orr_err job_on_job_released(struct orr_ctx *ctx,
@@ -146,6 +164,7 @@ static const struct orr_handler job_handlers[] = {
     ORR_ON(job, job_start, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(job, devices_freed, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(job, devices_want, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
+    ORR_ON(job, devices_keep, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(job, devices_given, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(job, job_released, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(job, job_order, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
@@ -511,6 +530,103 @@ static void other_devices_are_of_the_same_type_and_shared_as_before(void **state
     assert_int_equal(got.device[0], 3);
 }
 
+/* Ranks 0.. on n1, on these devices; the rest on n2, on its device 0. */
+static struct orr_list_rank_place
+places_of(uint32_t world, uint32_t on_n1, const uint32_t *device)
+{
+    static struct orr_rec_rank_place places[PLACES_MAX];
+    for (uint32_t i = 0; i < world; i++)
+        places[i] = (struct orr_rec_rank_place){.rank = i,
+                                                .node = i < on_n1 ? ORR_LIT("n1")
+                                                                  : ORR_LIT("n2"),
+                                                .device = i < on_n1 ? device[i] : 0};
+    return (struct orr_list_rank_place){places, world};
+}
+
+static void want_number(struct orr_list_rank_place ranks,
+                        uint32_t devices,
+                        uint32_t on_n1,
+                        uint32_t least_n1)
+{
+    const struct orr_rec_device_need needs[] = {
+        {.node = ORR_LIT("n1"), .ranks = on_n1, .least = least_n1},
+        {.node = ORR_LIT("n2"), .ranks = ranks.n - on_n1, .least = 1}};
+    POST("/eu1/c1/job/a/1",
+         devices_want,
+         .job = ORR_LIT("a"),
+         .generation = 1,
+         .ranks = ranks,
+         .devices = devices,
+         .needs = {needs, ranks.n > on_n1 ? 2 : 1});
+}
+
+static void keep(struct orr_list_rank_place ranks)
+{
+    POST("/eu1/c1/job/a/1",
+         devices_keep,
+         .job = ORR_LIT("a"),
+         .generation = 1,
+         .ranks = ranks);
+    run_for(600);
+}
+
+static void resized_job_holds_both_until_it_says_which(void **state)
+{
+    (void)state;
+    const uint32_t was[] = {0, 1}, one[] = {1, 1};
+    assign("a", 2, 2, "n1", false);
+    assert_string_equal(got.node[0], "n1");
+    want_number(places_of(2, 2, was), 1, 2, 1);
+    assert_int_equal(got.n_slots, 1);
+    assert_int_equal(got.slot[0], 0); /* its own */
+    run_for(600);
+    assert_int_equal(n1_free, 2);
+    keep(places_of(2, 2, one));
+    assert_int_equal(got.msg, ORR_MSG_ack);
+    assert_int_equal(n1_free, 3);
+    assign("b", 1, 1, "n1", false); /* somebody takes device 0 */
+    assert_int_equal(got.device[0], 0);
+    want_number(places_of(2, 2, one), 2, 2, 1);
+    assert_int_equal(got.n_slots, 2);
+    assert_int_equal(got.slot[0], 1);
+    assert_int_equal(got.slot[1], 2);           /* free, of the same type */
+    want_number(places_of(2, 2, one), 2, 2, 1); /* a repeat holds no more */
+    run_for(600);
+    assert_int_equal(n1_free, 1);
+    keep(places_of(2, 2, one)); /* it could not, after all */
+    assert_int_equal(n1_free, 2);
+}
+
+static void number_that_the_nodes_do_not_have_is_refused(void **state)
+{
+    (void)state;
+    const uint32_t was[] = {0, 1};
+    assign("a", 2, 2, "n1", false);
+    want_number(places_of(2, 2, was), 3, 2, 1); /* more than it has ranks there */
+    assert_int_equal(got.code, ORR_ENODEV);
+    want_number(places_of(2, 2, was), 1, 2, 2); /* two shards */
+    assert_int_equal(got.code, ORR_ENODEV);
+    run_for(600);
+    assert_int_equal(n1_free, 2);
+    want_number(places_of(4, 2, was), 1, 2, 1); /* two nodes */
+    assert_int_equal(got.code, ORR_ENODEV);
+}
+
+static void number_is_shared_out_where_the_load_is(void **state)
+{
+    (void)state;
+    const uint32_t was[] = {0, 0, 0, 0, 1, 1};
+    assign("a", 2, 2, "n1", false);
+    want_number(places_of(8, 6, was), 3, 6, 1); /* 6 ranks on n1, 2 on n2 */
+    assert_int_equal(got.n_slots, 3);
+    assert_string_equal(got.slot_node[1], "n1");
+    assert_string_equal(got.slot_node[2], "n2");
+    assert_int_equal(got.slot[0], 0); /* those with the most ranks first */
+    assert_int_equal(got.slot[1], 1);
+    want_number(places_of(8, 6, was), 4, 6, 1);
+    assert_string_equal(got.slot_node[2], "n1");
+}
+
 static void recovered_suspended_job_holds_none(void **state)
 {
     (void)state;
@@ -549,6 +665,9 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
         T(freed_devices_are_for_others_and_come_back),
         T(other_devices_are_of_the_same_type_and_shared_as_before),
+        T(resized_job_holds_both_until_it_says_which),
+        T(number_that_the_nodes_do_not_have_is_refused),
+        T(number_is_shared_out_where_the_load_is),
         T(recovered_suspended_job_holds_none),
         T(nothing_is_placed_on_a_node_that_drains),
 #undef T

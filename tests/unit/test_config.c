@@ -253,6 +253,14 @@ static void config_broken_is_refused_with_remedy(void **state)
     refuse("host: h\nregion: r1\nstate: s\nroles: {region: {}}",
            "state: write an absolute path");
     refuse(HEAD "roles: {region: {}}", "listen: a region needs an endpoint");
+#define PEER(name) "{name: " name ", endpoint: \"tcp://127.0.0.1:1\"}"
+#define PEERS(list)                                                                    \
+    HEAD "listen: [\"ipc:///s/h\"]\nroles: {region: {}}\npeers: [" list "]\n"
+    refuse(PEERS(PEER("h")),
+           "peers: host h is of this region, too; a name is one host's");
+    refuse(PEERS(PEER("r1, host: x")), "peers: r1 is this region itself");
+    refuse(PEERS(PEER("r2, host: x") ", " PEER("r3, host: x")),
+           "peers: host x is there twice");
     refuse(HEAD "roles: {cluster: {}}",
            "roles.cluster.regions: the region does not run on this host; list");
     refuse(HEAD "roles: {cluster: {regions: [{host: r}]}}",

@@ -162,8 +162,15 @@ static void capacity_is_shared_between_processes(void **state)
     (void)state;
     pid_t pid = holder(12);
     assert_int_equal(emu_device_file_take(file, 5, pages, NULL), -ENOMEM);
+    struct emu_device_info info;
+    emu_device_file_get_info(file, &info);
+    assert_int_equal(info.n_processes, 2);
+    for (unsigned i = 0; i < 2; i++) /* we only look */
+        assert_int_equal(info.holds[i], info.pids[i] == pid);
     assert_int_equal(emu_device_file_take(file, 4, pages, NULL), 0);
     kill_and_reap(pid);
+    emu_device_file_get_info(file, &info);
+    assert_true(info.n_processes == 1 && info.holds[0]);
     emu_device_file_close(file);
 }
 

@@ -222,9 +222,75 @@ static void recovered_job_resumes_what_was_half_done(void **state)
     }
 }
 
+/* ---- the host of its cluster dies when ranks have been told to end, and before the end is told ---- */
+
+static void ended(uint32_t rank, uint32_t signal, uint64_t when, bool is_told)
+{
+    struct peer_script *node = &nodes[rank / 2];
+    node->state[rank] = ORR_RANK_EXITED;
+    node->signal[rank] = signal;
+    node->changed_ms[rank] = when;
+    node->is_told[rank] = is_told;
+}
+
+static void recover(void)
+{
+    start(&(struct orr_msg_job_start){.is_recovery = true});
+    run_for(5000);
+    assert_int_equal(region.n_ended, 1);
+}
+
+static void ranks_that_were_told_to_end_are_not_the_programs_fault(void **state)
+{
+    (void)state;
+    nodes[0].state[0] = nodes[0].state[1] =
+        ORR_RANK_RUNNING; /* froze, and were given up */
+    ended(2, 15, 500, true);
+    ended(3, 9, 700, true);
+    recover();
+    assert_int_equal(region.outcome, ORR_OUTCOME_LOST);
+    assert_int_equal(nodes[0].state[0], ORR_RANK_EXITED);
+    assert_non_null(strstr(region.reason, "n1"));
+}
+
+/* What fails because of it is not, either. */
+static void end_after_one_that_was_told_is_its_consequence(void **state)
+{
+    (void)state;
+    for (uint32_t rank = 0; rank < WORLD; rank++)
+        ended(rank, rank < 2 ? 6 : 15, 500 + 10 * (WORLD - rank), rank >= 2);
+    recover();
+    assert_int_equal(region.outcome, ORR_OUTCOME_LOST);
+}
+
+/* It may end with exit code 0 then; the job is not done. */
+static void job_that_was_told_to_end_is_not_done(void **state)
+{
+    (void)state;
+    for (uint32_t rank = 0; rank < WORLD; rank++)
+        ended(rank, 0, 500, rank > 0);
+    recover();
+    assert_int_equal(region.outcome, ORR_OUTCOME_LOST);
+}
+
+/* The others were told because of it. */
+static void rank_that_failed_before_the_others_were_told_is_the_culprit(void **state)
+{
+    (void)state;
+    for (uint32_t rank = 0; rank < WORLD; rank++)
+        ended(rank, rank == 1 ? 6 : 9, rank == 1 ? 500 : 510 + rank, rank != 1);
+    recover();
+    assert_int_equal(region.outcome, ORR_OUTCOME_FAILED);
+    assert_int_equal(region.culprit, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STOP(ranks_that_were_told_to_end_are_not_the_programs_fault),
+        STOP(end_after_one_that_was_told_is_its_consequence),
+        STOP(job_that_was_told_to_end_is_not_done),
+        STOP(rank_that_failed_before_the_others_were_told_is_the_culprit),
         cmocka_unit_test(silent_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(refusing_node_undoes_the_stop_in_each_phase),
         cmocka_unit_test(answers_of_an_older_cut_change_nothing),

@@ -170,6 +170,35 @@ static void restored_rank_is_fetched_before_it_is_launched(void **state)
     assert_int_equal(last.state, ORR_STEP_DONE);
 }
 
+/* Its part says so, and whoever restores it waits for nobody. */
+static void rank_without_a_library_is_saved_and_restored_as_one(void **state)
+{
+    (void)state;
+    start_running();
+    has_none = true;
+    cut_and_quiesce();
+    step(9, ORR_CUT_SAVE);
+    assert_true(part_is_silent);
+    has_none = false; /* it begins to use it */
+    step(9, ORR_CUT_RESUME);
+    step(10, ORR_CUT_BEGIN);
+    step(10, ORR_CUT_QUIESCE);
+    step(10, ORR_CUT_SAVE);
+    assert_false(part_is_silent);
+    teardown(state);
+    setup(state);
+    struct orr_rec_part part = {.rank = 0, .hash = ORR_LIT("abc"), .is_silent = true};
+    has_none = true;
+    launch(&part);
+    assert_true(is_launched && expects_nobody);
+    teardown(state);
+    setup(state);
+    part.is_silent = false; /* of a time when parts did not say */
+    has_none = true;
+    launch(&part);
+    assert_true(is_launched && !expects_nobody);
+}
+
 static void come_back(uint32_t process, uint32_t pid)
 {
     const struct orr_msg_rank_ability back = {.job = ORR_LIT("j"),
@@ -348,7 +377,7 @@ static void restarted_host_knows_its_stopped_ranks(void **state)
     run_for(3000);
     assert_int_equal(continued, 0); /* it stays frozen until its resume */
     step(9, ORR_CUT_QUIESCE);       /* it may have been in the middle of it */
-    assert_string_equal(did, "lib-quiesce-0 freeze0 ");
+    assert_string_equal(did, "thaw0 lib-quiesce-0 freeze0 ");
     assert_int_equal(last.state, ORR_STEP_DONE);
     step(9, ORR_CUT_RESUME);
     assert_string_equal(did, "thaw0 lib-resume-0 free9 ");
@@ -370,6 +399,7 @@ int main(void)
         STOP(next_stop_waits_for_the_part_of_the_last),
         STOP(stop_that_host_memory_cannot_hold_is_refused_before_it_begins),
         STOP(restored_rank_is_fetched_before_it_is_launched),
+        STOP(rank_without_a_library_is_saved_and_restored_as_one),
         STOP(rank_of_two_processes_is_stopped_saved_and_restored_whole),
         STOP(part_of_an_earlier_version_has_one_arena),
         cmocka_unit_test(damaged_list_of_arenas_fails_the_launch),

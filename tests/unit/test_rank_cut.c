@@ -342,6 +342,28 @@ static void detached_process_outlives_its_host(void **state)
     cut_tear_down(&cut);
 }
 
+/* Who asks has not heard that it was done.  The process has given its memory away, and the next host has found it. */
+static void quiesce_is_done_also_when_the_next_host_is_asked_again(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    cut_prepare(&cut, 2);
+    run_and_kill_host(&cut, ORR_CUT_QUIESCE, true);
+    cut_open_edge(&cut);
+    for (uint32_t r = 0; r < cut.world; r++)
+        cut_expect(&cut, r, 0, 0);
+    cut.cut++; /* as it did */
+    assert_int_equal(cut_step(&cut, ORR_CUT_QUIESCE, true), ORR_STEP_DONE);
+    assert_int_equal(cut_count_arenas(&cut), 2);
+    assert_int_equal(cut.report->arenas.n, 2);
+    assert_int_equal(cut.report->arenas.at[0].bytes, 3 << 20);
+    cut.round = 0;
+    assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+    cut_wait_progress(&cut);
+    cut_end(&cut);
+    cut_tear_down(&cut);
+}
+
 static void
 keep_arena(const char *path, uint8_t **ret_bytes, size_t *ret_len, size_t len)
 {
@@ -389,6 +411,24 @@ static void stopped_processes_go_on_in_a_new_generation(void **state)
     cut_tear_down(&cut);
     free(arena[0]);
     free(arena[1]);
+}
+
+/* Restored, where none used the library: nobody comes, and nobody is waited for. */
+static void rank_without_a_library_goes_on_at_once(void **state)
+{
+    (void)state;
+    static struct cut cut;
+    struct orr_error err = {.text = ""};
+    cut_prepare(&cut, 1);
+    cut.grace_ms = 600000;
+    cut.cut = 7;
+    cut_open_edge(&cut);
+    const struct orr_msg_rank_expect silent = {
+        .job = ORR_LIT("r-1"), .generation = cut.generation, .is_silent = true};
+    assert_int_equal(orr_rank_edge_expect(cut.edge, &silent, &err), ORR_OK);
+    assert_int_equal(cut_step(&cut, ORR_CUT_RESUME, false), ORR_STEP_DONE);
+    cut_end(&cut);
+    cut_tear_down(&cut);
 }
 
 /* ---- cooperative -------------------------------------------------------------------------- */
@@ -545,7 +585,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(rank_that_does_not_run_is_told_of_until_it_does),
         cmocka_unit_test(program_goes_on_when_hosts_die),
         cmocka_unit_test(detached_process_outlives_its_host),
+        cmocka_unit_test(quiesce_is_done_also_when_the_next_host_is_asked_again),
         cmocka_unit_test(stopped_processes_go_on_in_a_new_generation),
+        cmocka_unit_test(rank_without_a_library_goes_on_at_once),
         cmocka_unit_test(cooperative_program_goes_on_in_new_processes),
         cmocka_unit_test(python_program_goes_on_in_new_processes),
     };

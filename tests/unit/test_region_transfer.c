@@ -123,6 +123,146 @@ static void refusal_at_the_end_brings_it_back_from_its_checkpoint(void **state)
     tables_match();
 }
 
+/* ---- it is gone for good ---- */
+
+static uint16_t recall(const char *from)
+{
+    (void)POST(job_migrate, .job = ORR_LIT("eu1-1"), .gone = orr_str(from));
+    for (int i = 0; i < 40 && !answer.msg; i++)
+        run_for(100);
+    uint16_t msg = answer.msg;
+    if (msg == ORR_MSG_ack)
+        wait_for(3000);
+    return msg;
+}
+
+static void leave_for_nobody(void)
+{
+    start_running();
+    leave();
+    peer.is_silent = true;
+    end(ORR_OUTCOME_MOVED, false);
+    wait_for(20000);
+    assert_int_equal(show()->row.phase, ORR_JOB_QUEUED);
+    assert_int_equal(seen.n_assigns, 1);
+}
+
+static void job_on_its_way_to_a_region_that_is_gone_comes_back(void **state)
+{
+    (void)state;
+    leave_for_nobody();
+    assert_int_equal(recall("us2"), ORR_MSG_ack);
+    assert_int_equal(seen.n_assigns, 2);
+    assert_int_equal(seen.manifest, 1);
+    assert_int_equal(seen.generation, 3);
+    assert_int_equal(show()->order_state, ORR_ORDER_IS_FAILED);
+    assert_string_equal(
+        answer.detail->order_text.ptr,
+        "region us2 is gone for good, as its operator says; it goes on here");
+    assert_string_equal(answer.detail->to_region.ptr, "");
+    unsigned n = peer.n_offers;
+    peer.is_silent = false; /* whatever it would say now */
+    fail_over(3);
+    wait_for(20000);
+    assert_int_equal(peer.n_offers, n);
+    assert_int_equal(peer.n_transfers, 0);
+    assert_int_equal(show()->row.generation, 3);
+    assert_int_equal(n_checkpoints(), 1);
+    tables_match();
+}
+
+/* A region that answers has the last word: it may have the job. */
+static void region_that_answers_is_not_gone(void **state)
+{
+    (void)state;
+    leave_for_nobody();
+    peer.is_silent = false;
+    peer.is_stalling = true;
+    assert_int_equal(recall("us2"), ORR_MSG_failed);
+    assert_int_equal(answer.code, ORR_ESTATE);
+    assert_non_null(strstr(answer.text, "region us2 answers"));
+    wait_for(20000);
+    assert_int_equal(seen.n_assigns, 1);
+    peer.is_stalling = false;
+    wait_for(15000);
+    assert_int_equal(show()->row.phase, ORR_JOB_MOVED);
+    tables_match();
+}
+
+static void only_what_is_on_its_way_there_comes_back(void **state)
+{
+    (void)state;
+    start_running();
+    assert_int_equal(recall("us2"), ORR_MSG_failed);
+    assert_int_equal(answer.code, ORR_ESTATE);
+    assert_string_equal(answer.text,
+                        "job eu1-1 is not on its way to region us2; nothing was done");
+    leave();
+    peer.is_silent = true;
+    end(ORR_OUTCOME_MOVED, false);
+    assert_int_equal(recall("us3"), ORR_MSG_failed);
+    assert_int_equal(POST(job_migrate,
+                          .job = ORR_LIT("eu1-1"),
+                          .region = ORR_LIT("us3"),
+                          .gone = ORR_LIT("us2")),
+                     ORR_MSG_failed);
+    assert_int_equal(answer.code, ORR_EINVAL);
+    assert_int_equal(POST(job_cancel, .job = ORR_LIT("eu1-1")), ORR_MSG_failed);
+    assert_non_null(strstr(answer.text, "--gone us2"));
+    assert_int_equal(recall("us2"), ORR_MSG_ack);
+    assert_int_equal(recall("us2"), ORR_MSG_failed);
+    peer.is_silent = false;
+    peer.has_taken = true;
+    peer.generation = 9;
+    start_running();
+    leave();
+    end(ORR_OUTCOME_MOVED, false);
+    assert_int_equal(show()->row.phase, ORR_JOB_MOVED);
+    assert_int_equal(recall("us2"), ORR_MSG_failed);
+}
+
+/* ---- names of hosts ---- */
+
+static void job_names_the_hosts_that_the_other_region_fetches_from(void **state)
+{
+    (void)state;
+    summary();
+    start_running();
+    leave();
+    assert_string_equal(peer.hosts, "n1"); /* where it runs */
+    peer.hosts[0] = '\0';
+    end(ORR_OUTCOME_MOVED, false);
+    assert_string_equal(peer.hosts, "s1"); /* where it lies */
+}
+
+static uint32_t offer_from(const char *host)
+{
+    const struct orr_rec_text hosts[] = {{ORR_LIT("u1")}, {orr_str(host)}};
+    assert_int_equal(POST(job_offer,
+                          .region = ORR_LIT("us2"),
+                          .job = ORR_LIT("us2-7"),
+                          .generation = 3,
+                          .spec = puppet_spec(),
+                          .level = ORR_LEVEL_IMAGE,
+                          .hosts = {hosts, 2}),
+                     ORR_MSG_job_offered);
+    return answer.code;
+}
+
+static void host_of_both_regions_is_refused_before_anything_stops(void **state)
+{
+    (void)state;
+    summary();
+    assert_int_equal(offer_from("u2"), ORR_OK);
+    assert_int_equal(offer_from("n1"), ORR_EEXIST); /* of a node */
+    assert_string_equal(
+        answer.text,
+        "host n1 is here and there, and a name is one host's only, over all regions: "
+        "give one of them another name");
+    assert_int_equal(offer_from("puppet"), ORR_EEXIST); /* of a cluster */
+    assert_int_equal(offer_from("ra"), ORR_EEXIST);     /* of the region */
+}
+
 /* ---- from there ---- */
 
 static uint64_t offer(uint64_t generation)
@@ -250,7 +390,12 @@ int main(void)
         TEST(job_is_handed_over_and_its_checkpoint_kept_until_it_is_settled),
         TEST(refusal_before_it_stops_changes_nothing),
         TEST(unanswered_handover_is_asked_about_and_never_undone),
+        TEST(job_on_its_way_to_a_region_that_is_gone_comes_back),
+        TEST(region_that_answers_is_not_gone),
+        TEST(only_what_is_on_its_way_there_comes_back),
         TEST(refusal_at_the_end_brings_it_back_from_its_checkpoint),
+        TEST(job_names_the_hosts_that_the_other_region_fetches_from),
+        TEST(host_of_both_regions_is_refused_before_anything_stops),
         TEST(only_the_newest_token_takes_a_job_and_only_once),
         TEST(token_dies_with_its_leader_and_with_a_refusal),
         TEST(strangers_and_ids_that_are_here_are_refused),

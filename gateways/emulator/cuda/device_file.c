@@ -323,13 +323,19 @@ void emu_device_file_get_info(struct emu_device_file *file,
     struct header *h = file->header;
     struct emu_device_info info = {.memory_bytes = h->n_pages * EMU_PAGE_BYTES};
     lock(file);
+    uint64_t holders = 0; /* bit per slot */
     reclaim_dead(file);
-    for (uint64_t i = 0; i < h->n_pages; i++)
+    for (uint64_t i = 0; i < h->n_pages; i++) {
+        holders |= file->pages[i].users;
         if (file->pages[i].users == 0)
             info.free_bytes += EMU_PAGE_BYTES;
-    for (int slot = 0; slot < EMU_DEVICE_USERS_MAX; slot++)
-        if (h->pids[slot] != 0)
-            info.pids[info.n_processes++] = h->pids[slot];
+    }
+    for (int slot = 0; slot < EMU_DEVICE_USERS_MAX; slot++) {
+        if (h->pids[slot] == 0)
+            continue;
+        info.holds[info.n_processes] = holders >> slot & 1;
+        info.pids[info.n_processes++] = h->pids[slot];
+    }
     unlock(file);
     memcpy(info.name, h->name, sizeof info.name);
     memcpy(info.uuid, h->uuid, sizeof info.uuid);

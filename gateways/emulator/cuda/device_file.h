@@ -12,6 +12,7 @@
 #ifndef EMU_DEVICE_FILE_H
 #define EMU_DEVICE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,7 +34,8 @@ struct emu_device_info {
     uint64_t free_bytes;
     uint64_t busy_ns; /* time that kernels and copies took since creation */
     unsigned n_processes;
-    int pids[EMU_DEVICE_USERS_MAX]; /* the first n_processes are set */
+    int pids[EMU_DEVICE_USERS_MAX];   /* the first n_processes are set */
+    bool holds[EMU_DEVICE_USERS_MAX]; /* has that one memory there? */
 };
 
 struct emu_device_file;

@@ -294,7 +294,8 @@ static bool is_proc_done(const struct orri_gen *gen,
 static bool may_come_back(const struct orr_rank_edge *edge,
                           const struct orri_rank *rank)
 {
-    return rank->n_procs == 0 && rank->silent_cut != rank->gen->cut &&
+    return rank->n_procs == 0 && !rank->is_silent &&
+           rank->silent_cut != rank->gen->cut &&
            edge->now_ms < rank->gen->started_ms + edge->grace_ms;
 }
 

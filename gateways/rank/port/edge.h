@@ -76,6 +76,7 @@ struct orri_rank {
     uint64_t path_inode;
     uint64_t expected_ms;
     uint64_t silent_cut; /* when that was quiesced, it had no process with a library */
+    bool is_silent;      /* restored, and had no process with a library either */
     bool has_looked;     /* for what an earlier life left of it */
     bool is_crowded;     /* one process too many came */
     bool ability_due;    /* one of its processes has ended */

@@ -215,11 +215,20 @@ static bool take_quiesced(struct orr_rank_edge *edge,
     bool has_fd = *take_fd >= 0 && fstat(*take_fd, &st) == 0 && S_ISREG(st.st_mode) &&
                   fcntl(*take_fd, F_GET_SEALS) >= 0 &&
                   (uint64_t)st.st_size >= msg->arena_bytes;
-    if (msg->arena_bytes > 0 && !has_fd)
-        return false;
-    if (msg->arena_bytes) /* it is safe before the process gives it up */
+    bool is_here = *take_fd < 0 && proc->arena_fd >= 0 &&
+                   proc->arena_bytes >= msg->arena_bytes; /* given to an earlier life */
+    if (msg->arena_bytes > 0 && !has_fd && !is_here) {
+        orri_gen_fail(edge,
+                      gen,
+                      proc->rank->rank,
+                      "process %d: the node that held its device memory is gone; "
+                      "restore it from a checkpoint",
+                      (int)proc->pid);
+        return true;
+    }
+    if (msg->arena_bytes && has_fd) /* it is safe before the process gives it up */
         orri_arena_take(edge, proc, take_fd);
-    else
+    else if (!msg->arena_bytes)
         orri_arena_drop(edge, proc);
     if (!welcome(edge, proc))
         return false; /* it keeps its arena, and comes again */

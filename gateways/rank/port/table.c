@@ -222,6 +222,8 @@ enum orr_err orr_rank_edge_expect(struct orr_rank_edge *edge,
         orri_arenas_find(edge, rank);
     if (!rc)
         rank->has_looked = true;
+    if (!rc)
+        rank->is_silent = msg->is_silent && !rank->n_procs;
     if (!rc && is_stopped)
         rc = expect_stopped(edge, rank, msg, err);
     if (!rc && rank->listener < 0)

@@ -70,6 +70,22 @@ const char *image_why_skip(void)
     return NULL;
 }
 
+int image_main(int argc,
+               char **argv,
+               const struct CMUnitTest *tests,
+               size_t n,
+               const char *(*why_skip)(void))
+{
+    int exit_code;
+    if (fixture_dispatch(argc, argv, &exit_code))
+        return exit_code;
+    const char *why = why_skip();
+    if (!why)
+        return fixture_main(argc, argv, tests, n);
+    printf("skipped: %s\n", why);
+    return 77;
+}
+
 int image_setup(void **state)
 {
     struct two *t = calloc(1, sizeof *t);

@@ -22,6 +22,14 @@ extern const struct orr_process_id server1, client1, server2, client2;
 
 /* Why there is nothing to be tried here; NULL: there is. */
 const char *image_why_skip(void);
+/* As fixture_main; where why_skip says why not, that is said instead. */
+int image_main(int argc,
+               char **argv,
+               const struct CMUnitTest *tests,
+               size_t n,
+               const char *(*why_skip)(void));
+#define IMAGE_TEST(name)                                                               \
+    cmocka_unit_test_setup_teardown(name, image_setup, image_teardown)
 int image_setup(void **state);
 int image_teardown(void **state);
 

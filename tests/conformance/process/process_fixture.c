@@ -46,6 +46,7 @@ static void store(struct fixture *f, const struct orr_rec_rank_row *row)
         return;
     *t = (struct told){.generation = row->generation,
                        .is_frozen = row->is_frozen,
+                       .is_told = row->is_told,
                        .cut = row->cut,
                        .cut_step = row->cut_step,
                        .rank = row->rank,
@@ -180,6 +181,16 @@ int fixture_teardown(void **state)
     pthread_cond_destroy(&f->changed);
     free(f);
     return 0;
+}
+
+int fixture_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
+{
+    int exit_code;
+    if (fixture_dispatch(argc, argv, &exit_code))
+        return exit_code;
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return _cmocka_run_group_tests("tests", tests, n, NULL, NULL);
 }
 
 /* ---- use

@@ -2,13 +2,14 @@
  * process_fixture.h - a process edge on a state directory of its own, and what its sink
  * was told.
  *
- * A program that uses it must begin its main with fixture_dispatch: it is also the
- * spawner of the edge.
+ * A program that uses it must have fixture_main as its main, or begin with fixture_dispatch: it is also the spawner of the edge.
  */
 #ifndef ORR_PROCESS_FIXTURE_H
 #define ORR_PROCESS_FIXTURE_H
 
 #include <pthread.h>
+
+#include "orr_test.h"
 
 #include "process_linux.h"
 
@@ -19,7 +20,7 @@ struct told { /* the last that was told of a rank */
     uint64_t generation;
     uint32_t rank, state, pid, device, signal, level;
     int64_t exit_code;
-    bool is_frozen;
+    bool is_frozen, is_told;
     uint64_t cut;
     uint32_t cut_step;
     char reason[300];
@@ -53,6 +54,11 @@ struct fixture {
 
 /* True when the program was started as a spawner; *ret_exit is its status. */
 int fixture_dispatch(int argc, char **argv, int *ret_exit);
+
+/* All tests, or those of the pattern in argv[1]. */
+int fixture_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n);
+#define FIXTURE_TEST(name)                                                             \
+    cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int fixture_setup(void **state); /* makes the directory and opens */
 int fixture_teardown(

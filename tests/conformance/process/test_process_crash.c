@@ -363,17 +363,11 @@ static void torn_files_are_lost_ranks_with_a_reason(void **state)
         strstr(fixture_wait(f, "r1-boot", ORR_RANK_LOST).reason, "restarted"));
 }
 
-#define FIXTURE_TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
-
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
     if (argc > 2 && strcmp(argv[1], "--host") == 0)
         return host_main(argc, argv);
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         FIXTURE_TEST(ranks_outlive_a_killed_host_and_are_adopted),
         FIXTURE_TEST(launches_of_a_killed_host_happen_wholly_or_not_at_all),
         FIXTURE_TEST(rank_found_while_it_starts_gets_the_signal_sent_to_it),
@@ -386,5 +380,5 @@ int main(int argc, char **argv)
         FIXTURE_TEST(launch_that_was_given_up_never_happens),
         FIXTURE_TEST(torn_files_are_lost_ranks_with_a_reason),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return fixture_main(argc, argv, tests, ORR_ARRAY_SIZE(tests));
 }

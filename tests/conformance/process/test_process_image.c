@@ -334,21 +334,9 @@ static void connection_between_machines_lives_through_a_move(void **state)
     close(second);
 }
 
-#define IMAGE_TEST(name)                                                               \
-    cmocka_unit_test_setup_teardown(name, image_setup, image_teardown)
-
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
-    if (argc > 1) /* a pattern of names */
-        cmocka_set_test_filter(argv[1]);
-    if (image_why_skip()) {
-        printf("skipped: %s\n", image_why_skip());
-        return 77;
-    }
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         IMAGE_TEST(counting_rank_goes_on_on_another_node),
         IMAGE_TEST(both_ends_of_a_connection_move),
         IMAGE_TEST(one_end_of_a_connection_moves),
@@ -362,5 +350,5 @@ int main(int argc, char **argv)
         IMAGE_TEST(freeze_works_without_namespaces),
         IMAGE_TEST(thaw_does_not_thaw_what_the_lease_froze),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return image_main(argc, argv, tests, ORR_ARRAY_SIZE(tests), image_why_skip);
 }

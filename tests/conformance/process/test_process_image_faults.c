@@ -336,6 +336,73 @@ static void process_killed_in_a_restore_costs_the_attempt_only(void **state)
     image_wait_progress(t->b, id, 10);
 }
 
+/* A CRIU that has made half of the rank, and gets no further: its text, and where it says which process that is. */
+static void half_made(struct two *t, char *path, size_t cap, char *pid_path)
+{
+    snprintf(path, cap, "%s/criu", t->b->dir);
+    snprintf(pid_path, cap, "%s/half", t->b->dir);
+    FILE *out = fopen(path, "we");
+    assert_non_null(out);
+    fprintf(out,
+            "#!/bin/sh\n"
+            "[ \"$1\" = restore ] || exec %s \"$@\"\n"
+            "sleep 1000 &\n"
+            "echo $! >%s.tmp; mv %s.tmp %s\n"
+            "wait\n",
+            getenv("ORRERY_CRIU"),
+            pid_path,
+            pid_path,
+            pid_path);
+    assert_int_equal(fchmod(fileno(out), 0755), 0);
+    assert_int_equal(fclose(out), 0);
+}
+
+static pid_t read_half(const char *path)
+{
+    int pid = 0;
+    for (int ms = 0; ms < 20000 && !pid; ms++, usleep(1000)) {
+        FILE *in = fopen(path, "re");
+        if (in && fscanf(in, "%d", &pid) != 1)
+            pid = 0;
+        if (in)
+            fclose(in);
+    }
+    assert_true(pid > 0);
+    unlink(path);
+    return pid;
+}
+
+/* Whoever looks after its ranks then: the host that was there, or the next. */
+static void half_of_a_rank_ends_with_its_keeper(void **state)
+{
+    struct two *t = *state;
+    struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0};
+    char criu[100], half[100];
+    const char *dir = image_dir(t, "i");
+    image_start(t, t->a, id, CLIENT, (const char *const[]){"sh", "-c", COUNT, NULL});
+    fixture_wait_log(t->a, "r1-a", "10\n");
+    image_ok(t->a, id, dir, false);
+    fixture_wait_id(t->a, id, ORR_RANK_EXITED);
+    half_made(t, criu, sizeof criu, half);
+    fixture_close(t->b);
+    t->b->config.criu = criu;
+    fixture_open(t->b);
+    for (int is_host_gone = 0; is_host_gone < 2; is_host_gone++) {
+        id.generation++;
+        image_restore(t, t->b, id, CLIENT, dir);
+        pid_t pid = read_half(half);
+        pid_t keeper = fixture_parent(fixture_parent(pid));
+        if (is_host_gone)
+            fixture_close(t->b);
+        assert_int_equal(kill(keeper, SIGKILL), 0);
+        if (is_host_gone)
+            fixture_open(t->b);
+        fixture_wait_id(t->b, id, ORR_RANK_LOST);
+        fixture_wait_gone(pid);
+    }
+    unlink(criu);
+}
+
 /* Started as `--imager STATE IMAGE`: a host that makes an image of the server, and waits for its death. */
 static int imager_main(char **argv)
 {
@@ -392,29 +459,18 @@ static void host_killed_in_a_dump_is_mended_by_the_next_one(void **state)
     image_check_ends(t->a, server1, t->a, client1);
 }
 
-#define IMAGE_TEST(name)                                                               \
-    cmocka_unit_test_setup_teardown(name, image_setup, image_teardown)
-
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
     if (argc == 4 && strcmp(argv[1], "--imager") == 0)
         return imager_main(argv);
-    if (argc > 1) /* a pattern of names */
-        cmocka_set_test_filter(argv[1]);
-    if (image_why_skip()) {
-        printf("skipped: %s\n", image_why_skip());
-        return 77;
-    }
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         IMAGE_TEST(image_that_fails_leaves_the_rank_unharmed),
         IMAGE_TEST(rank_that_ran_on_after_a_failed_image_dies_its_own_death),
         IMAGE_TEST(criu_killed_in_a_dump_costs_the_image_only),
         IMAGE_TEST(rank_outlives_a_criu_that_is_killed_at_any_moment),
         IMAGE_TEST(process_killed_in_a_restore_costs_the_attempt_only),
+        IMAGE_TEST(half_of_a_rank_ends_with_its_keeper),
         IMAGE_TEST(host_killed_in_a_dump_is_mended_by_the_next_one),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return image_main(argc, argv, tests, ORR_ARRAY_SIZE(tests), image_why_skip);
 }

@@ -213,37 +213,27 @@ static void rank_whose_keeper_dies_takes_the_bringer_along(void **state)
     fixture_wait_gone(pid);
 }
 
-#define LAZY_TEST(name)                                                                \
-    cmocka_unit_test_setup_teardown(name, image_setup, image_teardown)
-
-static bool is_lazy_here(void)
+static const char *lazy_why_skip(void)
 {
     void *state;
+    const char *why = image_why_skip();
+    if (why)
+        return why;
     image_setup(&state);
     struct two *t = state;
     bool is_so = fixture_ability(t->a) && !strstr(t->a->ability, "lazily");
     image_teardown(&state);
-    return is_so;
+    return is_so ? NULL : "lazy restore does not work here";
 }
 
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
-    if (argc > 1) /* a pattern of names */
-        cmocka_set_test_filter(argv[1]);
-    const char *why = image_why_skip();
-    if (why || !is_lazy_here()) {
-        printf("skipped: %s\n", why ? why : "lazy restore does not work here");
-        return 77;
-    }
-    const struct CMUnitTest tests[] = {
-        LAZY_TEST(memory_that_comes_later_is_what_it_was),
-        LAZY_TEST(rank_that_loses_its_memory_is_lost_and_never_sees_zeros),
-        LAZY_TEST(image_waits_for_the_memory_and_has_it_all),
-        LAZY_TEST(next_host_finds_a_rank_whose_memory_still_comes),
-        LAZY_TEST(rank_whose_keeper_dies_takes_the_bringer_along),
+    static const struct CMUnitTest tests[] = {
+        IMAGE_TEST(memory_that_comes_later_is_what_it_was),
+        IMAGE_TEST(rank_that_loses_its_memory_is_lost_and_never_sees_zeros),
+        IMAGE_TEST(image_waits_for_the_memory_and_has_it_all),
+        IMAGE_TEST(next_host_finds_a_rank_whose_memory_still_comes),
+        IMAGE_TEST(rank_whose_keeper_dies_takes_the_bringer_along),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return image_main(argc, argv, tests, ORR_ARRAY_SIZE(tests), lazy_why_skip);
 }

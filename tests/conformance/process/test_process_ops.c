@@ -414,15 +414,9 @@ static void busy_sink_is_told_later(void **state)
     assert_int_equal(fixture_wait(f, "r1-a", ORR_RANK_EXITED).exit_code, 4);
 }
 
-#define FIXTURE_TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
-
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         FIXTURE_TEST(launch_program_exits_zero),
         FIXTURE_TEST(launch_failing_program_tells_code_and_stderr_tail),
         FIXTURE_TEST(launch_long_stderr_tail_is_bounded_and_starts_at_a_line),
@@ -444,5 +438,5 @@ int main(int argc, char **argv)
         FIXTURE_TEST(ports_last_for_a_burst_of_launches),
         FIXTURE_TEST(busy_sink_is_told_later),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return fixture_main(argc, argv, tests, ORR_ARRAY_SIZE(tests));
 }

@@ -26,6 +26,7 @@ static void signal_reaches_the_whole_group(void **state)
     assert_int_equal(fixture_signal(f, "r1-a", SIGTERM), ORR_OK);
     struct told t = fixture_wait(f, "r1-a", ORR_RANK_EXITED);
     assert_int_equal(t.exit_code, 5);
+    assert_true(t.is_told);
     assert_int_equal(fixture_signal(f, "r1-a", SIGTERM), ORR_EGONE);
     assert_int_equal(fixture_signal(f, "r1-b", SIGTERM), ORR_ENOENT);
     assert_int_equal(fixture_signal(f, "r1-a", 0), ORR_EINVAL);
@@ -38,6 +39,7 @@ static void signal_before_the_start_is_not_lost(void **state)
     assert_int_equal(fixture_signal(f, "r1-a", SIGKILL), ORR_OK);
     struct told t = fixture_wait(f, "r1-a", ORR_RANK_EXITED);
     assert_int_equal(t.signal, SIGKILL);
+    assert_true(t.is_told);
 }
 
 static void killed_rank_is_told_with_its_signal(void **state)
@@ -49,6 +51,34 @@ static void killed_rank_is_told_with_its_signal(void **state)
     t = fixture_wait(f, "r1-a", ORR_RANK_EXITED);
     assert_int_equal(t.signal, SIGKILL);
     assert_string_equal(t.reason, "killed by signal 9 (SIGKILL)");
+    assert_false(t.is_told); /* by us */
+}
+
+/* Not even where its host dies in between. */
+static void end_that_was_asked_for_is_never_the_programs(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(
+        fixture_sh(
+            f,
+            "r1-a",
+            "trap 'sleep 0.2; exit 0' TERM; echo up; while :; do sleep 0.01; done"),
+        ORR_OK);
+    assert_int_equal(fixture_sh(f, "r1-b", "exit 3"), ORR_OK);
+    fixture_wait(f, "r1-a", ORR_RANK_RUNNING);
+    fixture_wait_log(f, "r1-a", "up");
+    assert_false(fixture_wait(f, "r1-b", ORR_RANK_EXITED).is_told);
+    assert_int_equal(fixture_signal(f, "r1-b", SIGTERM), ORR_EGONE);
+    assert_int_equal(fixture_signal(f, "r1-a", SIGCONT), ORR_OK);
+    assert_int_equal(fixture_signal(f, "r1-a", SIGTERM), ORR_OK);
+    fixture_close(f);
+    f->n_told = 0;
+    fixture_open(f);
+    fixture_attach(f);
+    struct told t = fixture_wait(f, "r1-a", ORR_RANK_EXITED);
+    assert_int_equal(t.exit_code, 0);
+    assert_true(t.is_told);
+    assert_false(fixture_wait(f, "r1-b", ORR_RANK_EXITED).is_told);
 }
 
 static void wait_state(uint32_t pid, char want)
@@ -183,18 +213,13 @@ static void stop_is_found_by_the_next_host(void **state)
                      ORR_EGONE);
 }
 
-#define FIXTURE_TEST(name)                                                             \
-    cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
-
 int main(int argc, char **argv)
 {
-    int exit_code;
-    if (fixture_dispatch(argc, argv, &exit_code))
-        return exit_code;
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         FIXTURE_TEST(signal_reaches_the_whole_group),
         FIXTURE_TEST(signal_before_the_start_is_not_lost),
         FIXTURE_TEST(killed_rank_is_told_with_its_signal),
+        FIXTURE_TEST(end_that_was_asked_for_is_never_the_programs),
         FIXTURE_TEST(rank_is_frozen_when_the_lease_ends_and_thawed_by_cont),
         FIXTURE_TEST(lease_renewed_while_the_rank_is_being_frozen),
         FIXTURE_TEST(rank_does_not_start_when_the_lease_is_over),
@@ -202,5 +227,5 @@ int main(int argc, char **argv)
         FIXTURE_TEST(note_is_found_by_the_next_host),
         FIXTURE_TEST(stop_is_found_by_the_next_host),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return fixture_main(argc, argv, tests, ORR_ARRAY_SIZE(tests));
 }

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * job_resize.c - a job that goes on on another number of devices, in place: its ranks stay on their nodes.
+ *
+ * START       The cluster is asked for the devices before anything stops, so an order that cannot be followed costs nothing.
+ *             What it gives is held beside what the job has (devices_want with a number), and ranks are mapped to it
+ * OPERATION   begin targets quiesce release: the old devices are verified free, and each node sees whether the new map fits into
+ *             its memory.  Then the map is taken: first into the region's record of places (job_update), then resume
+ * STOP        devices_keep: what it does not run on any more is for others
+ * FAILURES    Up to the release the ranks go back to where they were.  From then on the new map is the only one: a resume that
+ *             fails is tried again, as any.  Whoever recovers the job goes by the region's record of its places
+ * A job that starts on fewer devices than it has ranks is mapped by the same rules (job_resize_first).
+ *
+ * Where its nodes do not have the devices, and the region has said that others do, the job is saved as for a move; the next
+ * generation starts with that number.
+ */
+#include "job_resize.h"
+
+enum { ASK_MS = 2000, WANT_MS = 10000, NODE_DEVICES = 64 };
+
+/* ---- what there is ---- */
+
+uint32_t job_device_count(struct job *self)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        job_node_at(self, i)->devices = 0;
+    for (uint32_t r = 0; r < self->args.world; r++)
+        if (job_rank_at(self, r)->device < NODE_DEVICES)
+            job_node_at(self, job_rank_at(self, r)->node)->devices |=
+                UINT64_C(1) << job_rank_at(self, r)->device;
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        n += (uint32_t)__builtin_popcountll(job_node_at(self, i)->devices);
+    return n;
+}
+
+void job_resize_fini(struct job *self)
+{
+    struct job_resize *resize = &self->plan.resize;
+    rank_shards_fini(&resize->shards);
+    rank_map_fini(&resize->map);
+    orr_block_fini(&resize->needs);
+    orr_block_fini(&resize->slots);
+    orr_block_fini(&resize->slot_of);
+    orr_block_fini(&resize->old);
+    orr_block_fini(&resize->next);
+    *resize = (struct job_resize){0};
+}
+
+/* Only a job that is resized needs them. */
+static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
+{
+    struct job_resize *resize = &self->plan.resize;
+    uint32_t world = self->args.world, nodes = self->n_nodes, slots = 2 * world;
+    if (resize->has_tables)
+        return ORR_OK;
+    enum orr_err err = rank_shards_init(&resize->shards, world, 0);
+    if (err == ORR_OK)
+        err = rank_map_init(&resize->map, world, slots, nodes);
+    if (err == ORR_OK)
+        err =
+            orr_block_init(&resize->needs, nodes * sizeof(struct orr_rec_device_need));
+    if (err == ORR_OK)
+        err = orr_block_init(&resize->slots, slots * sizeof(struct rank_map_slot));
+    if (err == ORR_OK)
+        err = orr_block_init(&resize->slot_of,
+                             (size_t)nodes * NODE_DEVICES * sizeof(uint32_t));
+    if (err == ORR_OK)
+        err = orr_block_init(&resize->old, world * sizeof(uint32_t));
+    if (err == ORR_OK)
+        err = orr_block_init(&resize->next, slots * sizeof(uint32_t));
+    if (err != ORR_OK)
+        (void)orr_fail(
+            ret_err, err, "the cluster's host has no memory to map its ranks");
+    else
+        err = rank_shards_set(&resize->shards, self->args.shards, ret_err);
+    if (err != ORR_OK)
+        job_resize_fini(self);
+    resize->has_tables = err == ORR_OK;
+    return err;
+}
+
+static uint32_t *slot_of(struct job *self, uint32_t node, uint32_t device)
+{
+    return (uint32_t *)self->plan.resize.slot_of.at + (size_t)node * NODE_DEVICES +
+           device;
+}
+
+/* ---- the order ---- */
+
+enum orr_err job_resize_check(struct orr_ctx *ctx,
+                              struct job *self,
+                              const struct orr_msg_job_order *msg)
+{
+    const struct orr_job_args *args = &self->args;
+    if (args->gpus_max == 0)
+        return orr_refuse(
+            ctx, ORR_EINVAL, "gpus: job %s runs without devices", args->job);
+    if (msg->devices < args->gpus_min || msg->devices > args->gpus_max)
+        return orr_refuse(ctx,
+                          ORR_EINVAL,
+                          "gpus: %u is out of range; give %u..%u",
+                          msg->devices,
+                          args->gpus_min,
+                          args->gpus_max);
+    if (msg->devices < args->shards)
+        return orr_refuse(ctx,
+                          ORR_EINVAL,
+                          "shards: %u of them do not fit on %u devices",
+                          args->shards,
+                          msg->devices);
+    bool is_parked = self->is_recovery && self->is_suspended;
+    if (self->plan.is_held || self->plan.is_freed || is_parked)
+        return orr_refuse(
+            ctx, ORR_ESTATE, "job %s is suspended; resume it first", args->job);
+    return ORR_OK;
+}
+
+static bool is_on(struct job *self, uint32_t rank, uint32_t node)
+{
+    return job_rank_at(self, rank)->node == node;
+}
+
+/* Replicas of a shard on a node that share a device at best: all that are there; ordered, those of an aligned block of a power
+ * of two.  How many such blocks are there? */
+static uint32_t blocks_on(struct job *self, uint32_t node, uint32_t shard)
+{
+    uint32_t n_shards = self->args.shards, n = 0;
+    uint32_t replicas = self->args.world / n_shards;
+    bool is_ordered = self->args.reduce == ORR_REDUCE_ORDERED;
+    for (uint32_t at = 0; at < replicas;) {
+        uint32_t size = 1;
+        if (!is_on(self, at * n_shards + shard, node)) {
+            at++;
+            continue;
+        }
+        if (!is_ordered)
+            return 1;
+        for (bool is_whole = true;
+             is_whole && at % (2 * size) == 0 && size < replicas;) {
+            for (uint32_t i = at + size; i < at + 2 * size && i < replicas; i++)
+                is_whole = is_whole && is_on(self, i * n_shards + shard, node);
+            size *= is_whole ? 2 : 1;
+        }
+        at += size;
+        n++;
+    }
+    return n;
+}
+
+static struct orr_list_device_need list_needs(struct job *self)
+{
+    struct orr_rec_device_need *needs = self->plan.resize.needs.at;
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
+        needs[i] =
+            (struct orr_rec_device_need){.node = orr_str(job_node_at(self, i)->name),
+                                         .ranks = job_node_at(self, i)->n_ranks};
+        for (uint32_t s = 0; s < self->args.shards; s++)
+            needs[i].least += blocks_on(self, i, s);
+    }
+    return (struct orr_list_device_need){needs, self->n_nodes};
+}
+
+static bool is_there(struct job *self)
+{
+    return job_device_count(self) == self->plan.devices;
+}
+
+bool job_resize_is_ready(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    struct orr_error err;
+    if (plan->remap == JOB_REMAP_HELD || plan->is_moving)
+        return true;
+    if (is_there(self)) { /* as an earlier life of this actor has seen to */
+        plan->goal = ORR_ORDER_NONE;
+        plan->number = 0;
+        self->is_update_due = true;
+    } else if (make_tables(self, &err) != ORR_OK) {
+        job_plan_fail(ctx, self, err.code, err.text);
+    } else if (!plan->want_until_ms) {
+        plan->want_until_ms = orr_now_ms(ctx) + WANT_MS;
+    } else if (orr_now_ms(ctx) >= plan->want_until_ms) {
+        job_plan_fail(ctx,
+                      self,
+                      ORR_EBUSY,
+                      "resize: a node of it is out of reach, or its cluster does not "
+                      "answer; it runs on as before");
+    }
+    return false;
+}
+
+void job_resize_ask(struct orr_ctx *ctx,
+                    struct job *self,
+                    enum job_ask ask,
+                    uint64_t tag)
+{
+    struct orr_str job = orr_str(self->args.job);
+    if (ask == JOB_ASK_KEEP)
+        orr_ask(ctx,
+                self->cluster,
+                ASK_MS,
+                tag,
+                devices_keep,
+                .job = job,
+                .generation = self->args.generation,
+                .ranks = job_places(self, ORR_NONE));
+    else
+        orr_ask(ctx,
+                self->cluster,
+                ASK_MS,
+                tag,
+                devices_want,
+                .job = job,
+                .generation = self->args.generation,
+                .ranks = job_places(self, ORR_NONE),
+                .devices = self->plan.devices,
+                .needs = list_needs(self));
+}
+
+/* ---- the map ---- */
+
+static uint32_t
+put_slot(struct job *self, uint32_t n, uint32_t node, uint32_t device, bool is_given)
+{
+    struct rank_map_slot *slots = self->plan.resize.slots.at;
+    uint32_t *at = slot_of(self, node, device);
+    if (*at == ORR_NONE) {
+        *at = n;
+        slots[n++] = (struct rank_map_slot){.node = node};
+        ((uint32_t *)self->plan.resize.next.at)[n - 1] = device;
+    }
+    slots[*at].is_given = slots[*at].is_given || is_given;
+    return n;
+}
+
+static struct job_node *node_named(struct job *self, struct orr_str name)
+{
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        if (orr_str_eq(orr_str(job_node_at(self, i)->name), name))
+            return job_node_at(self, i);
+    return NULL;
+}
+
+static void clear_slots(struct job *self)
+{
+    uint32_t cells = self->n_nodes * NODE_DEVICES;
+    for (uint32_t i = 0; i < cells; i++)
+        ((uint32_t *)self->plan.resize.slot_of.at)[i] = ORR_NONE;
+}
+
+/* The devices that it has and those that it was given, each once. */
+static enum orr_err
+list_slots(struct job *self, struct orr_list_device_slot given, uint32_t *ret_n)
+{
+    uint32_t n = 0;
+    clear_slots(self);
+    if (given.n > self->args.world)
+        return ORR_EINVAL;
+    for (uint32_t i = 0; i < given.n; i++) {
+        struct job_node *node = node_named(self, given.at[i].node);
+        if (!node || given.at[i].device >= NODE_DEVICES)
+            return ORR_EINVAL;
+        n = put_slot(
+            self, n, (uint32_t)(node - job_node_at(self, 0)), given.at[i].device, true);
+    }
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct job_rank *rank = job_rank_at(self, r);
+        if (rank->device >= NODE_DEVICES)
+            return ORR_EINVAL;
+        n = put_slot(self, n, rank->node, rank->device, false);
+        ((uint32_t *)self->plan.resize.old.at)[r] =
+            *slot_of(self, rank->node, rank->device);
+    }
+    *ret_n = n;
+    return ORR_OK;
+}
+
+static enum orr_err make_map(struct job *self,
+                             uint32_t n_slots,
+                             struct rank_map_cost *ret_cost,
+                             struct orr_error *err)
+{
+    struct job_resize *resize = &self->plan.resize;
+    const struct rank_map_ask ask = {.shards = &resize->shards,
+                                     .slots = resize->slots.at,
+                                     .n_slots = n_slots,
+                                     .old = resize->old.at,
+                                     .is_ordered =
+                                         self->args.reduce == ORR_REDUCE_ORDERED};
+    return rank_map_make(&resize->map, &ask, resize->old.at, ret_cost, err);
+}
+
+static enum orr_err
+map_ranks(struct job *self, struct orr_list_device_slot given, struct orr_error *err)
+{
+    struct job_resize *resize = &self->plan.resize;
+    struct rank_map_cost cost;
+    uint32_t n_slots;
+    const uint32_t *map = resize->old.at;
+    if (list_slots(self, given, &n_slots) != ORR_OK)
+        return orr_fail(
+            err, ORR_EINVAL, "bug: devices were given that are not its nodes'");
+    enum orr_err code = make_map(self, n_slots, &cost, err);
+    if (code != ORR_OK)
+        return code;
+    if (cost.n_left_node)
+        return orr_fail(err,
+                        ORR_ENODEV,
+                        "%u ranks would have to leave their nodes",
+                        cost.n_left_node);
+    for (uint32_t r = 0; r < self->args.world; r++)
+        job_rank_at(self, r)->next_device = ((const uint32_t *)resize->next.at)[map[r]];
+    return ORR_OK;
+}
+
+/* Each rank onto the device of its slot, on whichever node that is. */
+static void put_ranks(struct job *self)
+{
+    const struct job_resize *resize = &self->plan.resize;
+    const uint32_t *map = resize->old.at, *device = resize->next.at;
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        job_node_at(self, i)->n_ranks = job_node_at(self, i)->n_open = 0;
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        struct job_rank *rank = job_rank_at(self, r);
+        rank->node = ((const struct rank_map_slot *)resize->slots.at)[map[r]].node;
+        rank->device = device[map[r]];
+        rank->local_rank = job_node_at(self, rank->node)->n_ranks++;
+        job_node_at(self, rank->node)->n_open++;
+    }
+}
+
+void job_resize_first(struct orr_ctx *ctx, struct job *self)
+{
+    struct rank_map_cost cost;
+    struct orr_error err = {0};
+    uint32_t n = 0;
+    if (!self->args.gpus_max || job_device_count(self) == self->args.world ||
+        make_tables(self, &err) != ORR_OK)
+        return;
+    clear_slots(self);
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct job_rank *rank = job_rank_at(self, r);
+        if (rank->device >= NODE_DEVICES)
+            return;
+        n = put_slot(self, n, rank->node, rank->device, true);
+        ((uint32_t *)self->plan.resize.old.at)[r] = ORR_NO_DEVICE;
+    }
+    if (make_map(self, n, &cost, &err) == ORR_OK)
+        put_ranks(self);
+    else /* more shards than devices: neighbours share, as they always did */
+        orr_log(ctx, ORR_LOG_WARN, "its ranks stay as they were placed: %s", err.text);
+}
+
+/* Its nodes do not have them, or not so that its ranks could stay. */
+static void go_elsewhere(struct orr_ctx *ctx, struct job *self, const char *why)
+{
+    struct job_plan *plan = &self->plan;
+    char text[400];
+    plan->is_moving = plan->may_move && job_level_is_saved(self->level);
+    plan->is_keep_due = plan->is_moving;
+    if (plan->is_moving)
+        return;
+    snprintf(text, sizeof(text), "resize: %.300s; it runs on as before", why);
+    job_plan_fail(ctx, self, ORR_ENODEV, text);
+}
+
+void job_resize_given(struct orr_ctx *ctx,
+                      struct job *self,
+                      const struct orr_msg_devices_given *msg)
+{
+    struct job_plan *plan = &self->plan;
+    struct orr_error err;
+    self->cluster_talk.backoff_ms = 0;
+    if (plan->goal != ORR_ORDER_RESIZE || plan->step != ORR_CUT_NONE)
+        return;
+    enum orr_err code = map_ranks(self, msg->slots, &err);
+    if (code == ORR_OK) {
+        plan->remap = JOB_REMAP_HELD;
+    } else if (code == ORR_ENODEV) {
+        go_elsewhere(ctx, self, err.text);
+    } else {
+        job_plan_fail(ctx, self, code, err.text);
+    }
+}
+
+void job_resize_refused(struct orr_ctx *ctx,
+                        struct job *self,
+                        uint32_t code,
+                        struct orr_str text)
+{
+    char why[200];
+    bool is_definite = code == ORR_ENODEV || code == ORR_EINVAL;
+    orr_str_copy(why, sizeof(why), text);
+    if (!is_definite)
+        job_back_off(ctx, &self->cluster_talk);
+    else if (self->plan.goal == ORR_ORDER_RESIZE && self->plan.step == ORR_CUT_NONE)
+        go_elsewhere(ctx, self, why);
+}
+
+/* ---- the stop ---- */
+
+struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node)
+{
+    struct orr_list_rank_place list = job_places(self, node);
+    struct orr_rec_rank_place *places = self->places.at;
+    for (uint32_t i = 0; i < list.n; i++)
+        places[i].device = job_rank_at(self, places[i].rank)->next_device;
+    return list;
+}
+
+void job_resize_take(struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    for (uint32_t r = 0; r < self->args.world; r++)
+        job_rank_at(self, r)->device = job_rank_at(self, r)->next_device;
+    plan->remap = JOB_REMAP_TAKEN;
+    plan->is_given = true; /* as of devices for a suspended job: the record is next */
+    plan->is_placed = false;
+    self->is_update_due = true;
+}
+
+void job_resize_over(struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    plan->is_keep_due = plan->is_keep_due || plan->want_until_ms != 0;
+    plan->remap = JOB_REMAP_NONE;
+    plan->want_until_ms = 0;
+    plan->is_moving = false;
+}

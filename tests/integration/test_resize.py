@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs whose devices change in number end as if nothing had been: the same digest of every buffer at every step, no step twice.
+
+RESIZES=N (default 1) says how often each job goes 8 -> 4 -> 2 -> 8 devices, RESIZE_SEED when.
+"""
+import json
+import os
+import random
+import subprocess
+import time
+
+from fleet import Fleet, check, main, shell, wait_for
+from stops import examples
+from test_stops import FAST, can_image, finished, started, undisturbed
+
+RESIZES = int(os.environ.get("RESIZES", "1"))
+SEED = int(os.environ.get("RESIZE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
+
+
+def elastic(index, steps):
+    example = examples(steps)[index]
+    example.gpus, example.least = 8, 1
+    return example
+
+
+def devices(f, job):
+    """(node, device) of its ranks, as the region has it."""
+    return {(r["node"], r["device"]) for r in f.show(job)["ranks"]}
+
+
+def resize(f, job, n):
+    f.cli("resize", job, str(n), expect=0, timeout=120)
+    detail = f.show(job)
+    check(detail["row"]["gpus"] == n and len(devices(f, job)) == n, json.dumps(detail["row"]))
+    return detail
+
+
+def free(f):
+    return sum(n["gpus_free"] for n in f.cli("tree", "-o", "json", expect=0).json()["nodes"])
+
+
+def in_place(index):
+    """Two nodes of four devices: the same processes all the time."""
+    rng, example = random.Random(SEED), elastic(index, 150 + 250 * RESIZES)
+    with Fleet(nodes=2, gpus=4, **FAST) as f:
+        truth = undisturbed(f, example, example.name)
+        job, prefix = started(f, example, example.name)
+        generation = f.show(job)["row"]["generation"]
+        for n in [4, 2, 8] * RESIZES:
+            resize(f, job, n)
+            wait_for("the others are free", lambda: free(f) == 8 - n, 20)
+            time.sleep(rng.uniform(0, 0.5))  # the moment is what is random here
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def elsewhere(index):
+    """Four nodes of two devices: two do not suffice for ranks on four nodes, so the job is saved, and goes on on fewer nodes."""
+    rng, example = random.Random(SEED), elastic(index, 150 + 250 * RESIZES)
+    with Fleet(nodes=4, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        job, prefix = started(f, example, example.name)
+        for n in [4, 2, 8] * RESIZES:
+            before = f.show(job)["row"]["generation"]
+            row = resize(f, job, n)["row"]
+            check((row["generation"] == before) == (n == 4), json.dumps(row))
+            time.sleep(rng.uniform(0, 0.5))  # the moment is what is random here
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0, json.dumps(detail["row"]))
+
+
+def digits_in_place():
+    in_place(0)
+
+
+def mlp_in_place():
+    in_place(1)
+
+
+def pipeline_in_place():
+    in_place(2)
+
+
+def digits_elsewhere():
+    elsewhere(0)
+
+
+def pipeline_elsewhere():
+    elsewhere(2)
+
+
+def host_that_dies_in_between_changes_nothing():
+    """kill -9 of any host of the control plane, at any moment of a resize: it goes on with the devices of one map or the other."""
+    rng, example = random.Random(SEED), elastic(0, 900)
+    with Fleet(nodes=2, gpus=4, **FAST) as f:
+        truth = undisturbed(f, example, example.name)
+        job, prefix = started(f, example, example.name)
+        generation = f.show(job)["row"]["generation"]
+        for host, n in (("n1", 4), ("c1", 8), ("r1", 2), (rng.choice(["n1", "n2", "c1"]), 8)):
+            running = f.start_cli("resize", job, str(n))
+            time.sleep(rng.uniform(0, 0.6))  # the moment is what is random here
+            f.kill_host(host)
+            f.restart()
+            try:
+                running.wait(timeout=90)
+            except subprocess.TimeoutExpired:
+                running.kill()
+            f.wait_phase(job, "running", seconds=60)
+            wait_for("as many devices as the region says are held", lambda: 8 - free(f) == f.show(job)["row"]["gpus"], 30)
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def what_cannot_be_is_said_before_anything_stops():
+    example = elastic(0, 400)
+    example.least = 2
+    with Fleet(nodes=1, gpus=8, **FAST) as f:
+        truth = undisturbed(f, example, example.name)
+        job, prefix = started(f, example, example.name)
+        for n, word in (("9", "2..8"), ("1", "gpus"), ("many", "number")):
+            done = f.cli("resize", job, n)
+            check(done.code != 0 and word in done.err, f"{n}: {done.code} {done.err}")
+        resize(f, job, 4)
+        guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 4\n"))
+        f.wait_phase(guest, "running")
+        stops = f.show(job)["cut"]
+        done = f.cli("resize", job, "8", timeout=60)
+        check(done.code != 0 and "1..4" in done.err, f"{done.code} {done.err}")
+        check(f.show(job)["cut"] == stops, "it was stopped for nothing")
+        f.cli("suspend", job, expect=0)
+        done = f.cli("resize", job, "2")
+        check(done.code != 0 and "suspended" in done.err, done.err)
+        f.cli("resume", job, expect=0)
+        (f.top / "go").touch()
+        f.wait_phase(guest, "done")
+        resize(f, job, 8)
+        finished(f, job, prefix, truth)
+
+
+def guest_on_the_devices_that_were_left_is_suspended_like_any():
+    """Ranks still see devices that they have left: who has them now is not to notice."""
+    example = elastic(0, 500)
+    with Fleet(nodes=1, gpus=8, **FAST) as f:
+        truth = undisturbed(f, example, example.name)
+        job, prefix = started(f, example, example.name)
+        resize(f, job, 4)
+        guest_example = examples(300)[0]
+        guest, guest_prefix = started(f, guest_example, "guest")
+        f.cli("suspend", guest, expect=0)
+        resize(f, job, 8)
+        f.cli("resume", guest, "--no-wait", expect=0)
+        resize(f, job, 2)
+        f.wait_phase(guest, "running", seconds=60)
+        f.wait_phase(guest, "done", seconds=240)
+        finished(f, job, prefix, truth)
+
+
+if __name__ == "__main__":
+    main(digits_in_place, mlp_in_place, pipeline_in_place, digits_elsewhere, pipeline_elsewhere,
+         host_that_dies_in_between_changes_nothing, what_cannot_be_is_said_before_anything_stops,
+         guest_on_the_devices_that_were_left_is_suspended_like_any)

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * test_job_resize.c - the job actor on another number of devices, against two nodes, a cluster and a region that do what the test
+ * says: ranks 0 and 1 are on n0, 2 and 3 on n1, each on a device of its own.
+ */
+#include "job_stop_bed.h"
+
+#include "orr_test.h"
+
+static void resize(uint64_t number, uint32_t devices, bool may_move)
+{
+    const struct orr_msg_job_order msg = {.job = ORR_LIT("eu1-1"),
+                                          .generation = GENERATION,
+                                          .number = number,
+                                          .order = ORR_ORDER_RESIZE,
+                                          .checkpoint = may_move ? 9 : 0,
+                                          .devices = devices,
+                                          .may_move = may_move};
+    post(orr_msg_desc_job_order(), &msg);
+}
+
+static void give(uint32_t n, const uint32_t (*slots)[2])
+{
+    cluster.n_slots = n;
+    for (uint32_t i = 0; i < n; i++) {
+        cluster.slots[i].node = slots[i][0];
+        cluster.slots[i].device = slots[i][1];
+    }
+}
+static const uint32_t two[][2] = {{0, 1}, {1, 0}};
+static const uint32_t three[][2] = {{0, 0}, {0, 7}, {1, 1}};
+static const uint32_t one[][2] = {{0, 0}};
+
+static void
+expect(const uint32_t at[WORLD], uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    assert_int_equal(at[0], a);
+    assert_int_equal(at[1], b);
+    assert_int_equal(at[2], c);
+    assert_int_equal(at[3], d);
+}
+
+/* Where the nodes were told to resume them. */
+static void expect_run(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    const uint32_t at[WORLD] = {
+        nodes[0].device[0], nodes[0].device[1], nodes[1].device[2], nodes[1].device[3]};
+    expect(at, a, b, c, d);
+}
+
+static void shrunk_job_runs_on_and_gives_the_rest_back(void **state)
+{
+    (void)state;
+    start_running();
+    give(2, two);
+    resize(1, 2, false);
+    run_for(1000);
+    assert_int_equal(cluster.devices, 2);
+    assert_int_equal(cluster.needs[0].ranks, 2);
+    assert_int_equal(cluster.needs[0].least, 1);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_true(was_in(ORR_JOB_STOPPING) && was_in(ORR_JOB_RESTORING));
+    assert_true(steps(ORR_CUT_RELEASE));
+    assert_false(steps(ORR_CUT_SAVE));
+    expect_run(1, 1, 0, 0);
+    assert_int_equal(nodes[0].next_device[0], 1); /* the nodes looked before */
+    assert_false(region.is_placed_late);
+    assert_int_equal(region.n_devices, 2);
+    expect(region.device, 1, 1, 0, 0);
+    assert_int_equal(cluster.n_keep, 1);
+    expect(cluster.kept, 1, 1, 0, 0);
+    assert_int_equal(cluster.n_freed, 0);
+    assert_int_equal(region.n_failed, 0);
+    resize(1, 2, false); /* repeated: nothing; and a new order for what it has: done */
+    resize(2, 2, false);
+    run_for(1000);
+    assert_int_equal(cluster.n_want, 1);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    give(3, three);
+    resize(3, 3, false);
+    run_for(1000);
+    assert_int_equal(region.n_devices, 3);
+    assert_int_equal(nodes[1].device[2], nodes[1].device[3]);
+    assert_int_not_equal(nodes[0].device[0], nodes[0].device[1]);
+    assert_int_equal(region.n_failed, 0);
+}
+
+static void devices_that_are_not_there_cost_no_stop(void **state)
+{
+    (void)state;
+    start_running();
+    cluster.has_no_devices = true;
+    resize(1, 2, false);
+    run_for(1000);
+    assert_int_equal(region.failed_code, ORR_ENODEV);
+    assert_int_equal(region.failed_number, 1);
+    assert_non_null(strstr(region.failed, "none"));
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_false(was_in(ORR_JOB_STOPPING));
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_BEGIN], 0);
+    cluster.has_no_devices = false;
+    give(1, one); /* ranks of n1 would have to leave it */
+    resize(2, 1, false);
+    run_for(1000);
+    assert_int_equal(region.failed_number, 2);
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_BEGIN], 0);
+    assert_true(cluster.n_keep > 0);
+    expect(cluster.kept, 0, 1, 0, 1);
+}
+
+static void where_the_nodes_do_not_have_them_it_moves(void **state)
+{
+    (void)state;
+    start_running();
+    cluster.has_no_devices = true;
+    resize(1, 1, true);
+    run_for(3000);
+    assert_int_equal(region.n_commits, 1);
+    assert_int_equal(region.commit_order, 1);
+    assert_int_equal(region.n_ended, 1);
+    assert_int_equal(region.outcome, ORR_OUTCOME_MOVED);
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_RESUME], 0);
+}
+
+static void failure_up_to_the_release_goes_back_to_the_old_map(void **state)
+{
+    (void)state;
+    static const enum orr_cut_step at[] = {
+        ORR_CUT_BEGIN, ORR_CUT_QUIESCE, ORR_CUT_RELEASE};
+    start_running();
+    give(2, two);
+    for (uint32_t i = 0; i < ORR_ARRAY_SIZE(at); i++) {
+        uint32_t n_keep = cluster.n_keep;
+        nodes[1].fail_at = at[i];
+        resize(i + 1, 2, false);
+        run_for(2000);
+        nodes[1].fail_at = 0;
+        run_for(2000);
+        assert_int_equal(region.n_failed, i + 1);
+        assert_int_equal(region.failed_number, i + 1);
+        assert_int_equal(region.phase, ORR_JOB_RUNNING);
+        assert_int_equal(region.n_devices, 4);
+        assert_int_equal(cluster.n_keep, n_keep + 1);
+        expect(cluster.kept, 0, 1, 0, 1);
+    }
+    expect_run(0, 1, 0, 1);
+    resize(9, 2, false);
+    run_for(2000);
+    expect_run(1, 1, 0, 0);
+}
+
+static void nobody_resumes_before_the_region_knows_where(void **state)
+{
+    (void)state;
+    start_running();
+    give(2, two);
+    region.is_silent = true;
+    resize(1, 2, false);
+    run_for(20000);
+    assert_true(steps(ORR_CUT_RELEASE));
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_RESUME], 0);
+    assert_int_equal(cluster.n_keep, 0);
+    region.is_silent = false;
+    run_for(5000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    expect_run(1, 1, 0, 0);
+    expect(cluster.kept, 1, 1, 0, 0);
+}
+
+static void resume_on_the_new_map_is_tried_again(void **state)
+{
+    (void)state;
+    start_running();
+    give(2, two);
+    nodes[1].fail_at = ORR_CUT_RESUME;
+    resize(1, 2, false);
+    run_for(5000);
+    assert_int_equal(region.phase, ORR_JOB_RESTORING);
+    assert_true(nodes[1].round > 1);
+    nodes[1].fail_at = 0;
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_int_equal(region.n_failed, 0);
+    expect_run(1, 1, 0, 0);
+}
+
+static void suspend_in_between_wins(void **state)
+{
+    (void)state;
+    start_running();
+    give(2, two);
+    nodes[0].works_at = ORR_CUT_TARGETS;
+    resize(1, 2, false);
+    run_for(500);
+    order(2, ORR_ORDER_SUSPEND);
+    nodes[0].works_at = 0;
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    assert_int_equal(cluster.n_freed, 1);
+    assert_int_equal(cluster.n_keep, 0); /* it would hold what others have now */
+    resize(3, 2, false);                 /* a suspended job has none: refused */
+    run_for(500);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    order(4, ORR_ORDER_RUN);
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    expect_run(4, 5, 4, 5);
+}
+
+static void suspend_while_the_region_is_away_takes_the_new_map_along(void **state)
+{
+    (void)state;
+    start_running();
+    give(2, two);
+    region.is_silent = true;
+    resize(1, 2, false);
+    run_for(1000);
+    assert_true(steps(ORR_CUT_RELEASE));
+    order(2, ORR_ORDER_SUSPEND);
+    run_for(1000);
+    region.is_silent = false;
+    run_for(5000);
+    assert_int_equal(region.phase, ORR_JOB_SUSPENDED);
+    assert_int_equal(cluster.n_freed, 1);
+    assert_int_equal(nodes[0].n_steps[ORR_CUT_RESUME], 0);
+}
+
+static void cluster_that_does_not_answer_fails_the_order(void **state)
+{
+    (void)state;
+    start_running();
+    give(2, two);
+    cluster.silent_for = 1; /* lost once: asked again */
+    resize(1, 2, false);
+    run_for(5000);
+    assert_int_equal(region.n_devices, 2);
+    cluster.silent_for = 1000;
+    resize(2, 4, false);
+    run_for(30000);
+    assert_int_equal(region.failed_number, 2);
+    assert_int_equal(region.failed_code, ORR_EBUSY);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+}
+
+static void recovered_job_runs_on_where_the_region_says(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < NODES; i++) {
+        nodes[i].found_cut = 900;
+        nodes[i].found_step = ORR_CUT_RELEASE;
+        for (uint32_t r = 0; r < WORLD; r++)
+            nodes[i].state[r] = ORR_RANK_RUNNING;
+    }
+    give(2, two);
+    start(&(struct orr_msg_job_start){.is_recovery = true});
+    resize(1, 2, false); /* the region repeats it */
+    run_for(3000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    expect_run(1, 1, 0, 0);
+    assert_int_equal(region.n_devices, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STOP(shrunk_job_runs_on_and_gives_the_rest_back),
+        STOP(devices_that_are_not_there_cost_no_stop),
+        STOP(where_the_nodes_do_not_have_them_it_moves),
+        STOP(failure_up_to_the_release_goes_back_to_the_old_map),
+        STOP(nobody_resumes_before_the_region_knows_where),
+        STOP(resume_on_the_new_map_is_tried_again),
+        STOP(suspend_in_between_wins),
+        STOP(suspend_while_the_region_is_away_takes_the_new_map_along),
+        STOP(cluster_that_does_not_answer_fails_the_order),
+        STOP(recovered_job_runs_on_where_the_region_says),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
