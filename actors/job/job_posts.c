@@ -68,7 +68,8 @@ static void answer_all(struct orr_ctx *ctx,
         if (!post)
             continue;
         list[n++] = (struct orr_rec_comm_id){
-            .comm = post->name, .id = {(uint8_t *)(uintptr_t)post->data, sizeof post->data}};
+            .comm = post->name,
+            .id = {(uint8_t *)(uintptr_t)post->data, sizeof post->data}};
         if (n == ANSWER_MAX) {
             answer(ctx, self, node, list, n);
             n = 0;

@@ -344,7 +344,8 @@ EMU_API CUresult cuMemExportToShareableHandle(void *shareableHandle,
         handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         return emu_leave(CUDA_ERROR_INVALID_VALUE);
     struct ticket t = {.magic = ticket_magic, .n_pages = p->n_pages};
-    struct emu_device_info now; /* a process that was moved has its pages on another device */
+    struct emu_device_info
+        now; /* a process that was moved has its pages on another device */
     emu_device_file_get_info(p->device->file, &now);
     memcpy(t.uuid, now.uuid, sizeof t.uuid);
     int fd = memfd_create("orrery-emulated-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);

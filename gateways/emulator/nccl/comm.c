@@ -208,7 +208,8 @@ ncclResult_t orri_comm_start(struct ncclComm *comm, const ncclUniqueId *id)
     ncclResult_t result;
 
     orri_place_uuid(&comm->place, device);
-    result = orri_join(id, comm->nranks, comm->rank, device, comm->cancel, &share, &why);
+    result =
+        orri_join(id, comm->nranks, comm->rank, device, comm->cancel, &share, &why);
 
     if (result == ncclSuccess) {
         comm->ring[0] = share.ring[0];

@@ -170,9 +170,9 @@ bool orri_await_posts(const uint64_t *names,
 static bool send_list(struct orr_rec_comm_id *list, uint32_t *n)
 {
     struct orr_msg_rank_posts msg = {.posts = {list, *n}};
-    bool ok = *n == 0 ||
-              orri_link_send(
-                  orr_msg_desc_rank_posts(), &msg, -1, orri_mono_ms() + SEND_MS);
+    bool ok =
+        *n == 0 ||
+        orri_link_send(orr_msg_desc_rank_posts(), &msg, -1, orri_mono_ms() + SEND_MS);
     *n = 0;
     return ok;
 }

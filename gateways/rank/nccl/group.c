@@ -174,8 +174,8 @@ static bool is_spliced(const struct step *s)
 static ncclResult_t splice_comm(struct group *g, struct orri_comm *c)
 {
     const struct orri_op **exchange = malloc(g->nsteps * sizeof *exchange);
-    ncclResult_t result = exchange ? ncclSuccess
-                                   : orri_nccl_fail(ncclSystemError, "out of memory");
+    ncclResult_t result =
+        exchange ? ncclSuccess : orri_nccl_fail(ncclSystemError, "out of memory");
     size_t n = 0;
 
     for (size_t i = 0; i < g->nsteps && result == ncclSuccess; i++) {

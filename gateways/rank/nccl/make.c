@@ -104,8 +104,8 @@ ncclResult_t orri_makings_run(struct orri_making *const *list,
 {
     struct orri_handover *h = NULL;
     struct orri_making **met = n ? calloc(n, sizeof(struct orri_making *)) : NULL;
-    ncclResult_t result = n && !met ? orri_nccl_fail(ncclSystemError, "out of memory")
-                                    : ncclSuccess;
+    ncclResult_t result =
+        n && !met ? orri_nccl_fail(ncclSystemError, "out of memory") : ncclSuccess;
     size_t nmet = 0;
 
     for (size_t i = 0; i < n && met; i++)

@@ -140,8 +140,9 @@ ncclResult_t orri_op_splice(struct orri_comm *c,
     ncclResult_t result = ncclSuccess;
 
     if (orri_stream_is_capturing(op->stream))
-        return orri_nccl_fail(ncclInvalidUsage,
-                              "ranks that share a device cannot be captured in a graph");
+        return orri_nccl_fail(
+            ncclInvalidUsage,
+            "ranks that share a device cannot be captured in a graph");
     if (reduces(op))
         result = orri_reduce_of(&reduce, op, redop, atomic_load(&c->n));
     return result == ncclSuccess ? orri_splice_collective(s, op, &reduce) : result;
@@ -186,11 +187,10 @@ ncclResult_t orri_op_issue(const struct orri_op *op)
         real = redop->real; /* it may have been made anew while we were parked */
     result = orri_comm_real(c, &comm);
     if (result == ncclSuccess && atomic_load(&c->splice))
-        result =
-            is_exchange(op)
-                ? orri_splice_exchange(
-                      atomic_load(&c->splice), (const struct orri_op *[]){op}, 1)
-                : orri_op_splice(c, op, redop);
+        result = is_exchange(op) ? orri_splice_exchange(atomic_load(&c->splice),
+                                                        (const struct orri_op *[]){op},
+                                                        1)
+                                 : orri_op_splice(c, op, redop);
     else if (result == ncclSuccess)
         result = orri_op_call(op, comm, real);
     orri_gate_leave();

@@ -118,9 +118,8 @@ static ncclResult_t enter(struct orri_splice *s, CUcontext *ret_before)
     return CU(CtxSetCurrent, s->ctx);
 }
 
-static ncclResult_t take_one(struct orri_comm *c,
-                             const struct orri_place *places,
-                             uint64_t deadline_ms)
+static ncclResult_t
+take_one(struct orri_comm *c, const struct orri_place *places, uint64_t deadline_ms)
 {
     struct orri_splice *s = atomic_load(&c->splice);
     const struct orri_place *leader = &places[s->map.leader[s->map.device]];
@@ -156,8 +155,8 @@ ncclResult_t orri_splice_share(struct orri_comm *const *comms,
                                uint64_t deadline_ms)
 {
     struct orri_gift *gifts = calloc(n ? n : 1, sizeof *gifts);
-    ncclResult_t result = gifts ? ncclSuccess
-                                : orri_nccl_fail(ncclSystemError, "out of memory");
+    ncclResult_t result =
+        gifts ? ncclSuccess : orri_nccl_fail(ncclSystemError, "out of memory");
     size_t ngifts = 0;
 
     for (size_t i = 0; i < n && result == ncclSuccess; i++) {
@@ -343,8 +342,8 @@ static ncclResult_t await_places(uint64_t key, int n, struct orri_place *ret)
         return orri_nccl_fail(ncclSystemError, "out of memory");
     for (int r = 0; r < n; r++)
         names[r] = orri_place_name(key, r);
-    is_done = orri_await_posts(
-        names, (uint32_t)n, (void *)ret, orri_nccl_now_ms() + MEET_MS);
+    is_done =
+        orri_await_posts(names, (uint32_t)n, (void *)ret, orri_nccl_now_ms() + MEET_MS);
     free(names);
     return is_done ? ncclSuccess
                    : orri_nccl_fail(ncclRemoteError,

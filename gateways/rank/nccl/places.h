@@ -51,7 +51,8 @@ bool orri_splice_await(struct orri_comm *c, uint64_t deadline_ms);
 /* The making of communicators where ranks share devices: all of a group together, in this order. */
 ncclResult_t orri_making_post(struct orri_making *m, const struct orri_handover *h);
 ncclResult_t orri_making_meet(struct orri_making *m);
-ncclResult_t orri_making_share(struct orri_making *const *list, size_t n, struct orri_handover *h);
+ncclResult_t
+orri_making_share(struct orri_making *const *list, size_t n, struct orri_handover *h);
 /* Whether it needs the above. */
 bool orri_making_meets(const struct orri_making *m);
 

@@ -21,9 +21,17 @@ ncclResult_t orri_driver_check(const char *what, CUresult result);
 /* CU(MemcpyDtoDAsync, to, from, bytes, stream) */
 #define CU(call, ...) orri_driver_check("cu" #call, orri_cu.call(__VA_ARGS__))
 
-enum orri_verb { ORRI_SUM, ORRI_PROD, ORRI_MAX, ORRI_MIN, ORRI_MUL, ORRI_DIV, ORRI_VERBS };
+enum orri_verb {
+    ORRI_SUM,
+    ORRI_PROD,
+    ORRI_MAX,
+    ORRI_MIN,
+    ORRI_MUL,
+    ORRI_DIV,
+    ORRI_VERBS
+};
 
-size_t orri_type_bytes(ncclDataType_t type); /* 0: none of those that we know */
+size_t orri_type_bytes(ncclDataType_t type);  /* 0: none of those that we know */
 bool orri_type_is_whole(ncclDataType_t type); /* an integer */
 /* 1/n, in the type's own bits, as ncclAvg multiplies by it. */
 uint64_t orri_type_reciprocal(ncclDataType_t type, int n);

@@ -208,9 +208,7 @@ static ncclResult_t take(const struct orri_step *st, struct orri_words *w)
             result = orri_is_reduction(st->op) ? take_reduced(st) : orri_move_take(st);
         if (result == ncclSuccess)
             result = orri_words_write(
-                w,
-                orri_flag_taken(&s->layout, s->map.local_of[s->map.me]),
-                st->number);
+                w, orri_flag_taken(&s->layout, s->map.local_of[s->map.me]), st->number);
     }
     return result;
 }

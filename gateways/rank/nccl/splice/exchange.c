@@ -28,17 +28,18 @@ static CUdeviceptr buffer(const struct message *m)
     return (CUdeviceptr)(uintptr_t)(is_send(m) ? m->op->send : m->op->recv) + m->at;
 }
 
-static ncclResult_t send_piece(struct orri_splice *s, struct message *m, CUstream stream)
+static ncclResult_t
+send_piece(struct orri_splice *s, struct message *m, CUstream stream)
 {
     int mine = s->map.local_of[s->map.me], to = s->map.local_of[m->op->root];
     uint32_t number = ++s->box[to].sent;
-    size_t left = m->bytes - m->at, here = left < s->layout.mail ? left : s->layout.mail;
+    size_t left = m->bytes - m->at,
+           here = left < s->layout.mail ? left : s->layout.mail;
     struct orri_words w = {.s = s, .stream = stream};
     ncclResult_t result = ncclSuccess;
 
     if (number > 2)
-        result =
-            orri_words_await(&w, orri_flag_got(&s->layout, mine, to), number - 2);
+        result = orri_words_await(&w, orri_flag_got(&s->layout, mine, to), number - 2);
     if (result == ncclSuccess)
         result = orri_words_flush(&w);
     if (result == ncclSuccess)
@@ -58,7 +59,8 @@ receive_piece(struct orri_splice *s, struct message *m, CUstream stream)
 {
     int mine = s->map.local_of[s->map.me], from = s->map.local_of[m->op->root];
     uint32_t number = ++s->box[from].got;
-    size_t left = m->bytes - m->at, here = left < s->layout.mail ? left : s->layout.mail;
+    size_t left = m->bytes - m->at,
+           here = left < s->layout.mail ? left : s->layout.mail;
     struct orri_words w = {.s = s, .stream = stream};
     ncclResult_t result =
         orri_words_await(&w, orri_flag_sent(&s->layout, from, mine), number);
@@ -118,8 +120,8 @@ static ncclResult_t half_round(struct orri_splice *s,
         if (!is_due[i])
             continue;
         *ret_is_over = false;
-        result = sends ? send_piece(s, &all[i], stream)
-                       : receive_piece(s, &all[i], stream);
+        result =
+            sends ? send_piece(s, &all[i], stream) : receive_piece(s, &all[i], stream);
     }
     free(is_due);
     return result;
@@ -181,8 +183,7 @@ static int far_of(const struct orri_splice *s, int peer)
     return are_leaders(s, peer) ? s->map.me : peer;
 }
 
-static ncclResult_t
-call_real(const struct orri_splice *s, const struct message *m)
+static ncclResult_t call_real(const struct orri_splice *s, const struct message *m)
 {
     int peer = m->op->root;
     bool leads = are_leaders(s, peer);
@@ -202,7 +203,8 @@ call_real(const struct orri_splice *s, const struct message *m)
         Recv, (void *)(uintptr_t)buffer(m), m->bytes, ncclInt8, to, comm, stream);
 }
 
-static ncclResult_t make_pairs(struct orri_splice *s, const struct message *all, size_t n)
+static ncclResult_t
+make_pairs(struct orri_splice *s, const struct message *all, size_t n)
 {
     int *peers = malloc(n * sizeof *peers), npeers = 0;
     ncclResult_t result;
@@ -211,7 +213,8 @@ static ncclResult_t make_pairs(struct orri_splice *s, const struct message *all,
         return orri_nccl_fail(ncclSystemError, "out of memory");
     for (size_t i = 0; i < n; i++) {
         int peer = all[i].op->root;
-        bool is_new = is_remote(s, &all[i]) && !are_leaders(s, peer) && !s->far[peer].comm;
+        bool is_new =
+            is_remote(s, &all[i]) && !are_leaders(s, peer) && !s->far[peer].comm;
         for (int k = 0; k < npeers && is_new; k++)
             is_new = peers[k] != peer;
         if (is_new)
@@ -257,10 +260,8 @@ static ncclResult_t join_far(struct orri_splice *s,
     return result;
 }
 
-static ncclResult_t run_remote(struct orri_splice *s,
-                               const struct message *all,
-                               size_t n,
-                               CUstream stream)
+static ncclResult_t
+run_remote(struct orri_splice *s, const struct message *all, size_t n, CUstream stream)
 {
     ncclResult_t result = join_far(s, all, n, stream, true), end;
     bool is_any = false;
@@ -295,9 +296,8 @@ join_streams(const struct orri_op *const *ops, size_t n, bool is_before)
     return result;
 }
 
-ncclResult_t orri_splice_exchange(struct orri_splice *s,
-                                  const struct orri_op *const *ops,
-                                  size_t n)
+ncclResult_t
+orri_splice_exchange(struct orri_splice *s, const struct orri_op *const *ops, size_t n)
 {
     struct message *all = calloc(n ? n : 1, sizeof *all);
     CUstream stream = n ? ops[0]->stream : NULL;

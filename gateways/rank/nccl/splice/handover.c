@@ -238,8 +238,9 @@ int orri_handover_fetch(uint64_t nonce, uint64_t key, uint64_t deadline_ms)
     if (sock >= 0)
         close(sock);
     if (fd < 0)
-        orri_nccl_fail(ncclSystemError,
-                       "the rank that leads this device has not given its scratch at %s",
-                       address.sun_path);
+        orri_nccl_fail(
+            ncclSystemError,
+            "the rank that leads this device has not given its scratch at %s",
+            address.sun_path);
     return fd;
 }

@@ -116,8 +116,7 @@ void orri_kernels_fini(struct orri_kernels *k)
     memset(k, 0, sizeof *k);
 }
 
-static ncclResult_t
-launch(CUfunction fn, size_t count, void **params, CUstream stream)
+static ncclResult_t launch(CUfunction fn, size_t count, void **params, CUstream stream)
 {
     size_t blocks = (count + THREADS - 1) / THREADS;
 

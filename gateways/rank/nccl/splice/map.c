@@ -108,9 +108,9 @@ static bool find_subtrees(struct orri_map *map, int first, int span, const int *
     if (is_one)
         return add_part(map,
                         (struct orri_subtree){.device = map->device_of[first],
-                                           .first = first,
-                                           .span = span,
-                                           .n = end - first},
+                                              .first = first,
+                                              .span = span,
+                                              .n = end - first},
                         all + first);
     return find_subtrees(map, first, span / 2, all) &&
            find_subtrees(map, first + span / 2, span / 2, all);
@@ -133,8 +133,9 @@ static bool find_parts(struct orri_map *map)
             for (int r = 0; r < map->n; r++)
                 if (map->device_of[r] == d)
                     list[n++] = r;
-            ok = add_part(
-                map, (struct orri_subtree){.device = d, .first = list[0], .n = n}, list);
+            ok = add_part(map,
+                          (struct orri_subtree){.device = d, .first = list[0], .n = n},
+                          list);
         }
         ok = ok && even_program(&map->top, map->ndevices);
     }
@@ -211,7 +212,8 @@ bool orri_layout_init(struct orri_layout *l, const struct orri_map *map, size_t 
 {
     size_t most = (size_t)map->most, parts = (size_t)map->nparts;
     size_t devices = (size_t)map->ndevices;
-    size_t rounding = (parts + devices) * ALIGN, shares = (parts + devices - 1) / devices;
+    size_t rounding = (parts + devices) * ALIGN,
+           shares = (parts + devices - 1) / devices;
     size_t words = 2 * most + 1 + 2 * most * most, mail = bytes / MAIL_SHARE, half;
 
     *l = (struct orri_layout){.bytes = bytes, .most = map->most};

@@ -28,9 +28,10 @@ struct orri_program {
 
 struct orri_subtree {
     int device;
-    int first, span; /* rank, and ranks of the subtree (a power of two, which may reach past the end) */
+    int first,
+        span; /* rank, and ranks of the subtree (a power of two, which may reach past the end) */
     int n;
-    int *ranks; /* owned: n */
+    int *ranks;                  /* owned: n */
     struct orri_program program; /* over the values of ranks[] */
 };
 
@@ -57,10 +58,10 @@ void orri_map_fini(struct orri_map *map);
 /* The scratch of a device: offsets, the same on all devices of a communicator.  Two halves take turns. */
 struct orri_layout {
     size_t bytes;
-    size_t flags;                   /* bytes at its beginning */
-    size_t slot, result, inbox;     /* bytes each */
-    size_t half[2];                 /* offsets: slots of all ranks, then result, then inbox */
-    size_t mail, mail_at;           /* bytes of one of a pair's two mailboxes; offset of all */
+    size_t flags;               /* bytes at its beginning */
+    size_t slot, result, inbox; /* bytes each */
+    size_t half[2];       /* offsets: slots of all ranks, then result, then inbox */
+    size_t mail, mail_at; /* bytes of one of a pair's two mailboxes; offset of all */
     int most;
 };
 /* False: too small for so many ranks. */
@@ -71,9 +72,11 @@ size_t orri_layout_inbox(const struct orri_layout *l, int half);
 size_t orri_layout_mail(const struct orri_layout *l, int from, int to, int half);
 
 /* Words in the scratch, counters that only grow. */
-size_t orri_flag_ready(const struct orri_layout *l, int local); /* it has put its input into its slot */
-size_t orri_flag_taken(const struct orri_layout *l, int local); /* it has taken its output */
-size_t orri_flag_done(const struct orri_layout *l);             /* the leader has done its work */
+size_t orri_flag_ready(const struct orri_layout *l,
+                       int local); /* it has put its input into its slot */
+size_t orri_flag_taken(const struct orri_layout *l,
+                       int local);                  /* it has taken its output */
+size_t orri_flag_done(const struct orri_layout *l); /* the leader has done its work */
 size_t orri_flag_sent(const struct orri_layout *l, int from, int to);
 size_t orri_flag_got(const struct orri_layout *l, int from, int to);
 

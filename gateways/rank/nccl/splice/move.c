@@ -235,8 +235,8 @@ ncclResult_t orri_move_own(struct orri_splice *s, const struct orri_op *op)
 {
     size_t size = orri_type_bytes(op->type), me = (size_t)s->map.me;
     bool gives_many = orri_blocks_given(s, op) > 1;
-    CUdeviceptr from = (CUdeviceptr)(uintptr_t)op->send +
-                       (gives_many ? me * op->count * size : 0);
+    CUdeviceptr from =
+        (CUdeviceptr)(uintptr_t)op->send + (gives_many ? me * op->count * size : 0);
     CUdeviceptr to = output(op, s->map.me, 0, size);
 
     if (!goes(op, s->map.me, s->map.me) || from == to)

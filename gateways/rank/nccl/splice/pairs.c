@@ -26,7 +26,8 @@ static uint64_t name_of(const struct orri_splice *s, int peer)
     return orri_key(2, &name, sizeof name);
 }
 
-static ncclResult_t post_ids(struct orri_splice *s, const int *peers, int n, ncclUniqueId *ids)
+static ncclResult_t
+post_ids(struct orri_splice *s, const int *peers, int n, ncclUniqueId *ids)
 {
     ncclResult_t result = ncclSuccess;
 
@@ -34,19 +35,21 @@ static ncclResult_t post_ids(struct orri_splice *s, const int *peers, int n, ncc
         if (peers[i] < s->map.me)
             continue;
         result = REAL(GetUniqueId, &ids[i]);
-        if (result == ncclSuccess && !orri_post(name_of(s, peers[i]), (uint8_t *)&ids[i]))
+        if (result == ncclSuccess &&
+            !orri_post(name_of(s, peers[i]), (uint8_t *)&ids[i]))
             result = orri_nccl_fail(ncclSystemError, "the node's host is gone");
     }
     return result;
 }
 
-static ncclResult_t init_all(struct orri_splice *s, const int *peers, int n, const ncclUniqueId *ids)
+static ncclResult_t
+init_all(struct orri_splice *s, const int *peers, int n, const ncclUniqueId *ids)
 {
     ncclResult_t result = REAL0(GroupStart), end;
 
     for (int i = 0; i < n && result == ncclSuccess; i++)
-        result = REAL(
-            CommInitRank, &s->far[peers[i]].comm, 2, ids[i], s->map.me > peers[i]);
+        result =
+            REAL(CommInitRank, &s->far[peers[i]].comm, 2, ids[i], s->map.me > peers[i]);
     end = REAL0(GroupEnd);
     return result == ncclSuccess ? end : result;
 }
@@ -60,12 +63,12 @@ ncclResult_t orri_pairs_make(struct orri_splice *s, const int *peers, int n)
 {
     uint64_t deadline_ms = orri_nccl_now_ms() + DEADLINE_MS;
     ncclUniqueId *ids = calloc((size_t)n, sizeof *ids);
-    ncclResult_t result =
-        ids ? post_ids(s, peers, n, ids)
-            : orri_nccl_fail(ncclSystemError, "out of memory");
+    ncclResult_t result = ids ? post_ids(s, peers, n, ids)
+                              : orri_nccl_fail(ncclSystemError, "out of memory");
 
     for (int i = 0; i < n && result == ncclSuccess; i++)
-        if (peers[i] < s->map.me && !await_id(name_of(s, peers[i]), &ids[i], deadline_ms))
+        if (peers[i] < s->map.me &&
+            !await_id(name_of(s, peers[i]), &ids[i], deadline_ms))
             result = orri_nccl_fail(ncclRemoteError,
                                     "rank %d has not sent to, nor received from, rank "
                                     "%d within %d s",

@@ -19,9 +19,11 @@ ncclResult_t orri_reduce_of(struct orri_reduce *ret,
                             const struct orri_redop *redop,
                             int n)
 {
-    static const enum orri_verb verbs[] = {
-        [ncclSum] = ORRI_SUM, [ncclProd] = ORRI_PROD, [ncclMax] = ORRI_MAX,
-        [ncclMin] = ORRI_MIN, [ncclAvg] = ORRI_SUM};
+    static const enum orri_verb verbs[] = {[ncclSum] = ORRI_SUM,
+                                           [ncclProd] = ORRI_PROD,
+                                           [ncclMax] = ORRI_MAX,
+                                           [ncclMin] = ORRI_MIN,
+                                           [ncclAvg] = ORRI_SUM};
 
     *ret = (struct orri_reduce){.verb = ORRI_SUM};
     if (redop) {
@@ -71,8 +73,7 @@ static ncclResult_t run(const struct orri_step *st,
                                      stream_of(st));
     }
     if (p->n == 0 && out && out != values[0] && result == ncclSuccess && count)
-        result = CU(
-            MemcpyDtoDAsync, out, values[0], count * st->size, stream_of(st));
+        result = CU(MemcpyDtoDAsync, out, values[0], count * st->size, stream_of(st));
     return result;
 }
 
@@ -81,8 +82,8 @@ static ncclResult_t run_parts(const struct orri_step *st, size_t count, CUdevice
 {
     const struct orri_map *map = &st->s->map;
     CUdeviceptr *values = calloc((size_t)map->n, sizeof *values);
-    ncclResult_t result = values ? ncclSuccess
-                                 : orri_nccl_fail(ncclSystemError, "out of memory");
+    ncclResult_t result =
+        values ? ncclSuccess : orri_nccl_fail(ncclSystemError, "out of memory");
 
     for (int i = 0; i < map->nparts && result == ncclSuccess; i++) {
         const struct orri_subtree *p = &map->parts[i];
@@ -181,14 +182,14 @@ static ncclResult_t finish(const struct orri_step *st, const struct share *sh)
 {
     const struct orri_map *map = &st->s->map;
     CUdeviceptr *values = calloc((size_t)map->nparts, sizeof *values);
-    ncclResult_t result = values ? ncclSuccess
-                                 : orri_nccl_fail(ncclSystemError, "out of memory");
+    ncclResult_t result =
+        values ? ncclSuccess : orri_nccl_fail(ncclSystemError, "out of memory");
 
     for (int p = 0; p < map->nparts && values; p++)
-        values[p] = map->parts[p].device == map->device
-                        ? orri_slot(st, lowest_of_part(&map->parts[p])) +
-                              sh->at * st->size
-                        : value_in(st, sh, p);
+        values[p] =
+            map->parts[p].device == map->device
+                ? orri_slot(st, lowest_of_part(&map->parts[p])) + sh->at * st->size
+                : value_in(st, sh, p);
     if (result == ncclSuccess)
         result = run(st, &map->top, values, sh->out, sh->count);
     if (result == ncclSuccess)

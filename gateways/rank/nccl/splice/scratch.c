@@ -35,11 +35,12 @@ static ncclResult_t set_sizes(struct orri_splice *s)
 {
     if (orri_layout_init(&s->layout, &s->map, wanted_bytes()))
         return ncclSuccess;
-    return orri_nccl_fail(ncclInvalidUsage,
-                          "%d ranks on one device need more scratch than %zu bytes: set "
-                          "ORRERY_SPLICE_BYTES",
-                          s->map.most,
-                          wanted_bytes());
+    return orri_nccl_fail(
+        ncclInvalidUsage,
+        "%d ranks on one device need more scratch than %zu bytes: set "
+        "ORRERY_SPLICE_BYTES",
+        s->map.most,
+        wanted_bytes());
 }
 
 static bool make_accounts(struct orri_splice *s)
@@ -64,7 +65,8 @@ struct orri_splice *orri_splice_new(int n,
     struct orri_splice *s = calloc(1, sizeof *s);
     ncclResult_t result = orri_driver_ready();
 
-    if (!s || result != ncclSuccess || !orri_map_init(&s->map, n, me, place, is_ordered)) {
+    if (!s || result != ncclSuccess ||
+        !orri_map_init(&s->map, n, me, place, is_ordered)) {
         if (result == ncclSuccess)
             orri_nccl_fail(ncclSystemError, "out of memory");
         free(s);
@@ -245,8 +247,10 @@ void orri_splice_release(struct orri_splice *s)
             orri_words_write(&w, orri_flag_ready(&s->layout, i), ahead);
             orri_words_write(&w, orri_flag_taken(&s->layout, i), ahead);
             for (int k = 0; k < here; k++) {
-                orri_words_write(&w, orri_flag_sent(&s->layout, i, k), UINT32_C(1) << 30);
-                orri_words_write(&w, orri_flag_got(&s->layout, i, k), UINT32_C(1) << 30);
+                orri_words_write(
+                    &w, orri_flag_sent(&s->layout, i, k), UINT32_C(1) << 30);
+                orri_words_write(
+                    &w, orri_flag_got(&s->layout, i, k), UINT32_C(1) << 30);
             }
         }
         orri_words_flush(&w);

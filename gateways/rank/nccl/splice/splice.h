@@ -18,8 +18,10 @@
 #include <pthread.h>
 
 struct orri_half {
-    uint32_t lead;  /* the step, from 1, at whose end the leader let go of it; 0: never */
-    uint32_t *took; /* owned: the same of each rank of the device, by its number there */
+    uint32_t
+        lead; /* the step, from 1, at whose end the leader let go of it; 0: never */
+    uint32_t
+        *took; /* owned: the same of each rank of the device, by its number there */
 };
 
 struct orri_mailbox {
@@ -35,24 +37,26 @@ struct orri_far {
 struct orri_splice {
     struct orri_map map;
     struct orri_layout layout;
-    CUcontext ctx;     /* borrowed: the communicator's */
-    ncclComm_t *real;  /* borrowed: the leaders'; NULL there: not a leader, or the only device */
-    int fd;            /* leader: the exported scratch until all have it; -1 */
+    CUcontext ctx; /* borrowed: the communicator's */
+    ncclComm_t *
+        real; /* borrowed: the leaders'; NULL there: not a leader, or the only device */
+    int fd;   /* leader: the exported scratch until all have it; -1 */
     CUmemGenericAllocationHandle memory;
     CUdeviceptr base; /* of the scratch, here */
     bool is_mapped;
     struct orri_kernels kernels;
 
-    pthread_mutex_t lock; /* guards the rest: operations are put into streams one after another */
-    CUevent order;        /* the end of the newest operation */
-    bool is_used;         /* there was one */
-    CUcontext before;     /* of the thread that has the lock */
-    uint32_t step; /* pieces of collectives so far; the same in all ranks */
+    pthread_mutex_t
+        lock; /* guards the rest: operations are put into streams one after another */
+    CUevent order;    /* the end of the newest operation */
+    bool is_used;     /* there was one */
+    CUcontext before; /* of the thread that has the lock */
+    uint32_t step;    /* pieces of collectives so far; the same in all ranks */
     struct orri_half half[2];
-    uint32_t seen_done, *seen_taken;  /* what this process has waited for already */
+    uint32_t seen_done, *seen_taken; /* what this process has waited for already */
     struct orri_mailbox *box;        /* owned: by rank of the device */
-    uint64_t pair_seed;              /* names the pairs' communicators; new at each resume */
-    struct orri_far *far;            /* owned: of each rank of another device */
+    uint64_t pair_seed;   /* names the pairs' communicators; new at each resume */
+    struct orri_far *far; /* owned: of each rank of another device */
 };
 
 /* n, me, place: as orri_map_init; the context is current, of the device of this rank; seed: of this communicator in this generation,
@@ -90,9 +94,8 @@ ncclResult_t orri_reduce_of(struct orri_reduce *ret,
 ncclResult_t orri_splice_collective(struct orri_splice *s,
                                     const struct orri_op *op,
                                     const struct orri_reduce *reduce);
-ncclResult_t orri_splice_exchange(struct orri_splice *s,
-                                  const struct orri_op *const *ops,
-                                  size_t n);
+ncclResult_t
+orri_splice_exchange(struct orri_splice *s, const struct orri_op *const *ops, size_t n);
 /* True when all that was put into streams is over.  Errors: the context is poisoned. */
 ncclResult_t orri_splice_is_idle(struct orri_splice *s, bool *ret_is_idle);
 /* Lets everybody go who waits in it: what they get is garbage. */
