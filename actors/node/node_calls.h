@@ -188,6 +188,14 @@ void node_row_pairs(const struct node *self,
                     const struct node_group *group,
                     const struct node_row *row,
                     struct node_pairs *ret);
+/* As an image keeps it: the uuids of all that it sees, its own first, with commas. */
+void node_row_list(const struct node *self,
+                   const struct node_group *group,
+                   const struct node_row *row,
+                   char *dst,
+                   size_t cap);
+/* A restored one, which still sees the devices of where it was. */
+void node_row_saw(struct node *self, struct node_row *row, struct orr_str devices);
 /* All of its ranks are where they were to go. */
 void node_group_moved(struct node *self, struct node_group *group);
 /* False: too little memory; text says where. */

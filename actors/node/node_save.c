@@ -56,7 +56,9 @@ void node_save_image(struct orr_ctx *ctx,
     char dir[320];
     uint64_t now = orr_now_ms(ctx);
     uint64_t left = group->cut.until_ms > now ? group->cut.until_ms - now : 1;
+    char devices[NODE_UUIDS_BYTES];
     node_image_dir(self, group, row, group->cut.cut, dir, sizeof(dir));
+    node_row_list(self, group, row, devices, sizeof(devices));
     orr_ask(ctx,
             self->process_edge,
             left + 1000,
@@ -67,7 +69,8 @@ void node_save_image(struct orr_ctx *ctx,
             .rank = row->rank,
             .dir = orr_str(dir),
             .leave_running = true,
-            .timeout_ms = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX);
+            .timeout_ms = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX,
+            .devices = orr_str(devices));
 }
 
 static uint64_t store_ms(uint64_t bytes)
