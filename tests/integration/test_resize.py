@@ -106,7 +106,7 @@ def migrated_job_is_resized_and_resumed_where_it_is():
             generation = f.show(job)["row"]["generation"]
             resize(f, job, 2)
             f.cli("suspend", job, expect=0)
-            guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 6\n"))  # leaves two: others
+            guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 4\nplacement: {spread: spread}\n"))  # leaves two of each
             f.wait_phase(guest, "running")
             f.cli("resume", job, expect=0, timeout=120)
             f.cli("cancel", guest, expect=0)
