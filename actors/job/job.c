@@ -15,6 +15,7 @@ ORR_HANDLER(job, job_order)
 ORR_HANDLER(job, cut_report)
 ORR_HANDLER(job, devices_given)
 ORR_HANDLER(job, rank_idle)
+ORR_HANDLER(job, job_posts)
 ORR_HANDLER(job, rank_update)
 ORR_HANDLER(job, rank_launched)
 ORR_HANDLER(job, ranks)
@@ -27,6 +28,7 @@ static void job_fini(void *state)
     struct job *self = state;
     job_plan_fini(self);
     job_hang_fini(self);
+    job_posts_fini(self);
     job_resize_fini(self);
     orr_block_fini(&self->manifest);
     orr_block_fini(&self->restored);
@@ -207,6 +209,14 @@ static enum orr_err job_on_cut_report(struct orr_ctx *ctx,
     node->talk.backoff_ms = 0;
     job_plan_heard(ctx, self, node, msg);
     return job_step(ctx, self);
+}
+
+static enum orr_err job_on_job_posts(struct orr_ctx *ctx,
+                                     struct job *self,
+                                     const struct orr_msg_job_posts *msg)
+{
+    job_posts_heard(ctx, self, msg);
+    return ORR_OK;
 }
 
 static enum orr_err job_on_rank_idle(struct orr_ctx *ctx,
@@ -439,6 +449,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(job, job_order, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, cut_report, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, devices_given, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
+    ORR_ON(job, job_posts, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, rank_idle, STARTED, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(job, rank_update, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(job, rank_launched, STARTED, ORR_ROLE_FLEET, ORR_REFUSE),

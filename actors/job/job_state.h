@@ -123,6 +123,8 @@ struct job {
     struct job_talk talk;         /* with the region */
     struct job_talk cluster_talk; /* with the cluster */
     struct job_plan plan;
+    struct orr_block posts;   /* job_posts.c */
+    uint32_t n_posts;         /* all so far */
     struct job_barrier watch; /* clocks of ranks that stand still (job_hang.c) */
     struct orr_block pauses;  /* struct job_pause[world]; with has_watch */
     char hang_call[48];
@@ -271,6 +273,12 @@ void job_cluster_ask(struct orr_ctx *ctx,
 enum orr_err job_devices_given(struct orr_ctx *ctx,
                                struct job *self,
                                const struct orr_msg_devices_given *msg);
+
+/* job_posts.c: what processes tell each other while the job runs. */
+void job_posts_fini(struct job *self);
+void job_posts_heard(struct orr_ctx *ctx,
+                     struct job *self,
+                     const struct orr_msg_job_posts *msg);
 
 /* job_hang.c: ranks that wait for one that does not come. */
 void job_hang_fini(struct job *self);

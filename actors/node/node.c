@@ -33,6 +33,7 @@ ORR_HANDLER(node, cut_step)
 ORR_HANDLER(node, cut_report)
 ORR_HANDLER(node, rank_ability)
 ORR_HANDLER(node, rank_idle)
+ORR_HANDLER(node, job_posts)
 ORR_HANDLER(node, device_used)
 ORR_HANDLER(node, process_imaged)
 ORR_HANDLER(node, image_ability)
@@ -306,6 +307,20 @@ static enum orr_err node_on_rank_idle(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* From /edge/rank for the job actor; or its answer. */
+static enum orr_err node_on_job_posts(struct orr_ctx *ctx,
+                                      struct node *self,
+                                      const struct orr_msg_job_posts *msg)
+{
+    const struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group)
+        ctx->ops->send(ctx,
+                       msg->is_answer ? self->rank_edge : node_job_addr(self, group),
+                       orr_msg_desc_job_posts(),
+                       msg);
+    return ORR_OK;
+}
+
 static enum orr_err node_on_device_used(struct orr_ctx *ctx,
                                         struct node *self,
                                         const struct orr_msg_device_used *msg)
@@ -483,6 +498,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(node, cut_step, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, cut_report, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, rank_ability, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(node, job_posts, READY, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(node, rank_idle, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, device_used, READY, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(node, process_imaged, READY, ORR_ROLE_LOCAL, ORR_REFUSE),

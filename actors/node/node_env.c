@@ -99,6 +99,12 @@ struct orr_list_env_var node_env_make(struct node *self,
         orr_rank_link_path(
             self->args.run_dir, group->link, row->rank, link, sizeof(link));
         env_fmt(&w, "ORRERY_RANK_LINK", "%s", link);
+        if (spec->gpus_max > 0 &&
+            spec->gpus_min < spec->world) /* ranks may share devices */
+            env_fmt(&w,
+                    "ORRERY_REDUCE",
+                    "%s",
+                    spec->reduce == ORR_REDUCE_ORDERED ? "ordered" : "fast");
         if (self->args.rank_lib[0])
             env_fmt(&w, "ORRERY_RANK_LIB", "%s", self->args.rank_lib);
         env_preload(&w, spec);

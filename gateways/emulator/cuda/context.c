@@ -90,6 +90,7 @@ static void ctx_destroy(struct CUctx_st *ctx)
 {
     struct CUevent_st *event;
     emu_object_kill(&ctx->object);
+    ctx->is_closing = true; /* a value that will never come holds nobody up */
     emu_ctx_wait_idle(ctx);
     while ((event = emu_object_any(EMU_EVENT, ctx))) {
         emu_object_kill(&event->object);

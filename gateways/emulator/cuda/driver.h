@@ -53,6 +53,7 @@ struct CUctx_st {
     struct emu_object object;
     struct emu_device *device; /* borrowed: emu.devices */
     unsigned flags;
+    _Atomic bool is_closing; /* being destroyed: waits for values end */
     CUresult sticky; /* first fatal error of a kernel; every later call returns it */
     size_t limits[3];
     struct CUstream_st *streams; /* list through next_in_ctx, the defaults first */
@@ -167,6 +168,8 @@ enum emu_op_kind {
     EMU_OP_CALLBACK,
     EMU_OP_RECORD,
     EMU_OP_MARK,
+    EMU_OP_AWAIT_VALUE,
+    EMU_OP_WRITE_VALUE,
 };
 
 struct emu_op {
@@ -199,6 +202,12 @@ struct emu_op {
             CUstream handle;
             void *arg;
         } callback;
+        struct emu_value {
+            void *at;
+            uint64_t value;
+            unsigned width; /* bytes */
+            unsigned how;   /* a wait: CUstreamWaitValue_flags */
+        } value;
         struct {
             struct CUevent_st *event;
         } record;                  /* a reference */
@@ -245,6 +254,10 @@ CUresult emu_stream_run(struct CUstream_st *s, struct emu_op *op);
 /* Make s wait for what `other` has been given so far. */
 CUresult
 emu_stream_depend(struct CUstream_st *s, struct CUstream_st *other, uint64_t seq);
+
+/* ---- stream_value.c: what waits for, and writes, words of memory ---- */
+void emu_value_await(const struct CUctx_st *ctx, const struct emu_value *v);
+void emu_value_write(const struct emu_value *v);
 
 /* ---- event.c ---- */
 struct CUevent_st {

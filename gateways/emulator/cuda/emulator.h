@@ -12,4 +12,8 @@
  * exit. */
 const char *orrEmuUnsupported(unsigned index, uint64_t *ret_count);
 
+/* The device that a process has behind one of its own now: another one, once it was restored there.  0, or -1: no such device.
+ * cuGetProcAddress knows it, too, for those before whom another library stands. */
+int orrEmuDeviceUuid(int device, uint8_t uuid[16]);
+
 #endif

@@ -124,6 +124,10 @@ static CUresult execute(struct CUstream_st *s, struct emu_op *op, CUresult statu
         fill(op->fill.dst, op->fill.n, op->fill.value, op->fill.width);
     else if (op->kind == EMU_OP_LAUNCH)
         rc = emu_launch_run(op->launch, &s->scratch);
+    else if (op->kind == EMU_OP_AWAIT_VALUE)
+        emu_value_await(s->object.ctx, &op->value);
+    else if (op->kind == EMU_OP_WRITE_VALUE)
+        emu_value_write(&op->value);
     else if (op->kind == EMU_OP_HOST)
         op->host.fn(op->host.arg);
     else if (op->kind == EMU_OP_CALLBACK)

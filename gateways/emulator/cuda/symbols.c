@@ -64,6 +64,20 @@ __attribute__((destructor)) static void print_unsupported(void)
 #include "unsupported.def"
 #undef UNSUPPORTED
 
+EMU_API int orrEmuDeviceUuid(int device, uint8_t uuid[16])
+{
+    struct emu_device_info now;
+    if (emu_enter() != CUDA_SUCCESS)
+        return -1;
+    bool is_known = device >= 0 && (unsigned)device < emu.n_devices;
+    if (is_known) {
+        emu_device_file_get_info(emu.devices[device].file, &now);
+        memcpy(uuid, now.uuid, sizeof now.uuid);
+    }
+    emu_leave(CUDA_SUCCESS);
+    return is_known ? 0 : -1;
+}
+
 CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev);
 
 typedef CUresult (*call_f)(void);
@@ -86,6 +100,8 @@ static call_f find(const char *symbol, int version)
         *suffix = '\0';
     if (strcmp(name, "cuCtxCreate") == 0 && version < 13000)
         return (call_f)(void (*)(void))cuCtxCreate_v2;
+    if (strcmp(name, "orrEmuDeviceUuid") == 0)
+        return (call_f)(void (*)(void))orrEmuDeviceUuid;
     for (size_t i = 0; i < sizeof exports / sizeof exports[0]; i++)
         if (strcmp(name, exports[i].name) == 0 || strcmp(name, exports[i].symbol) == 0)
             return exports[i].call;

@@ -344,7 +344,10 @@ EMU_API CUresult cuMemExportToShareableHandle(void *shareableHandle,
         handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         return emu_leave(CUDA_ERROR_INVALID_VALUE);
     struct ticket t = {.magic = ticket_magic, .n_pages = p->n_pages};
-    memcpy(t.uuid, p->device->info.uuid, sizeof t.uuid);
+    struct emu_device_info
+        now; /* a process that was moved has its pages on another device */
+    emu_device_file_get_info(p->device->file, &now);
+    memcpy(t.uuid, now.uuid, sizeof t.uuid);
     int fd = memfd_create("orrery-emulated-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return emu_leave(CUDA_ERROR_OPERATING_SYSTEM);
@@ -362,9 +365,12 @@ EMU_API CUresult cuMemExportToShareableHandle(void *shareableHandle,
 
 static struct emu_device *device_by_uuid(const uint8_t uuid[16])
 {
-    for (unsigned i = 0; i < emu.n_devices; i++)
-        if (memcmp(emu.devices[i].info.uuid, uuid, 16) == 0)
+    for (unsigned i = 0; i < emu.n_devices; i++) {
+        struct emu_device_info now;
+        emu_device_file_get_info(emu.devices[i].file, &now);
+        if (memcmp(now.uuid, uuid, 16) == 0)
             return &emu.devices[i];
+    }
     return NULL;
 }
 

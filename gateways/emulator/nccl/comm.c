@@ -204,8 +204,12 @@ ncclResult_t orri_comm_start(struct ncclComm *comm, const ncclUniqueId *id)
 {
     struct orri_why why = {.text = ""};
     struct orri_share share;
-    ncclResult_t result =
-        orri_join(id, comm->nranks, comm->rank, comm->cancel, &share, &why);
+    uint8_t device[16];
+    ncclResult_t result;
+
+    orri_place_uuid(&comm->place, device);
+    result =
+        orri_join(id, comm->nranks, comm->rank, device, comm->cancel, &share, &why);
 
     if (result == ncclSuccess) {
         comm->ring[0] = share.ring[0];

@@ -42,7 +42,8 @@ static void load(void)
         !find(library, "cuLaunchHostFunc", &driver.launch_host) ||
         !find(library, "cuMemAlloc_v2", &driver.mem_alloc) ||
         !find(library, "cuMemFree_v2", &driver.mem_free) ||
-        !find(library, "cuGetErrorName", &driver.error_name))
+        !find(library, "cuGetErrorName", &driver.error_name) ||
+        !find(library, "cuGetProcAddress_v2", &driver.address))
         return;
     result = driver.init(0);
     if (result != CUDA_SUCCESS)
@@ -113,6 +114,18 @@ void orri_place_fini(struct orri_place *place)
     if (place->is_retained)
         driver.primary_release(place->device);
     *place = (struct orri_place){.ctx = NULL};
+}
+
+void orri_place_uuid(const struct orri_place *place, uint8_t uuid[16])
+{
+    int (*uuid_of)(int device, uint8_t uuid[16]) = NULL;
+    void *at = NULL;
+
+    memset(uuid, 0, 16);
+    if (driver.address("orrEmuDeviceUuid", &at, 13000, 0, NULL) == CUDA_SUCCESS)
+        memcpy(&uuid_of, &at, sizeof at);
+    if (uuid_of)
+        uuid_of(place->device, uuid);
 }
 
 ncclResult_t orri_place_launch(const struct orri_place *place,

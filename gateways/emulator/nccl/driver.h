@@ -22,6 +22,11 @@ struct orri_driver {
     CUresult (*mem_alloc)(CUdeviceptr *ptr, size_t bytes);
     CUresult (*mem_free)(CUdeviceptr ptr);
     CUresult (*error_name)(CUresult result, const char **name);
+    CUresult (*address)(const char *symbol,
+                        void **pfn,
+                        int version,
+                        cuuint64_t flags,
+                        CUdriverProcAddressQueryResult *status);
 };
 
 /* The driver, initialised once. Errors: NULL and `why`. */
@@ -42,6 +47,8 @@ ncclResult_t orri_place_current(struct orri_place *ret_place, struct orri_why *w
 ncclResult_t
 orri_place_device(int device, struct orri_place *ret_place, struct orri_why *why);
 void orri_place_fini(struct orri_place *place);
+/* The uuid of the device that it has now; zeros when the driver is none of the emulator's. */
+void orri_place_uuid(const struct orri_place *place, uint8_t uuid[16]);
 /* Enqueues fn in the place's context. */
 ncclResult_t orri_place_launch(const struct orri_place *place,
                                CUstream stream,

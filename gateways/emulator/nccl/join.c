@@ -158,6 +158,7 @@ hear_answer(const struct joiner *j, int fd, struct orri_share *ret_share)
 ncclResult_t orri_join(const ncclUniqueId *id,
                        int nranks,
                        int rank,
+                       const uint8_t device[16],
                        int cancel,
                        struct orri_share *ret_share,
                        struct orri_why *why)
@@ -178,6 +179,7 @@ ncclResult_t orri_join(const ncclUniqueId *id,
         return orri_why_set(why,
                             ncclInvalidArgument,
                             "not a unique id of the emulated ncclGetUniqueId");
+    memcpy(j.hello.device, device, sizeof j.hello.device);
     memcpy(j.hello.cookie, j.id.cookie, sizeof j.hello.cookie);
     result = dial(&j, &fd);
     if (result != ncclSuccess)

@@ -126,6 +126,39 @@ static int open_ring(int nranks, int *ring)
     return 0;
 }
 
+static bool may_share(void)
+{
+    const char *allowed = getenv("ORRERY_EMULATOR_NCCL_SHARED_DEVICES");
+
+    return allowed && strcmp(allowed, "1") == 0;
+}
+
+/* In the real library's words. */
+static bool has_duplicate(const struct meeting *m, char *text, size_t size)
+{
+    static const uint8_t unknown[16];
+
+    for (int a = 0; a < m->nranks && !may_share(); a++)
+        for (int b = a + 1; b < m->nranks; b++) {
+            const uint8_t *device = m->place[a]->hello.device;
+            if (memcmp(device, unknown, 16) == 0 ||
+                memcmp(device, m->place[b]->hello.device, 16) != 0)
+                continue;
+            snprintf(text,
+                     size,
+                     "Duplicate GPU detected : rank %d and rank %d both on CUDA device "
+                     "%02x%02x%02x%02x",
+                     a,
+                     b,
+                     device[0],
+                     device[1],
+                     device[2],
+                     device[3]);
+            return true;
+        }
+    return false;
+}
+
 /* All are here: make what they share, and give it to them. Whoever has died meanwhile is noticed by its ring ends. */
 static void meeting_complete(struct meeting *m)
 {
@@ -133,6 +166,12 @@ static void meeting_complete(struct meeting *m)
     char text[128] = "";
     int err = 0;
 
+    if (has_duplicate(m, text, sizeof text)) {
+        if (segment >= 0)
+            close(segment);
+        meeting_end(m, ncclInvalidUsage, text);
+        return;
+    }
     memset(ring, -1, sizeof ring);
     if (segment < 0 || ftruncate(segment, (off_t)orri_segment_bytes(m->nranks)) < 0)
         err = -errno;

@@ -8,6 +8,7 @@
  * STOP       The meeting is then over: the communicator depends on no process but its own ranks.  When a rank's process dies, the
  *            kernel closes its ends and both neighbours know.  A root without a meeting removes its socket and ends, so that a
  *            process that has no communicator holds nothing of one.
+ *            As the real library does, it refuses two ranks on one device, unless ORRERY_EMULATOR_NCCL_SHARED_DEVICES=1.
  * FAILURES   The deadline passes: everyone who waits is told which ranks are missing.  A rank that disconnects, another world
  *            size, a rank that comes twice: told to those concerned.  Unknown cookie or garbage: the connection is closed.
  *
@@ -24,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ORRI_HELLO_MAGIC = 0x4f524e43, ORRI_HELLO_VERSION = 2, ORRI_FDS = 3 };
+enum { ORRI_HELLO_MAGIC = 0x4f524e43, ORRI_HELLO_VERSION = 3, ORRI_FDS = 3 };
 
 /* What is in a ncclUniqueId. */
 struct orri_id {
@@ -37,6 +38,7 @@ struct orri_hello {
     uint32_t magic, version;
     uint8_t cookie[16];
     int32_t nranks, rank;
+    uint8_t device[16]; /* uuid; zeros: unknown */
 };
 
 /* With success come the descriptors of a share. */
@@ -68,6 +70,7 @@ int orri_listen(char *path, size_t cap, int *ret_fd);
 ncclResult_t orri_join(const ncclUniqueId *id,
                        int nranks,
                        int rank,
+                       const uint8_t device[16],
                        int cancel,
                        struct orri_share *ret_share,
                        struct orri_why *why);

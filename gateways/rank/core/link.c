@@ -304,6 +304,9 @@ static void take(struct orri_packet *packet)
     case ORR_MSG_rank_look:
         answer_look(msg);
         break;
+    case ORR_MSG_rank_posts:
+        orri_posts_take(msg);
+        break;
     default: /* a newer node's; or ids, which only a resume waits for */
         break;
     }
@@ -387,7 +390,7 @@ static uint64_t step(void)
     if (self.reports_due)
         due_ms = sooner(due_ms, report(now_ms));
     tell_limits(now_ms);
-    return due_ms;
+    return sooner(due_ms, orri_posts_say(now_ms));
 }
 
 static void wait_until(uint64_t due_ms)

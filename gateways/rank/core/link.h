@@ -30,4 +30,8 @@ void orri_stop_renumber(void);
 void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg);
 void orri_stop_on_resume(const struct orr_msg_rank_resume *msg, int *take_fd);
 
+/* post.c.  Sends what is due; returns when to look again. */
+uint64_t orri_posts_say(uint64_t now_ms);
+void orri_posts_take(const struct orr_msg_rank_posts *msg);
+
 #endif

@@ -86,6 +86,18 @@ void orri_rank_limit(const char *why_not_suspendable, const char *why_not_migrat
 /* All ids for has_all_ids/resume are kept by the core and handed over here: valid during resume. */
 const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n);
 
+/* The device of this process after the stop, as its node calls it; "": as before.  From make_ids to resume. */
+const char *orri_stop_device(void);
+
+/* Tells all processes of the job, between stops, ORRI_POST_BYTES under a name that is used once; and waits for what others, or this
+ * one, have told under n names.  False: no node, too many, or the deadline (CLOCK_MONOTONIC, ms).  Any thread of the program. */
+enum { ORRI_POST_BYTES = 128, ORRI_POSTS_AWAITED_MAX = 1024 };
+bool orri_post(uint64_t name, const uint8_t *data);
+bool orri_await_posts(const uint64_t *names,
+                      uint32_t n,
+                      uint8_t (*ret_data)[ORRI_POST_BYTES],
+                      uint64_t deadline_ms);
+
 /* From within a part's resume: has the node asked for a newer attempt?  Then nobody comes to this one any more: undo it and fail. */
 bool orri_stop_has_newer(void);
 

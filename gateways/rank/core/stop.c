@@ -58,6 +58,11 @@ const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n)
     return self.ids;
 }
 
+const char *orri_stop_device(void)
+{
+    return self.ask.device;
+}
+
 struct orri_stop_view orri_stop_look(void)
 {
     return (struct orri_stop_view){

@@ -151,6 +151,14 @@ int orri_cuda_is_driver(const void *base)
     return symbol && dladdr(symbol, &info) && info.dli_fbase == base;
 }
 
+/* For the library that stands before NCCL: a call of the driver itself. */
+ORRI_EXPORT void *orri_cuda_real_call(const char *name);
+void *orri_cuda_real_call(const char *name)
+{
+    pthread_once(&once, open_library);
+    return library ? dlsym(library, name) : NULL;
+}
+
 /* ---- ours for theirs ------------------------------------------------------------------ */
 
 static struct pair {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * api.c - the exported calls about the library and about existing communicators.
  */
-#include "../core/part.h"
-#include "op.h"
+#include "places.h"
 
 /* ---- The library --------------------------------------------------------------------- */
 
@@ -88,7 +87,7 @@ ask(ncclComm_t comm, ncclResult_t (*call)(ncclComm_t, int *), int *ret)
     if (!c)
         return ncclInvalidArgument;
     orri_use_begin();
-    if (ret && atomic_load(&c->is_lost) && c->is_left) {
+    if (ret && (atomic_load(&c->splice) || (atomic_load(&c->is_lost) && c->is_left))) {
         *ret = call == orri_real.CommCount      ? atomic_load(&c->n)
                : call == orri_real.CommUserRank ? c->me
                                                 : c->device;
@@ -142,7 +141,7 @@ EXPORT ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
         *error = ncclSuccess; /* it has not been used since */
     } else if (error && orri_use_try()) {
         *error = orri_comm_real(c, &real);
-        if (*error == ncclSuccess)
+        if (*error == ncclSuccess && real)
             result = REAL(CommGetAsyncError, real, error);
         orri_use_end();
     } else if (error) {
@@ -171,7 +170,7 @@ EXPORT ncclResult_t ncclCommFinalize(ncclComm_t comm)
     orri_use_begin();
     was_finalized = atomic_exchange(&c->is_finalized, true);
     atomic_fetch_add(&c->finalizing, 1);
-    real = atomic_load(&c->real);
+    real = atomic_load(&c->splice) ? NULL : atomic_load(&c->real);
     orri_use_end();
     if (was_finalized)
         result = orri_nccl_fail(ncclInvalidArgument,
@@ -212,6 +211,8 @@ static ncclResult_t destroy(ncclComm_t comm)
     orri_gate_leave();
     if (result != ncclSuccess)
         return result;
+    orri_splice_await(c, UINT64_MAX);
+    orri_splice_end_comm(c, false);
     if (real)
         result = REAL(CommDestroy, real);
     orri_comm_retire(c);
@@ -235,6 +236,7 @@ static ncclResult_t abort_now(ncclComm_t comm)
         return result;
     if (real)
         result = REAL(CommAbort, real);
+    orri_splice_abort(c);
     orri_gone_add(c->key);
     orri_comm_free(c);
     orri_leave_end();

@@ -64,12 +64,15 @@ struct orri_buffer {
     bool is_window;
 };
 
+struct orri_splice;
 struct orri_comm {
     _Atomic uint64_t handle;  /* 0: the slot is free, or reserved */
     _Atomic(ncclComm_t) real; /* NULL: while stopped, or lost */
     uint64_t key;             /* the same in all ranks */
     _Atomic int n;            /* ranks; 0 until known (split) */
     int me;
+    _Atomic(struct orri_splice *)
+        splice; /* owned: ranks of it share a device; then real is the leaders', or NULL */
     struct orri_clock *clock; /* borrowed: for ever; NULL: not counted */
     _Atomic(struct orri_clock **)
         pair;  /* owned: 2 n, sends then receives; made when needed */
@@ -141,6 +144,8 @@ void orri_comm_free(struct orri_comm *c);
 void orri_comm_retire(struct orri_comm *c);
 /* Finds out n and me of a split, device and context.  Errors: what the real library says of one that is not ready. */
 ncclResult_t orri_comm_settle(struct orri_comm *c);
+/* What a new one is told of itself where the real library would have been asked. */
+void orri_comm_know(struct orri_comm *c, int n, int me);
 /* Why it cannot be used; success if it can. */
 ncclResult_t orri_comm_check(struct orri_comm *c);
 /* The clock of sends to, or receives from, a peer; NULL: not counted. */
@@ -188,6 +193,9 @@ ncclResult_t orri_redops_remake(struct orri_comm *c);
 ncclResult_t orri_buffers_remake(struct orri_comm *c);
 /* Before the real one is destroyed. */
 void orri_buffers_drop(struct orri_comm *c);
+
+/* The device of this process, as its node called it last; "": not since it began. */
+extern char orri_device_told[];
 
 /* The driver calls that we need, of whatever libcuda the program has; false: it has none (cuda.c). */
 bool orri_ctx_get(void **ret_ctx);

@@ -13,6 +13,7 @@ static struct {
     CUresult (*release)(CUdevice device);
     CUresult (*is_capturing)(CUstream stream, int *status);
 } driver;
+char orri_device_told[ORR_NAME_MAX];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void find(void *library, const char *name, void *ret_fn)

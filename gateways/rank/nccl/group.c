@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * group.c - what a thread calls between ncclGroupStart and ncclGroupEnd (op.h).
  */
-#include "op.h"
+#include "places.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -164,18 +164,95 @@ static ncclResult_t step_call(struct step *s)
     return orri_op_call(&s->op, real, s->redop ? s->redop->real : s->op.op);
 }
 
-/* Between real GroupStart and GroupEnd, or what stands for the latter. */
-static ncclResult_t issue(struct group *g, ncclSimInfo_t *simulate)
+/* An operation of ranks that share devices. */
+static bool is_spliced(const struct step *s)
 {
+    return s->c && !s->window && !s->making && atomic_load(&s->c->splice);
+}
+
+/* Of one communicator: collectives, in their order, then sends and receives side by side. */
+static ncclResult_t splice_comm(struct group *g, struct orri_comm *c)
+{
+    const struct orri_op **exchange = malloc(g->nsteps * sizeof *exchange);
+    ncclResult_t result =
+        exchange ? ncclSuccess : orri_nccl_fail(ncclSystemError, "out of memory");
+    size_t n = 0;
+
+    for (size_t i = 0; i < g->nsteps && result == ncclSuccess; i++) {
+        struct step *s = &g->steps[i];
+        if (s->c != c || !is_spliced(s))
+            continue;
+        result = orri_comm_real(c, &(ncclComm_t){NULL});
+        if (s->op.kind == ORR_CLOCK_OP_SEND || s->op.kind == ORR_CLOCK_OP_RECV)
+            exchange[n++] = &s->op;
+        else if (result == ncclSuccess)
+            result = orri_op_splice(c, &s->op, s->redop);
+    }
+    if (result == ncclSuccess && n > 0)
+        result = orri_splice_exchange(atomic_load(&c->splice), exchange, n);
+    free(exchange);
+    return result;
+}
+
+/* In the order of their keys: the same in all ranks, whatever the order of calls in the group. */
+static ncclResult_t splice_all(struct group *g)
+{
+    ncclResult_t result = ncclSuccess;
+    uint64_t done = 0; /* no key */
+
+    for (;;) {
+        struct orri_comm *next = NULL;
+        for (size_t i = 0; i < g->nsteps; i++)
+            if (is_spliced(&g->steps[i]) && g->steps[i].c->key > done &&
+                (!next || g->steps[i].c->key < next->key))
+                next = g->steps[i].c;
+        if (!next || result != ncclSuccess)
+            return result;
+        result = splice_comm(g, next);
+        done = next->key;
+    }
+}
+
+struct issue {
+    struct group *g;
+    ncclSimInfo_t *simulate;
+};
+
+/* Between real GroupStart and GroupEnd, or what stands for the latter; what is spliced comes after that. */
+static ncclResult_t issue(void *arg)
+{
+    const struct issue *is = arg;
+    struct group *g = is->g;
+    ncclSimInfo_t *simulate = is->simulate;
     ncclResult_t result = REAL0(GroupStart), end;
 
     for (size_t i = 0; i < g->nsteps; i++) {
-        ncclResult_t one = step_call(&g->steps[i]);
+        ncclResult_t one =
+            is_spliced(&g->steps[i]) ? ncclSuccess : step_call(&g->steps[i]);
         if (result == ncclSuccess && one != ncclInProgress)
             result = one;
     }
     end = simulate ? REAL(GroupSimulateEnd, simulate) : REAL0(GroupEnd);
-    return result == ncclSuccess ? end : result;
+    if (result == ncclSuccess)
+        result = end;
+    return result == ncclSuccess && !simulate ? splice_all(g) : result;
+}
+
+static ncclResult_t issue_all(struct group *g, ncclSimInfo_t *simulate)
+{
+    struct issue is = {g, simulate};
+    struct orri_making **makings = calloc(g->nsteps + 1, sizeof(struct orri_making *));
+    ncclResult_t result;
+    size_t n = 0;
+
+    if (!makings)
+        return orri_nccl_fail(ncclSystemError, "out of memory");
+    for (size_t i = 0; i < g->nsteps && !simulate; i++)
+        if (g->steps[i].making)
+            makings[n++] = g->steps[i].making;
+    result = orri_makings_run(makings, n, issue, &is);
+    free(makings);
+    return result;
 }
 
 static ncclResult_t check_handles(const struct group *g)
@@ -207,7 +284,7 @@ static ncclResult_t run(struct group *g, ncclSimInfo_t *simulate)
                         g->nsteps == 1 && !g->steps[0].making && !g->steps[0].window
                             ? g->steps[0].op.kind
                             : ORR_CLOCK_OP_GROUP);
-        result = issue(g, simulate);
+        result = issue_all(g, simulate);
         if (simulate && result == ncclSuccess)
             for (size_t i = 0; i < g->nsteps; i++) /* nothing was made */
                 step_drop(&g->steps[i], ncclInvalidUsage);

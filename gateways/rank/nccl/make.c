@@ -4,7 +4,7 @@
  * The key of a communicator is what all of its ranks know alike and nobody else has: the unique id, or the parent's key, the how
  * manyth split of the parent it is, and the color.
  */
-#include "op.h"
+#include "places.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,23 @@
 struct orri_clock *orri_making_clock(const struct orri_making *m)
 {
     return m->kind == ORRI_MAKE_SPLIT ? m->parent->clock : m->c->clock;
+}
+
+/* Where devices are shared: of the leaders, or, of a child of a spliced one, anew. */
+static ncclResult_t call_met(struct orri_making *m)
+{
+    int n, me;
+
+    if (!m->c || !orri_splice_real(m->c, &n, &me))
+        return ncclSuccess;
+    if (m->config.is_set)
+        m->config.u.c.blocking = 1; /* its scratch is shared right after */
+    return REAL(CommInitRankConfig,
+                (void *)&m->c->real,
+                n,
+                m->ids[0],
+                me,
+                orri_config_get(&m->config));
 }
 
 ncclResult_t orri_making_call(struct orri_making *m)
@@ -23,6 +40,8 @@ ncclResult_t orri_making_call(struct orri_making *m)
 
     if (result != ncclSuccess)
         return result;
+    if (m->places)
+        return call_met(m);
     switch (m->kind) {
     case ORRI_MAKE_INIT:
         return config ? REAL(CommInitRankConfig, real, m->n, m->ids[0], m->me, config)
@@ -49,6 +68,7 @@ void orri_making_result(struct orri_making *m, ncclResult_t result)
             orri_comm_settle(c); /* a split: now it has a size */
     } else {
         *m->program = NULL;
+        orri_splice_end_comm(c, true);
         if (orri_comm_forget(c, m->handle)) { /* else: aborted meanwhile */
             orri_gone_add(c->key);
             orri_comm_free(c);
@@ -60,7 +80,53 @@ void orri_making_free(struct orri_making *m)
 {
     free(m->ids);
     free(m->excluded);
+    free(m->places);
     free(m);
+}
+
+/* Those that meet, before the real calls: first all speak, then all listen. */
+static ncclResult_t
+meet_all(struct orri_making *const *list, size_t n, const struct orri_handover *h)
+{
+    ncclResult_t result = ncclSuccess;
+
+    for (size_t i = 0; i < n && result == ncclSuccess; i++)
+        result = orri_making_post(list[i], h);
+    for (size_t i = 0; i < n && result == ncclSuccess; i++)
+        result = orri_making_meet(list[i]);
+    return result;
+}
+
+ncclResult_t orri_makings_run(struct orri_making *const *list,
+                              size_t n,
+                              ncclResult_t (*issue)(void *arg),
+                              void *arg)
+{
+    struct orri_handover *h = NULL;
+    struct orri_making **met = n ? calloc(n, sizeof(struct orri_making *)) : NULL;
+    ncclResult_t result =
+        n && !met ? orri_nccl_fail(ncclSystemError, "out of memory") : ncclSuccess;
+    size_t nmet = 0;
+
+    for (size_t i = 0; i < n && met; i++)
+        if (orri_making_meets(list[i]))
+            met[nmet++] = list[i];
+    if (nmet > 0 && !(h = orri_handover_new()))
+        result = ncclSystemError;
+    if (result == ncclSuccess && nmet > 0)
+        result = meet_all(met, nmet, h);
+    if (result == ncclSuccess)
+        result = issue(arg);
+    if (result == ncclSuccess && nmet > 0)
+        result = orri_making_share(met, nmet, h);
+    orri_handover_free(h);
+    free(met);
+    return result;
+}
+
+static ncclResult_t call_one(void *arg)
+{
+    return orri_making_call(arg);
 }
 
 /* Now, or at the end of the group.  Takes over m. */
@@ -77,7 +143,7 @@ static ncclResult_t make(struct orri_making *m)
                     clock ? 1 : 0,
                     m->kind == ORRI_MAKE_SPLIT ? ORR_CLOCK_OP_SPLIT
                                                : ORR_CLOCK_OP_CREATE);
-    result = orri_making_call(m);
+    result = orri_makings_run(&m, 1, call_one, m);
     orri_making_result(m, result);
     orri_gate_leave();
     orri_making_free(m);
@@ -240,14 +306,19 @@ struct child_name { /* hashed: no padding */
     int64_t color;
 };
 
-static uint64_t
-child_key(struct orri_comm *parent, enum orri_making_kind how, int64_t color)
+/* ret_meeting: what all of the parent's know alike. */
+static uint64_t child_key(struct orri_comm *parent,
+                          enum orri_making_kind how,
+                          int64_t color,
+                          uint64_t *ret_meeting)
 {
-    struct child_name name = {.parent = parent->key, .how = how, .color = color};
+    struct child_name name = {.parent = parent->key, .how = how};
 
     pthread_mutex_lock(&parent->lock);
     name.ordinal = how == ORRI_MAKE_SPLIT ? parent->splits++ : parent->shrinks++;
     pthread_mutex_unlock(&parent->lock);
+    *ret_meeting = orri_key(5, &name, sizeof name);
+    name.color = color;
     return orri_key(1, &name, sizeof name);
 }
 
@@ -309,7 +380,7 @@ EXPORT ncclResult_t ncclCommSplit(
         return orri_group_note(result);
     m->color = color;
     m->key = key;
-    child = child_key(m->parent, ORRI_MAKE_SPLIT, color);
+    child = child_key(m->parent, ORRI_MAKE_SPLIT, color, &m->meeting);
     if (color != NCCL_SPLIT_NOCOLOR && !child_add(m, child, 0, 0))
         return orri_group_note(ncclInternalError);
     return make(m);
@@ -368,7 +439,7 @@ EXPORT ncclResult_t ncclCommShrink(ncclComm_t handle,
         orri_making_free(m);
         return orri_group_note(ncclSystemError);
     }
-    if (!child_add(m, child_key(m->parent, ORRI_MAKE_SHRINK, 0), n, me))
+    if (!child_add(m, child_key(m->parent, ORRI_MAKE_SHRINK, 0, &m->meeting), n, me))
         return orri_group_note(ncclInternalError);
     return make(m);
 }

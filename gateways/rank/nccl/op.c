@@ -2,7 +2,7 @@
  * op.c - one collective, send or receive (op.h).
  */
 #include "op.h"
-#include "../core/part.h"
+#include "places.h"
 
 #include <stdint.h>
 
@@ -104,7 +104,12 @@ refuse(struct orri_comm *c, const struct orri_op *op, ncclRedOp_t redop)
     ncclResult_t result = ncclInvalidArgument;
 
     orri_use_begin();
-    if (atomic_load(&c->real))
+    if (atomic_load(&c->splice))
+        orri_nccl_fail(ncclInvalidArgument,
+                       "a bad type, count, root or pointer: rank %d of %d",
+                       c->me,
+                       atomic_load(&c->n));
+    else if (atomic_load(&c->real))
         result = orri_op_call(op, atomic_load(&c->real), redop);
     orri_use_end();
     return result == ncclSuccess || result == ncclInProgress ? ncclInvalidArgument
@@ -124,6 +129,23 @@ static ncclResult_t check(struct orri_comm *c,
     if (result == ncclSuccess && reduces(op) && (unsigned)op->op >= ncclNumOps)
         result = orri_redop_find(c, op->op, op->type, take_ref, ret_real);
     return result;
+}
+
+ncclResult_t orri_op_splice(struct orri_comm *c,
+                            const struct orri_op *op,
+                            const struct orri_redop *redop)
+{
+    struct orri_splice *s = atomic_load(&c->splice);
+    struct orri_reduce reduce = {.verb = ORRI_SUM};
+    ncclResult_t result = ncclSuccess;
+
+    if (orri_stream_is_capturing(op->stream))
+        return orri_nccl_fail(
+            ncclInvalidUsage,
+            "ranks that share a device cannot be captured in a graph");
+    if (reduces(op))
+        result = orri_reduce_of(&reduce, op, redop, atomic_load(&c->n));
+    return result == ncclSuccess ? orri_splice_collective(s, op, &reduce) : result;
 }
 
 static void note_capture(CUstream stream)
@@ -164,7 +186,12 @@ ncclResult_t orri_op_issue(const struct orri_op *op)
     if (redop)
         real = redop->real; /* it may have been made anew while we were parked */
     result = orri_comm_real(c, &comm);
-    if (result == ncclSuccess)
+    if (result == ncclSuccess && atomic_load(&c->splice))
+        result = is_exchange(op) ? orri_splice_exchange(atomic_load(&c->splice),
+                                                        (const struct orri_op *[]){op},
+                                                        1)
+                                 : orri_op_splice(c, op, redop);
+    else if (result == ncclSuccess)
         result = orri_op_call(op, comm, real);
     orri_gate_leave();
     if (redop)

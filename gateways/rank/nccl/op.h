@@ -25,6 +25,10 @@ struct orri_op {
 
 /* Checks, counts and issues, or adds to the open group. */
 ncclResult_t orri_op_issue(const struct orri_op *op);
+/* Puts a collective of a communicator whose ranks share devices into its stream. */
+ncclResult_t orri_op_splice(struct orri_comm *c,
+                            const struct orri_op *op,
+                            const struct orri_redop *redop);
 /* The real call. */
 ncclResult_t orri_op_call(const struct orri_op *op, ncclComm_t real, ncclRedOp_t redop);
 struct orri_clock *orri_op_clock(struct orri_comm *c, const struct orri_op *op);
@@ -47,7 +51,16 @@ struct orri_making {
     int *excluded; /* owned: nexcluded */
     int nexcluded, flags;
     struct orri_config config; /* as passed */
+    uint64_t meeting;          /* of a split: what its places are told under */
+    struct orri_place
+        *places; /* owned: of all ranks of c, where devices are shared; else NULL */
 };
+
+/* All of a group, or one: where devices are shared the members tell each other their places around `issue`. */
+ncclResult_t orri_makings_run(struct orri_making *const *list,
+                              size_t n,
+                              ncclResult_t (*issue)(void *arg),
+                              void *arg);
 
 struct orri_clock *orri_making_clock(const struct orri_making *m);
 /* The real call; then result() with what came of it (of the group, in one). */

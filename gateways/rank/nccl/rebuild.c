@@ -17,7 +17,8 @@
  * FAILURES   A destroy that is not over at the deadline is aborted; the communicator is lost, and the stop has failed.  A failed
  *            resume aborts what it has made and can be tried again with other ids.
  */
-#include "../core/part.h"
+#include "rebuild.h"
+#include "places.h"
 #include "work.h"
 
 #include <errno.h>
@@ -27,14 +28,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_NS = 200000, ABORT_GRACE_MS = 2000, LOOK_MS = 50 };
+enum { POLL_NS = 200000, ABORT_GRACE_MS = 2000 };
 
-static enum orr_err
-set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
-    ORR_PRINTF(3, 4);
-
-static enum orr_err
-set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
+enum orr_err
+orri_set_error(struct orr_error *err, enum orr_err code, const char *format, ...)
 {
     va_list args;
 
@@ -57,8 +54,8 @@ static void pause_a_little(void)
 /* ---- Stop --------------------------------------------------------------------------------- */
 
 /* Waits until nothing is under way in it.  Errors: what is wrong with it; ncclInProgress at the deadline or when cancelled. */
-static ncclResult_t
-await_ready(ncclComm_t real, uint64_t deadline_ms, const atomic_bool *is_cancelled)
+ncclResult_t
+orri_await_ready(ncclComm_t real, uint64_t deadline_ms, const atomic_bool *is_cancelled)
 {
     ncclResult_t state = ncclInProgress, result;
 
@@ -86,6 +83,9 @@ static void destroy_one(struct orri_work *w, size_t i)
 
     while (atomic_load(&c->finalizing) > 0)
         pause_a_little();
+    orri_splice_end_comm(c, w->result[i] != ncclSuccess);
+    if (!w->real[i])
+        return;
     if (w->result[i] != ncclSuccess) {
         REAL(CommAbort, w->real[i]);
         return;
@@ -107,10 +107,11 @@ static enum orr_err give_up_destroy(struct orri_work *w, struct orr_error *err)
             continue;
         stuck = i;
         orri_comm_lose(w->comm[i], ncclRemoteError, "it hung when the job was stopped");
-        REAL(CommAbort, w->real[i]);
+        if (w->real[i])
+            REAL(CommAbort, w->real[i]);
     }
     orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
-    return set_error(
+    return orri_set_error(
         err,
         ORR_ETIMEOUT,
         "communicator %016llx (rank %d of %d) does not end: an operation of it waits "
@@ -127,12 +128,15 @@ check_all(struct orri_work *w, uint64_t deadline_ms, struct orr_error *err)
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
         ncclComm_t real = atomic_load(&c->real);
-        ncclResult_t state = await_ready(real, deadline_ms, &w->is_cancelled);
+        ncclResult_t state =
+            real ? orri_await_ready(real, deadline_ms, &w->is_cancelled) : ncclSuccess;
+        if (state == ncclSuccess && !orri_splice_await(c, deadline_ms))
+            state = ncclInProgress;
         if (state == ncclSuccess)
             state = orri_comm_settle(c);
         w->result[i] = state;
         if (state == ncclInProgress)
-            return set_error(
+            return orri_set_error(
                 err,
                 ORR_ETIMEOUT,
                 "communicator %016llx is not ready: a rank of it has not come",
@@ -165,7 +169,7 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
 
     (void)piece;
     if (!w)
-        return set_error(err, ORR_ENOMEM, "out of memory");
+        return orri_set_error(err, ORR_ENOMEM, "out of memory");
     code = check_all(w, deadline_ms, err);
     if (code != ORR_OK) {
         orri_work_put(w);
@@ -175,350 +179,11 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
     if (!orri_work_run(w, ORRI_WORK_THREADS, deadline_ms))
         code = give_up_destroy(w, err);
     else if (!orri_leave_await(deadline_ms))
-        code =
-            set_error(err,
-                      ORR_ETIMEOUT,
-                      "the program's own ncclCommDestroy does not return: other ranks "
-                      "have not called it");
-    orri_work_put(w);
-    return code;
-}
-
-/* ---- Resume --------------------------------------------------------------------------------- */
-
-/* Rank 0's. */
-static struct orri_comm_id fresh_id(struct orri_comm *c)
-{
-    struct orri_comm_id id = {.comm = c->key, .kind = ORRI_ID_VOID};
-
-    if (REAL(GetUniqueId, &c->fresh) == ncclSuccess) {
-        id.kind = ORRI_ID_MADE;
-        memcpy(id.id, &c->fresh, sizeof id.id);
-    }
-    return id;
-}
-
-/* The context in which it was made: NCCL takes its device from that. */
-static ncclResult_t enter_context(struct orri_comm *c)
-{
-    if (c->destroyed && c->ctx && !orri_ctx_set(c->ctx))
-        c->ctx = NULL; /* destroyed as well: the device's own will do */
-    if (!c->ctx && c->device >= 0 && !c->is_retained) {
-        if (!orri_ctx_primary(c->device, &c->ctx))
-            return orri_nccl_fail(
-                ncclUnhandledCudaError, "device %d has no context", c->device);
-        c->is_retained = true;
-    }
-    if (c->ctx && !orri_ctx_set(c->ctx))
-        return orri_nccl_fail(ncclUnhandledCudaError,
-                              "the context of the communicator is gone");
-    return ncclSuccess;
-}
-
-/* Those that cannot be made anew here, as the program has given up the device, too. */
-static void drop_unmakable(void)
-{
-    static struct orri_comm *left[ORRI_COMMS_MAX];
-    size_t n = orri_work_list(left, ORRI_WORK_DESTROYED);
-
-    for (size_t i = 0; i < n; i++) {
-        if (enter_context(left[i]) == ncclSuccess)
-            continue;
-        orri_gone_add(left[i]->key);
-        orri_comm_free(left[i]);
-    }
-    if (n > 0)
-        orri_ctx_set(NULL);
-}
-
-static uint32_t make_ids(struct orri_comm_id *ids, uint32_t cap)
-{
-    static struct orri_comm *list[ORRI_COMMS_MAX]; /* the link's one thread */
-    static uint64_t gone[ORRI_GONE_MAX];
-    size_t n = orri_work_list(list, ORRI_WORK_STOPPED);
-    uint32_t made = 0, ngone;
-
-    drop_unmakable();
-    ngone = orri_gone_list(gone, ORRI_GONE_MAX);
-    for (uint32_t i = 0; i < ngone && made < cap; i++)
-        ids[made++] = (struct orri_comm_id){.comm = gone[i], .kind = ORRI_ID_VOID};
-    for (size_t i = 0; i < n && made < cap; i++)
-        ids[made++] = list[i]->me == 0 ? fresh_id(list[i])
-                                       : (struct orri_comm_id){.comm = list[i]->key,
-                                                               .kind = ORRI_ID_WANTED};
-    return made;
-}
-
-/* What all have said of it; NULL: nothing. */
-static const struct orri_comm_id *
-find_id(const struct orri_comm_id *ids, uint32_t n, uint64_t key)
-{
-    const struct orri_comm_id *found = NULL;
-
-    for (uint32_t i = 0; i < n; i++)
-        if (ids[i].comm == key && (!found || ids[i].kind > found->kind))
-            found = &ids[i];
-    return found;
-}
-
-/* Of those that the program has destroyed here and somebody still has. */
-static uint32_t add_ids(const struct orri_comm_id *known,
-                        uint32_t n,
-                        struct orri_comm_id *ids,
-                        uint32_t cap)
-{
-    static struct orri_comm *list[ORRI_COMMS_MAX];
-    size_t comms = orri_work_list(list, ORRI_WORK_DESTROYED);
-    uint32_t added = 0;
-
-    for (size_t i = 0; i < comms && added < cap; i++) {
-        const struct orri_comm_id *id = find_id(known, n, list[i]->key);
-        if (list[i]->me == 0 && id && id->kind == ORRI_ID_WANTED)
-            ids[added++] = fresh_id(list[i]);
-    }
-    return added;
-}
-
-static bool has_all_ids(const struct orri_comm_id *ids, uint32_t n)
-{
-    static struct orri_comm *list[2 * ORRI_COMMS_MAX];
-    size_t comms = orri_work_list(list, ORRI_WORK_STOPPED), all;
-
-    all = comms + orri_work_list(list + comms, ORRI_WORK_DESTROYED);
-    for (size_t i = 0; i < all; i++) {
-        const struct orri_comm_id *id = find_id(ids, n, list[i]->key);
-        if (id ? id->kind == ORRI_ID_WANTED : i < comms)
-            return false;
-    }
-    return true;
-}
-
-static ncclResult_t init_one(struct orri_work *w, size_t i)
-{
-    struct orri_comm *c = w->comm[i];
-    ncclResult_t result = enter_context(c);
-
-    if (result != ncclSuccess)
-        return result;
-    return REAL(CommInitRankConfig,
-                &w->real[i],
-                atomic_load(&c->n),
-                c->fresh,
-                c->me,
-                orri_config_get(&c->config));
-}
-
-/* All of those that block, or all that do not, in one group. */
-static ncclResult_t init_group(struct orri_work *w, bool blocking)
-{
-    ncclResult_t result = REAL0(GroupStart), end;
-
-    for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
-        if (orri_config_is_blocking(&w->comm[i]->config) != blocking)
-            continue;
-        result = init_one(w, i);
-        if (result == ncclInProgress)
-            result = ncclSuccess;
-        if (result != ncclSuccess)
-            orri_work_note(w, i, result);
-    }
-    end = REAL0(GroupEnd);
-    if (end == ncclInProgress)
-        end = ncclSuccess;
-    if (result == ncclSuccess && end != ncclSuccess && w->n > 0)
-        orri_work_note(w, 0, end);
-    return result == ncclSuccess ? end : result;
-}
-
-/* One item of work: all communicators. */
-static void init_all(struct orri_work *w, size_t first)
-{
-    ncclResult_t result = init_group(w, false);
-
-    (void)first;
-    if (result == ncclSuccess)
-        result = init_group(w, true);
-    for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
-        result = await_ready(w->real[i], UINT64_MAX, &w->is_cancelled);
-        if (result != ncclSuccess)
-            orri_work_note(w, i, result);
-    }
-    for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
-        if (w->comm[i]->destroyed)
-            continue;
-        atomic_store(&w->comm[i]->real, w->real[i]);
-        result = orri_redops_remake(w->comm[i]);
-        if (result == ncclSuccess)
-            result = orri_buffers_remake(w->comm[i]);
-        if (result != ncclSuccess)
-            orri_work_note(w, i, result);
-    }
-    pthread_mutex_lock(&w->lock);
-    w->next = w->n;
-    pthread_mutex_unlock(&w->lock);
-    orri_ctx_set(NULL);
-}
-
-static void lose_left(struct orri_comm *c)
-{
-    c->is_left = true;
-    orri_comm_lose(c,
-                   ncclRemoteError,
-                   "another rank has aborted the communicator, or is gone, since the "
-                   "job was stopped");
-}
-
-/* Takes the ids; drops those that cannot be made anew, adds those that others still have.  False: one is missing. */
-static bool take_ids(struct orri_work *w, struct orr_error *err)
-{
-    static struct orri_comm *left[ORRI_COMMS_MAX];
-    size_t nleft = orri_work_list(left, ORRI_WORK_DESTROYED), kept = 0;
-    const struct orri_comm_id *found;
-    uint32_t nids;
-    const struct orri_comm_id *ids = orri_comm_ids(&nids);
-
-    for (size_t i = 0; i < w->n; i++) {
-        struct orri_comm *c = w->comm[i];
-        found = find_id(ids, nids, c->key);
-        if (!found || found->kind == ORRI_ID_WANTED) {
-            set_error(err,
-                      ORR_ENOENT,
-                      "no unique id came for communicator %016llx (rank %d of %d)",
-                      (unsigned long long)c->key,
-                      c->me,
-                      atomic_load(&c->n));
-            return false;
-        }
-        memcpy(&c->fresh, found->id, sizeof c->fresh);
-        if (found->kind == ORRI_ID_VOID)
-            lose_left(c);
-        else
-            w->comm[kept++] = c;
-    }
-    for (size_t i = 0; i < nleft && kept < ORRI_COMMS_MAX; i++) {
-        found = find_id(ids, nids, left[i]->key);
-        if (!found || found->kind != ORRI_ID_MADE)
-            continue;
-        memcpy(&left[i]->fresh, found->id, sizeof left[i]->fresh);
-        w->comm[kept++] = left[i];
-    }
-    w->n = kept;
-    orri_work_sort(w->comm, w->n);
-    return true;
-}
-
-static void *destroy_left(void *real)
-{
-    orri_self.inside = 1;
-    REAL(CommDestroy, (ncclComm_t)real); /* may wait for those who have it still */
-    orri_leave_end();
-    return NULL;
-}
-
-/* The others have it again; here the program had destroyed it. */
-static void leave_again(ncclComm_t real)
-{
-    sigset_t all, before;
-    pthread_t thread;
-
-    orri_leave_begin();
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&thread, NULL, destroy_left, real) == 0) {
-        pthread_detach(thread);
-    } else {
-        REAL(CommAbort, real);
-        orri_leave_end();
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
-/* Those who have spoken of none that we have destroyed have destroyed it, too. */
-static void forget_unwanted(void)
-{
-    static struct orri_comm *left[ORRI_COMMS_MAX];
-    size_t nleft = orri_work_list(left, ORRI_WORK_DESTROYED);
-    uint32_t nids;
-    const struct orri_comm_id *ids = orri_comm_ids(&nids), *found;
-
-    for (size_t i = 0; i < nleft; i++) {
-        found = find_id(ids, nids, left[i]->key);
-        if (!found || found->kind == ORRI_ID_VOID)
-            orri_comm_free(left[i]);
-    }
-}
-
-static void go_on(struct orri_work *w)
-{
-    for (size_t i = 0; i < w->n; i++) {
-        if (w->comm[i]->destroyed)
-            leave_again(w->real[i]);
-        w->comm[i]->is_stopped = false;
-    }
-    forget_unwanted();
-    orri_gone_clear();
-}
-
-/* What was made so far goes; those that hang are freed by that. */
-static void undo(struct orri_work *w, bool is_over)
-{
-    atomic_store(&w->is_cancelled, true);
-    for (size_t i = 0; i < w->n; i++) {
-        atomic_store(&w->comm[i]->real, NULL);
-        if (w->real[i])
-            REAL(CommAbort, w->real[i]);
-    }
-    if (!is_over)
-        orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
-}
-
-/* False: not over in time, or another attempt has begun, to which the peers go. */
-static bool run_resume(struct orri_work *w, uint64_t deadline_ms, bool *ret_is_newer)
-{
-    uint64_t next_ms = orri_nccl_now_ms() + LOOK_MS;
-    bool is_over = orri_work_run(w, 1, next_ms < deadline_ms ? next_ms : deadline_ms);
-
-    while (!is_over && next_ms < deadline_ms && !*ret_is_newer) {
-        *ret_is_newer = orri_stop_has_newer();
-        next_ms = orri_nccl_now_ms() + LOOK_MS;
-        if (!*ret_is_newer)
-            is_over = orri_work_await(w, next_ms < deadline_ms ? next_ms : deadline_ms);
-    }
-    return is_over && w->next >= w->n; /* without a thread nothing has begun */
-}
-
-static enum orr_err resume(const struct orri_arena *piece,
-                           const char *device,
-                           uint64_t deadline_ms,
-                           struct orr_error *err)
-{
-    struct orri_work *w = orri_work_new(init_all, ORRI_WORK_STOPPED);
-    enum orr_err code = ORR_OK;
-    bool is_over = true, is_newer = false;
-
-    (void)piece, (void)device;
-    if (!w)
-        return set_error(err, ORR_ENOMEM, "out of memory");
-    if (!take_ids(w, err)) {
-        orri_work_put(w);
-        return ORR_ENOENT;
-    }
-    if (w->n > 0)
-        is_over = run_resume(w, deadline_ms, &is_newer);
-    if (is_newer)
-        code = set_error(err, ORR_EGONE, "another attempt has begun");
-    else if (!is_over)
-        code = set_error(err,
-                         ORR_ETIMEOUT,
-                         "%zu communicators were not made anew in time: a rank has not "
-                         "come, or the ranks cannot reach each other",
-                         w->n);
-    else if (w->text[0])
-        code = set_error(err, ORR_EIO, "cannot make %s", w->text);
-    if (code == ORR_OK)
-        go_on(w);
-    else
-        undo(w, is_over);
+        code = orri_set_error(
+            err,
+            ORR_ETIMEOUT,
+            "the program's own ncclCommDestroy does not return: other ranks "
+            "have not called it");
     orri_work_put(w);
     return code;
 }
@@ -530,17 +195,17 @@ static enum orr_err close_gate(uint64_t deadline_ms, struct orr_error *err)
     if (orri_use_close(deadline_ms))
         return ORR_OK;
     orri_use_open();
-    return set_error(err, ORR_ETIMEOUT, "a call of NCCL does not return");
+    return orri_set_error(err, ORR_ETIMEOUT, "a call of NCCL does not return");
 }
 
 void orri_nccl_register(void)
 {
     static const struct orri_part part = {.name = "nccl",
                                           .quiesce = quiesce,
-                                          .resume = resume,
-                                          .make_ids = make_ids,
-                                          .add_ids = add_ids,
-                                          .has_all_ids = has_all_ids,
+                                          .resume = orri_resume,
+                                          .make_ids = orri_make_ids,
+                                          .add_ids = orri_add_ids,
+                                          .has_all_ids = orri_has_all_ids,
                                           .close = close_gate,
                                           .open = orri_use_open};
     static atomic_flag is_registered = ATOMIC_FLAG_INIT;

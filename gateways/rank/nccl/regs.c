@@ -5,7 +5,7 @@
  * An operator's number is ours, and carries the key of its communicator, so that one of another is noticed.  A window's handle is
  * the real one of its registration as long as that is unique, since programs hand it to their kernels.
  */
-#include "op.h"
+#include "places.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +125,11 @@ static ncclResult_t redop_create(struct orri_comm *c,
     else if (scalar)
         memcpy(&r->value, scalar, scalar_size(type));
     orri_use_begin();
-    if (result == ncclSuccess)
+    if (result == ncclSuccess && atomic_load(&c->splice))
+        result = op && scalar && orri_type_bytes(type)
+                     ? ncclSuccess
+                     : orri_nccl_fail(ncclInvalidArgument, "no operator, or no scalar");
+    else if (result == ncclSuccess)
         result = op && scalar ? redop_make(c, r)
                               : REAL(RedOpCreatePreMulSum,
                                      op,
@@ -195,6 +199,13 @@ ncclResult_t orri_redops_remake(struct orri_comm *c)
 {
     ncclResult_t result = ncclSuccess;
 
+    if (atomic_load(&c->splice)) { /* they are ours */
+        for (unsigned i = 0; i < c->nredops; i++)
+            if (c->redops[i])
+                c->redops[i]->is_real = false;
+        return ncclSuccess;
+    }
+
     for (unsigned i = 0; i < c->nredops && result == ncclSuccess; i++)
         if (c->redops[i])
             result = redop_make(c, c->redops[i]);
@@ -252,8 +263,11 @@ EXPORT ncclResult_t ncclCommRegister(ncclComm_t comm,
         return orri_nccl_fail(ncclSystemError, "out of memory");
     *b = (struct orri_buffer){.program = b, .at = buff, .size = size};
     orri_use_begin();
-    result =
-        REAL(CommRegister, atomic_load(&c->real), buff, size, handle ? &b->real : NULL);
+    if (atomic_load(&c->splice))
+        result = handle ? ncclSuccess : ncclInvalidArgument;
+    else
+        result = REAL(
+            CommRegister, atomic_load(&c->real), buff, size, handle ? &b->real : NULL);
     if (result == ncclSuccess && handle) {
         *handle = b->program;
         buffer_add(c, b);
@@ -277,7 +291,7 @@ EXPORT ncclResult_t ncclCommDeregister(ncclComm_t comm, void *handle)
         return ncclInvalidArgument;
     orri_use_begin();
     b = buffer_take(c, handle, false);
-    if (b && atomic_load(&c->real))
+    if (b && b->real && atomic_load(&c->real))
         result = REAL(CommDeregister, atomic_load(&c->real), b->real);
     orri_use_end();
     if (!b)
@@ -294,7 +308,7 @@ ncclResult_t orri_window_call(struct orri_window *w)
     ncclComm_t real;
     ncclResult_t result = orri_comm_real(w->c, &real);
 
-    if (result != ncclSuccess)
+    if (result != ncclSuccess || atomic_load(&w->c->splice))
         return result;
     return REAL(CommWindowRegister, real, b->at, b->size, (void *)&b->real, b->flags);
 }
@@ -305,7 +319,7 @@ static void *window_name(struct orri_comm *c, const struct orri_buffer *b)
     for (const struct orri_buffer *i = c->buffers; i; i = i->next)
         if (i->is_window && i->program == b->real)
             return (void *)(uintptr_t)b;
-    return b->real;
+    return b->real ? b->real : (void *)(uintptr_t)b;
 }
 
 ncclResult_t orri_window_result(struct orri_window *w, ncclResult_t result)
@@ -378,7 +392,7 @@ EXPORT ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t win)
     b = c ? buffer_take(c, win, true) : NULL;
     if (!b)
         result = REAL(CommWindowDeregister, c ? atomic_load(&c->real) : NULL, win);
-    else if (atomic_load(&c->real))
+    else if (b->real && atomic_load(&c->real))
         result = REAL(CommWindowDeregister, atomic_load(&c->real), b->real);
     orri_use_end();
     free(b);
@@ -391,6 +405,8 @@ ncclResult_t orri_buffers_remake(struct orri_comm *c)
     ncclComm_t real = atomic_load(&c->real);
     ncclResult_t result = ncclSuccess;
 
+    if (atomic_load(&c->splice))
+        return ncclSuccess;
     for (struct orri_buffer *b = c->buffers; b && result == ncclSuccess; b = b->next)
         result = b->is_window ? REAL(CommWindowRegister,
                                      real,
@@ -407,6 +423,8 @@ void orri_buffers_drop(struct orri_comm *c)
     ncclComm_t real = atomic_load(&c->real);
 
     for (struct orri_buffer *b = c->buffers; b; b = b->next) {
+        if (!b->real)
+            continue;
         if (b->is_window)
             REAL(CommWindowDeregister, real, b->real);
         else

@@ -126,7 +126,7 @@ ncclResult_t orri_comm_real(struct orri_comm *c, ncclComm_t *ret_real)
     *ret_real = atomic_load(&c->real);
     if (atomic_load(&c->is_lost))
         return lost(c);
-    if (!*ret_real && c->is_stopped)
+    if (!*ret_real && c->is_stopped && !atomic_load(&c->splice))
         return orri_nccl_fail(ncclRemoteError,
                               "the communicator could not be made anew after a stop");
     return ncclSuccess;
@@ -215,12 +215,26 @@ void orri_comm_free(struct orri_comm *c)
     pthread_mutex_unlock(&table_lock);
 }
 
+void orri_comm_know(struct orri_comm *c, int n, int me)
+{
+    pthread_mutex_lock(&c->lock);
+    if (atomic_load(&c->n) == 0) {
+        c->me = me;
+        c->clock =
+            orri_clock_get(c->key, (uint32_t)me, (uint32_t)n, ORR_CLOCK_COLLECTIVE, 0);
+        atomic_store(&c->n, n);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
 ncclResult_t orri_comm_settle(struct orri_comm *c)
 {
     ncclComm_t real = atomic_load(&c->real);
     ncclResult_t result = ncclSuccess;
     int n = atomic_load(&c->n), me = c->me;
 
+    if (atomic_load(&c->splice))
+        return ncclSuccess; /* it knows */
     if (!real)
         return ncclInvalidArgument;
     if (n == 0)
@@ -231,14 +245,7 @@ ncclResult_t orri_comm_settle(struct orri_comm *c)
         result = REAL(CommCuDevice, real, &c->device);
     if (result != ncclSuccess)
         return result;
-    pthread_mutex_lock(&c->lock);
-    if (atomic_load(&c->n) == 0) {
-        c->me = me;
-        c->clock =
-            orri_clock_get(c->key, (uint32_t)me, (uint32_t)n, ORR_CLOCK_COLLECTIVE, 0);
-        atomic_store(&c->n, n);
-    }
-    pthread_mutex_unlock(&c->lock);
+    orri_comm_know(c, n, me);
     return ncclSuccess;
 }
 

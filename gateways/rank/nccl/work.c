@@ -28,7 +28,8 @@ static bool is_of(struct orri_comm *c, enum orri_work_kind kind)
     if (kind == ORRI_WORK_DESTROYED)
         return c->is_used && c->destroyed;
     return atomic_load(&c->handle) &&
-           (kind == ORRI_WORK_REAL ? atomic_load(&c->real) != NULL : c->is_stopped);
+           (kind == ORRI_WORK_REAL ? atomic_load(&c->real) || atomic_load(&c->splice)
+                                   : c->is_stopped);
 }
 
 size_t orri_work_list(struct orri_comm **list, enum orri_work_kind kind)

@@ -261,6 +261,39 @@ static bool take_ids(struct orri_proc *proc, const struct orr_msg_rank_comm_ids 
     return true;
 }
 
+/* On to the job; what is not taken is asked for again. */
+static void take_posts(struct orr_rank_edge *edge,
+                       const struct orri_proc *proc,
+                       const struct orr_msg_rank_posts *msg)
+{
+    const struct orri_gen *gen = proc->rank->gen;
+    const struct orr_msg_job_posts on = {.job = orr_str(gen->job),
+                                         .generation = gen->generation,
+                                         .node = orr_str(edge->node),
+                                         .posts = msg->posts};
+    if (edge->has_sink)
+        edge->sink.posts(edge->sink.arg, &on);
+}
+
+/* To all processes: those that do not wait for it pass over it. */
+void orr_rank_edge_posts(struct orr_rank_edge *edge,
+                         const struct orr_msg_job_posts *msg)
+{
+    pthread_mutex_lock(&edge->lock);
+    struct orri_gen *gen = orri_gen_find(edge, msg->job, msg->generation);
+    for (uint32_t at = 0; gen && at < msg->posts.n; at += ORRI_PACKET_IDS) {
+        uint32_t left = msg->posts.n - at;
+        const struct orr_msg_rank_posts piece = {
+            .posts = {msg->posts.at + at,
+                      left < ORRI_PACKET_IDS ? left : ORRI_PACKET_IDS}};
+        for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
+            for (struct orri_proc *p = rank->procs; p; p = p->next)
+                if (p->sock >= 0 && p->is_welcome)
+                    say(p, orr_msg_desc_rank_posts(), &piece, -1);
+    }
+    pthread_mutex_unlock(&edge->lock);
+}
+
 static void take_resumed(struct orr_rank_edge *edge,
                          struct orri_proc *proc,
                          const struct orr_msg_rank_resumed *msg)
@@ -306,6 +339,9 @@ take(struct orr_rank_edge *edge, struct orri_proc **proc_at, struct orri_packet 
         return true;
     case ORR_MSG_rank_looked:
         orri_proc_looked(proc, msg);
+        return true;
+    case ORR_MSG_rank_posts:
+        take_posts(edge, proc, msg);
         return true;
     case ORR_MSG_rank_limits: {
         const struct orr_msg_rank_limits *limits = msg;

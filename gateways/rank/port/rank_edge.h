@@ -20,6 +20,7 @@ struct orr_rank_sink {
     enum orr_err (*report)(void *arg, const struct orr_msg_cut_report *report);
     enum orr_err (*ability)(void *arg, const struct orr_msg_rank_ability *ability);
     enum orr_err (*idle)(void *arg, const struct orr_msg_rank_idle *idle);
+    enum orr_err (*posts)(void *arg, const struct orr_msg_job_posts *posts);
     void *arg;
 };
 
@@ -58,6 +59,10 @@ void orr_rank_edge_forget(struct orr_rank_edge *edge,
  * live are expected, so arenas that an earlier life left of others are removed. */
 void orr_rank_edge_drop_arenas(struct orr_rank_edge *edge,
                                const struct orr_msg_rank_arena_drop *msg);
+
+/* What was told in the job, for those processes here that wait for it. */
+void orr_rank_edge_posts(struct orr_rank_edge *edge,
+                         const struct orr_msg_job_posts *msg);
 
 /* answer is called once, within the call, with how far it is.  Errors: ORR_ENOENT nothing is expected of that generation,
  * ORR_EINVAL no such step, ORR_ENOMEM. */

@@ -15,6 +15,7 @@ ORR_HANDLER(rank_port, rank_expect)
 ORR_HANDLER(rank_port, rank_forgotten)
 ORR_HANDLER(rank_port, rank_arena_drop)
 ORR_HANDLER(rank_port, cut_step)
+ORR_HANDLER(rank_port, job_posts)
 ORR_HANDLER(rank_port, edge_greet)
 
 static enum orr_err rank_port_on_rank_expect(struct orr_ctx *ctx,
@@ -61,6 +62,15 @@ static enum orr_err rank_port_on_cut_step(struct orr_ctx *ctx,
     return rc ? orr_refuse(ctx, rc, "%s", err.text) : ORR_OK;
 }
 
+static enum orr_err rank_port_on_job_posts(struct orr_ctx *ctx,
+                                           struct rank_port *self,
+                                           const struct orr_msg_job_posts *msg)
+{
+    (void)ctx;
+    orr_rank_edge_posts(self->args.edge, msg);
+    return ORR_OK;
+}
+
 /* ---- from the edge's thread --------------------------------------------------------------- */
 
 static enum orr_err tell_report(void *arg, const struct orr_msg_cut_report *msg)
@@ -87,6 +97,13 @@ static enum orr_err tell_idle(void *arg, const struct orr_msg_rank_idle *msg)
         self->args.system, self->self, self->args.node, orr_msg_desc_rank_idle(), msg);
 }
 
+static enum orr_err tell_posts(void *arg, const struct orr_msg_job_posts *msg)
+{
+    const struct rank_port *self = arg;
+    return self->args.post(
+        self->args.system, self->self, self->args.node, orr_msg_desc_job_posts(), msg);
+}
+
 /* ---- the actor ---------------------------------------------------------------------------- */
 
 static void attach(struct rank_port *self)
@@ -95,6 +112,7 @@ static void attach(struct rank_port *self)
                          &(struct orr_rank_sink){.report = tell_report,
                                                  .ability = tell_ability,
                                                  .idle = tell_idle,
+                                                 .posts = tell_posts,
                                                  .arg = self});
 }
 
@@ -128,6 +146,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(rank_port, rank_forgotten, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_port, rank_arena_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_port, cut_step, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(rank_port, job_posts, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(rank_port, edge_greet, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_COALESCE),
 };
 

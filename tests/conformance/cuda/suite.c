@@ -104,15 +104,21 @@ CUdeviceptr suite_upload(const void *host, size_t bytes)
     return p;
 }
 
-/* A context that a kernel has poisoned stays so: each fault gets a process of its own. */
-int suite_run_fault(const char *name)
+pid_t suite_spawn(const char *name)
 {
     char self[] = "/proc/self/exe", argument[64];
     char *argv[] = {self, argument, NULL};
     pid_t pid;
-    int status = -1;
     snprintf(argument, sizeof argument, "%s", name);
     assert_int_equal(posix_spawn(&pid, self, NULL, NULL, argv, environ), 0);
+    return pid;
+}
+
+/* A context that a kernel has poisoned stays so: each fault gets a process of its own. */
+int suite_run_fault(const char *name)
+{
+    pid_t pid = suite_spawn(name);
+    int status = -1;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
 }
@@ -136,6 +142,8 @@ int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], SUITE_VICTIM) == 0)
         return victim_main();
+    if (argc == 2 && strcmp(argv[1], SUITE_ANSWERER) == 0)
+        return answerer_main();
     if (argc == 2)
         return fault_main(argv[1]);
     const struct CMUnitTest last[] = {cmocka_unit_test(every_call_was_tried_both_ways)};
@@ -146,6 +154,7 @@ int main(int argc, char **argv)
     GROUP(context);
     GROUP(memory);
     GROUP(stream);
+    GROUP(value);
     GROUP(module);
     GROUP(kernel);
     GROUP(vmm);

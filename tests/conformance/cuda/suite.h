@@ -10,6 +10,7 @@
 #define CONFORMANCE_CUDA_SUITE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "orr_test.h"
 #include "orrery/gpu_abi.h"
@@ -40,13 +41,19 @@ CUdeviceptr suite_upload(const void *host, size_t bytes);
 /* Run this program again with one argument, which names a fault (faults.c). */
 int suite_run_fault(const char *name);
 int fault_main(const char *name);
+/* The same, with its id; the caller waits for it. */
+pid_t suite_spawn(const char *name);
+/* The process that value.c talks to through memory of the device. */
+#define SUITE_ANSWERER "answerer"
+int answerer_main(void);
 /* This program, run with SUITE_VICTIM: the process that checkpoint.c suspends. */
 #define SUITE_VICTIM "suspended"
 int victim_main(void);
 
 extern const struct CMUnitTest device_tests[], context_tests[], memory_tests[],
-    stream_tests[], module_tests[], kernel_tests[], vmm_tests[], checkpoint_tests[];
+    stream_tests[], value_tests[], module_tests[], kernel_tests[], vmm_tests[],
+    checkpoint_tests[];
 extern const unsigned n_device_tests, n_context_tests, n_memory_tests, n_stream_tests,
-    n_module_tests, n_kernel_tests, n_vmm_tests, n_checkpoint_tests;
+    n_value_tests, n_module_tests, n_kernel_tests, n_vmm_tests, n_checkpoint_tests;
 
 #endif

@@ -4,6 +4,7 @@
 #include "suite.h"
 
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 
 static ncclComm_t const no_comm = NULL;
@@ -240,6 +241,27 @@ static void split(struct rank *r)
     OK(ncclCommDestroy, whole);
 }
 
+/* All ranks on the first device.  Where the interposer splices, that is no error. */
+static void device_shared(struct rank *r)
+{
+    ncclUniqueId id = suite_id(r, 0);
+    CUcontext ctx;
+    ncclComm_t comm;
+
+    CU(cuDevicePrimaryCtxRetain, &ctx, 0);
+    CU(cuCtxSetCurrent, ctx);
+    unsetenv("ORRERY_EMULATOR_NCCL_SHARED_DEVICES");
+    if (getenv("ORRERY_REDUCE")) {
+        OK(ncclCommInitRank, &comm, r->world, id, r->rank);
+        OK(ncclCommDestroy, comm);
+    } else {
+        FAILS(ncclInvalidUsage, ncclCommInitRank, &comm, r->world, id, r->rank);
+        CHECK(strstr(ncclGetLastError(NULL), "Duplicate GPU"), "it does not say why");
+    }
+    CU(cuCtxSetCurrent, r->ctx);
+    CU(cuDevicePrimaryCtxRelease, 0);
+}
+
 static void memory(struct rank *r)
 {
     ncclComm_t comm = suite_comm(r, 0);
@@ -292,6 +314,7 @@ const struct conf_case comm_cases[] = {
     {"one_process", one_process, {1}, false},
     {"split", split, {1, 4, 8}, false},
     {"memory", memory, {1}, false},
+    {"device_shared", device_shared, {2, 3}, false},
     {"not_emulated", not_emulated, {1}, true},
     {NULL, NULL, {0}, false},
 };

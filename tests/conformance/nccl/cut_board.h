@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CUT_PROCS = 8, CUT_CLOCKS = 512, CUT_IDS = 2048 };
+enum { CUT_PROCS = 8, CUT_CLOCKS = 512, CUT_IDS = 2048, CUT_POSTS = 1024 };
 
 enum cut_state {
     CUT_RUN,
@@ -30,6 +30,11 @@ struct cut_proc {
     struct orri_clock clocks[CUT_CLOCKS];
 };
 
+struct cut_post {
+    uint64_t name;
+    uint8_t data[128];
+};
+
 struct cut_board {
     pthread_mutex_t lock; /* robust; guards everything */
     _Atomic uint32_t
@@ -39,6 +44,8 @@ struct cut_board {
     struct cut_proc proc[CUT_PROCS];
     uint32_t nids, nids_spoken;
     struct orri_comm_id ids[CUT_IDS];
+    uint32_t nposts; /* all so far; the newest are kept */
+    struct cut_post posts[CUT_POSTS];
     uint32_t failures;
     char failure[256]; /* the first */
     /* what came of it */
@@ -53,6 +60,7 @@ void cut_notify(struct cut_board *b);
 bool cut_wait(struct cut_board *b, uint64_t deadline_ms);
 uint64_t cut_now_ms(void);
 
+enum { CUT_NEVER = 999999 }; /* a seed: what is posted is kept, and no cut is made */
 /* The coordinator (cut_drive.c): makes cuts at random moments until stopped.  path: of the board's file, for the ranks. */
 struct cut_drive;
 struct cut_drive *cut_drive_new(unsigned seed);

@@ -149,6 +149,57 @@ CORE const struct orri_comm_id *orri_comm_ids(uint32_t *ret_n)
     return board->ids;
 }
 
+CORE const char *orri_stop_device(void)
+{
+    return "";
+}
+
+CORE bool orri_post(uint64_t name, const uint8_t *data)
+{
+    bool is_told = false;
+
+    prepare();
+    if (board) {
+        struct cut_post *post = &board->posts[board->nposts++ % CUT_POSTS];
+        post->name = name;
+        memcpy(post->data, data, sizeof post->data);
+        cut_notify(board);
+        is_told = true;
+    }
+    release();
+    return is_told;
+}
+
+static const struct cut_post *find_post(uint64_t name)
+{
+    uint32_t n = board->nposts < CUT_POSTS ? board->nposts : CUT_POSTS;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (board->posts[i].name == name)
+            return &board->posts[i];
+    return NULL;
+}
+
+CORE bool orri_await_posts(const uint64_t *names,
+                           uint32_t n,
+                           uint8_t (*ret_data)[ORRI_POST_BYTES],
+                           uint64_t deadline_ms)
+{
+    bool is_done = true;
+
+    prepare();
+    for (uint32_t i = 0; i < n && is_done; i++) {
+        const struct cut_post *post = NULL;
+        while (board && !(post = find_post(names[i])) && cut_wait(board, deadline_ms))
+            ;
+        is_done = post != NULL;
+        if (post)
+            memcpy(ret_data[i], post->data, sizeof post->data);
+    }
+    release();
+    return is_done;
+}
+
 /* For the cases of cases_cut.c. */
 CORE uint64_t nccl_cut_count(void);
 uint64_t nccl_cut_count(void)

@@ -97,10 +97,11 @@ static void *drive(void *arg)
 
     cut_lock(b);
     while (!d->is_over) {
-        uint64_t next = cut_now_ms() + 1 + (uint64_t)rand_r(&d->seed) % APART_MS;
+        uint64_t next = cut_now_ms() + 1;
+        next += d->seed == CUT_NEVER ? STEP_MS : (uint64_t)rand_r(&d->seed) % APART_MS;
         while (!d->is_over && cut_wait(b, next))
             ;
-        if (!d->is_over && is_anyone_here(b))
+        if (!d->is_over && d->seed != CUT_NEVER && is_anyone_here(b))
             make_cut(b);
     }
     cut_unlock(b);

@@ -95,6 +95,14 @@ static bool all_end(int alive_fd)
     return false;
 }
 
+/* They may be there only for what the ranks tell each other. */
+static bool has_cuts(void)
+{
+    const char *seed = getenv("NCCL_CONFORMANCE_CUTS");
+
+    return seed && atoi(seed) != CUT_NEVER;
+}
+
 static uint64_t cuts_done, comms_remade, comms_left;
 
 /* NULL: none are wanted. */
@@ -185,11 +193,19 @@ static void every_call_is_covered(void **state)
     assert_int_equal(coverage_missing(), 0);
 }
 
+/* NCCL_CONFORMANCE_DEVICES: fewer than ranks, which then share them. */
+static int devices_wanted(void)
+{
+    const char *text = getenv("NCCL_CONFORMANCE_DEVICES");
+
+    return text ? atoi(text) : 4;
+}
+
 static int run_all(const char *pattern)
 {
     static struct test tests[TESTS_MAX];
     static struct CMUnitTest units[TESTS_MAX + 2];
-    int failed, ndevices = suite_devices_make(4);
+    int failed, ndevices = suite_devices_make(devices_wanted());
     size_t n;
 
     if (ndevices <= 0) {
@@ -203,7 +219,7 @@ static int run_all(const char *pattern)
              coverage_begin())
         units[n++] = (struct CMUnitTest){.name = "every_call_is_covered",
                                          .test_func = every_call_is_covered};
-    if (getenv("NCCL_CONFORMANCE_CUTS") && !pattern)
+    if (has_cuts() && !pattern)
         units[n++] =
             (struct CMUnitTest){.name = "cuts_were_made", .test_func = cuts_were_made};
     failed = _cmocka_run_group_tests("nccl", units, n, NULL, NULL);
