@@ -12,6 +12,7 @@
  * The lease goes first (node_lease.c): nothing thaws while it is over; and what is frozen here stays so when it is renewed.
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum { EDGE_MS = 5000 };
 

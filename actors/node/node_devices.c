@@ -6,7 +6,7 @@
  * place.  So a rank that moves to a device that it sees already swaps the two; one that others of its group left may stay in
  * sight, and is used by whoever holds it now.
  */
-#include "node_calls.h"
+#include "node_devices.h"
 
 const char *node_device_uuid(const struct node *self, uint32_t index)
 {

@@ -7,6 +7,7 @@
  * slow cluster sees the newest state and not a queue of old ones.
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum {
     UPDATE_TIMEOUT_MS = 2000,

@@ -4,6 +4,7 @@
  * A part is the image's directory and the arena.  It is kept when the store says so; a job that goes on runs meanwhile.
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum { STORE_MS = 60000, STORE_BYTES_PER_MS = 100000, DROP_MS = 5000 };
 
