@@ -165,7 +165,7 @@ static bool gather_one(struct rank_shards *self,
                        uint32_t *n_members,
                        struct text *text)
 {
-    if (comm->n > self->world || comm->n_members < comm->n)
+    if (comm->n_members < comm->n)
         return refuse(text,
                       "communicator %016llx has %u ranks, and %u have told of it",
                       (unsigned long long)comm->comm,

@@ -24,10 +24,11 @@ void node_row_apply(struct orr_ctx *ctx,
                     struct node *self,
                     struct node_row *row,
                     const struct orr_rec_rank_row *now);
-void node_row_fail(struct orr_ctx *ctx,
-                   struct node *self,
-                   struct node_row *row,
-                   struct orr_str reason);
+void node_row_end(struct orr_ctx *ctx,
+                  struct node *self,
+                  struct node_row *row,
+                  uint32_t state,
+                  struct orr_str reason);
 void node_row_rec(const struct node *self,
                   const struct node_row *row,
                   bool is_full,
@@ -92,8 +93,7 @@ void node_noted(struct orr_ctx *ctx, struct node *self, uint32_t seq, bool is_ok
 void node_probe_answered(struct orr_ctx *ctx,
                          struct node *self,
                          const struct orr_msg_node_probed *msg);
-void node_links_drop(struct orr_ctx *ctx, struct node *self);
-void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group);
+void node_asked(struct orr_ctx *ctx, struct node *self, struct node_group *group);
 
 /* node_cut.c: a stop, as its job actor leads it. */
 enum orr_err node_cut_step(struct orr_ctx *ctx,

@@ -393,6 +393,7 @@ enum orr_err node_cut_step(struct orr_ctx *ctx,
                           ORR_EBUSY,
                           "node %s has not heard its cluster for too long",
                           self->args.node);
+    node_asked(ctx, self, group);
     struct node_cut *cut = &group->cut;
     bool is_older_step =
         msg->cut == cut->cut && cut->step == ORR_CUT_RESUME && msg->step < cut->step;

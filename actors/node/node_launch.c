@@ -5,7 +5,7 @@
  * rank_stop know the generation OPERATION   the node with rank 0 reserves a port; each
  * rank is one process_launch with a complete environment STOP        rank_launched is
  * answered when every process_launch was FAILURES    a rank that cannot start is a row
- * in the state `failed` with the reason, told like every change; a launch that the
+ * in the state `failed`, or `lost` where it is the machine that cannot, with the reason, told like every change; a launch that the
  * process edge did not answer is repeated (the edge knows (job, generation, rank) and
  * starts it once)
  */
@@ -473,9 +473,12 @@ static void row_failed(struct orr_ctx *ctx,
         return;
     }
     char reason[sizeof(row->reason)];
+    bool is_machine =
+        msg->code == ORR_EIO || msg->code == ORR_ENOSPC || msg->code == ORR_ENOMEM;
     snprintf(reason, sizeof(reason), "cannot start: %.*s", ORR_STR_ARGS(msg->text));
     launch_done(ctx, self, group, row);
-    node_row_fail(ctx, self, row, orr_str(reason));
+    node_row_end(
+        ctx, self, row, is_machine ? ORR_RANK_LOST : ORR_RANK_FAILED, orr_str(reason));
 }
 
 void node_launch_again(struct orr_ctx *ctx, struct node *self, struct node_row *row)

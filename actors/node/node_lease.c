@@ -13,7 +13,7 @@
  *               3/4  ranks freeze, unless the peers moved the time on
  *
  * A heartbeat that is answered thaws all: nobody was given up.  After a new registration only those thaw that a job actor
- * asks for (ranks_get); the others are stopped as orphans, and killed while frozen.
+ * asks for (ranks_get, cut_step); the others are stopped as orphans, and killed while frozen.
  */
 #include "node_calls.h"
 
@@ -70,15 +70,19 @@ static void freeze(struct orr_ctx *ctx, struct node *self)
 
 static void thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group)
 {
+    if (!group->is_frozen)
+        return;
     group->is_frozen = group->is_in_doubt = false;
     group->thaw_until_ms = orr_now_ms(ctx) + THAW_AGAIN_MS;
     if (!group->cut.is_frozen) /* else its resume does it */
         node_group_signal(ctx, self, group, SIGNAL_CONT);
 }
 
-void node_thaw(struct orr_ctx *ctx, struct node *self, struct node_group *group)
+/* By its job actor, which has not given it up: it may go on, if it stood still for want of a lease. */
+void node_asked(struct orr_ctx *ctx, struct node *self, struct node_group *group)
 {
-    if (group->is_frozen)
+    group->asked_ms = orr_now_ms(ctx);
+    if (!node_lease_is_over(ctx, self)) /* else it may have waited, too */
         thaw(ctx, self, group);
 }
 
@@ -201,6 +205,15 @@ note(struct orr_ctx *ctx, struct node *self, const struct orr_msg_node_registere
             .note = {self->note.at, (uint32_t)len});
 }
 
+static void links_drop(struct orr_ctx *ctx, struct node *self)
+{
+    self->is_linking = false;
+    for (uint32_t i = 0; i < self->n_peers; i++)
+        if (self->peers[i].endpoint[0])
+            orr_send(
+                ctx, self->links_edge, link_drop, .host = orr_str(self->peers[i].host));
+}
+
 /* A reordered answer must not bring back an older list: the cluster believes that this node has the newer one. */
 void node_members_told(struct orr_ctx *ctx,
                        struct node *self,
@@ -212,7 +225,7 @@ void node_members_told(struct orr_ctx *ctx,
         return;
     bool is_new = msg->members > self->members;
     if (is_new && self->is_linking)
-        node_links_drop(ctx, self);
+        links_drop(ctx, self);
     peers_set(ctx, self, msg);
     if (self->noted != msg->members && self->noting != msg->members)
         note(ctx, self, msg);
@@ -241,7 +254,7 @@ void node_lease_renewed(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;)
         if (!group->is_in_doubt)
-            node_thaw(ctx, self, group);
+            thaw(ctx, self, group);
 }
 
 /* What is frozen may have been given up: only a job actor knows.  It may have asked before the cluster's answer came. */
@@ -259,7 +272,7 @@ void node_lease_begun(struct orr_ctx *ctx, struct node *self, uint64_t sent_ms)
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;)
         if (group->asked_ms >= sent_ms)
-            node_thaw(ctx, self, group);
+            thaw(ctx, self, group);
 }
 
 /* What an earlier life of this actor knew.  When ranks freeze, the keepers know. */
@@ -285,15 +298,6 @@ void node_lease_found(struct orr_ctx *ctx,
 }
 
 /* ---- the cluster is silent ---- */
-
-void node_links_drop(struct orr_ctx *ctx, struct node *self)
-{
-    self->is_linking = false;
-    for (uint32_t i = 0; i < self->n_peers; i++)
-        if (self->peers[i].endpoint[0])
-            orr_send(
-                ctx, self->links_edge, link_drop, .host = orr_str(self->peers[i].host));
-}
 
 static void links_want(struct orr_ctx *ctx, struct node *self)
 {
@@ -365,7 +369,7 @@ void node_lease_check(struct orr_ctx *ctx, struct node *self)
     if (is_silent && !self->is_linking)
         links_want(ctx, self);
     else if (!is_silent && self->is_linking)
-        node_links_drop(ctx, self);
+        links_drop(ctx, self);
     if (self->frozen_at_ms && now >= self->frozen_at_ms)
         freeze(ctx, self);
     else

@@ -199,15 +199,16 @@ void node_row_apply(struct orr_ctx *ctx,
         node_row_changed(ctx, self, row);
 }
 
-void node_row_fail(struct orr_ctx *ctx,
-                   struct node *self,
-                   struct node_row *row,
-                   struct orr_str reason)
+void node_row_end(struct orr_ctx *ctx,
+                  struct node *self,
+                  struct node_row *row,
+                  uint32_t state,
+                  struct orr_str reason)
 {
     node_row_apply(ctx,
                    self,
                    row,
-                   &(struct orr_rec_rank_row){.state = ORR_RANK_FAILED,
+                   &(struct orr_rec_rank_row){.state = state,
                                               .changed_unix_ms = ctx->wall_ms,
                                               .reason = reason});
 }
@@ -349,11 +350,8 @@ enum orr_err node_ranks_get(struct orr_ctx *ctx,
     struct orr_rec_rank_row *rows = self->row_list.at;
     uint32_t n = 0;
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
-    if (group) {
-        group->asked_ms = orr_now_ms(ctx);
-        if (!node_lease_is_over(ctx, self)) /* else it may have waited, too */
-            node_thaw(ctx, self, group);    /* its job actor has not given it up */
-    }
+    if (group)
+        node_asked(ctx, self, group);
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         node_row_rec(self, row, true, &rows[n++]);

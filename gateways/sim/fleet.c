@@ -422,6 +422,8 @@ static void check_ends(struct fleet *fleet)
         const struct client_job *job = &fleet->jobs[i];
         if (job->goal != CLIENT_ENDED)
             feasible_job_ends(inv, job->id, job->phase, job->reason);
+        if (job->bad_rank < 0 && job->phase == ORR_JOB_FAILED)
+            good_program_fails_no_job(inv, job->id, job->reason);
     }
     ends_are_told_once(inv, fleet->client.n_ended);
 }

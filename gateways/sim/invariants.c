@@ -217,6 +217,8 @@ void steps_are_noted(struct world *world, const struct proc *proc)
 void planned_move_repeats_no_step(struct world *world, const struct proc *proc)
 {
     struct job_seen *job = seen(&world->invariants, orr_str(proc->job));
+    if (proc->generation == job->steps_of && proc->restored == 0)
+        job->steps = 0; /* launched again: its machine died before it had answered */
     if (!job->moving || proc->generation <= job->moving)
         return;
     for (uint32_t m = 0; m < world->n_machines; m++)
@@ -338,7 +340,6 @@ static void job_moves(struct invariants *inv, const struct orr_msg_event *event)
         job->moving = 0;
 }
 
-/* Its ranks that run do so on as many devices as the order says. */
 static void resized_job_has_so_many_devices(struct world *world,
                                             const struct orr_msg_event *event)
 {
@@ -559,41 +560,4 @@ void replay_of_the_log_is_the_state(struct invariants *inv,
                          orr_str(host),
                          "the tables of the region on %s are not what its ledger says",
                          host);
-}
-
-/* ---- liveness ---- */
-
-void feasible_job_ends(struct invariants *inv,
-                       const char *id,
-                       uint32_t phase,
-                       const char *reason)
-{
-    invariant_broken(inv,
-                     "once faults stop, every feasible job ends within a bound",
-                     orr_str(id),
-                     "%s has not ended, it is %s: %s",
-                     id,
-                     orr_job_phase_name(phase),
-                     reason);
-}
-
-void soft_state_converges(struct invariants *inv, bool is_told, const char *what)
-{
-    if (!is_told)
-        invariant_broken(inv,
-                         "state converges after FLUSHALL",
-                         orr_str(what),
-                         "nobody tells readers of %s any more",
-                         what);
-}
-
-void ends_are_told_once(struct invariants *inv, uint64_t n_ended)
-{
-    if (inv->n_terminal != n_ended)
-        invariant_broken(inv,
-                         "an acknowledged submit ends in exactly one terminal phase",
-                         ORR_LIT(""),
-                         "%u jobs have ended, and %u ends were published",
-                         (unsigned)n_ended,
-                         (unsigned)inv->n_terminal);
 }

@@ -102,6 +102,9 @@ void feasible_job_ends(struct invariants *invariants,
                        const char *id,
                        uint32_t phase,
                        const char *reason);
+void good_program_fails_no_job(struct invariants *invariants,
+                               const char *id,
+                               const char *reason);
 void soft_state_converges(struct invariants *invariants,
                           bool is_told,
                           const char *what);

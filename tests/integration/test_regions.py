@@ -126,6 +126,25 @@ def job_that_is_refused_at_the_end_goes_on_at_home():
         check(there.code == 4, str(there))
 
 
+def job_on_its_way_to_a_region_that_is_gone_for_good_comes_back():
+    digits = examples(400)[0]
+    with Regions(**SHAPE) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, digits, "digits")
+        job, prefix = started(f, digits, "digits")
+        refused = f.cli("migrate", job, "--to", "region:r1", "--gone", "r2")
+        check(refused.code == 5 and "not on its way to region r2" in refused.err, str(refused))
+        out_of_its_cluster(f, job)
+        for host in ("r2", "c2", "n3", "n4"):
+            f.kill_host(host)
+        f.cli("migrate", job, "--to", "region:r1", "--gone", "r2", expect=0)
+        f.wait_phase(job, "done", seconds=240)
+        check(result(f, job) == truth[0], "another result")
+        check_same(truth[1], read_digests(prefix))
+        check("gone for good" in f.show(job)["order_text"], json.dumps(f.show(job))[:1500])
+
+
 def moved_job_outlives_its_node_without_the_region_that_it_left():
     """What it needs is in the stores of the region where it is."""
     digits = examples(1500)[0]
@@ -198,5 +217,6 @@ if __name__ == "__main__":
     main(digits_moves_to_another_region, refusals_say_why_and_the_job_never_stops,
          soak=(tcp_moves_to_another_region, region_that_gives_it_away_is_killed, region_that_takes_it_is_killed,
                job_that_is_refused_at_the_end_goes_on_at_home,
+               job_on_its_way_to_a_region_that_is_gone_for_good_comes_back,
                moved_job_outlives_its_node_without_the_region_that_it_left, waiting_job_and_suspended_job_move_and_come_back),
          at_once=2)

@@ -158,6 +158,7 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, mlp_in_place, pipeline_in_place, digits_elsewhere, pipeline_elsewhere,
+    main(digits_in_place, pipeline_in_place, digits_elsewhere,
          host_that_dies_in_between_changes_nothing, what_cannot_be_is_said_before_anything_stops,
-         guest_on_the_devices_that_were_left_is_suspended_like_any)
+         guest_on_the_devices_that_were_left_is_suspended_like_any,
+         soak=[mlp_in_place, pipeline_elsewhere])

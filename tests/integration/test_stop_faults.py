@@ -281,7 +281,7 @@ def torn_chunk_is_noticed_and_the_checkpoint_before_is_used():
 
 def full_store_fails_the_checkpoint_and_not_the_job():
     """Full is a quota that the second checkpoint does not fit into, and the first one stays whole."""
-    example = examples(150)[0]
+    example = examples(600)[0]
     with Fleet(clusters=1, nodes=2, gpus=4, **FAST) as f:
         if not can_image(f):
             return

@@ -227,10 +227,11 @@ def unique_id_made_before_a_migration_is_good_after_it():
 class Disturber:
     """Gives a job random orders, and kills hosts and nodes; says what must not be noticed and what may set it back."""
 
-    KINDS = ["suspend", "suspend", "checkpoint", "migrate", "away", "kill node", "kill host", "kill host in"]
+    KINDS = ["suspend", "suspend", "resize", "checkpoint", "migrate", "away", "kill node", "kill host", "kill host in"]
 
-    def __init__(self, f, rng, job, prefix):
-        self.f, self.rng, self.job, self.prefix = f, rng, job, prefix
+    def __init__(self, f, rng, job, prefix, devices=0):
+        self.f, self.rng, self.job, self.prefix, self.devices = f, rng, job, prefix, devices
+        self.kinds = [k for k in self.KINDS if k != "resize" or devices]
         self.may_set_back, self.given, self.failed = 0, {}, []
 
     def order(self, *words, must=True):
@@ -255,6 +256,8 @@ class Disturber:
         if kind == "away":
             other = "c2" if self.f.show(self.job)["row"]["cluster"] == "c1" else "c1"
             return ["migrate", "--to", f"cluster:{other}"]
+        if kind == "resize":
+            return ["resize", str(self.rng.randint(1, self.devices))]
         return [kind]
 
     def some_host(self):
@@ -298,7 +301,7 @@ class Disturber:
         return f"{host} {' '.join(words)}"
 
     def one(self, n):
-        kind, began, text = self.rng.choice(self.KINDS), time.monotonic(), ""
+        kind, began, text = self.rng.choice(self.kinds), time.monotonic(), ""
         if kind == "suspend":
             if self.order("suspend"):
                 self.order("resume")
@@ -307,7 +310,8 @@ class Disturber:
         elif kind == "kill host":
             text = self.kill_host()
         elif kind == "kill host in":
-            text = self.kill_host(*self.words(self.rng.choice(["suspend", "checkpoint", "migrate", "away"])))
+            orders = ["suspend", "checkpoint", "migrate", "away"] + ["resize"] * bool(self.devices)
+            text = self.kill_host(*self.words(self.rng.choice(orders)))
         else:
             words = self.words(kind)
             text = words[-1]
@@ -348,12 +352,14 @@ def disturbed(index):
     """Any order, at any moment, and kill -9 between and in them.  A job that is over too early is followed by another one."""
     rng, truth, given, jobs = random.Random(SEED), None, 0, 0
     example = examples(50 + STEPS * STOPS * (2 if index == 3 else 1))[index]  # tcp's steps are short
+    example.least = min(1, example.gpus)
     with Fleet(clusters=2, nodes=3, gpus=4, **dict(FAST, suspect=2000, lease=10000)) as f:
         if not can_image(f):
             return
         while given < STOPS and jobs < JOBS_MAX:
             d = Disturber(f, rng, *started(f, example, example.name,
-                                           extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n"))
+                                           extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n"),
+                          devices=example.gpus)
             jobs += 1
             while given < STOPS and f.phase(d.job) != "done":
                 d.one(given)

@@ -378,6 +378,17 @@ static void stop_kills_what_ignores_it(void **state)
     assert_int_equal(answer_row.signal, 9);
 }
 
+static void machine_that_cannot_start_a_rank_has_lost_it(void **state)
+{
+    (void)state;
+    the_machine.has_bad_disk = true;
+    ask(launch);
+    run_to(world.now_ms + 100);
+    ask(get);
+    the_machine.has_bad_disk = false;
+    assert_int_equal(answer_row.state, ORR_RANK_LOST);
+}
+
 static void stop_next(struct orr_ctx *ctx)
 {
     orr_ask(ctx, node, 5000, 1, rank_stop, .job = ORR_LIT("eu1-1"), .generation = 2);
@@ -537,6 +548,7 @@ int main(void)
         ON_A_NODE(node_that_starts_after_its_edges_greets_them),
         ON_A_NODE(forget_waits_for_the_end),
         ON_A_NODE(stop_kills_what_ignores_it),
+        ON_A_NODE(machine_that_cannot_start_a_rank_has_lost_it),
         WITH_CLUSTER(answer_that_waited_beyond_the_lease_thaws_nothing),
         WITH_CLUSTER(question_that_waited_beyond_the_lease_thaws_nothing),
         WITH_CLUSTER(end_that_keepers_saw_first_is_undone),

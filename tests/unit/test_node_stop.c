@@ -350,6 +350,27 @@ static void each_stop_is_noted_before_it_begins(void **state)
     assert_int_equal(noted.device, 1); /* where it went */
 }
 
+static int setup_found(void **state)
+{
+    left_behind = (struct orr_rec_rank_row){.job = ORR_LIT("j"),
+                                            .generation = GENERATION,
+                                            .state = ORR_RANK_RUNNING,
+                                            .pid = 100};
+    int rc = setup(state);
+    left_behind = (struct orr_rec_rank_row){0};
+    return rc;
+}
+
+/* Its lease may have ended while the host was down, and the job actor's question may have come too early. */
+static void step_of_its_job_actor_thaws_a_rank_that_was_found(void **state)
+{
+    (void)state;
+    continued = 0;
+    step(9, ORR_CUT_BEGIN);
+    assert_true(continued > 0);
+    assert_int_equal(last.state, ORR_STEP_DONE);
+}
+
 static int setup_restarted(void **state)
 {
     left_behind = (struct orr_rec_rank_row){.job = ORR_LIT("j"),
@@ -391,6 +412,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STOP(stop_asks_its_edges_in_order_and_back),
         STOP(each_stop_is_noted_before_it_begins),
+        cmocka_unit_test_setup_teardown(
+            step_of_its_job_actor_thaws_a_rank_that_was_found, setup_found, teardown),
         cmocka_unit_test_setup_teardown(
             restarted_host_knows_its_stopped_ranks, setup_restarted, teardown),
         STOP(device_that_is_not_free_is_not_offered),

@@ -468,6 +468,21 @@ static void block_that_costs_least_is_halved(void **state)
     large_fini(&l);
 }
 
+/* Of [0,8) only [4,8) has ranks that count: it is halved last. */
+static void block_of_lost_ranks_is_halved_first(void **state)
+{
+    (void)state;
+    struct large l;
+    large_init(&l, 16, 1, true);
+    give_first(&l, 2);
+    make(&l, l.old);
+    for (uint32_t r = 1; r < 4; r++)
+        l.old[r] = ORR_NO_DEVICE;
+    give_first(&l, 6);
+    assert_int_equal(make(&l, l.next).n_moved, 13 - 4 - 4);
+    large_fini(&l);
+}
+
 static void loads_are_even_also_beside_a_rank_that_is_alone(void **state)
 {
     (void)state;
@@ -517,6 +532,25 @@ static void nobody_leaves_its_node_without_need(void **state)
         l.slots[4 * first].is_given = l.slots[4 * first + 1].is_given = true;
         l.slots[4 - 4 * first].is_given = true;
         assert_int_equal(make(&l, l.next).n_left_node, 0);
+        large_fini(&l);
+    }
+}
+
+/* To the other half of the devices of each node, with too many of them for rank_map_nodes. */
+static void many_stay_on_their_nodes(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        struct large l;
+        uint32_t n_shards = i < 2 ? 1 : 2;
+        large_init(&l, 1024, n_shards, i % 2);
+        for (uint32_t r = 0; r < 1024; r++)
+            l.old[r] = 1022 - 2 * (l.shards.replica_of[r] / 2 + r % n_shards * 256);
+        for (uint32_t slot = 1; slot < 1024; slot += 2)
+            l.slots[slot].is_given = true;
+        struct rank_map_cost cost = make(&l, l.next);
+        assert_int_equal(cost.n_moved, 1024);
+        assert_int_equal(cost.n_left_node, 0);
         large_fini(&l);
     }
 }
@@ -626,6 +660,11 @@ static void maps_that_are_not_legal_are_named(void **state)
     const uint32_t lean[9] = {0, 0, 0, 1, 1, 1, 2, 2, 3};
     assert_int_equal(rank_map_check(&l.map, &l.ask, lean, NULL, NULL), ORR_EINVAL);
     large_fini(&l);
+    large_init(&l, 4, 1, true);
+    give_first(&l, 3);
+    const uint32_t shifted[4] = {0, 1, 1, 2};
+    assert_int_equal(rank_map_check(&l.map, &l.ask, shifted, NULL, NULL), ORR_EINVAL);
+    large_fini(&l);
     large_init(&l, 8, 1, true);
     give_first(&l, 4);
     struct orr_error err = {.text = ""};
@@ -644,9 +683,11 @@ int main(void)
         cmocka_unit_test(first_map_is_in_order),
         cmocka_unit_test(eight_in_order_on_three_are_four_two_and_two),
         cmocka_unit_test(block_that_costs_least_is_halved),
+        cmocka_unit_test(block_of_lost_ranks_is_halved_first),
         cmocka_unit_test(loads_are_even_also_beside_a_rank_that_is_alone),
         cmocka_unit_test(three_in_order_fit_on_one),
         cmocka_unit_test(nobody_leaves_its_node_without_need),
+        cmocka_unit_test(many_stay_on_their_nodes),
         cmocka_unit_test(replicas_stay_together_on_new_nodes),
         cmocka_unit_test(what_cannot_be_is_refused_in_words),
         cmocka_unit_test(maps_that_are_not_legal_are_named),

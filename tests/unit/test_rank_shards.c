@@ -281,6 +281,7 @@ static void group_between_two_is_none(void **state)
     assert_true(infer(8));
     assert_int_equal(shards.n_shards, 4);
     assert_int_equal(shards.shard_of[0], shards.shard_of[2]);
+    assert_int_equal(shards.replica_of[2], 1);
     assert_int_equal(shards.shard_of[4], shards.shard_of[6]);
 }
 
@@ -298,6 +299,7 @@ static void family_with_a_gap_is_none(void **state)
     for (uint32_t r = 0; r < 3; r++)
         add(r, 4, 2);
     assert_none(8, "do not divide all 8");
+    assert_none(7, "do not divide all 7");
 }
 
 static void nothing_is_known_of_no_communicators(void **state)
