@@ -300,7 +300,8 @@ enum orr_err fixture_image_begin(struct fixture *f,
                                  bool leave_running,
                                  uint64_t *ret_tag)
 {
-    const struct orr_process_image image = {orr_str(dir), leave_running, 30000};
+    const struct orr_process_image image = {
+        .dir = orr_str(dir), .leave_running = leave_running, .timeout_ms = 30000};
     *ret_tag = ++f->n_tags;
     assert_true(*ret_tag < FIXTURE_DONE_MAX);
     return f->process->ops->image(f->process, &id, &image, *ret_tag, &f->err);

@@ -159,7 +159,9 @@ static void image_waits_for_the_memory_and_has_it_all(void **state)
     make_image(t);
     slow_group(group);
     struct orr_process_id id = restore_and_hold(t, group);
-    const struct orr_process_image early = {orr_str(image_dir(t, "early")), true, 200};
+    const struct orr_process_image early = {.dir = orr_str(image_dir(t, "early")),
+                                            .leave_running = true,
+                                            .timeout_ms = 200};
     uint64_t tag = ++t->b->n_tags;
     assert_int_equal(
         t->b->process->ops->image(t->b->process, &id, &early, tag, &t->b->err), ORR_OK);
