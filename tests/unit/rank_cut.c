@@ -107,6 +107,14 @@ void cut_wait_shared(_Atomic uint32_t *count, uint32_t n)
 
 /* ---- set up ------------------------------------------------------------------------------- */
 
+/* What a job would keep. */
+static enum orr_err take_posts(void *arg, const struct orr_msg_job_posts *msg)
+{
+    struct cut *cut = arg;
+    cut->n_posts += msg->posts.n;
+    return ORR_OK;
+}
+
 void cut_open_edge(struct cut *cut)
 {
     struct orr_error err;
@@ -121,6 +129,7 @@ void cut_open_edge(struct cut *cut)
                          &(struct orr_rank_sink){.report = take_report,
                                                  .ability = take_ability,
                                                  .idle = take_idle,
+                                                 .posts = take_posts,
                                                  .arg = cut});
 }
 

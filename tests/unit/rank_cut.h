@@ -25,7 +25,7 @@ struct cut {
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    _Atomic uint32_t n_reports, n_abilities, n_idle;
+    _Atomic uint32_t n_reports, n_abilities, n_idle, n_posts;
     _Atomic uint32_t n_silent,
         n_over; /* told: a rank does not run; nobody is idle any more */
     _Atomic bool is_cooperative;

@@ -43,11 +43,22 @@ static void guest_answer(struct orri_guest *g, ncclResult_t result, const char *
     send(g->fd, &a, sizeof a, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+static bool is_of_this_process(const struct orri_guest *g)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+
+    return getsockopt(g->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+           peer.pid == getpid();
+}
+
+/* This process' own rank comes last: what it hears may be its end, and then nobody would tell the others. */
 static void meeting_end(struct meeting *m, ncclResult_t result, const char *text)
 {
-    for (int i = 0; i < ORRI_GUESTS_MAX; i++) {
-        struct orri_guest *g = &orri_guests[i];
-        if (g->fd < 0 || g->meeting != m)
+    for (int i = 0; i < 2 * ORRI_GUESTS_MAX; i++) {
+        struct orri_guest *g = &orri_guests[i % ORRI_GUESTS_MAX];
+        if (g->fd < 0 || g->meeting != m ||
+            (i < ORRI_GUESTS_MAX && is_of_this_process(g)))
             continue;
         if (result != ncclSuccess)
             guest_answer(g, result, text);

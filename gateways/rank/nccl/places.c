@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { POLL_NS = 100000, MEET_MS = 1800000, SHARE_MS = 60000, ABORT_MS = 2000 };
 
@@ -123,7 +124,7 @@ take_one(struct orri_comm *c, const struct orri_place *places, uint64_t deadline
 {
     struct orri_splice *s = atomic_load(&c->splice);
     const struct orri_place *leader = &places[s->map.leader[s->map.device]];
-    int fd = orri_handover_fetch(leader->nonce, c->key, deadline_ms);
+    int sock = -1, fd = orri_handover_fetch(leader->nonce, c->key, deadline_ms, &sock);
     CUcontext before = NULL;
     ncclResult_t result;
 
@@ -132,6 +133,7 @@ take_one(struct orri_comm *c, const struct orri_place *places, uint64_t deadline
     result = enter(s, &before);
     if (result == ncclSuccess)
         result = orri_splice_take_scratch(s, &fd);
+    close(sock);
     orri_cu.CtxSetCurrent(before);
     return result;
 }

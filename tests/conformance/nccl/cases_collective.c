@@ -441,7 +441,10 @@ static void same_bits(struct rank *r)
     ncclComm_t comm = suite_comm(r, 0);
     struct array a = array_new(N, ncclFloat32);
     float *mine = malloc(N * sizeof *mine), x[SUITE_RANKS];
+    const char *reduce = getenv("ORRERY_REDUCE");
 
+    if (reduce && strcmp(reduce, "fast") == 0)
+        return; /* which promises no order */
     for (size_t i = 0; i < N; i++)
         mine[i] = noise(r->rank, i);
     CU(cuMemcpyHtoD, (CUdeviceptr)(uintptr_t)a.at, mine, N * sizeof *mine);

@@ -256,7 +256,9 @@ static void device_shared(struct rank *r)
         OK(ncclCommDestroy, comm);
     } else {
         FAILS(ncclInvalidUsage, ncclCommInitRank, &comm, r->world, id, r->rank);
-        CHECK(strstr(ncclGetLastError(NULL), "Duplicate GPU"), "it does not say why");
+        CHECK(strstr(ncclGetLastError(NULL), "Duplicate GPU"),
+              "it says %s",
+              ncclGetLastError(NULL));
     }
     CU(cuCtxSetCurrent, r->ctx);
     CU(cuDevicePrimaryCtxRelease, 0);

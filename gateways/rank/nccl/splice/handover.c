@@ -2,7 +2,8 @@
  * handover.c - see handover.h.
  *
  * The socket lies beside the one of the node's link, which all ranks of a node can reach: network namespaces of their own do not part
- * them there.  A request is a key; the answer a byte with the descriptor.
+ * them there.  A request is a key; the answer a byte with the descriptor; the asker's
+ * end of the connection says that it holds the memory.
  */
 #include "handover.h"
 
@@ -162,7 +163,9 @@ static void give_to(struct orri_handover *h, int peer)
     for (size_t i = 0; i < h->n; i++)
         if (h->gifts[i].key == key && h->gifts[i].times > 0 &&
             send_fd(peer, h->gifts[i].fd)) {
-            h->gifts[i].times--;
+            /* until it holds the memory, this process must */
+            if (await_readable(peer, h->deadline_ms, &h->is_over))
+                h->gifts[i].times--;
             return;
         }
 }
@@ -225,7 +228,10 @@ void orri_handover_free(struct orri_handover *h)
 
 /* ---- fetching ------------------------------------------------------------------------------ */
 
-int orri_handover_fetch(uint64_t nonce, uint64_t key, uint64_t deadline_ms)
+int orri_handover_fetch(uint64_t nonce,
+                        uint64_t key,
+                        uint64_t deadline_ms,
+                        int *ret_sock)
 {
     struct sockaddr_un address;
     int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), fd = -1;
@@ -235,12 +241,14 @@ int orri_handover_fetch(uint64_t nonce, uint64_t key, uint64_t deadline_ms)
         send(sock, &key, sizeof key, MSG_NOSIGNAL) == (ssize_t)sizeof key &&
         await_readable(sock, deadline_ms, NULL))
         fd = receive_fd(sock);
+    if (fd >= 0) {
+        *ret_sock = sock;
+        return fd;
+    }
     if (sock >= 0)
         close(sock);
-    if (fd < 0)
-        orri_nccl_fail(
-            ncclSystemError,
-            "the rank that leads this device has not given its scratch at %s",
-            address.sun_path);
-    return fd;
+    orri_nccl_fail(ncclSystemError,
+                   "the rank that leads this device has not given its scratch at %s",
+                   address.sun_path);
+    return -1;
 }
