@@ -363,7 +363,8 @@ bool region_order_survives(struct orr_ctx *ctx,
     bool is_saved = region_checkpoint_find(self, job, order->checkpoint) != NULL;
     bool is_moved = outcome == ORR_OUTCOME_MOVED
                         ? region_checkpoint_newest(self, job) != NULL
-                        : was_open && region_order_is_move(order) && is_saved;
+                        : outcome != ORR_OUTCOME_FAILED && was_open &&
+                              region_order_is_move(order) && is_saved;
     if (!was_open)
         return is_moved;
     if ((region_order_is_move(order) && is_moved) || order->kind == ORR_ORDER_RUN)

@@ -8,7 +8,7 @@
 
 #include "orrery/actor.h"
 
-enum { HAND_KEYS = 4096, HAND_OPEN = 256 };
+enum { HAND_KEYS = 4096, HAND_OPEN = 1024 };
 
 struct hand_record {
     char key[ORR_KEY_MAX];

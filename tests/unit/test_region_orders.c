@@ -341,6 +341,21 @@ static void stores_are_told_what_is_needed_by_a_leader_that_leads(void **state)
     assert_int_equal(seen.n_roots, PUPPET_WORLD);
 }
 
+/* The answer to the commit was lost, the job ran on, and failed. */
+static void failure_of_a_job_that_was_to_move_is_no_move(void **state)
+{
+    (void)state;
+    start_running();
+    POST(job_migrate, .job = ORR_LIT("eu1-1"), .node = ORR_LIT("n2"));
+    assert_int_equal(commit(seen.order.number, seen.order.checkpoint, 1, PUPPET_HASH),
+                     ORR_MSG_ack);
+    end(ORR_OUTCOME_FAILED, false);
+    assert_int_equal(show()->row.phase, ORR_JOB_FAILED);
+    assert_int_equal(answer.detail->order_state, ORR_ORDER_IS_FAILED);
+    assert_int_equal(seen.n_assigns, 1);
+    tables_match();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +371,7 @@ int main(void)
         T(lost_job_goes_on_from_its_newest_checkpoint),
         T(migration_uses_no_retry_and_goes_where_it_was_sent),
         T(migration_whose_node_dies_after_the_commit_has_moved),
+        T(failure_of_a_job_that_was_to_move_is_no_move),
         T(migration_without_room_or_target_is_refused),
         T(drain_is_told_until_it_is_known_and_moves_jobs),
         T(stores_are_told_what_is_needed_by_a_leader_that_leads),
