@@ -12,6 +12,7 @@
  * The lease goes first (node_lease.c): nothing thaws while it is over; and what is frozen here stays so when it is renewed.
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum { EDGE_MS = 5000 };
 
@@ -141,8 +142,9 @@ void node_cut_library(struct orr_ctx *ctx,
          row = node_row_next(self, row))
         places[n++] = (struct orr_rec_rank_place){
             .rank = row->rank,
-            .node = orr_str(
-                node_row_has_moved(row) ? node_device_uuid(self, row->device) : ""),
+            .node = orr_str(node_row_has_moved(row) || row->seen != ORR_NONE
+                                ? node_device_uuid(self, row->device)
+                                : ""),
             .device = row->device,
             .local_rank = row->local_rank};
     struct orr_msg_cut_step msg = {0};

@@ -6,7 +6,7 @@
  * place.  So a rank that moves to a device that it sees already swaps the two; one that others of its group left may stay in
  * sight, and is used by whoever holds it now.
  */
-#include "node_calls.h"
+#include "node_devices.h"
 
 const char *node_device_uuid(const struct node *self, uint32_t index)
 {
@@ -121,6 +121,33 @@ static void add_uuid(char *list, size_t cap, const char *uuid)
     snprintf(list + len, cap - len, "%s%s", len ? "," : "", uuid);
 }
 
+/* A restored rank: the first that it saw is its own; the others get what else there is on this node, as long as there is.
+ * Returns the mask of where they went. */
+static uint64_t
+map_seen(const struct node *self, const struct node_row *row, struct node_pairs *ret)
+{
+    struct orr_bytes seen = orr_blob_get(
+        &self->specs, row->seen, (uint8_t *)ret->from, sizeof(ret->from) - 1);
+    uint64_t used = 0, rest = 0;
+    uint32_t n = seen.len > 0, next = 0;
+    ret->from[seen.len] = ret->to[0] = '\0';
+    for (uint32_t i = 0; i < seen.len; i++)
+        n += ret->from[i] == ',';
+    for (uint32_t i = 0; i < self->n_devices; i++)
+        if (self->devices[i].index < NODE_DEVICES_MAX)
+            rest |= UINT64_C(1) << self->devices[i].index;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t to = row->device;
+        while (next < NODE_DEVICES_MAX && !is_bit(rest & ~used, next))
+            next++;
+        if (i > 0 && next < NODE_DEVICES_MAX)
+            to = next;
+        used |= UINT64_C(1) << to;
+        add_uuid(ret->to, sizeof(ret->to), node_device_uuid(self, to));
+    }
+    return used;
+}
+
 void node_row_pairs(const struct node *self,
                     const struct node_group *group,
                     const struct node_row *row,
@@ -129,6 +156,10 @@ void node_row_pairs(const struct node *self,
     uint32_t to[NODE_DEVICES_MAX];
     bool is_moved = false;
     ret->from[0] = ret->to[0] = '\0';
+    if (row->seen != ORR_NONE && row->device < NODE_DEVICES_MAX) {
+        (void)map_seen(self, row, ret);
+        return;
+    }
     (void)map_visible(self, group, row, to);
     for (uint32_t from = 0; from < NODE_DEVICES_MAX; from++) {
         if (to[from] == ORR_NO_DEVICE)
@@ -141,13 +172,45 @@ void node_row_pairs(const struct node *self,
         ret->from[0] = ret->to[0] = '\0';
 }
 
+void node_row_list(const struct node *self,
+                   const struct node_group *group,
+                   const struct node_row *row,
+                   char *dst,
+                   size_t cap)
+{
+    uint64_t mask = visible_to(self, group, row);
+    dst[0] = '\0';
+    if (row->device >= NODE_DEVICES_MAX)
+        return;
+    add_uuid(dst, cap, node_device_uuid(self, was_on(row)));
+    for (uint32_t i = 0; i < NODE_DEVICES_MAX; i++)
+        if (is_bit(mask, i) && i != was_on(row))
+            add_uuid(dst, cap, node_device_uuid(self, i));
+}
+
+void node_row_saw(struct node *self, struct node_row *row, struct orr_str devices)
+{
+    const struct orr_bytes bytes = {(const uint8_t *)devices.ptr, devices.len};
+    bool is_news = devices.len && devices.len < NODE_UUIDS_BYTES && !row->is_seen &&
+                   row->seen == ORR_NONE;
+    if (is_news && orr_blob_put(&self->specs, bytes, &row->seen) != ORR_OK)
+        row->seen = ORR_NONE;
+}
+
 void node_group_moved(struct node *self, struct node_group *group)
 {
     uint32_t to[NODE_DEVICES_MAX];
+    struct node_pairs pairs;
     for (struct node_row *row = node_row_first(self, group); row;
-         row = node_row_next(self, row))
-        if (row->device < NODE_DEVICES_MAX)
-            row->visible = map_visible(self, group, row, to);
+         row = node_row_next(self, row)) {
+        if (row->device >= NODE_DEVICES_MAX)
+            continue;
+        row->visible = row->seen == ORR_NONE ? map_visible(self, group, row, to)
+                                             : map_seen(self, row, &pairs);
+        orr_blob_drop(&self->specs, row->seen);
+        row->seen = ORR_NONE;
+        row->is_seen = true;
+    }
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row))
         row->old_device = ORR_NO_DEVICE;

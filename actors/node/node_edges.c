@@ -112,6 +112,7 @@ adopt(struct orr_ctx *ctx, struct node *self, const struct orr_rec_rank_row *rec
     row->device = rec->device;
     row->was_found = true;
     row->visible = rec->visible;
+    row->is_seen = rec->visible != 0;
     take_stop(group, rec);
     expect(ctx, self, group, row);
     node_row_apply(ctx, self, row, rec);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "node_calls.h"
+#include "node_devices.h"
 #include "orrery/rank_link.h"
 
 struct writer { /* text that env entries point to */

@@ -10,6 +10,7 @@
  * starts it once)
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum {
     PORT_TIMEOUT_MS = 5000,

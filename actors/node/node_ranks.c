@@ -7,6 +7,7 @@
  * slow cluster sees the newest state and not a queue of old ones.
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum {
     UPDATE_TIMEOUT_MS = 2000,
@@ -50,6 +51,7 @@ void node_group_drop(struct node *self, struct node_group *group)
     for (struct node_row *row = node_row_first(self, group); row;) {
         struct node_row *next = node_row_next(self, row);
         node_procs_drop(self, row);
+        orr_blob_drop(&self->specs, row->seen);
         orr_pool_give(&self->rows, row);
         row = next;
     }
@@ -85,7 +87,7 @@ node_row_add(struct node *self, struct node_group *group, uint32_t rank)
         return NULL;
     row->group = orr_pool_index(&self->groups, group);
     row->rank = rank;
-    row->first_proc = ORR_NONE;
+    row->first_proc = row->seen = ORR_NONE;
     row->device = row->old_device = ORR_NO_DEVICE;
     row->next = group->first_row;
     group->first_row = orr_pool_index(&self->rows, row);
@@ -189,6 +191,7 @@ void node_row_apply(struct orr_ctx *ctx,
     row->signal = now->signal;
     row->changed_unix_ms = now->changed_unix_ms;
     row->is_told = now->is_told;
+    node_row_saw(self, row, now->devices);
     row->level = now->level;
     orr_str_copy(row->why_level, sizeof(row->why_level), now->why_level);
     orr_str_copy(row->reason, sizeof(row->reason), now->reason);

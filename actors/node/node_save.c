@@ -4,6 +4,7 @@
  * A part is the image's directory and the arena.  It is kept when the store says so; a job that goes on runs meanwhile.
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum { STORE_MS = 60000, STORE_BYTES_PER_MS = 100000, DROP_MS = 5000 };
 
@@ -56,7 +57,9 @@ void node_save_image(struct orr_ctx *ctx,
     char dir[320];
     uint64_t now = orr_now_ms(ctx);
     uint64_t left = group->cut.until_ms > now ? group->cut.until_ms - now : 1;
+    char devices[NODE_UUIDS_BYTES];
     node_image_dir(self, group, row, group->cut.cut, dir, sizeof(dir));
+    node_row_list(self, group, row, devices, sizeof(devices));
     orr_ask(ctx,
             self->process_edge,
             left + 1000,
@@ -67,7 +70,8 @@ void node_save_image(struct orr_ctx *ctx,
             .rank = row->rank,
             .dir = orr_str(dir),
             .leave_running = true,
-            .timeout_ms = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX);
+            .timeout_ms = left < UINT32_MAX ? (uint32_t)left : UINT32_MAX,
+            .devices = orr_str(devices));
 }
 
 static uint64_t store_ms(uint64_t bytes)

@@ -3,6 +3,7 @@
  * have answered (node_cut.c).
  */
 #include "node_calls.h"
+#include "node_devices.h"
 
 enum { EDGE_MS = 5000, WORK_SLACK_MS = 1000, SIGNAL_CONT = 18 };
 

@@ -146,6 +146,8 @@ struct node_row {
     char why_no_image[100];
     uint32_t old_device; /* that its memory was on; ORR_NO_DEVICE: the same */
     uint64_t visible; /* bit per device that its processes see; 0: all of its group */
+    uint32_t seen;    /* blob: uuids that it saw where its image was made; ORR_NONE */
+    bool is_seen;     /* that is over */
     uint64_t
         used_bytes; /* of its device, by all of its ranks, when they were stopped */
     uint32_t first_proc;  /* of those that are stopped (node_procs.c) */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "edge.h"
+#include "image.h"
 
 #define PIDFD_SIGNAL_PROCESS_GROUP_ (1u << 2) /* Linux 6.9 */
 
@@ -195,7 +196,10 @@ take_env(struct orri_edge *edge, struct orri_rank *rank, int dir, pid_t keeper)
     orri_env_mend(edge, dir, keeper);
     enum orri_read has_env = orri_env_read(dir, &env);
     bool is_frozen = orri_mark_get(dir, ORRI_MARK_FROZEN);
+    char *devices = orri_image_devices(dir);
     pthread_mutex_lock(&edge->lock);
+    free(rank->devices);
+    rank->devices = devices;
     if (has_env == ORRI_READ_OK) {
         rank->is_image = env.is_image;
         memcpy(rank->why, env.why, sizeof rank->why);

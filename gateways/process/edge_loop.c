@@ -284,6 +284,7 @@ make_row(struct orri_edge *edge, const struct orri_rank *rank, char *tail)
         .cut = rank->cut,
         .cut_step = rank->cut_step,
         .visible = rank->visible,
+        .devices = orr_str(rank->devices ? rank->devices : ""),
     };
     int dir =
         orri_rank_has_ended(rank)

@@ -267,6 +267,35 @@ dump_again(const struct orri_dump *d, int dir, struct orr_error *err)
     }
 }
 
+/* In a file of its own, of one line. */
+static int save_devices(int dir, const char *devices)
+{
+    if (!devices || !*devices)
+        return 0;
+    int fd = openat(dir, "devices", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return errno;
+    size_t len = strlen(devices);
+    ssize_t put = write(fd, devices, len);
+    int rc = put == (ssize_t)len ? 0 : put < 0 ? errno : ENOSPC;
+    close(fd);
+    return rc;
+}
+
+char *orri_image_devices(int dir)
+{
+    enum { BYTES_MAX = 64 * 64 };
+    int fd = openat(dir, "devices", O_RDONLY | O_CLOEXEC);
+    char *text = fd < 0 ? NULL : calloc(1, BYTES_MAX + 1);
+    ssize_t len = text ? read(fd, text, BYTES_MAX) : -1;
+    if (fd >= 0)
+        close(fd);
+    if (len > 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
 static enum orr_err save_logs(const struct orri_dump *d, int dir, struct orr_error *err)
 {
     struct orri_image_note note;
@@ -276,6 +305,8 @@ static enum orr_err save_logs(const struct orri_dump *d, int dir, struct orr_err
     if (snprintf(note.logs, sizeof note.logs, "%s", d->rank_path) >=
         (int)sizeof note.logs)
         rc = ENAMETOOLONG;
+    if (rc == 0)
+        rc = save_devices(dir, d->devices);
     if (rc == 0)
         rc = orri_image_note_write(dir, &note);
     return rc == 0 ? ORR_OK
@@ -380,6 +411,7 @@ static enum orr_err run_restore(const struct orri_restore *r,
 static enum orr_err
 take_logs(const struct orri_restore *r, int dir, int output[2], struct orr_error *err)
 {
+    (void)copy_file(dir, r->rank_dir, "devices"); /* for a later life of the edge */
     int rc = copy_file(dir, r->rank_dir, "stdout");
     if (rc == 0)
         rc = copy_file(dir, r->rank_dir, "stderr");

@@ -27,6 +27,7 @@ struct orri_dump {
     const char *dir; /* of the image; made if absent, else empty */
     int rank_dir;
     const char *rank_path; /* of rank_dir, as the kernel names it */
+    const char *devices;   /* orri_image_devices; NULL: none */
     pid_t init;
     uint32_t timeout_ms;
     int stop_fd; /* readable: give up; or -1 */
@@ -60,6 +61,9 @@ void orri_image_mend(pid_t init, int rank_dir);
 void orri_image_keep(pid_t init, int rank_dir);
 void orri_image_undo(int rank_dir);
 
+/* What orri_dump had as devices; dir: of the image, or of a rank that was restored from it.  NULL: nothing, or no memory.  The
+ * caller frees it. */
+char *orri_image_devices(int dir);
 /* *ret_init: a child of the caller, stopped, as all below it.  Errors: ORR_EIO, ORR_ETIMEOUT. */
 ORR_NODISCARD enum orr_err orri_image_restore(const struct orri_restore *restore,
                                               pid_t *ret_init,

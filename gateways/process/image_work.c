@@ -25,7 +25,8 @@ struct orri_task {
     TAILQ_ENTRY(orri_task) link;
     char key[ORRI_KEY_MAX];
     bool is_image, is_frozen, leave_running;
-    char *dir; /* owned */
+    char *dir;     /* owned */
+    char *devices; /* owned; NULL: none */
     uint32_t timeout_ms;
     struct orr_process_done result; /* text is err's */
     struct orr_error err;
@@ -42,6 +43,7 @@ struct subject { /* the rank that a task is about */
 static void task_free(struct orri_task *task)
 {
     free(task->dir);
+    free(task->devices);
     free(task);
 }
 
@@ -160,6 +162,7 @@ static enum orr_err dump(struct subject *s)
     const struct orri_dump d = {
         .criu = {s->edge->criu, s->edge->plugins, s->edge->ability.has_nft},
         .dir = s->task->dir,
+        .devices = s->task->devices,
         .rank_dir = s->dir,
         .rank_path = path,
         .init = s->env.init,
@@ -493,7 +496,9 @@ enum orr_err orri_edge_image(struct orr_process *process,
         task->timeout_ms = image->timeout_ms ? image->timeout_ms : IMAGE_MS;
         task->result.tag = tag;
         task->dir = strndup(image->dir.ptr, image->dir.len);
-        if (!task->dir) {
+        task->devices =
+            image->devices.len ? strndup(image->devices.ptr, image->devices.len) : NULL;
+        if (!task->dir || (image->devices.len && !task->devices)) {
             task_free(task);
             task = NULL;
         }

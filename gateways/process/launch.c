@@ -2,6 +2,10 @@
  * launch.c - checking a launch and queueing it, as the packet that its keeper will read (spawner.h).
  */
 #include "edge.h"
+#include "image.h"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 static const char *const inherited[] = {"PATH", "HOME", "USER", "LANG"};
 
@@ -199,6 +203,7 @@ static enum orr_err add_launch(struct orri_edge *edge,
                                const struct orr_process_launch *l,
                                struct orri_launch *packet,
                                size_t bytes,
+                               char **take_devices,
                                struct orr_error *err)
 {
     if (orri_rank_table_find(&edge->table, key))
@@ -218,6 +223,8 @@ static enum orr_err add_launch(struct orri_edge *edge,
         return orr_fail(err, ORR_ENOMEM, "rank %s: out of memory", key);
     rank->launch = packet;
     rank->launch_bytes = bytes;
+    rank->devices = *take_devices;
+    *take_devices = NULL;
     rank->is_restore = l->restore_dir.len > 0;
     rank->start_timeout_ms = l->restore_dir.len ? edge->config.restore_timeout_ms
                                                 : edge->config.start_timeout_ms;
@@ -225,6 +232,18 @@ static enum orr_err add_launch(struct orri_edge *edge,
     rank->changed_unix_ms = orri_unix_ms();
     orri_rank_queue_push(&edge->launches, rank);
     return ORR_OK;
+}
+
+static char *read_devices(const struct orr_process_launch *l)
+{
+    char *path =
+        l->restore_dir.len ? strndup(l->restore_dir.ptr, l->restore_dir.len) : NULL;
+    int dir = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    char *devices = dir < 0 ? NULL : orri_image_devices(dir);
+    if (dir >= 0)
+        close(dir);
+    free(path);
+    return devices;
 }
 
 enum orr_err orri_edge_launch(struct orr_process *process,
@@ -242,9 +261,11 @@ enum orr_err orri_edge_launch(struct orr_process *process,
         rc = make_packet(edge, key, l, &packet, &bytes, err);
     if (rc != ORR_OK)
         return rc;
+    char *devices = read_devices(l);
     pthread_mutex_lock(&edge->lock);
-    rc = add_launch(edge, key, l, packet, bytes, err);
+    rc = add_launch(edge, key, l, packet, bytes, &devices, err);
     pthread_mutex_unlock(&edge->lock);
+    free(devices);
     if (rc == ORR_OK)
         orri_edge_wake(edge);
     else

@@ -45,9 +45,10 @@ struct orr_process_launch {
 };
 
 struct orr_process_image {
-    struct orr_str dir;  /* absolute; made if absent, else empty */
-    bool leave_running;  /* else the rank is killed once its image is complete */
-    uint32_t timeout_ms; /* 0: 60 s */
+    struct orr_str dir;     /* absolute; made if absent, else empty */
+    bool leave_running;     /* else the rank is killed once its image is complete */
+    uint32_t timeout_ms;    /* 0: 60 s */
+    struct orr_str devices; /* told again once it is restored */
 };
 
 /* How far a stop of a rank has come. */

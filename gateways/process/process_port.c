@@ -151,7 +151,7 @@ process_port_on_process_image(struct orr_ctx *ctx,
     struct orr_process *process = self->args.process;
     struct orr_process_id id = {msg->job, msg->generation, msg->rank};
     const struct orr_process_image image = {
-        msg->dir, msg->leave_running, msg->timeout_ms};
+        msg->dir, msg->leave_running, msg->timeout_ms, msg->devices};
     struct kept *kept = keep(self);
     if (!kept)
         return orr_refuse(

@@ -88,6 +88,7 @@ void orri_rank_table_remove(struct orri_table *table, struct orri_rank *rank)
     if (rank->watch_fd >= 0)
         close(rank->watch_fd);
     free(rank->launch);
+    free(rank->devices);
     free(rank);
 }
 

@@ -34,6 +34,7 @@ struct orri_rank {
     uint64_t cut;              /* as told by stop_note, */
     uint32_t cut_step;         /* with the device, */
     uint64_t visible;          /* and those that it sees */
+    char *devices;             /* owned; of a restored one (rank_row), or NULL */
     bool is_in_work;           /* a freeze or an image of it is being made, */
     bool is_in_image;          /* the latter */
     uint32_t start_timeout_ms;

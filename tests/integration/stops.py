@@ -28,7 +28,7 @@ class Example:
 
     def __init__(self, name, world, gpus, steps, every, options=()):
         self.name, self.world, self.gpus, self.steps, self.every, self.options = name, world, gpus, steps, every, options
-        self.least = gpus  # devices; fewer: it may be resized
+        self.least = None  # devices: as many as it has; fewer: it may be resized
 
     def command(self, prefix):
         return ["/usr/bin/env", f"ORRERY_RANK_DIGESTS={cuts_of(prefix)}", str(WORKLOADS / "bin" / self.name), *self.options, "--steps", str(self.steps), "--digests", str(prefix),
@@ -36,7 +36,8 @@ class Example:
 
     def spec(self, prefix, mode="auto", every="15m", extra=""):
         words = ", ".join(f'"{w}"' for w in self.command(prefix))
-        gpus = f"gpus: {{min: {self.least}, max: {self.gpus}}}\n" if self.gpus else ""
+        least = self.gpus if self.least is None else self.least
+        gpus = f"gpus: {{min: {least}, max: {self.gpus}}}\n" if self.gpus else ""
         return (f"name: {self.name}\ncommand: [{words}]\nworld: {self.world}\n{gpus}"
                 f"checkpoint: {{mode: {mode}, every: {every}}}\n{extra}")
 

@@ -91,6 +91,31 @@ def pipeline_elsewhere():
     elsewhere(2)
 
 
+def migrated_job_is_resized_and_resumed_where_it_is():
+    """Its processes saw the devices of the node that they came from."""
+    example = elastic(0, 500)
+    example.gpus = 4
+    with Fleet(nodes=2, gpus=4, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        job, prefix = started(f, example, example.name)
+        for node in ("n2", "n1"):
+            if {n for n, _ in devices(f, job)} != {node}:
+                f.cli("migrate", job, "--to", f"node:{node}", expect=0, timeout=120)
+            generation = f.show(job)["row"]["generation"]
+            resize(f, job, 2)
+            f.cli("suspend", job, expect=0)
+            guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 4\nplacement: {spread: spread}\n"))  # leaves two of each
+            f.wait_phase(guest, "running")
+            f.cli("resume", job, expect=0, timeout=120)
+            f.cli("cancel", guest, expect=0)
+            f.wait_phase(guest, "cancelled")
+            resize(f, job, 4)
+            check(f.show(job)["row"]["generation"] == generation, "it was restored")
+        finished(f, job, prefix, truth)
+
+
 def host_that_dies_in_between_changes_nothing():
     """kill -9 of any host of the control plane, at any moment of a resize: it goes on with the devices of one map or the other."""
     rng, example = random.Random(SEED), elastic(0, 900)
@@ -158,7 +183,7 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, pipeline_in_place, digits_elsewhere,
+    main(digits_in_place, pipeline_in_place, digits_elsewhere, migrated_job_is_resized_and_resumed_where_it_is,
          host_that_dies_in_between_changes_nothing, what_cannot_be_is_said_before_anything_stops,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
          soak=[mlp_in_place, pipeline_elsewhere])

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * test_node_devices.c - which devices ranks see: at their start, and through any moves of them all.
  */
-#include "node/node_calls.h"
+#include "node/node_devices.h"
 
 #include "orr_test.h"
 

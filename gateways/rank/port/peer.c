@@ -217,8 +217,8 @@ static bool take_quiesced(struct orr_rank_edge *edge,
                   (uint64_t)st.st_size >= msg->arena_bytes;
     bool is_here = *take_fd < 0 && proc->arena_fd >= 0 &&
                    proc->arena_bytes >= msg->arena_bytes; /* given to an earlier life */
-    if (msg->arena_bytes > 0 && *take_fd >= 0 && !has_fd)
-        return false;
+    if (*take_fd >= 0 && msg->arena_bytes > 0 && !has_fd)
+        return false; /* not what it says */
     if (msg->arena_bytes > 0 && !has_fd && !is_here) {
         orri_gen_fail(edge,
                       gen,
