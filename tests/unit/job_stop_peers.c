@@ -22,6 +22,7 @@ const struct orr_clock the_clock = {now_ms, now_ms, NULL};
 struct peer {
     struct peer_args args;
 };
+ORR_HANDLER(peer, job_posts)
 ORR_HANDLER(peer, rank_launch)
 ORR_HANDLER(peer, rank_stop)
 ORR_HANDLER(peer, ranks_get)
@@ -123,6 +124,24 @@ static enum orr_err peer_on_ranks_forget(struct orr_ctx *ctx,
     (void)ctx;
     (void)self;
     (void)msg;
+    return ORR_OK;
+}
+
+struct posts_heard posts_heard[NODES];
+static enum orr_err peer_on_job_posts(struct orr_ctx *ctx,
+                                      struct peer *self,
+                                      const struct orr_msg_job_posts *msg)
+{
+    struct posts_heard *heard = &posts_heard[self->args.index];
+    (void)ctx;
+    assert_true(msg->is_answer && msg->posts.n <= 8);
+    heard->n_answers++;
+    heard->n = msg->posts.n;
+    for (uint32_t i = 0; i < msg->posts.n; i++) {
+        assert_int_equal(msg->posts.at[i].id.len, 128);
+        heard->name[i] = msg->posts.at[i].comm;
+        heard->first[i] = msg->posts.at[i].id.ptr[0];
+    }
     return ORR_OK;
 }
 
@@ -346,6 +365,7 @@ IGNORES(ack)
 IGNORES(failed)
 
 static const struct orr_handler handlers[] = {
+    ORR_ON(peer, job_posts, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, rank_launch, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, rank_stop, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     ORR_ON(peer, ranks_get, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),

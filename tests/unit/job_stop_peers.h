@@ -32,6 +32,12 @@ struct peer_script {
     uint32_t found_step;
 };
 extern struct peer_script nodes[NODES];
+/* The newest answer to what was told and asked for (job_posts), and how many there were, by node. */
+extern struct posts_heard {
+    uint32_t n_answers, n;
+    uint64_t name[8];
+    uint8_t first[8]; /* byte of each */
+} posts_heard[NODES];
 struct cluster_script {
     bool has_no_devices;
     bool refuses_commit;
