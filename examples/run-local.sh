@@ -33,6 +33,7 @@ for ((d = 0; d < devices; d++)); do
     list=${list:+$list:}$dir/gpu$d
 done
 export ORRERY_EMULATOR_DEVICES=$list
+export ORRERY_EMULATOR_NCCL_SHARED_DEVICES=1 # without Orrery nobody puts the ranks of a device together
 export LD_LIBRARY_PATH=$build/lib/emulator${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export WORLD_SIZE=$world MASTER_ADDR=127.0.0.1
 export MASTER_PORT=${MASTER_PORT:-$((20000 + $$ % 10000))}

@@ -39,7 +39,7 @@ struct device_emulated {
     char *preload;    /* owned; NULL: ranks reach the driver directly */
     char *real_cuda;  /* owned */
     char *real_nccl;  /* owned */
-    struct orr_rec_env_var env[5];
+    struct orr_rec_env_var env[6];
     uint32_t n_env;
     struct orr_device_done_sink sink;
     struct orr_device_helper
@@ -363,6 +363,9 @@ set_env(struct device_emulated *device, const char *driver_dir, struct orr_error
     device->env[1] = (struct orr_rec_env_var){ORR_LIT("LD_LIBRARY_PATH"),
                                               orr_str(device->driver_dir)};
     device->n_env = 2;
+    if (!orr_device_splices()) /* the emulated NCCL does what the real one refuses */
+        device->env[device->n_env++] = (struct orr_rec_env_var){
+            ORR_LIT("ORRERY_EMULATOR_NCCL_SHARED_DEVICES"), ORR_LIT("1")};
     return set_preload(device, err);
 }
 

@@ -3,8 +3,6 @@
  */
 #include "device_lib.h"
 
-#include <stdbool.h>
-
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +28,12 @@ char *orr_device_lib(const char *name)
                 ? asprintf(&path, "%s/%s", dir, name)
                 : asprintf(&path, "%.*s/lib/%s", (int)install_dir(exe), exe, name);
     return n >= 0 ? path : NULL;
+}
+
+bool orr_device_splices(void)
+{
+    const char *wanted = getenv("ORRERY_SPLICE");
+    return wanted && strcmp(wanted, "1") == 0;
 }
 
 char *orr_device_preload(void)

@@ -67,7 +67,7 @@ fi
 # A rank is killed in the middle of a long run.
 list=$work/gpu0
 "$build/bin/emu-device" "$list" || fail "no device"
-export ORRERY_EMULATOR_DEVICES=$list LD_LIBRARY_PATH=$build/lib/emulator
+export ORRERY_EMULATOR_DEVICES=$list ORRERY_EMULATOR_NCCL_SHARED_DEVICES=1 LD_LIBRARY_PATH=$build/lib/emulator
 export WORLD_SIZE=$world MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 10000))
 for ((rank = 0; rank < world; rank++)); do
     RANK=$rank LOCAL_RANK=0 "$build/bin/$program" --steps 1000000 --log-every 1 >"$work/out$rank" 2>"$work/err$rank" &

@@ -13,7 +13,7 @@
  *            size, a rank that comes twice: told to those concerned.  Unknown cookie or garbage: the connection is closed.
  *
  * A path, since ranks have network and PID namespaces of their own, and abstract sockets, loopback and process ids end there; what
- * they do share is the machine and its file system.  kill -9 leaves a socket file, which the next root of the user removes.
+ * they do share is the machine and its file system.  kill -9 leaves a socket file, which a root of the user removes when it is a minute old.
  */
 #ifndef ORRI_RENDEZVOUS_H
 #define ORRI_RENDEZVOUS_H
