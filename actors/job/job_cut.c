@@ -323,7 +323,7 @@ void job_plan_aim(struct orr_ctx *ctx, struct job *self)
 void job_plan_recover(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    uint32_t n_stopped = 0, n_closed = 0, n_resumed = 0;
+    uint32_t n_stopped = 0, n_closed = 0, n_resumed = 0, n_beyond = 0;
     for (uint32_t i = 0; i < self->n_nodes; i++) {
         const struct job_node *node = job_node_at(self, i);
         if (node->found_cut > plan->cut)
@@ -334,6 +334,7 @@ void job_plan_recover(struct orr_ctx *ctx, struct job *self)
         if (job_node_at(self, i)->found_cut < plan->cut)
             step = ORR_CUT_NONE;
         n_stopped += step >= ORR_CUT_QUIESCE && step <= ORR_CUT_RESUME;
+        n_beyond += step > ORR_CUT_QUIESCE && step <= ORR_CUT_RESUME;
         n_resumed += step == ORR_CUT_RESUME;
         n_closed += step == ORR_CUT_BEGIN || step == ORR_CUT_TARGETS;
     }
@@ -353,6 +354,9 @@ void job_plan_recover(struct orr_ctx *ctx, struct job *self)
     if (self->is_suspended && !n_resumed) {
         plan->goal = plan->goal ? plan->goal : (uint32_t)ORR_ORDER_SUSPEND;
         job_plan_begin(ctx, self, ORR_CUT_RELEASE);
+    } else if (n_stopped && !n_beyond) {
+        /* some may have let go of what others still have: first all do, as the cut allows */
+        job_plan_begin(ctx, self, ORR_CUT_QUIESCE);
     } else {
         job_plan_begin(ctx, self, n_stopped ? ORR_CUT_RESUME : ORR_CUT_OPEN);
     }
