@@ -292,6 +292,33 @@ static void show_orders(const struct orr_msg_job_detail *d)
         show_line("came from", text);
 }
 
+/* `n` of those that the spec allows, -1: any number. */
+static void retries_text(char *text, size_t cap, uint32_t n, int64_t allowed)
+{
+    if (allowed < 0)
+        snprintf(text, cap, "%" PRIu32, n);
+    else
+        snprintf(text, cap, "%" PRIu32 " of %" PRId64, n, allowed);
+}
+
+/* Whose fault each was is what its retries are counted by. */
+static void show_restarts(const struct orr_msg_job_detail *d,
+                          const struct orr_msg_job_spec *spec)
+{
+    char text[160], user[40], infra[40];
+    retries_text(user, sizeof user, d->user_restarts, spec->retries_user);
+    retries_text(
+        infra, sizeof infra, d->restarts - d->user_restarts, spec->retries_infra);
+    snprintf(text,
+             sizeof text,
+             "%" PRIu64 ", restarts %" PRIu32 " (user %s, infra %s)",
+             d->row.generation,
+             d->restarts,
+             user,
+             infra);
+    show_line("generation", text);
+}
+
 static void show_detail(const struct orr_msg_job_detail *d,
                         const struct orr_msg_job_spec *spec)
 {
@@ -313,12 +340,7 @@ static void show_detail(const struct orr_msg_job_detail *d,
              spec->gpus_min,
              spec->gpus_max);
     show_line("size", text);
-    snprintf(text,
-             sizeof text,
-             "%" PRIu64 ", restarts %" PRIu32,
-             d->row.generation,
-             d->restarts);
-    show_line("generation", text);
+    show_restarts(d, spec);
     show_command(spec);
     show_line("workdir", spec->workdir.ptr);
     show_time("submitted", d->row.submitted_unix_ms);

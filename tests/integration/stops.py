@@ -18,6 +18,18 @@ from fleet import ROOT, WORKLOADS, check
 DATA = ROOT / "examples/digits/data/digits.csv"
 
 
+# A restart that is charged to the program is a fault of ours that was taken for its: the job goes on, so that all is seen, and
+# check_blameless fails.
+RETRIES = "retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n"
+
+
+def check_blameless(detail, killed=0):
+    """killed: ranks that the test itself has killed, which nobody can tell from one that dies by itself."""
+    check(detail["user_restarts"] <= killed,
+          f"{detail['user_restarts']} of {detail['restarts']} restarts were charged to the program: {detail['row']['reason']} "
+          f"{detail['stderr_tail'][-500:]}")
+
+
 def cuts_of(prefix):
     prefix = pathlib.Path(prefix)
     return prefix.parent / f"cuts.{prefix.name}"

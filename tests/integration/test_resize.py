@@ -41,7 +41,7 @@ def free(f):
 
 def in_place(index):
     """Two nodes of four devices: the same processes all the time."""
-    rng, example = random.Random(SEED), elastic(index, 150 + 250 * RESIZES)
+    rng, example = random.Random(SEED), elastic(index, 150 + 500 * RESIZES)
     with Fleet(nodes=2, gpus=4, **FAST) as f:
         truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name)
@@ -56,7 +56,7 @@ def in_place(index):
 
 def elsewhere(index):
     """Four nodes of two devices: two do not suffice for ranks on four nodes, so the job is saved, and goes on on fewer nodes."""
-    rng, example = random.Random(SEED), elastic(index, 150 + 250 * RESIZES)
+    rng, example = random.Random(SEED), elastic(index, 150 + 500 * RESIZES)
     with Fleet(nodes=4, gpus=2, **FAST) as f:
         if not can_image(f):
             return
@@ -139,7 +139,7 @@ def host_that_dies_in_between_changes_nothing():
 
 
 def what_cannot_be_is_said_before_anything_stops():
-    example = elastic(0, 400)
+    example = elastic(0, 1200)
     example.least = 2
     with Fleet(nodes=1, gpus=8, **FAST) as f:
         truth = undisturbed(f, example, example.name)
@@ -166,7 +166,7 @@ def what_cannot_be_is_said_before_anything_stops():
 
 def guest_on_the_devices_that_were_left_is_suspended_like_any():
     """Ranks still see devices that they have left: who has them now is not to notice."""
-    example = elastic(0, 500)
+    example = elastic(0, 1200)
     with Fleet(nodes=1, gpus=8, **FAST) as f:
         truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name)
