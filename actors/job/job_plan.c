@@ -426,7 +426,8 @@ static void advance(struct orr_ctx *ctx, struct job *self)
         job_plan_begin(ctx, self, ORR_CUT_TARGETS);
         break;
     case ORR_CUT_TARGETS:
-        job_plan_begin(ctx, self, ORR_CUT_QUIESCE);
+        if (job_resize_at_cut(ctx, self))
+            job_plan_begin(ctx, self, ORR_CUT_QUIESCE);
         break;
     case ORR_CUT_QUIESCE:
         go_on(ctx, self);

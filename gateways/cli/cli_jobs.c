@@ -246,6 +246,25 @@ static void show_stop(const struct orr_list_stop_step *stop)
         show_line("last stop", text);
 }
 
+/* Which of its ranks may share a device, and who says so. */
+static void show_shards(const struct orr_msg_job_detail *d,
+                        const struct orr_msg_job_spec *spec)
+{
+    char text[512];
+    if (spec->gpus_max == 0 || spec->world < 2)
+        return;
+    if (spec->shards)
+        snprintf(text, sizeof text, "%" PRIu32 ", by its spec", spec->shards);
+    else if (d->shards)
+        snprintf(
+            text, sizeof text, "%" PRIu32 ": %.400s", d->shards, d->why_shards.ptr);
+    else
+        snprintf(text,
+                 sizeof text,
+                 "not known: its communicators are looked at when it is stopped");
+    show_line("shards", text);
+}
+
 /* How it can be stopped, what was last wanted of it, where it is to go. */
 static void show_orders(const struct orr_msg_job_detail *d)
 {
@@ -313,6 +332,7 @@ static void show_detail(const struct orr_msg_job_detail *d,
              spec->gpus_min,
              spec->gpus_max);
     show_line("size", text);
+    show_shards(d, spec);
     snprintf(text,
              sizeof text,
              "%" PRIu64 ", restarts %" PRIu32,
