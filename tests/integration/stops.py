@@ -45,12 +45,13 @@ class Example:
 
 
 def examples(steps):
-    """The four of the acceptance list, each for about as many steps."""
+    """Those of the acceptance lists, each for about as many steps."""
     data = ("--data", str(DATA))
     return [Example("digits", 8, 4, steps, 1, data),
             Example("mlp", 8, 4, steps, 1, data),
             Example("pipeline", 8, 4, steps, 1, data),
-            Example("tcp", 4, 0, 30 * steps, 50)]
+            Example("tcp", 4, 0, 30 * steps, 50),
+            Example("adam", 8, 4, steps, 1, data)]
 
 
 def result(f, job):
