@@ -278,6 +278,10 @@ void job_plan_heard(struct orr_ctx *ctx,
     node->cut_round = msg->round;
     if (msg->device_bytes)
         node->device_bytes = msg->device_bytes;
+    if (msg->state == ORR_STEP_DONE && msg->step == ORR_CUT_QUIESCE)
+        node->copy_us[0] = msg->copy_us;
+    if (msg->state == ORR_STEP_DONE && msg->step == ORR_CUT_RESUME)
+        node->copy_us[1] = msg->copy_us;
     char said[300], text[400];
     const char *why = note_parts(self, node, msg, said, sizeof(said));
     if (why && plan->is_saving) {

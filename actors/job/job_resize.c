@@ -221,12 +221,12 @@ static void note_old(struct job *self)
 {
     uint32_t *old = self->plan.resize.old.at;
     for (uint32_t r = 0; r < self->args.world; r++)
-        old[r] = *slot_of(self, job_rank_at(self, r)->node, job_rank_at(self, r)->device);
+        old[r] =
+            *slot_of(self, job_rank_at(self, r)->node, job_rank_at(self, r)->device);
 }
 
 /* The devices that it has and those that it was given, each once. */
-static enum orr_err
-list_slots(struct job *self, struct orr_list_device_slot given)
+static enum orr_err list_slots(struct job *self, struct orr_list_device_slot given)
 {
     uint32_t n = 0;
     clear_slots(self);

@@ -40,8 +40,8 @@ enum orr_err job_shards_tables(struct job *self, struct orr_error *err)
                           : world * CLOCKS_A_RANK + CLOCKS_MIN;
     if (shards->has_tables)
         return ORR_OK;
-    enum orr_err code = rank_shards_init(
-        &shards->now, world, job_shards_are_said(self) ? 0 : clocks);
+    enum orr_err code =
+        rank_shards_init(&shards->now, world, job_shards_are_said(self) ? 0 : clocks);
     if (code == ORR_OK)
         code = orr_block_init(&shards->members, world * sizeof(uint32_t));
     if (code != ORR_OK)
@@ -103,7 +103,8 @@ void job_shards_recall(struct job *self, const struct orr_msg_manifest *manifest
     shards->n = shards->now.n_shards;
     snprintf(shards->why,
              sizeof(shards->why),
-             "groups of %u ranks, each %u after the one before, as was seen before it was restored",
+             "groups of %u ranks, each %u after the one before, as was seen before it "
+             "was restored",
              manifest->shards_size,
              manifest->shards_stride);
     list_members(self);

@@ -20,7 +20,8 @@ struct rank_shards {
     uint32_t n_shards;
     uint32_t *shard_of;   /* borrowed: of block */
     uint32_t *replica_of; /* borrowed: of block */
-    uint32_t stride;      /* of a shard's ranks, if they are as far apart in their order; else 0 */
+    uint32_t
+        stride; /* of a shard's ranks, if they are as far apart in their order; else 0 */
     uint32_t clocks_max;
     uint32_t *count;                /* [world] work of infer, as those below */
     uint32_t *best;                 /* [world] */

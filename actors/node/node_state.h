@@ -70,6 +70,7 @@ struct node_cut {
     uint64_t until_ms;
     uint64_t took_ms;
     uint64_t device_bytes;
+    uint64_t copy_us; /* as cut_report */
     uint32_t step;  /* enum orr_cut_step */
     uint32_t state; /* enum orr_step_state */
     enum node_stage stage;

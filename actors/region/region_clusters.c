@@ -390,7 +390,8 @@ static void keep_stop(struct region *self,
     const struct orr_msg_job_update only_stop = {.cut = msg->cut,
                                                  .stop = msg->stop,
                                                  .shards = msg->shards,
-                                                 .why_shards = msg->why_shards};
+                                                 .why_shards = msg->why_shards,
+                                                 .resize_cost = msg->resize_cost};
     size_t len;
     if (msg->stop.n == 0 || msg->stop.n > REGION_STOP_STEPS_MAX)
         return; /* a new actor's, which has seen none */

@@ -163,7 +163,8 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .cut = stop->cut,
                  .stop = stop->stop,
                  .shards = stop->shards,
-                 .why_shards = stop->why_shards);
+                 .why_shards = stop->why_shards,
+                 .resize_cost = stop->resize_cost);
 }
 
 /* Where a page starts: after the job of that id, also if that job has been dropped since. */

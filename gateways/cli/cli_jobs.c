@@ -246,6 +246,48 @@ static void show_stop(const struct orr_list_stop_step *stop)
         show_line("last stop", text);
 }
 
+static double ms(uint64_t us)
+{
+    return (double)us / 1000;
+}
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+/* What a resize would stop it for, by its last stops. */
+static void show_resize_cost(const struct orr_rec_resize_cost *cost)
+{
+    char text[512];
+    int at = 0;
+    if (!cost->stops || (!cost->fewer && !cost->more))
+        return;
+    if (cost->fewer)
+        at += snprintf(text,
+                       sizeof text,
+                       "%.0f ms to %" PRIu32 " devices, ",
+                       ms(cost->fewer_us),
+                       cost->fewer);
+    if (cost->more)
+        at += snprintf(text + at,
+                       sizeof text - (size_t)at,
+                       "%.0f ms to %" PRIu32 " devices, ",
+                       ms(cost->more_us),
+                       cost->more);
+    snprintf(text + at,
+             sizeof text - (size_t)at,
+             "by %" PRIu32 " stops: barrier %.1f ms, %.1f MiB at %.1f MiB/s out of and "
+             "%.1f MiB/s into each device, %.1f ms else",
+             cost->stops,
+             ms(cost->barrier_us),
+             mib(cost->bytes),
+             mib(cost->out_bytes_per_s),
+             mib(cost->in_bytes_per_s),
+             ms(cost->remake_us));
+    show_line("resize cost", text);
+}
+
 /* Which of its ranks may share a device, and who says so. */
 static void show_shards(const struct orr_msg_job_detail *d,
                         const struct orr_msg_job_spec *spec)
@@ -287,6 +329,7 @@ static void show_orders(const struct orr_msg_job_detail *d)
     if (d->order)
         show_line("order", text);
     show_stop(&d->stop);
+    show_resize_cost(&d->resize_cost);
     snprintf(text,
              sizeof text,
              "%s%s%s",

@@ -216,6 +216,7 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
               .clocks = {clocks, has_clocks ? n_clocks : 0},
               .parts = {parts, has_parts ? 2 : 0},
               .device_bytes = 1000,
+              .copy_us = node->copy_us,
               .culprit =
                   node->fail_at == msg->step ? (int64_t)self->args.index * 2 : -1,
               .text = orr_str(node->fail_at == msg->step ? "the driver said no" : ""));
@@ -312,6 +313,7 @@ static enum orr_err peer_on_job_update(struct orr_ctx *ctx,
     region.level = msg->level;
     region.cut = msg->cut;
     region.shards = msg->shards;
+    region.cost = msg->resize_cost;
     orr_str_copy(region.why_shards, sizeof(region.why_shards), msg->why_shards);
     region.n_stop = msg->stop.n;
     assert_true(msg->stop.n <= ORR_ARRAY_SIZE(region.stop));

@@ -28,6 +28,7 @@ struct peer_script {
     uint32_t device[WORLD];      /* of its ranks, in the newest resume, */
     uint32_t next_device[WORLD]; /* and in the newest release */
     struct orr_addr addr;
+    uint64_t copy_us; /* that its ranks say */
     uint64_t found_cut;
     uint32_t found_step;
 };
@@ -76,8 +77,10 @@ struct region_heard {
     uint32_t device[WORLD];
     bool is_placed_late; /* it came when a node had been told to resume */
     bool is_silent;      /* does not answer job_update */
-    char node[WORLD]; /* of the newest placement: the last letter of each rank's */
-    uint32_t shards, shards_stride, shards_size; /* the last two: of the newest manifest */
+    char node[WORLD];    /* of the newest placement: the last letter of each rank's */
+    struct orr_rec_resize_cost cost;
+    uint32_t shards, shards_stride,
+        shards_size; /* the last two: of the newest manifest */
     char why_shards[400];
 };
 extern struct region_heard region;

@@ -259,6 +259,62 @@ static void recovered_job_runs_on_where_the_region_says(void **state)
     assert_int_equal(region.n_devices, 2);
 }
 
+/* ---- what it costs ---- */
+
+/* Two nodes of 1000 bytes each, which one of them takes 10 ms to copy. */
+static void cost_of_the_next_one_is_told_by_the_last(void **state)
+{
+    (void)state;
+    start_running();
+    assert_int_equal(region.cost.stops, 0);
+    give(2, two);
+    nodes[0].copy_us = 10000;
+    nodes[1].copy_us = 1;
+    nodes[0].works_at = ORR_CUT_QUIESCE;
+    nodes[1].works_at = ORR_CUT_RESUME;
+    resize(1, 2, false);
+    run_for(500);
+    nodes[0].works_at = 0;
+    run_for(500);
+    nodes[1].works_at = 0;
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    const struct orr_rec_resize_cost *cost = &region.cost;
+    assert_int_equal(cost->stops, 1);
+    assert_int_equal(cost->bytes, 2000);
+    assert_int_equal(cost->out_bytes_per_s, 50000); /* 4 devices */
+    assert_int_equal(cost->in_bytes_per_s, 100000); /* 2 */
+    assert_true(cost->remake_us > 800000 && cost->remake_us < 1500000);
+    assert_int_equal(cost->devices, 2);
+    assert_int_equal(cost->fewer, 1);
+    assert_int_equal(cost->more, 4);
+    uint64_t fixed_us = cost->barrier_us + cost->remake_us;
+    assert_int_equal(cost->fewer_us, fixed_us + 20000 + 20000);
+    assert_int_equal(cost->more_us, fixed_us + 20000 + 5000);
+    order(2, ORR_ORDER_CHECKPOINT); /* keeps its devices */
+    run_for(2000);
+    assert_int_equal(cost->stops, 1);
+    order(3, ORR_ORDER_SUSPEND);
+    run_for(60000);
+    order(4, ORR_ORDER_RUN);
+    run_for(2000);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
+    assert_int_equal(cost->stops, 2); /* and a minute of waiting is none of its cost */
+    assert_true(cost->fewer_us < 2000000);
+}
+
+static void failed_stops_tell_nothing_of_the_cost(void **state)
+{
+    (void)state;
+    start_running();
+    give(2, two);
+    nodes[1].fail_at = ORR_CUT_RELEASE;
+    resize(1, 2, false);
+    run_for(2000);
+    assert_int_equal(region.n_failed, 1);
+    assert_int_equal(region.cost.stops, 0);
+}
+
 /* ---- who is a replica of whom is seen at the cut ---- */
 
 static int setup_unsaid(void **state)
@@ -424,6 +480,8 @@ int main(void)
         STOP(suspend_while_the_region_is_away_takes_the_new_map_along),
         STOP(cluster_that_does_not_answer_fails_the_order),
         STOP(recovered_job_runs_on_where_the_region_says),
+        STOP(cost_of_the_next_one_is_told_by_the_last),
+        STOP(failed_stops_tell_nothing_of_the_cost),
         UNSAID(one_communicator_of_all_lets_all_share),
         UNSAID(other_stops_look_too),
         UNSAID(devices_that_do_not_suit_the_shards_are_asked_for_again),
