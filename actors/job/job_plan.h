@@ -41,7 +41,7 @@ enum { JOB_COST_STOPS = 8 };
 struct job_cost {
     struct job_cost_stop stops[JOB_COST_STOPS]; /* a ring */
     uint32_t n;                                 /* all so far */
-    uint32_t devices;                           /* when the stop under way began; 0: it does not count */
+    uint32_t devices; /* when the stop under way began; 0: it does not count */
 };
 
 /* Who may share a device (job_shards.c). */

@@ -186,6 +186,10 @@ def communicators_say_who_shares_a_device():
             for rank in detail["ranks"]:
                 on.setdefault(rank["device"], set()).add(rank["rank"] % shards)
             check(len(on) == 4 and all(len(held) == 1 for held in on.values()), f"ranks of different shards share a device: {on}")
+            cost = detail["resize_cost"]
+            check(cost["stops"] == 1 and cost["bytes"] > 0 and cost["fewer"] == (2 if shards == 2 else 0) and cost["more"] == 8, json.dumps(cost))
+            check("resize cost" in f.cli("show", job, expect=0).out, "`show` does not say what the next one costs")
+            resize(f, job, 8)
             f.cli("cancel", job, expect=0)
             f.wait_phase(job, "cancelled")
 
