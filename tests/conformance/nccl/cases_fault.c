@@ -66,7 +66,6 @@ static void killed_in_collective(struct rank *r)
     try_all_reduce(r, comm, &a);
     expect_state(comm, ncclRemoteError, "has died");
     if (suite_is_emulated()) {
-        suite_sync(r); /* the stream goes on, and CUDA is well */
         CHECK(now_ms() - begin < NOTICE_MS, "%d ms", (int)(now_ms() - begin));
         FAILS(ncclRemoteError,
               ncclAllReduce,
@@ -77,10 +76,13 @@ static void killed_in_collective(struct rank *r)
               ncclSum,
               comm,
               r->stream);
+    }
+    OK(ncclCommAbort, comm);
+    if (suite_is_emulated()) {
+        suite_sync(r); /* now the stream goes on, and CUDA is well */
         array_write(&a, zeros);
         array_read(&a, zeros);
     }
-    OK(ncclCommAbort, comm);
     array_free(&a);
     free(zeros);
 }
@@ -204,9 +206,9 @@ static void one_leaves(struct rank *r)
         CHECK(state == ncclSuccess, "leaving broke it: %d", (int)state);
         suite_meet(r);
         try_all_reduce(r, comm, &a);
-        suite_sync(r);
         expect_state(comm, ncclRemoteError, "");
-        OK(ncclCommDestroy, comm);
+        OK(ncclCommAbort, comm);
+        suite_sync(r);
     } else {
         suite_meet(r);
     }
@@ -243,10 +245,11 @@ static void ranks_disagree(struct rank *r)
                odd ? ncclMax : ncclSum,
                comm,
                r->stream);
-        suite_sync(r);
         expect_state(comm, ncclInvalidUsage, "rank 1 calls");
         FAILS(ncclInvalidUsage, ncclBcast, a.at, 1, a.type, 0, comm, r->stream);
+        CHECK(cuStreamQuery(r->stream) == CUDA_ERROR_NOT_READY, "it went on");
         OK(ncclCommAbort, comm);
+        suite_sync(r);
         array_free(&a);
     }
 }
@@ -260,11 +263,11 @@ static void lengths_disagree(struct rank *r)
         OK(ncclSend, a.at, 100, a.type, 1, comm, r->stream);
     else
         OK(ncclRecv, a.at, 200, a.type, 0, comm, r->stream);
-    suite_sync(r);
     expect_state(comm,
                  r->rank ? ncclInvalidUsage : ncclRemoteError,
                  r->rank ? "sends 400 bytes of float32" : "has failed");
     OK(ncclCommAbort, comm);
+    suite_sync(r);
     array_free(&a);
 }
 

@@ -105,6 +105,7 @@ ncclResult_t suite_await_async(ncclComm_t comm, ncclResult_t unlike, int ms)
 struct board {
     pthread_barrier_t barrier;
     ncclUniqueId id[SUITE_IDS];
+    _Atomic int is_made[SUITE_IDS]; /* suite_id_of */
     _Atomic int may_die[SUITE_RANKS];
     _Atomic int pid[SUITE_RANKS];
 };
@@ -148,6 +149,21 @@ ncclUniqueId suite_id(struct rank *r, int k)
     if (r->rank == 0)
         OK(ncclGetUniqueId, &r->board->id[k]);
     suite_meet(r);
+    return r->board->id[k];
+}
+
+ncclUniqueId suite_id_of(struct rank *r, int k, int maker)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    int ms = 20000;
+
+    if (r->rank == maker) {
+        OK(ncclGetUniqueId, &r->board->id[k]);
+        atomic_store(&r->board->is_made[k], 1); /* pairs with the load below */
+    }
+    while (!atomic_load(&r->board->is_made[k]) && ms-- > 0)
+        nanosleep(&pause, NULL);
+    CHECK(ms > 0, "rank %d has made no id", maker);
     return r->board->id[k];
 }
 
