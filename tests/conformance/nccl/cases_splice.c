@@ -2,8 +2,8 @@
  * cases_splice.c - a rank dies, or aborts, while all are in the middle of operations: what ended before a rank's own abort is right,
  * all are told, and who is left makes a new communicator.  With ranks that share devices each rank is once the one that goes.
  *
- * All put the same operations into their streams, but one rank stops early: so the others, and the one that goes, have
- * many that wait.  Each operation has buffers of its own and other values: what runs ahead after an abort would spoil the others'.
+ * All put the same operations into their streams, but one rank is late with most of them: so the others, and the one that goes, have
+ * many that wait, and the late one comes when somebody has run ahead.  Each operation has buffers of its own and other values: what runs ahead after an abort would spoil the others'.
  */
 #include "suite.h"
 
@@ -11,7 +11,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { OPS = 12, EARLY = 5, COUNT = 60000, TOLD_MS = 5000, STUCK_MS = 3000 };
+enum {
+    OPS = 12,
+    EARLY = 5,
+    COUNT = 60000,
+    TOLD_MS = 5000,
+    STUCK_MS = 3000,
+    LATE_MS = 8
+};
 
 struct work {
     ncclComm_t comm;
@@ -127,11 +134,10 @@ static void look_at_ended(struct rank *r, struct work *w, unsigned *seen)
         }
 }
 
-/* Issues what this rank issues; a call may fail once it is known that another is gone. */
-static void issue_all(struct rank *r, struct work *w, int n)
+/* A call may fail once it is known that another is gone. */
+static void issue_some(struct rank *r, struct work *w, int from, int to)
 {
-    w->issued = 0;
-    for (int k = 0; k < n; k++) {
+    for (int k = from; k < to; k++) {
         ncclResult_t result = issue(r, w, k);
         CHECK(result == ncclSuccess || result == ncclRemoteError, "%d", (int)result);
         if (result != ncclSuccess)
@@ -213,7 +219,8 @@ static void one_goes(struct rank *r, int gone, int late, bool dies, int k)
     w.comm = suite_comm(r, 2 * k);
     work_new(r, &w);
     suite_meet(r);
-    issue_all(r, &w, r->rank == late ? EARLY : OPS);
+    w.issued = 0;
+    issue_some(r, &w, 0, r->rank == late ? EARLY : OPS);
     await_event(w.done[EARLY - 1]);
     suite_meet(r);
     if (r->rank == gone && dies) {
@@ -221,6 +228,10 @@ static void one_goes(struct rank *r, int gone, int late, bool dies, int k)
     } else if (r->rank == gone) {
         abort_and_sync(r, &w);
     } else {
+        if (r->rank == late) { /* now: somebody has run ahead, and few know */
+            pause_ms(LATE_MS);
+            issue_some(r, &w, EARLY, OPS);
+        }
         be_told(r, &w, &seen);
         abort_and_sync(r, &w);
     }
