@@ -2,6 +2,7 @@
  * job_cut.c - the plan's words with the nodes: what each is asked for a step, and what its reports say.
  */
 #include "job_resize.h"
+#include "job_shards.h"
 #include "job_state.h"
 
 enum {
@@ -89,6 +90,7 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
     if (err != ORR_OK)
         return err;
     self->plan.cut = manifest->row.cut;
+    job_shards_recall(self, manifest);
     self->plan.is_restoring = true;
     self->level = self->restored_level = manifest->row.level;
     if (self->restored_level == ORR_LEVEL_COOPERATIVE)
@@ -276,6 +278,10 @@ void job_plan_heard(struct orr_ctx *ctx,
     node->cut_round = msg->round;
     if (msg->device_bytes)
         node->device_bytes = msg->device_bytes;
+    if (msg->state == ORR_STEP_DONE && msg->step == ORR_CUT_QUIESCE)
+        node->copy_us[0] = msg->copy_us;
+    if (msg->state == ORR_STEP_DONE && msg->step == ORR_CUT_RESUME)
+        node->copy_us[1] = msg->copy_us;
     char said[300], text[400];
     const char *why = note_parts(self, node, msg, said, sizeof(said));
     if (why && plan->is_saving) {

@@ -70,8 +70,9 @@ struct node_cut {
     uint64_t until_ms;
     uint64_t took_ms;
     uint64_t device_bytes;
-    uint32_t step;  /* enum orr_cut_step */
-    uint32_t state; /* enum orr_step_state */
+    uint64_t copy_us; /* as cut_report */
+    uint32_t step;    /* enum orr_cut_step */
+    uint32_t state;   /* enum orr_step_state */
     enum node_stage stage;
     bool is_found;    /* left by an earlier life: it may be in the middle of its step */
     uint32_t seq;     /* of the stage's asks */

@@ -354,7 +354,7 @@ def disturbed(index):
     """Any order, at any moment, and kill -9 between and in them.  A job that is over too early is followed by another one."""
     rng, truth, given, jobs = random.Random(SEED), None, 0, 0
     example = examples(50 + STEPS * STOPS * (2 if index == 3 else 1))[index]  # tcp's steps are short
-    example.least = min(1, example.gpus)
+    example.least, example.shards = min(1, example.gpus), min(1, example.gpus)  # any number: any ranks share a device
     with Fleet(clusters=2, nodes=3, gpus=4, **dict(FAST, suspect=2000, lease=10000)) as f:
         if not can_image(f):
             return
@@ -389,6 +389,10 @@ def tcp_stopped_at_random_moments():
     disturbed(3)
 
 
+def adam_stopped_at_random_moments():
+    disturbed(4)
+
+
 if __name__ == "__main__":
     print(f"STOPS_SEED={SEED} STOPS={STOPS}", flush=True)
     main(suspended_job_frees_its_devices_and_goes_on_where_it_was,
@@ -404,4 +408,4 @@ if __name__ == "__main__":
          mlp_stopped_at_random_moments,
          pipeline_stopped_at_random_moments,
          tcp_stopped_at_random_moments,
-         soak=[suspended_at_any_moment_of_its_start])
+         soak=[suspended_at_any_moment_of_its_start, adam_stopped_at_random_moments])
