@@ -3,6 +3,7 @@
  * job_step find what follows.
  */
 #include "job_resize.h"
+#include "job_shards.h"
 #include "job_state.h"
 
 enum { AFTER_STOP_MS = 1000 };
@@ -30,6 +31,7 @@ static void job_fini(void *state)
     job_hang_fini(self);
     job_posts_fini(self);
     job_resize_fini(self);
+    job_shards_fini(self);
     orr_block_fini(&self->manifest);
     orr_block_fini(&self->restored);
     orr_block_fini(&self->spec);

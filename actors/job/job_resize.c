@@ -39,7 +39,6 @@ uint32_t job_device_count(struct job *self)
 void job_resize_fini(struct job *self)
 {
     struct job_resize *resize = &self->plan.resize;
-    job_shards_fini(self);
     rank_map_fini(&resize->map);
     orr_block_fini(&resize->needs);
     orr_block_fini(&resize->slots);
