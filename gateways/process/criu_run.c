@@ -34,7 +34,7 @@ become_criu(const struct orri_criu_run *run, pid_t parent, volatile int *error)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
-    setpgid(0, 0); /* with whatever it starts: end_of_group */
+    setpgid(0, 0);         /* with whatever it starts: end_of_group */
     if (run->procs_fd < 0) /* a dump: what is restored brings its own */
         spare_from_oom();
     sigemptyset(&none);
