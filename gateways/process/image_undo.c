@@ -10,6 +10,9 @@
  * As nothing of the rank runs between the halt and the end of CRIU, its state before is its state after: it is noted in the rank's
  * directory, so that the next host has it, too, when this one was killed, and written back by ptrace.  A thread that had been in a call
  * that is restarted by a timer (nanosleep, poll) finds EINTR, as after CRIU itself.
+ * CRIU's code in a process sees CRIU's end when the kernel closes CRIU's files, which is a moment before it detaches the threads: that
+ * process' first thread may be let go by it, whole, and run its program until it is stopped.  What it has done then is its own, and is
+ * left as it is (GONE_ON): put back it would do it twice.
  * What cannot be put back: a thread that took CRIU's breakpoint between the kernel's report of it and CRIU's look at it.
  * Source: ptrace(2), CRIU 4.2 compel/src/lib/infect.c.  x86-64.
  */
@@ -43,10 +46,19 @@ enum {
     ERESTART_RESTARTBLOCK = 516, /* the kernel's own; never seen by programs */
 };
 #define USER_LIMIT UINT64_C(0x800000000000)
+#define CRIU_NAME  "memfd:CRIUMFD" /* the file that its code is mapped from */
+
+/* A thread, when CRIU is dead. */
+enum whereabouts {
+    AS_BEFORE, /* or about to repeat the call that it was in */
+    IN_CRIU,   /* in what CRIU wrote or mapped */
+    GONE_ON,
+};
 
 struct map {
     uint64_t at, end;
     bool is_code;
+    bool is_criu;             /* by its name */
     uint8_t head[HEAD_BYTES]; /* of code */
 };
 
@@ -130,6 +142,7 @@ static bool read_maps(struct process *p)
         m.end = end;
         m.is_code = rights[2] == 'x' &&
                     pread(memory, m.head, HEAD_BYTES, (off_t)at) == HEAD_BYTES;
+        m.is_criu = strstr(line, CRIU_NAME) != NULL;
         if (strstr(line, "[vdso]"))
             p->vdso = at;
         is_ok = grow((void **)&p->maps, sizeof m, p->n_maps, MAPS_MAX);
@@ -304,18 +317,50 @@ static void restore_code(const struct process *p)
         close(memory);
 }
 
-/* Files and mappings that it had not. */
-static void drop_new(const struct process *was, const struct process *now, pid_t tid)
+static enum whereabouts look(const struct process *was,
+                             const struct user_regs_struct *before,
+                             const struct user_regs_struct *now)
+{
+    bool is_there = now->rip == before->rip || now->rip + 2 == before->rip;
+    /* CRIU gives back all registers at once; those that a system call returns in, or destroys, tell nothing */
+    bool is_same =
+        now->rbx == before->rbx && now->rbp == before->rbp && now->rsp == before->rsp &&
+        now->r12 == before->r12 && now->r13 == before->r13 && now->r14 == before->r14 &&
+        now->r15 == before->r15 && now->rdi == before->rdi && now->rsi == before->rsi &&
+        now->rdx == before->rdx && now->r10 == before->r10 && now->r8 == before->r8 &&
+        now->r9 == before->r9;
+    if (is_there)
+        return is_same ? AS_BEFORE : GONE_ON;
+    for (uint32_t i = 0; i < was->n_maps; i++) {
+        const struct map *m = &was->maps[i];
+        if (m->at <= now->rip && now->rip < m->end)
+            return m->is_code && now->rip - m->at < HEAD_BYTES ? IN_CRIU : GONE_ON;
+    }
+    return IN_CRIU;
+}
+
+static bool is_criu_fd(pid_t pid, int fd)
+{
+    char path[64], link[64];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
+    ssize_t n = readlink(path, link, sizeof link - 1);
+    link[n > 0 ? n : 0] = '\0';
+    return strstr(link, CRIU_NAME) != NULL;
+}
+
+/* Files and mappings that it had not.  Where it may have run since, what is surely CRIU's. */
+static void
+drop_new(const struct process *was, const struct process *now, pid_t tid, bool is_all)
 {
     static const uint64_t all = ~UINT64_C(0);
     uint64_t at = find_syscall(now);
     if (!at || ptrace(PTRACE_SETSIGMASK, tid, sizeof all, &all) != 0)
         return;
     for (uint32_t i = 0; i < now->n_fds; i++)
-        if (!has_fd(was, now->fds[i]))
+        if (!has_fd(was, now->fds[i]) && (is_all || is_criu_fd(now->pid, now->fds[i])))
             call(tid, at, SYS_close, (uint64_t)now->fds[i], 0);
     for (uint32_t i = 0; i < now->n_maps; i++)
-        if (!has_map(was, &now->maps[i]))
+        if (!has_map(was, &now->maps[i]) && (is_all || now->maps[i].is_criu))
             call(tid,
                  at,
                  SYS_munmap,
@@ -323,40 +368,56 @@ static void drop_new(const struct process *was, const struct process *now, pid_t
                  now->maps[i].end - now->maps[i].at);
 }
 
-static bool is_changed(const struct process *was, const struct process *now)
+static bool
+is_changed(const struct process *was, const struct process *now, bool is_all)
 {
     for (uint32_t i = 0; i < now->n_fds; i++)
-        if (!has_fd(was, now->fds[i]))
+        if (!has_fd(was, now->fds[i]) && (is_all || is_criu_fd(now->pid, now->fds[i])))
             return true;
     for (uint32_t i = 0; i < now->n_maps; i++)
-        if (!has_map(was, &now->maps[i]))
+        if (!has_map(was, &now->maps[i]) && (is_all || now->maps[i].is_criu))
             return true;
     return false;
 }
 
-/* The thread as it was; its process', too, when it is the first.  now: room for one. */
+/* True when the thread had to make system calls for it. */
+static bool restore_process(const struct process *was, pid_t tid, bool is_all)
+{
+    struct process now;
+    if (!process_read(&now, was->pid))
+        return false;
+    bool has_new = is_changed(was, &now, is_all);
+    if (has_new)
+        drop_new(was, &now, tid, is_all);
+    process_fini(&now);
+    return has_new;
+}
+
+/* The thread as it was; its process, too, when it is the first.  now: room for one. */
 static void restore_thread(const struct process *was,
                            struct thread *t,
                            bool is_first,
                            struct thread *now)
 {
-    struct process process;
     if (!attach(t->tid))
         return;
     drop_faults(t->tid);
-    if (is_first) {
+    bool is_known = get_thread(t->tid, now);
+    enum whereabouts where = is_known ? look(was, &t->regs, &now->regs) : IN_CRIU;
+    bool has_called = false;
+    if (is_first)
         restore_code(was);
-        if (process_read(&process, was->pid)) {
-            if (is_changed(was, &process))
-                drop_new(was, &process, t->tid);
-            process_fini(&process);
-        }
-    }
-    bool is_same =
-        get_thread(t->tid, now) && memcmp(&now->regs, &t->regs, sizeof now->regs) == 0;
-    if (!is_same && t->regs.rax == (uint64_t)-ERESTART_RESTARTBLOCK)
+    if (is_first && where != GONE_ON)
+        has_called = restore_process(was, t->tid, where == IN_CRIU);
+    if (where == AS_BEFORE && !has_called) { /* but for the signals */
+        memcpy(t->xstate, now->xstate, now->xstate_bytes);
+        t->xstate_bytes = now->xstate_bytes;
+        t->regs = now->regs;
+    } else if (t->regs.rax == (uint64_t)-ERESTART_RESTARTBLOCK) {
         t->regs.rax = (uint64_t)-EINTR;
-    set_thread(t);
+    }
+    if (where != GONE_ON)
+        set_thread(t);
     ptrace(PTRACE_DETACH, t->tid, NULL, NULL);
 }
 
@@ -445,7 +506,7 @@ static bool read_process(FILE *file, struct process *p)
            get(file, p->maps, sizeof *p->maps, p->n_maps);
 }
 
-static bool restore_process(FILE *file, const struct process *p, struct thread *room)
+static bool read_threads(FILE *file, const struct process *p, struct thread *room)
 {
     bool is_it = orri_proc_start(p->pid) == p->start;
     for (uint32_t i = 0; i < p->n_threads; i++) {
@@ -465,7 +526,7 @@ void orri_image_undo(int rank_dir)
     FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
     struct thread *room = malloc(2 * sizeof *room);
     struct process p = {.pid = 0};
-    while (file && room && read_process(file, &p) && restore_process(file, &p, room))
+    while (file && room && read_process(file, &p) && read_threads(file, &p, room))
         process_fini(&p);
     process_fini(&p);
     free(room);

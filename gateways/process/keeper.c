@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
@@ -261,20 +262,42 @@ static int await_rank(const struct start *s, pid_t rank)
     return end.si_code == CLD_EXITED ? end.si_status << 8 : end.si_status;
 }
 
+/* It is not told to end otherwise than by SIGKILL, and its program cannot hurt it: such a signal is what CRIU has left in it.  The
+ * kernel kills all others of the namespace before it is a zombie. */
+static bool has_init_died_first(const struct start *s)
+{
+    enum { INIT_END_MS = 2000, LOOK_MS = 10 };
+    uint64_t deadline_ms = orri_mono_ms() + INIT_END_MS;
+    siginfo_t end = {.si_pid = 0};
+    for (;;) {
+        if (waitid(P_PID, (id_t)s->rank_env.init, &end, WEXITED | WNOHANG | WNOWAIT) !=
+            0)
+            return false;
+        if (end.si_pid != 0)
+            return end.si_code != CLD_EXITED && end.si_status != SIGKILL;
+        if (orri_mono_ms() >= deadline_ms)
+            return false;
+        poll(NULL, 0, LOOK_MS);
+    }
+}
+
 /* CRIU was at work in the rank, or was killed there.  A process that it has hurt ends in some sudden way, and the rank's others say so with
  * whatever code they have for that: no fault of the program.  It shows as soon as they run: a rank that has run for a while was not hurt,
  * and dies its own death. */
 static bool is_death_by_criu(const struct start *s, int end)
 {
     enum { HURT_MS = 10000 };
+    uint64_t now_ms = orri_unix_ms();
     bool is_good = WIFEXITED(end) && WEXITSTATUS(end) == 0;
     bool is_asked =
         WIFSIGNALED(end) && (WTERMSIG(end) == SIGKILL || WTERMSIG(end) == SIGTERM);
     if (orri_mark_get(s->dir, ORRI_MARK_IMAGING))
         return !is_good;
     uint64_t hurt_ms = orri_mark_unix_ms(s->dir, ORRI_MARK_HURT);
-    return !is_good && !is_asked && /* a job's end is made of those, too */
-           hurt_ms != UINT64_MAX && hurt_ms + HURT_MS > orri_unix_ms();
+    if (is_good || hurt_ms == UINT64_MAX || hurt_ms + HURT_MS <= now_ms)
+        return false;
+    return !is_asked || /* a job's end is made of those, too */
+           (WTERMSIG(end) == SIGKILL && has_init_died_first(s));
 }
 
 static void blame_criu(struct orri_status *status)

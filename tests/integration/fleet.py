@@ -85,7 +85,7 @@ class Fleet:
             down = self.cli("dev", "down", "--state", self.state, timeout=120)
             if not failed:
                 check(down.code == 0, str(down))
-                wait_for("no process of it is left", lambda: not self.processes(), 10)  # killed ones take a moment to be gone
+                self.wait_gone()
                 check(not self.device_files(), f"device files left behind: {self.device_files()}")
                 check(not self.sanitizer_reports(), "".join(self.sanitizer_reports()))
         finally:
@@ -93,6 +93,25 @@ class Fleet:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             shutil.rmtree(self.top, ignore_errors=True)
+
+    def wait_gone(self):
+        """Killed ones take a moment to be gone."""
+        left = []
+
+        def are_gone():
+            left[:] = self.processes()
+            return not left
+        try:
+            wait_for("no process of it is left", are_gone, 10)
+        except AssertionError as e:
+            raise AssertionError(f"processes left behind: {[self._scan_line(pid) for pid in left]}") from e
+
+    @staticmethod
+    def _scan_line(pid):
+        with contextlib.suppress(OSError):
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            return f"{pid} {state} {pathlib.Path(f'/proc/{pid}/cmdline').read_bytes()[:200]}"
+        return str(pid)
 
     def sanitizer_reports(self):
         """What a host built with sanitizers had to say, also when it stopped (leaks)."""

@@ -23,11 +23,13 @@ DATA = ROOT / "examples/digits/data/digits.csv"
 RETRIES = "retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n"
 
 
-def check_blameless(detail, killed=0):
+def check_blameless(f, detail, killed=0):
     """killed: ranks that the test itself has killed, which nobody can tell from one that dies by itself."""
-    check(detail["user_restarts"] <= killed,
-          f"{detail['user_restarts']} of {detail['restarts']} restarts were charged to the program: {detail['row']['reason']} "
-          f"{detail['stderr_tail'][-500:]}")
+    if detail["user_restarts"] <= killed:
+        return
+    events = f.cli("events", detail["row"]["job"], "-o", "json", expect=0).json()
+    said = [f"{e['type']} {e['to']}: {e['cause']}" for e in events if e.get("cause")]
+    check(False, f"{detail['user_restarts']} of {detail['restarts']} restarts were charged to the program: {said[-12:]}")
 
 
 def cuts_of(prefix):

@@ -183,7 +183,7 @@ def survives(f, rng, truth, example, order, phase, victim):
     if f.wait_phase(job, "running", "suspended", "done", seconds=120)["row"]["phase"] == "suspended":
         f.cli("resume", job, expect=0, timeout=120)
     detail = f.wait_phase(job, "done", seconds=240)
-    check_blameless(detail, killed=victim == "rank")
+    check_blameless(f, detail, killed=victim == "rank")
     check(result(f, job) == truth[0], f"{result(f, job)} is not {truth[0]}: {json.dumps(detail['row'])}")
     check_same(truth[1], read_digests(prefix), once=False)
     check_cuts(prefix, example.world)
@@ -275,7 +275,7 @@ def goes_on_from_the_one_before(damage):
         f.kill_node(f.show(job)["ranks"][0]["node"])
         f.restart()
         detail = f.wait_phase(job, "done", seconds=240)
-        check_blameless(detail)
+        check_blameless(f, detail)
         check(detail["row"]["generation"] >= 3, f"it did not notice: {json.dumps(detail['row'])}")
         check(result(f, job) == truth[0], f"{result(f, job)} is not {truth[0]}")
         check_same(truth[1], read_digests(prefix), once=False)
@@ -305,7 +305,7 @@ def full_store_fails_the_checkpoint_and_not_the_job():
         refused = f.cli("checkpoint", job, timeout=90)
         check(refused.code != 0 and "quota" in refused.err, str(refused))
         f.cli("checkpoint", "verify", job, expect=0, timeout=90)
-        check_blameless(f.wait_phase(job, "done", seconds=240))
+        check_blameless(f, f.wait_phase(job, "done", seconds=240))
         check(result(f, job) == truth[0], f"{result(f, job)} is not {truth[0]}")
         check_same(truth[1], read_digests(prefix), once=False)
 

@@ -38,7 +38,7 @@ def started(f, example, name, **spec):
 
 def finished(f, job, prefix, truth, once=True, has_cuts=True):
     detail = f.wait_phase(job, "done", seconds=240)
-    check_blameless(detail)
+    check_blameless(f, detail)
     check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
     check_same(truth[1], read_digests(prefix), once)
     check(not has_cuts or check_cuts(prefix)[0] > 0, "no resume was compared")
@@ -335,7 +335,7 @@ def compare(f, example, d, truth):
     job, prefix, patience = d.job, d.prefix, 240 + 15 * STOPS
     reached = d.steps()
     detail = f.wait_phase(job, "done", seconds=patience)
-    check_blameless(detail)
+    check_blameless(f, detail)
     truth = truth or undisturbed(f, example, example.name, seconds=patience)
     check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
     check_same(truth[1], read_digests(prefix), once=False)

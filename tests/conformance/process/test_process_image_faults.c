@@ -3,11 +3,15 @@
  * its earlier image goes on.  Without root or CRIU the tests say so and are skipped.
  */
 #include <dirent.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,6 +90,49 @@ static void rank_that_ran_on_after_a_failed_image_dies_its_own_death(void **stat
             fixture_wait_id(t->a, id, has_run == 1 ? ORR_RANK_EXITED : ORR_RANK_LOST);
         assert_int_equal(told.signal, SIGSEGV);
     }
+    assert_int_equal(umount(dir), 0);
+}
+
+/* Makes it jump to nowhere, as one that CRIU has left in the middle. */
+static void crash(pid_t pid)
+{
+    struct user_regs_struct regs;
+    struct iovec io = {&regs, sizeof regs};
+    int status;
+    assert_int_equal(ptrace(PTRACE_SEIZE, pid, NULL, NULL), 0);
+    assert_int_equal(ptrace(PTRACE_INTERRUPT, pid, NULL, NULL), 0);
+    assert_int_equal(waitpid(pid, &status, __WALL), pid);
+    assert_int_equal(ptrace(PTRACE_GETREGSET, pid, NT_PRSTATUS, &io), 0);
+    regs.rip = 0;
+    regs.orig_rax = ~UINT64_C(0);
+    assert_int_equal(ptrace(PTRACE_SETREGSET, pid, NT_PRSTATUS, &io), 0);
+    assert_int_equal(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+}
+
+static pid_t pid_of(struct fixture *f, struct orr_process_id id)
+{
+    static struct told all[FIXTURE_RANKS_MAX];
+    uint32_t n = fixture_found(f, all);
+    for (uint32_t i = 0; i < n; i++)
+        if (orr_str_eq(orr_str(all[i].job), id.job) &&
+            all[i].generation == id.generation && all[i].rank == id.rank)
+            return (pid_t)all[i].pid;
+    fail_msg("it is not found");
+    return 0;
+}
+
+/* The kernel kills the rank with it, a while after the image has failed: no SIGKILL that anybody asked for. */
+static void rank_whose_init_dies_of_a_failed_image_is_lost(void **state)
+{
+    struct two *t = *state;
+    struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0};
+    const char *dir = image_dir(t, "full");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_int_equal(mount("none", dir, "tmpfs", 0, "size=64k"), 0);
+    image_start(t, t->a, id, CLIENT, (const char *const[]){"sh", "-c", COUNT, NULL});
+    assert_int_equal(fixture_image(t->a, id, dir, true).code, ORR_EIO);
+    crash(fixture_parent(pid_of(t->a, id)));
+    assert_int_equal(fixture_wait_id(t->a, id, ORR_RANK_LOST).signal, SIGKILL);
     assert_int_equal(umount(dir), 0);
 }
 
@@ -501,6 +548,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         IMAGE_TEST(image_that_fails_leaves_the_rank_unharmed),
         IMAGE_TEST(rank_that_ran_on_after_a_failed_image_dies_its_own_death),
+        IMAGE_TEST(rank_whose_init_dies_of_a_failed_image_is_lost),
         IMAGE_TEST(criu_killed_in_a_dump_costs_the_image_only),
         IMAGE_TEST(rank_outlives_a_criu_that_is_killed_at_any_moment),
         IMAGE_TEST(process_killed_in_a_restore_costs_the_attempt_only),
