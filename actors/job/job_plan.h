@@ -58,6 +58,8 @@ struct job_plan {
     bool may_move;       /* and on other nodes if need be: */
     bool is_moving;      /* these do not have them */
     enum job_remap remap;
+    bool is_partial;        /* some of the ranks change node for it (job_partial.c) */
+    bool is_unrecorded;     /* they have, and the region does not know it yet */
     bool is_keep_due;       /* the cluster holds more for it than it runs on */
     uint64_t want_until_ms; /* it must have given them by then; 0: not asked yet */
     uint64_t cut;           /* newest; 0: none yet */
@@ -110,6 +112,12 @@ static inline bool job_plan_is_leaving(const struct job_plan *plan)
 {
     return plan->goal == ORR_ORDER_VACATE ||
            (plan->goal == ORR_ORDER_RESIZE && plan->is_moving);
+}
+/* Of a resize whose map is not taken yet: ranks are to change node. */
+static inline bool job_plan_is_partial(const struct job_plan *plan)
+{
+    return plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_HELD &&
+           plan->is_partial;
 }
 enum { JOB_IDS_MAX = 4096 };
 

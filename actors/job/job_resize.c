@@ -10,10 +10,11 @@
  *             fails is tried again, as any.  Whoever recovers the job goes by the region's record of its places
  * A job that starts on fewer devices than it has ranks is mapped by the same rules (job_resize_first).
  *
- * Where its nodes do not have the devices, and the region has said that others do, the job is saved as for a move; the next
- * generation starts with that number.
+ * Where its nodes do not have the devices, and the region has said that others do: ranks that change node for it are moved alone
+ * where that can be (job_partial.c); else the job is saved as for a move, and the next generation starts with that number.
  */
 #include "job_resize.h"
+#include "job_partial.h"
 
 enum { ASK_MS = 2000, WANT_MS = 10000, NODE_DEVICES = 64 };
 
@@ -77,6 +78,12 @@ static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
         job_resize_fini(self);
     resize->has_tables = err == ORR_OK;
     return err;
+}
+
+enum orr_err job_resize_grow(struct job *self, struct orr_error *ret_err)
+{
+    job_resize_fini(self);
+    return make_tables(self, ret_err);
 }
 
 static uint32_t *slot_of(struct job *self, uint32_t node, uint32_t device)
@@ -150,14 +157,18 @@ static uint32_t blocks_on(struct job *self, uint32_t node, uint32_t shard)
 static struct orr_list_device_need list_needs(struct job *self)
 {
     struct orr_rec_device_need *needs = self->plan.resize.needs.at;
+    uint32_t n = 0;
     for (uint32_t i = 0; i < self->n_nodes; i++) {
-        needs[i] =
+        if (!job_node_at(self, i)->n_ranks)
+            continue;
+        needs[n] =
             (struct orr_rec_device_need){.node = orr_str(job_node_at(self, i)->name),
                                          .ranks = job_node_at(self, i)->n_ranks};
         for (uint32_t s = 0; s < self->args.shards; s++)
-            needs[i].least += blocks_on(self, i, s);
+            needs[n].least += blocks_on(self, i, s);
+        n++;
     }
-    return (struct orr_list_device_need){needs, self->n_nodes};
+    return (struct orr_list_device_need){needs, n};
 }
 
 static bool is_there(struct job *self)
@@ -214,7 +225,9 @@ void job_resize_ask(struct orr_ctx *ctx,
                 .generation = self->args.generation,
                 .ranks = job_places(self, ORR_NONE),
                 .devices = self->plan.devices,
-                .needs = list_needs(self));
+                .needs = list_needs(self),
+                .may_spread = job_partial_can(self),
+                .spec = {self->spec.at, self->spec_len});
 }
 
 /* ---- the map ---- */
@@ -303,14 +316,12 @@ map_ranks(struct job *self, struct orr_list_device_slot given, struct orr_error 
     enum orr_err code = make_map(self, n_slots, &cost, err);
     if (code != ORR_OK)
         return code;
-    if (cost.n_left_node)
-        return orr_fail(err,
-                        ORR_ENODEV,
-                        "%u ranks would have to leave their nodes",
-                        cost.n_left_node);
-    for (uint32_t r = 0; r < self->args.world; r++)
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct rank_map_slot *slots = resize->slots.at;
         job_rank_at(self, r)->next_device = ((const uint32_t *)resize->next.at)[map[r]];
-    return ORR_OK;
+        job_rank_at(self, r)->next_node = slots[map[r]].node;
+    }
+    return cost.n_left_node ? job_partial_plan(self, cost.n_left_node, err) : ORR_OK;
 }
 
 /* Each rank onto the device of its slot, on whichever node that is. */
@@ -373,7 +384,9 @@ void job_resize_given(struct orr_ctx *ctx,
     self->cluster_talk.backoff_ms = 0;
     if (plan->goal != ORR_ORDER_RESIZE || plan->step != ORR_CUT_NONE)
         return;
-    enum orr_err code = map_ranks(self, msg->slots, &err);
+    enum orr_err code = job_partial_add(self, msg->nodes, &err);
+    if (code == ORR_OK)
+        code = map_ranks(self, msg->slots, &err);
     if (code == ORR_OK) {
         plan->remap = JOB_REMAP_HELD;
     } else if (code == ORR_ENODEV) {
@@ -401,16 +414,27 @@ void job_resize_refused(struct orr_ctx *ctx,
 
 struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node)
 {
-    struct orr_list_rank_place list = job_places(self, node);
     struct orr_rec_rank_place *places = self->places.at;
-    for (uint32_t i = 0; i < list.n; i++)
-        places[i].device = job_rank_at(self, places[i].rank)->next_device;
-    return list;
+    uint32_t n = 0, n_come = 0;
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct job_rank *rank = job_rank_at(self, r);
+        if (rank->next_node != node)
+            continue;
+        bool is_coming = rank->node != node; /* its node has none of the job yet */
+        places[n++] = (struct orr_rec_rank_place){
+            .rank = r,
+            .node = orr_str(job_node_at(self, node)->name),
+            .device = rank->next_device,
+            .local_rank = is_coming ? n_come++ : rank->local_rank,
+        };
+    }
+    return (struct orr_list_rank_place){places, n};
 }
 
 void job_resize_take(struct job *self)
 {
     struct job_plan *plan = &self->plan;
+    job_partial_take(self);
     for (uint32_t r = 0; r < self->args.world; r++)
         job_rank_at(self, r)->device = job_rank_at(self, r)->next_device;
     plan->remap = JOB_REMAP_TAKEN;
@@ -426,4 +450,5 @@ void job_resize_over(struct job *self)
     plan->remap = JOB_REMAP_NONE;
     plan->want_until_ms = 0;
     plan->is_moving = false;
+    job_partial_undo(self);
 }

@@ -20,6 +20,7 @@ enum job_ask {
     JOB_ASK_STOP,
     JOB_ASK_FORGET,
     JOB_ASK_CUT,
+    JOB_ASK_JOIN, /* ranks that change node (job_partial.c) */
     JOB_ASK_UPDATE,
     JOB_ASK_ENDED,
     JOB_ASK_COMMIT, /* a checkpoint */
@@ -46,6 +47,7 @@ struct job_node {
     uint32_t state;       /* enum orr_node_state */
     uint32_t n_ranks;
     uint32_t n_open; /* ranks that have not ended */
+    uint32_t n_next; /* ranks that come to it in a resize (job_partial.c) */
     enum job_launch launch;
     struct job_talk talk;
     bool wants_get;
@@ -75,6 +77,8 @@ struct job_rank {
     uint32_t node;
     uint32_t device;
     uint32_t next_device; /* in a resize, once they are mapped */
+    uint32_t next_node;
+    uint32_t next_state; /* enum orr_rank_state: as restored there */
     uint32_t local_rank;
     uint32_t state; /* enum orr_rank_state */
     int64_t exit_code;
@@ -138,6 +142,7 @@ struct job {
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
     uint64_t
         overlay; /* of this generation; fleets of equal names may share a machine */
+    bool is_overlay_known; /* by this life of the actor: it has launched the generation */
     struct job_culprit culprit;
     char reason[200];
     char lost
@@ -170,6 +175,13 @@ static inline bool job_node_is_gone(const struct job_node *node)
     return node->n_open == 0 && (!node->has_absent || node->is_stop_acked);
 }
 
+/* It has no rank of this job's map, but may have what is left of ranks that were there or were to come. */
+static inline bool job_node_is_guest(const struct job_node *node)
+{
+    return !node->n_ranks && node->launch != JOB_LAUNCH_NONE && !node->is_forgotten &&
+           node->state != ORR_NODE_LOST;
+}
+
 /* job_ranks.c: what is known of the ranks, and what follows from it. */
 enum orr_err job_ranks_start(struct job *self, const struct orr_msg_job_start *msg);
 struct orr_list_rank_place job_places(struct job *self,
@@ -197,6 +209,10 @@ enum {
 }; /* nodes know better what they wait for: they give up a step that much earlier */
 /* A job that is never stopped needs none of them. */
 enum orr_err job_plan_tables(struct job *self);
+/* Its nodes are more than they were. */
+enum orr_err job_plan_grow(struct job *self);
+/* The barrier does not wait for nodes without ranks. */
+void job_plan_leave_out(struct job *self);
 void job_plan_fini(struct job *self);
 enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *msg);
 /* All nodes of a recovered job have said what they know. */
@@ -227,6 +243,8 @@ void job_plan_save_fail(struct orr_ctx *ctx,
 void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
 /* Another order has come since, so it is over, however it ended.  False: it has not. */
 bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self);
+/* From a cut, as the goal says. */
+void job_plan_go_on(struct orr_ctx *ctx, struct job *self);
 /* By all nodes, with new communicators; until the same time, or a later one. */
 void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
@@ -285,12 +303,19 @@ void job_hang_fini(struct job *self);
 void job_hang_heard(struct orr_ctx *ctx,
                     struct job *self,
                     const struct orr_msg_rank_idle *msg);
+/* Ranks have changed node, or there are more nodes: nothing was heard. */
+void job_hang_reset(struct job *self);
 /* Again without a message: what was said is old. */
 void job_hang_due(struct orr_ctx *ctx, struct job *self);
 
 /* job_steps.c: the next step towards each node and the region. */
 #define JOB_TALK_REGION  UINT32_MAX /* as an index of a node, in tags */
 #define JOB_TALK_CLUSTER (UINT32_MAX - 1)
+enum { JOB_MACHINES_MAX = 64 };
+/* Where its other nodes can be dialled; those that can. */
+struct orr_list_text job_machines(const struct job *self,
+                                  uint32_t but,
+                                  struct orr_rec_text machines[JOB_MACHINES_MAX]);
 enum orr_err job_step(struct orr_ctx *ctx,
                       struct job *self); /* judge, then ask what is due */
 /* Who and what an answer is for: the node, or NULL for the region and the cluster.  JOB_ASK_NONE: for nobody. */

@@ -416,6 +416,8 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
         node_cut_worked(ctx, self, ctx->tag);
     else if (ctx->tag >> 56 == NODE_TAG_ARENA)
         node_arenas_dropped(self, ctx->tag);
+    else if (ctx->tag >> 56 == NODE_TAG_LEAVE)
+        node_left_answered(ctx, self, index, seq, true);
     return ORR_OK;
 }
 
@@ -456,6 +458,9 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         break;
     case NODE_TAG_ARENA:
         node_arenas_failed(ctx, self, ctx->tag, msg->code);
+        break;
+    case NODE_TAG_LEAVE:
+        node_left_answered(ctx, self, index, seq, false);
         break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:

@@ -240,6 +240,21 @@ void node_launch_give_up(struct orr_ctx *ctx,
                          uint32_t code,
                          struct orr_str text);
 
+/* node_leave.c: ranks that have changed node. */
+/* All of the group but those: their rows leave it, and they end.  False: there is no room. */
+bool node_rows_leave(struct orr_ctx *ctx,
+                     struct node *self,
+                     struct node_group *group,
+                     struct orr_list_rank_place places);
+struct node_row *node_left_find(const struct node *self,
+                                struct orr_str job,
+                                uint64_t generation,
+                                uint32_t rank);
+void node_left_answered(
+    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, bool is_ok);
+/* True: there is more to do. */
+bool node_left_sweep(struct orr_ctx *ctx, struct node *self);
+
 /* node_soft.c */
 void node_soft_publish(struct orr_ctx *ctx, struct node *self);
 

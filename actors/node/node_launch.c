@@ -101,7 +101,8 @@ static void launch_row(struct orr_ctx *ctx,
         .hostname = orr_str(is_image ? hostname : ""),
         .underlay = orr_str(is_wide ? underlay : ""),
         .peers = {machines, is_image ? group->n_machines : 0},
-        .restore_dir = orr_str(group->is_image_restore ? dir : ""));
+        .restore_dir = orr_str(group->is_image_restore ? dir : ""),
+        .stays_frozen = group->is_joining);
 }
 
 static enum orr_err decode_spec(struct node *self, struct orr_bytes body)
@@ -252,6 +253,8 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
     group->is_restore = msg->parts.n > 0;
     group->is_image_restore = group->is_restore && msg->level != ORR_LEVEL_COOPERATIVE;
     group->cut.cut = msg->cut;
+    group->is_joining = group->cut.is_frozen =
+        msg->is_joining && group->is_image_restore;
     note_machines(self, group, msg);
     if (group->is_restore && !self->args.has_stops)
         return orr_refuse(

@@ -125,7 +125,7 @@ void node_row_rec(const struct node *self,
 static void tell(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 {
     const struct node_group *group = orr_pool_at(&self->groups, row->group);
-    char path[2 * ORR_NAME_MAX + ORR_JOB_ID_MAX + 32];
+    char path[2 * ORR_NAME_MAX + ORR_JOB_ID_MAX + 48];
     snprintf(path,
              sizeof(path),
              "/%s/%s/job/%s",
@@ -150,6 +150,11 @@ static void tell(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 
 void node_row_changed(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 {
+    const struct node_group *group = orr_pool_at(&self->groups, row->group);
+    if (group->is_left) {
+        node_retry_arm(ctx, self);
+        return;
+    }
     row->is_dirty = true;
     row->backoff_ms = 0;
     if (!row->is_telling)
@@ -298,6 +303,7 @@ void node_retry(struct orr_ctx *ctx, struct node *self)
          (group = orr_pool_next(&self->groups, group)) != NULL;)
         node_arenas_check(ctx, self, group);
     node_cut_look_again(ctx, self, &is_more);
+    is_more = node_left_sweep(ctx, self) || is_more;
     if (is_more)
         node_retry_arm(ctx, self);
 }

@@ -40,7 +40,8 @@ enum node_tag {
     NODE_TAG_CUT,  /* cut_step to /edge/rank; index: the group */
     NODE_TAG_WORK, /* one rank's share of a stage; index: its row */
     NODE_TAG_SAVE, /* a rank's part, on its way to the store */
-    NODE_TAG_ARENA /* rank_arena_drop; index: the group */
+    NODE_TAG_ARENA, /* rank_arena_drop; index: the group */
+    NODE_TAG_LEAVE  /* rank_forgotten of one rank; index: its row */
 };
 
 /* What a step of a stop is made of, one stage after another; each is asked for rank by rank, but for the library's. */
@@ -81,6 +82,7 @@ struct node_cut {
     bool is_frozen;   /* the ranks' processes, by us */
     bool is_detached;
     bool keeps_running;
+    bool is_some; /* save: only rows that are leaving */
     int64_t culprit;
     char text[240];
 };
@@ -121,6 +123,7 @@ struct node_row {
     int64_t exit_code;
     uint64_t changed_unix_ms;
     bool is_told;        /* to end, before it did */
+    bool is_leaving;     /* for another node; in a group that has left: /edge/rank is to forget it */
     bool is_launching;   /* process_launch asked, no definite answer */
     bool is_relaunching; /* to be asked again by NODE_T_RETRY */
     uint32_t launch_seq; /* of the newest process_launch */
@@ -165,7 +168,7 @@ struct node_row {
 };
 
 struct node_group {
-    char key[ORR_JOB_ID_MAX + 24]; /* "<job>/<generation>" */
+    char key[ORR_JOB_ID_MAX + 32]; /* "<job>/<generation>" */
     char job[ORR_JOB_ID_MAX];
     uint64_t generation;
     uint32_t first_row;
@@ -195,6 +198,8 @@ struct node_group {
     uint64_t overlay;
     bool is_restore;       /* of parts, instead of a start */
     bool is_image_restore; /* of images; else they start, and load what they saved */
+    bool is_joining;       /* and stay frozen */
+    bool is_left;          /* ranks that have changed node (node_leave.c) */
     bool is_fetching;      /* them */
     bool wants_image;      /* its ranks have namespaces of their own */
     uint32_t mode;         /* enum orr_checkpoint_mode */

@@ -116,6 +116,58 @@ def migrated_job_is_resized_and_resumed_where_it_is():
         finished(f, job, prefix, truth)
 
 
+def places(f, job):
+    return {r["rank"]: r["node"] for r in f.show(job)["ranks"]}
+
+
+def on_one_of_three_nodes(f, example):
+    """A job that may grow onto other nodes: they were full when it started."""
+    guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 4\n"))
+    f.wait_phase(guest, "running")
+    job, prefix = started(f, example, example.name)
+    check(len(set(places(f, job).values())) == 1, str(places(f, job)))
+    (f.top / "go").touch()
+    f.wait_phase(guest, "done")
+    return job, prefix
+
+
+def took(f, job):
+    return {s["step"]: s["took_us"] for s in f.show(job)["stop"]}
+
+
+def grows_onto_other_nodes(index):
+    """Ranks that stay where they are stay who they are; only the others are saved and restored."""
+    example = elastic(index, 600)
+    with Fleet(nodes=3, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        job, prefix = on_one_of_three_nodes(f, example)
+        before, pids = places(f, job), {r: f.rank_pid(job, r) for r in range(8)}
+        generation = f.show(job)["row"]["generation"]
+        print(f"     {took(f, job)}" if f.show(job).get("stop") else "", flush=True)
+        resize(f, job, 4)
+        after = places(f, job)
+        stay = {r for r in before if after[r] == before[r]}
+        check(len(stay) == 4 and len(set(after.values())) == 2, f"{before} {after}")
+        check(all(f.rank_pid(job, r) == pids[r] for r in stay), "a rank that stayed was restored")
+        check(f.show(job)["row"]["generation"] == generation, "a new generation")
+        print(f"     join: {took(f, job)}", flush=True)
+        wait_for("the others are free", lambda: free(f) == 2, 20)
+        resize(f, job, 2)
+        check(all(f.rank_pid(job, r) == pids[r] for r in stay), "a rank that stayed was restored")
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def digits_grows_onto_other_nodes():
+    grows_onto_other_nodes(0)
+
+
+def pipeline_grows_onto_other_nodes():
+    grows_onto_other_nodes(2)
+
+
 def host_that_dies_in_between_changes_nothing():
     """kill -9 of any host of the control plane, at any moment of a resize: it goes on with the devices of one map or the other."""
     rng, example = random.Random(SEED), elastic(0, 2500)
@@ -183,7 +235,7 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, pipeline_in_place, digits_elsewhere, migrated_job_is_resized_and_resumed_where_it_is,
+    main(digits_in_place, pipeline_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, migrated_job_is_resized_and_resumed_where_it_is,
          what_cannot_be_is_said_before_anything_stops,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
          soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing])
