@@ -309,6 +309,32 @@ static uint32_t spread(struct cluster *self,
     return devices ? 0 : n;
 }
 
+/* Fewer than its nodes need if all ranks stay: all on as few of them as can be, first on the one that has the most ranks. */
+static void draw_together(struct cluster *self,
+                          const struct cluster_job *job,
+                          const struct orr_msg_devices_want *msg)
+{
+    struct place_node *view = self->view.at;
+    uint32_t devices[CLUSTER_DEVICES_MAX], left = msg->devices;
+    for (uint32_t i = 0; i < msg->needs.n; i++)
+        view[i].take = 0;
+    while (left > 0) {
+        uint32_t best = ORR_NONE;
+        for (uint32_t i = 0; i < msg->needs.n; i++)
+            if (!view[i].take && view[i].room &&
+                (best == ORR_NONE ||
+                 msg->needs.at[i].ranks > msg->needs.at[best].ranks))
+                best = i;
+        if (best == ORR_NONE) /* they have as many as they need, which is more */
+            return;
+        const struct cluster_node *node =
+            orr_pool_at(&self->nodes, view[best].index);
+        uint32_t room = candidates(self, job, node, msg, devices);
+        view[best].take = room < left ? room : left;
+        left -= view[best].take;
+    }
+}
+
 /* How many of its devices each node gives.  *ret_n: of the view. */
 static enum orr_err choose(struct orr_ctx *ctx,
                            struct cluster *self,
@@ -320,6 +346,11 @@ static enum orr_err choose(struct orr_ctx *ctx,
     enum orr_err err = view_own(ctx, self, job, msg, &least, &most);
     if (err != ORR_OK)
         return err;
+    *ret_n = msg->needs.n;
+    if (msg->may_spread && most > 0 && msg->devices < least) {
+        draw_together(self, job, msg);
+        return ORR_OK;
+    }
     bool may_spread = msg->may_spread && msg->devices > most && most > 0 &&
                       msg->ranks.n > 0 &&
                       orr_msg_decode(orr_msg_desc_job_spec(),
@@ -328,7 +359,8 @@ static enum orr_err choose(struct orr_ctx *ctx,
                                      self->spec.at,
                                      self->spec.size) == ORR_OK;
     uint32_t own = may_spread ? most : msg->devices;
-    *ret_n = may_spread ? spread(self, msg, msg->devices - most) : msg->needs.n;
+    if (may_spread)
+        *ret_n = spread(self, msg, msg->devices - most);
     if (own < least || own > most || !*ret_n)
         return orr_refuse(ctx,
                           ORR_ENODEV,

@@ -247,6 +247,8 @@ static enum orr_err job_on_rank_launched(struct orr_ctx *ctx,
     struct job_node *node = job_answered(self, ctx->tag, &ask);
     if (!node)
         return ORR_OK;
+    if (ask == JOB_ASK_JOIN)
+        node->join = JOB_LAUNCH_DONE;
     node->launch = JOB_LAUNCH_DONE;
     job_level_note_node(self, node, msg->level, msg->why_level);
     node->talk.backoff_ms = 0;
@@ -393,7 +395,7 @@ job_on_ack(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ack *msg)
     }
     node->talk.backoff_ms = 0;
     if (ask == JOB_ASK_FORGET)
-        node->is_forgotten = true;
+        job_partial_cleared(self, node);
     if (ask == JOB_ASK_STOP) {
         node->is_stop_acked =
             true; /* ranks need a moment to end; one that never started does not */

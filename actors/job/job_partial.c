@@ -4,8 +4,8 @@
  * START       The cluster gives devices of nodes that the job is not on (devices_given), and ranks are mapped to all
  * OPERATION   quiesce | save: those that leave | join: their new nodes restore them, and keep them frozen | release | the new places
  *             into the region's record | resume: each node is told who is there; whom it has besides it ends, and all go on
- * STOP        A node without ranks that may still have copies is a guest: it ends them and forgets the generation, which
- *             fences it, too.  It gets no ranks of this generation any more
+ * STOP        A node without ranks that may still have copies is a guest: it ends them and forgets the generation up to this
+ *             cut, which fences it, too
  * FAILURES    Until the record is written the old map is resumed, and the new copies are ended.  From then on it is the new one
  *             that is resumed, until it is, or the generation is lost.  Of a rank there may be two copies: no more than one is
  *             ever thawed, since both are frozen until a resume, which names the one that the record has
@@ -96,6 +96,20 @@ void job_partial_found(struct orr_ctx *ctx,
             is_grown ? "" : "; there is no memory to end them");
 }
 
+uint64_t job_partial_fence(const struct job *self)
+{
+    return self->is_stopping || self->is_reported ? 0 : self->plan.cut;
+}
+
+void job_partial_cleared(const struct job *self, struct job_node *node)
+{
+    node->is_forgotten = job_partial_fence(self) == 0;
+    if (node->is_forgotten)
+        return;
+    node->launch = JOB_LAUNCH_NONE;
+    node->is_stop_acked = node->has_absent = false;
+}
+
 /* ---- the map ---- */
 
 enum orr_err job_partial_plan(struct job *self, uint32_t n, struct orr_error *err)
@@ -105,8 +119,8 @@ enum orr_err job_partial_plan(struct job *self, uint32_t n, struct orr_error *er
         const struct job_rank *rank = job_rank_at(self, r);
         const struct job_node *to = job_node_at(self, rank->next_node);
         if (rank->next_node != rank->node)
-            is_able = !to->n_ranks && to->launch == JOB_LAUNCH_NONE &&
-                      to->state == ORR_NODE_UP;
+            is_able = to->state == ORR_NODE_UP &&
+                      (to->n_ranks || to->launch == JOB_LAUNCH_NONE);
     }
     if (!is_able)
         return orr_fail(
@@ -136,17 +150,48 @@ struct orr_list_rank_place job_partial_leaving(struct job *self, uint32_t node)
     return (struct orr_list_rank_place){places, n};
 }
 
+/* Of ranks that come the numbers follow those of the ones that stay. */
+static void number_locally(struct job *self)
+{
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        job_node_at(self, i)->next_local = 0;
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct job_rank *rank = job_rank_at(self, r);
+        struct job_node *node = job_node_at(self, rank->node);
+        if (rank->next_node == rank->node && rank->local_rank >= node->next_local)
+            node->next_local = rank->local_rank + 1;
+    }
+}
+
+static struct orr_list_rank_place list_coming(struct job *self, uint32_t node)
+{
+    struct orr_rec_rank_place *places = self->places.at;
+    uint32_t n = 0;
+    number_locally(self);
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct job_rank *rank = job_rank_at(self, r);
+        if (rank->next_node == node && rank->node != node)
+            places[n++] = (struct orr_rec_rank_place){
+                .rank = r,
+                .node = orr_str(job_node_at(self, node)->name),
+                .device = rank->next_device,
+                .local_rank = job_node_at(self, node)->next_local++};
+    }
+    return (struct orr_list_rank_place){places, n};
+}
+
 void job_partial_take(struct job *self)
 {
     if (!self->plan.is_partial)
         return;
+    number_locally(self);
     for (uint32_t i = 0; i < self->n_nodes; i++)
         job_node_at(self, i)->n_ranks = job_node_at(self, i)->n_open = 0;
     for (uint32_t r = 0; r < self->args.world; r++) {
         struct job_rank *rank = job_rank_at(self, r);
         struct job_node *to = job_node_at(self, rank->next_node);
         if (rank->next_node != rank->node)
-            rank->local_rank = to->n_ranks;
+            rank->local_rank = to->next_local++;
         rank->node = rank->next_node;
         to->n_ranks++;
         to->n_open++;
@@ -158,8 +203,10 @@ void job_partial_take(struct job *self)
 
 void job_partial_undo(struct job *self)
 {
-    for (uint32_t i = 0; i < self->n_nodes; i++)
+    for (uint32_t i = 0; i < self->n_nodes; i++) {
         job_node_at(self, i)->n_next = 0;
+        job_node_at(self, i)->join = JOB_LAUNCH_NONE;
+    }
     self->plan.is_partial = false;
 }
 
@@ -187,7 +234,7 @@ bool job_partial_has_come(const struct job *self, const struct job_node *node)
             rank->next_state != ORR_RANK_RUNNING)
             return false;
     }
-    return !node->n_next || node->launch == JOB_LAUNCH_DONE;
+    return !node->n_next || node->join == JOB_LAUNCH_DONE;
 }
 
 static struct orr_list_part list_parts(struct job *self, uint32_t node)
@@ -218,7 +265,9 @@ void job_partial_ask(struct orr_ctx *ctx,
 {
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
     struct orr_rec_text machines[JOB_MACHINES_MAX];
-    node->launch = JOB_LAUNCH_SENT;
+    node->join = JOB_LAUNCH_SENT;
+    if (node->launch == JOB_LAUNCH_NONE) /* from here on it may have something of it */
+        node->launch = JOB_LAUNCH_SENT;
     orr_ask(ctx,
             node->addr,
             JOIN_MS,
@@ -229,7 +278,7 @@ void job_partial_ask(struct orr_ctx *ctx,
             .spec = {self->spec.at, self->spec_len},
             .master_addr = orr_str(self->master_addr),
             .master_port = self->master_port,
-            .ranks = job_resize_places(self, index),
+            .ranks = list_coming(self, index),
             .node_rank = index,
             .link = self->link,
             .overlay = self->overlay,

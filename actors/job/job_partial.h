@@ -33,6 +33,10 @@ bool job_partial_heard(struct orr_ctx *ctx,
 void job_partial_watch(struct orr_ctx *ctx, struct job *self);
 /* Another order has come in the middle. */
 void job_partial_replaced(struct orr_ctx *ctx, struct job *self);
+/* Guests are fenced up to this cut; 0: altogether. */
+uint64_t job_partial_fence(const struct job *self);
+/* A guest has nothing of it any more. */
+void job_partial_cleared(const struct job *self, struct job_node *node);
 /* The ranks are where they were to go, and nowhere else. */
 void job_partial_take(struct job *self);
 /* No rank is to change node any more; what was restored for it is left to be ended. */

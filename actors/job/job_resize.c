@@ -415,17 +415,16 @@ void job_resize_refused(struct orr_ctx *ctx,
 struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node)
 {
     struct orr_rec_rank_place *places = self->places.at;
-    uint32_t n = 0, n_come = 0;
+    uint32_t n = 0;
     for (uint32_t r = 0; r < self->args.world; r++) {
         const struct job_rank *rank = job_rank_at(self, r);
         if (rank->next_node != node)
             continue;
-        bool is_coming = rank->node != node; /* its node has none of the job yet */
         places[n++] = (struct orr_rec_rank_place){
             .rank = r,
             .node = orr_str(job_node_at(self, node)->name),
             .device = rank->next_device,
-            .local_rank = is_coming ? n_come++ : rank->local_rank,
+            .local_rank = rank->local_rank,
         };
     }
     return (struct orr_list_rank_place){places, n};

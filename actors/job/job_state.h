@@ -47,7 +47,9 @@ struct job_node {
     uint32_t state;       /* enum orr_node_state */
     uint32_t n_ranks;
     uint32_t n_open; /* ranks that have not ended */
-    uint32_t n_next; /* ranks that come to it in a resize (job_partial.c) */
+    uint32_t n_next; /* ranks that come to it in a resize (job_partial.c), */
+    enum job_launch join; /* and how far they are */
+    uint32_t next_local;  /* local rank of the next of them */
     enum job_launch launch;
     struct job_talk talk;
     bool wants_get;

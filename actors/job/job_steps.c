@@ -81,7 +81,7 @@ static enum job_ask next_of(const struct job *self, const struct job_node *node)
     if (node->wants_get && node->n_open > 0 && node->launch != JOB_LAUNCH_NONE)
         return JOB_ASK_GET;
     if (self->plan.step == ORR_CUT_JOIN && node->n_next && !self->is_checking)
-        return node->launch == JOB_LAUNCH_DONE ? JOB_ASK_NONE : JOB_ASK_JOIN;
+        return node->join == JOB_LAUNCH_DONE ? JOB_ASK_NONE : JOB_ASK_JOIN;
     if (node->launch == JOB_LAUNCH_DONE && !self->is_checking &&
         job_plan_wants(self, node))
         return JOB_ASK_CUT;
@@ -176,7 +176,8 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
                 rank_stop,
                 .job = job,
                 .generation = generation,
-                .grace_ms = self->outcome == ORR_OUTCOME_MOVED ? 1 : GRACE_MS);
+                .grace_ms = self->outcome == ORR_OUTCOME_MOVED ? 1 : GRACE_MS,
+                .cut = job_partial_fence(self));
     else
         orr_ask(ctx,
                 node->addr,
@@ -184,7 +185,8 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
                 tag,
                 ranks_forget,
                 .job = job,
-                .generation = generation);
+                .generation = generation,
+                .cut = job_partial_fence(self));
     if (ask == JOB_ASK_GET && self->is_stopping)
         node->talk.retry_ms = orr_now_ms(ctx) + POLL_MS;
 }

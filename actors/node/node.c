@@ -417,7 +417,7 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
     else if (ctx->tag >> 56 == NODE_TAG_ARENA)
         node_arenas_dropped(self, ctx->tag);
     else if (ctx->tag >> 56 == NODE_TAG_LEAVE)
-        node_left_answered(ctx, self, index, seq, true);
+        node_left_answered(ctx, self, index, seq, ORR_OK);
     return ORR_OK;
 }
 
@@ -460,7 +460,7 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         node_arenas_failed(ctx, self, ctx->tag, msg->code);
         break;
     case NODE_TAG_LEAVE:
-        node_left_answered(ctx, self, index, seq, false);
+        node_left_answered(ctx, self, index, seq, msg->code);
         break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:

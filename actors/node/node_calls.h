@@ -39,8 +39,15 @@ void node_row_answered(
 void node_row_changed(struct orr_ctx *ctx, struct node *self, struct node_row *row);
 void node_retry(struct orr_ctx *ctx, struct node *self);
 void node_retry_arm(struct orr_ctx *ctx, struct node *self);
-void node_fence(struct node *self, struct orr_str job, uint64_t generation);
-bool node_is_fenced(const struct node *self, struct orr_str job, uint64_t generation);
+/* cut 0: all of that generation. */
+void node_fence(struct node *self,
+                struct orr_str job,
+                uint64_t generation,
+                uint64_t cut);
+bool node_is_fenced(const struct node *self,
+                    struct orr_str job,
+                    uint64_t generation,
+                    uint64_t cut);
 void node_group_signal(struct orr_ctx *ctx,
                        struct node *self,
                        const struct node_group *group,
@@ -251,9 +258,24 @@ struct node_row *node_left_find(const struct node *self,
                                 uint64_t generation,
                                 uint32_t rank);
 void node_left_answered(
-    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, bool is_ok);
+    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, uint32_t code);
 /* True: there is more to do. */
 bool node_left_sweep(struct orr_ctx *ctx, struct node *self);
+
+/* node_join.c: ranks that come to a group which waits at its cut. */
+bool node_join_is_new(const struct node *self,
+                      const struct node_group *group,
+                      const struct orr_msg_rank_launch *msg);
+enum orr_err node_join(struct orr_ctx *ctx,
+                       struct node *self,
+                       struct node_group *group,
+                       const struct orr_msg_rank_launch *msg);
+void node_join_done(struct node_group *group);
+void node_join_give_up(struct orr_ctx *ctx,
+                       struct node *self,
+                       struct node_group *group,
+                       uint32_t code,
+                       struct orr_str text);
 
 /* node_soft.c */
 void node_soft_publish(struct orr_ctx *ctx, struct node *self);
@@ -268,6 +290,14 @@ struct orr_list_env_var node_env_make(struct node *self,
 enum orr_err node_launch(struct orr_ctx *ctx,
                          struct node *self,
                          const struct orr_msg_rank_launch *msg);
+/* For node_join.c: may these ranks be launched?  And what they go on from. */
+enum orr_err node_launch_check(struct orr_ctx *ctx,
+                               const struct node *self,
+                               const struct orr_msg_rank_launch *msg);
+enum orr_err node_launch_take(struct orr_ctx *ctx,
+                              struct node *self,
+                              struct node_group *group,
+                              const struct orr_msg_rank_launch *msg);
 void node_launch_port(struct orr_ctx *ctx,
                       struct node *self,
                       uint32_t group_index,

@@ -319,6 +319,9 @@ static void begin(struct orr_ctx *ctx,
                   const struct orr_msg_cut_step *msg)
 {
     struct node_cut *cut = &group->cut;
+    if (group->is_joined_by)
+        node_join_give_up(
+            ctx, self, group, ORR_ESTALE, ORR_LIT("its job has begun another step"));
     if (msg->cut != cut->cut)
         for (struct node_row *row = node_row_first(self, group); row;
              row = node_row_next(self, row)) {

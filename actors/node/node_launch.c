@@ -16,7 +16,6 @@ enum {
     PORT_TIMEOUT_MS = 5000,
     LAUNCH_TIMEOUT_MS = 5000,
     RESTORE_TIMEOUT_MS = 120000,
-    FETCH_MS = 600000,
     SIGNAL_TERM = 15
 };
 
@@ -121,6 +120,8 @@ static enum orr_err launch_all(struct orr_ctx *ctx,
         return orr_refuse(ctx, err, "job %s: its spec cannot be read", group->job);
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row)) {
+        if (group->is_joined_by && !row->is_joining)
+            continue;
         launch_row(ctx, self, group, row, self->spec.at);
         group->n_launching++;
     }
@@ -181,11 +182,11 @@ static bool device_exists(const struct node *self, uint32_t index)
     return index == ORR_NO_DEVICE;
 }
 
-static enum orr_err check(struct orr_ctx *ctx,
-                          const struct node *self,
-                          const struct orr_msg_rank_launch *msg)
+enum orr_err node_launch_check(struct orr_ctx *ctx,
+                               const struct node *self,
+                               const struct orr_msg_rank_launch *msg)
 {
-    if (node_is_fenced(self, msg->job, msg->generation))
+    if (node_is_fenced(self, msg->job, msg->generation, msg->cut))
         return orr_refuse(ctx,
                           ORR_ESTALE,
                           "job %.*s generation %llu has ended on %s",
@@ -209,6 +210,12 @@ static enum orr_err check(struct orr_ctx *ctx,
                           self->args.node,
                           self->rows.cap);
     for (uint32_t i = 0; i < msg->ranks.n; i++)
+        if (node_left_find(self, msg->job, msg->generation, msg->ranks.at[i].rank))
+            return orr_refuse(ctx,
+                              ORR_EBUSY,
+                              "rank %u, which was here before, is still being ended",
+                              msg->ranks.at[i].rank);
+    for (uint32_t i = 0; i < msg->ranks.n; i++)
         if (!device_exists(self, msg->ranks.at[i].device))
             return orr_refuse(ctx,
                               ORR_ENODEV,
@@ -229,10 +236,10 @@ static enum orr_err check(struct orr_ctx *ctx,
 }
 
 /* How its ranks are to be stopped, and what they go on from. */
-static enum orr_err take_stops(struct orr_ctx *ctx,
-                               struct node *self,
-                               struct node_group *group,
-                               const struct orr_msg_rank_launch *msg)
+enum orr_err node_launch_take(struct orr_ctx *ctx,
+                              struct node *self,
+                              struct node_group *group,
+                              const struct orr_msg_rank_launch *msg)
 {
     enum orr_err err = decode_spec(self, msg->spec);
     if (err != ORR_OK)
@@ -310,7 +317,7 @@ static enum orr_err launch_or_fetch(struct orr_ctx *ctx,
                      .link = group->link);
         return launch_all(ctx, self, group, body);
     }
-    group->cut.until_ms = orr_now_ms(ctx) + FETCH_MS;
+    group->cut.until_ms = orr_now_ms(ctx) + NODE_FETCH_MS;
     group->is_fetching = true;
     node_cut_stage(ctx, self, group, NODE_STAGE_EXPECT);
     return ORR_OK;
@@ -336,13 +343,15 @@ enum orr_err node_launch(struct orr_ctx *ctx,
                          const struct orr_msg_rank_launch *msg)
 {
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group && node_join_is_new(self, group, msg))
+        return node_join(ctx, self, group, msg);
     if (group) { /* repeated: answer when the first is done */
         group->request = orr_defer(ctx);
         if (!group->is_waiting_port && !group->is_fetching && group->n_launching == 0)
             answer(ctx, self, group);
         return ORR_OK;
     }
-    enum orr_err err = check(ctx, self, msg);
+    enum orr_err err = node_launch_check(ctx, self, msg);
     if (err != ORR_OK)
         return err;
     uint32_t spec;
@@ -364,7 +373,7 @@ enum orr_err node_launch(struct orr_ctx *ctx,
         row->visible = node_group_devices(self, group);
     orr_str_copy(group->master_addr, sizeof(group->master_addr), msg->master_addr);
     group->master_port = msg->master_port;
-    err = take_stops(ctx, self, group, msg);
+    err = node_launch_take(ctx, self, group, msg);
     if (err != ORR_OK) {
         node_group_drop(self, group);
         return err;
@@ -394,6 +403,10 @@ void node_launch_give_up(struct orr_ctx *ctx,
                          uint32_t code,
                          struct orr_str text)
 {
+    if (group->is_joined_by) {
+        node_join_give_up(ctx, self, group, code, text);
+        return;
+    }
     if (group->request.corr)
         orr_reply_to(ctx,
                      &group->request,
@@ -444,10 +457,12 @@ static void launch_done(struct orr_ctx *ctx,
                  .generation = group->generation,
                  .rank = row->rank,
                  .signal = SIGNAL_TERM);
-    if (--group->n_launching > 0)
+    if (--group->n_launching > 0 || group->is_left)
         return;
     orr_blob_drop(&self->specs, group->spec);
     group->spec = ORR_NONE;
+    if (group->is_joined_by)
+        node_join_done(group);
     answer(ctx, self, group);
 }
 

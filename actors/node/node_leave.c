@@ -44,6 +44,7 @@ static struct node_group *make_left(struct node *self, const struct node_group *
     left->generation = group->generation;
     left->first_row = left->spec = ORR_NONE;
     left->wants_image = group->wants_image;
+    left->cut.cut = group->cut.cut;
     left->is_left = true;
     left->cut.is_frozen = true; /* no lease, and nobody else, thaws it */
     orr_map_add(&self->groups_by_key, left);
@@ -66,28 +67,35 @@ static void ask_forget(struct orr_ctx *ctx, struct node *self, struct node_row *
             .rank = row->rank);
 }
 
-static void kill_row(struct orr_ctx *ctx, struct node *self, struct node_row *row)
+static void ask_kill(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 {
     const struct node_group *left = orr_pool_at(&self->groups, row->group);
-    orr_send(ctx,
-             self->process_edge,
-             process_signal,
-             .job = orr_str(left->job),
-             .generation = left->generation,
-             .rank = row->rank,
-             .signal = SIGNAL_KILL);
+    row->seq = ++self->next_seq & 0xffffff;
+    row->is_telling = true;
+    orr_ask(ctx,
+            self->process_edge,
+            EDGE_MS,
+            node_tag(NODE_TAG_LEAVE, orr_pool_index(&self->rows, row), row->seq),
+            process_signal,
+            .job = orr_str(left->job),
+            .generation = left->generation,
+            .rank = row->rank,
+            .signal = SIGNAL_KILL);
 }
 
 void node_left_answered(
-    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, bool is_ok)
+    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, uint32_t code)
 {
     struct node_row *row = orr_pool_at(&self->rows, index);
     if (!row || !row->is_telling || row->seq != seq)
         return;
     row->is_telling = false;
-    row->is_leaving = !is_ok;
-    if (is_ok)
-        kill_row(ctx, self, row);
+    if (row->is_leaving && code == ORR_OK) {
+        row->is_leaving = false;
+        ask_kill(ctx, self, row);
+    } else if (!row->is_leaving && code == ORR_ENOENT) { /* it was never started */
+        row->state = ORR_RANK_LOST;
+    }
     node_retry_arm(ctx, self);
 }
 
@@ -119,13 +127,28 @@ bool node_rows_leave(struct orr_ctx *ctx,
         left->first_row = orr_pool_index(&self->rows, row);
         left->n_rows++;
         row->group = orr_pool_index(&self->groups, left);
+        group->n_launching -= row->is_launching;
+        left->n_launching += row->is_launching;
         row->n_due = 0;
+        row->is_relaunching = false;
         row->is_dirty = row->is_held = row->is_saving = row->is_save_due = false;
         row->save_bytes = 0;
         row->is_leaving = true;
         ask_forget(ctx, self, row);
     }
     return true;
+}
+
+/* That it was to be restored from. */
+static void drop_image(struct orr_ctx *ctx,
+                       struct node *self,
+                       const struct node_group *left,
+                       const struct node_row *row)
+{
+    char dir[320];
+    node_image_dir(self, left, row, left->cut.cut, dir, sizeof(dir));
+    if (row->is_joining)
+        orr_send(ctx, self->process_edge, image_drop, .dir = orr_str(dir));
 }
 
 /* Each that has ended is forgotten; true: some have not. */
@@ -139,11 +162,12 @@ static bool sweep(struct orr_ctx *ctx, struct node *self, struct node_group *lef
         if (node_rank_is_live(row->state)) {
             if (is_due && row->is_leaving && !row->is_telling)
                 ask_forget(ctx, self, row);
-            else if (is_due && !row->is_leaving)
-                kill_row(ctx, self, row);
+            else if (is_due && !row->is_telling)
+                ask_kill(ctx, self, row);
             link = &row->next;
             continue;
         }
+        drop_image(ctx, self, left, row);
         orr_send(ctx,
                  self->process_edge,
                  process_forget,

@@ -310,21 +310,38 @@ void node_retry(struct orr_ctx *ctx, struct node *self)
 
 /* ---- fences ---- */
 
-void node_fence(struct node *self, struct orr_str job, uint64_t generation)
+void node_fence(struct node *self,
+                struct orr_str job,
+                uint64_t generation,
+                uint64_t cut)
 {
-    if (node_is_fenced(self, job, generation))
+    cut = cut ? cut : UINT64_MAX;
+    if (node_is_fenced(self, job, generation, cut))
         return;
     self->fences[self->next_fence++ % NODE_FENCES] =
-        (struct node_fence){orr_hash(job), generation};
+        (struct node_fence){orr_hash(job), generation, cut};
 }
 
-bool node_is_fenced(const struct node *self, struct orr_str job, uint64_t generation)
+bool node_is_fenced(const struct node *self,
+                    struct orr_str job,
+                    uint64_t generation,
+                    uint64_t cut)
 {
     uint64_t hash = orr_hash(job);
-    for (size_t i = 0; i < NODE_FENCES; i++)
-        if (self->fences[i].job == hash && self->fences[i].generation >= generation)
+    for (size_t i = 0; i < NODE_FENCES; i++) {
+        const struct node_fence *fence = &self->fences[i];
+        if (fence->job == hash &&
+            (fence->generation > generation ||
+             (fence->generation == generation && fence->cut >= cut)))
             return true;
+    }
     return false;
+}
+
+/* Has this group come to the node after its ranks had left it at that cut? */
+static bool is_later(const struct node_group *group, uint64_t generation, uint64_t cut)
+{
+    return cut && group->generation == generation && group->cut.cut > cut;
 }
 
 /* ---- its job actor ---- */
@@ -334,11 +351,12 @@ enum orr_err node_rank_stop(struct orr_ctx *ctx,
                             const struct orr_msg_rank_stop *msg)
 {
     uint64_t grace = msg->grace_ms ? msg->grace_ms : GRACE_DEFAULT_MS;
-    node_fence(self, msg->job, msg->generation);
+    node_fence(self, msg->job, msg->generation, msg->cut);
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;) {
         if (group->generation > msg->generation ||
-            !orr_str_eq(orr_str(group->job), msg->job))
+            !orr_str_eq(orr_str(group->job), msg->job) ||
+            is_later(group, msg->generation, msg->cut))
             continue;
         if (!group->is_stopping) {
             node_group_signal(ctx, self, group, SIGNAL_TERM);
@@ -378,6 +396,8 @@ enum orr_err node_ranks_forget(struct orr_ctx *ctx,
                                const struct orr_msg_ranks_forget *msg)
 {
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group && is_later(group, msg->generation, msg->cut))
+        return ORR_OK;
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         if (node_rank_is_live(row->state))
@@ -387,7 +407,7 @@ enum orr_err node_ranks_forget(struct orr_ctx *ctx,
                               row->rank,
                               group->key,
                               self->args.node);
-    node_fence(self, msg->job, msg->generation);
+    node_fence(self, msg->job, msg->generation, msg->cut);
     if (!group)
         return ORR_OK;
     for (struct node_row *row = node_row_first(self, group); row;

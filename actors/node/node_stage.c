@@ -66,6 +66,12 @@ static bool is_staying(const struct node_group *group, const struct node_row *ro
     return group->cut.is_some && !row->is_leaving;
 }
 
+/* In a restore beside ranks that wait. */
+static bool is_waiting(const struct node_group *group, const struct node_row *row)
+{
+    return group->cut.step == ORR_CUT_NONE && group->is_joined_by && !row->is_joining;
+}
+
 /* Is there nothing to do for this rank? */
 static bool is_idle(const struct node *self,
                     const struct node_group *group,
@@ -73,6 +79,8 @@ static bool is_idle(const struct node *self,
                     enum node_stage stage)
 {
     bool has_device = row->device < NODE_DEVICES_MAX;
+    if (is_waiting(group, row))
+        return true;
     switch (stage) {
     case NODE_STAGE_ROOM:
         return !has_device || !self->args.stop_bytes_max;

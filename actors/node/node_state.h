@@ -20,6 +20,7 @@ enum {
     NODE_TEXT_BYTES = 32 << 10,
     NODE_RANK_ENV_MAX = 16,
     NODE_PEERS_MAX = 1024,
+    NODE_FETCH_MS = 600000,
     NODE_LEASE_MS = 30000, /* until the cluster says otherwise */
     NODE_NOTE_BYTES = 512 << 10,
     NODE_ENDPOINT_MAX = 128,
@@ -123,6 +124,7 @@ struct node_row {
     int64_t exit_code;
     uint64_t changed_unix_ms;
     bool is_told;        /* to end, before it did */
+    bool is_joining;     /* until the resume */
     bool is_leaving;     /* for another node; in a group that has left: /edge/rank is to forget it */
     bool is_launching;   /* process_launch asked, no definite answer */
     bool is_relaunching; /* to be asked again by NODE_T_RETRY */
@@ -200,6 +202,8 @@ struct node_group {
     bool is_image_restore; /* of images; else they start, and load what they saved */
     bool is_joining;       /* and stay frozen */
     bool is_left;          /* ranks that have changed node (node_leave.c) */
+    bool is_joined_by;     /* rows that are being restored beside those that wait (node_join.c); */
+    uint32_t step_before;  /* these have done that step of the cut */
     bool is_fetching;      /* them */
     bool wants_image;      /* its ranks have namespaces of their own */
     uint32_t mode;         /* enum orr_checkpoint_mode */
@@ -218,6 +222,7 @@ struct node_peer {
 struct node_fence {
     uint64_t job; /* orr_hash of the id */
     uint64_t generation;
+    uint64_t cut; /* of that generation: what comes with a later one may be launched */
 };
 
 struct node_var {

@@ -207,8 +207,14 @@ static enum orr_err add_launch(struct orri_edge *edge,
                                char **take_devices,
                                struct orr_error *err)
 {
-    if (orri_rank_table_find(&edge->table, key))
+    struct orri_rank *old = orri_rank_table_find(&edge->table, key);
+    if (old && old->is_forgotten && l->stays_frozen) {
+        if (!orri_logs_drop(edge, old))
+            return orr_fail(
+                err, ORR_EBUSY, "rank %s: what it was before is still kept", key);
+    } else if (old) {
         return orr_fail(err, ORR_EEXIST, "rank %s: was launched before", key);
+    }
     if (edge->launches.n + edge->sent.n >= edge->config.launches_max)
         return orr_fail(err,
                         ORR_EBUSY,

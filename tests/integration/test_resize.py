@@ -132,7 +132,7 @@ def on_one_of_three_nodes(f, example):
 
 
 def took(f, job):
-    return {s["step"]: s["took_us"] for s in f.show(job)["stop"]}
+    return f.show(job).get("stop")
 
 
 def grows_onto_other_nodes(index):
@@ -145,7 +145,6 @@ def grows_onto_other_nodes(index):
         job, prefix = on_one_of_three_nodes(f, example)
         before, pids = places(f, job), {r: f.rank_pid(job, r) for r in range(8)}
         generation = f.show(job)["row"]["generation"]
-        print(f"     {took(f, job)}" if f.show(job).get("stop") else "", flush=True)
         resize(f, job, 4)
         after = places(f, job)
         stay = {r for r in before if after[r] == before[r]}
@@ -155,7 +154,12 @@ def grows_onto_other_nodes(index):
         print(f"     join: {took(f, job)}", flush=True)
         wait_for("the others are free", lambda: free(f) == 2, 20)
         resize(f, job, 2)
+        print(f"     join: {took(f, job)}", flush=True)
+        check(f.show(job)["row"]["generation"] == generation, "a new generation")
         check(all(f.rank_pid(job, r) == pids[r] for r in stay), "a rank that stayed was restored")
+        resize(f, job, 4)
+        print(f"     join: {took(f, job)}", flush=True)
+        check(f.show(job)["row"]["generation"] == generation, "a new generation")
         detail = finished(f, job, prefix, truth)
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
 
