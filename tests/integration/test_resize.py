@@ -131,6 +131,11 @@ def on_one_of_three_nodes(f, example):
     return job, prefix
 
 
+def kept(f, node, job):
+    """Directories of its ranks on the node: the environment of a restored one still names the node that it comes from."""
+    return [d.name for d in (f.state / node / "ranks").iterdir() if d.name.startswith(job)]
+
+
 def took(f, job):
     return f.show(job).get("stop")
 
@@ -162,6 +167,36 @@ def grows_onto_other_nodes(index):
         check(f.show(job)["row"]["generation"] == generation, "a new generation")
         detail = finished(f, job, prefix, truth)
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def target_that_dies_in_the_transfer_changes_nothing():
+    """kill -9 of the host of a node that ranks come to, before they have: the job goes on where it was; with the next order there."""
+    example = elastic(0, 900)
+    with Fleet(nodes=2, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 2\n"))
+        f.wait_phase(guest, "running")
+        job, prefix = started(f, example, example.name)
+        here = set(places(f, job).values())
+        (f.top / "go").touch()
+        f.wait_phase(guest, "done")
+        target = ({"n1", "n2"} - here).pop()
+        before, pids = places(f, job), {r: f.rank_pid(job, r) for r in range(8)}
+        running = f.start_cli("resize", job, "4")
+        wait_for("ranks come to the other node", lambda: kept(f, target, job), 60)
+        f.kill_host(target)
+        check(running.wait(timeout=60) != 0, running.stdout.read())
+        f.wait_phase(job, "running")
+        check(places(f, job) == before and all(os.path.exists(f"/proc/{pid}") for pid in pids.values()), "ranks are elsewhere")
+        f.restart()
+        wait_for("what came to it is gone", lambda: not kept(f, target, job), 60)
+        wait_for("its devices are free", lambda: free(f) == 2, 30)
+        resize(f, job, 4)
+        check(set(places(f, job).values()) == {"n1", "n2"}, str(places(f, job)))
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0, json.dumps(detail["row"]))
 
 
 def digits_grows_onto_other_nodes():
@@ -239,7 +274,7 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, pipeline_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, migrated_job_is_resized_and_resumed_where_it_is,
+    main(digits_in_place, pipeline_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, target_that_dies_in_the_transfer_changes_nothing, migrated_job_is_resized_and_resumed_where_it_is,
          what_cannot_be_is_said_before_anything_stops,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
          soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing])
