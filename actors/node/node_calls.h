@@ -253,6 +253,9 @@ bool node_rows_leave(struct orr_ctx *ctx,
                      struct node *self,
                      struct node_group *group,
                      struct orr_list_rank_place places);
+/* All of it; frozen as they are, and nobody thaws them.  The group is gone then. */
+void node_group_leave(struct orr_ctx *ctx, struct node *self, struct node_group *group);
+bool node_left_lives(const struct node *self, struct orr_str job, uint64_t generation);
 struct node_row *node_left_find(const struct node *self,
                                 struct orr_str job,
                                 uint64_t generation,

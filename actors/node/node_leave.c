@@ -33,21 +33,28 @@ struct node_row *node_left_find(const struct node *self,
     return left ? node_row_find(self, left, rank) : NULL;
 }
 
+/* No lease, and nobody else, thaws it. */
+static void become_left(struct node *self, struct node_group *left)
+{
+    make_key(left->key, sizeof(left->key), orr_str(left->job), left->generation);
+    left->cut = (struct node_cut){.cut = left->cut.cut, .is_frozen = true};
+    left->is_fetching = left->is_joined_by = false;
+    left->is_left = true;
+    orr_map_add(&self->groups_by_key, left);
+}
+
 static struct node_group *make_left(struct node *self, const struct node_group *group)
 {
     struct node_group *left = find_left(self, orr_str(group->job), group->generation);
     left = left ? left : orr_pool_take(&self->groups);
     if (!left || left->is_left)
         return left;
-    make_key(left->key, sizeof(left->key), orr_str(group->job), group->generation);
     memcpy(left->job, group->job, sizeof(left->job));
     left->generation = group->generation;
     left->first_row = left->spec = ORR_NONE;
     left->wants_image = group->wants_image;
     left->cut.cut = group->cut.cut;
-    left->is_left = true;
-    left->cut.is_frozen = true; /* no lease, and nobody else, thaws it */
-    orr_map_add(&self->groups_by_key, left);
+    become_left(self, left);
     return left;
 }
 
@@ -107,6 +114,17 @@ static bool is_listed(struct orr_list_rank_place places, uint32_t rank)
     return false;
 }
 
+static void row_leaves(struct orr_ctx *ctx, struct node *self, struct node_row *row)
+{
+    row->n_due = 0;
+    row->is_dirty = row->is_held = row->is_saving = row->is_save_due = false;
+    row->is_relaunching = false;
+    row->save_bytes = 0;
+    row->is_leaving = true;
+    ask_forget(ctx, self, row);
+    node_retry_arm(ctx, self);
+}
+
 bool node_rows_leave(struct orr_ctx *ctx,
                      struct node *self,
                      struct node_group *group,
@@ -129,14 +147,37 @@ bool node_rows_leave(struct orr_ctx *ctx,
         row->group = orr_pool_index(&self->groups, left);
         group->n_launching -= row->is_launching;
         left->n_launching += row->is_launching;
-        row->n_due = 0;
-        row->is_relaunching = false;
-        row->is_dirty = row->is_held = row->is_saving = row->is_save_due = false;
-        row->save_bytes = 0;
-        row->is_leaving = true;
-        ask_forget(ctx, self, row);
+        row_leaves(ctx, self, row);
     }
     return true;
+}
+
+void node_group_leave(struct orr_ctx *ctx, struct node *self, struct node_group *group)
+{
+    const struct orr_list_rank_place nobody = {0};
+    if (group->request.corr)
+        orr_reply_to(ctx,
+                     &group->request,
+                     failed,
+                     .code = ORR_ESTALE,
+                     .msg = ORR_MSG_rank_launch,
+                     .text = ORR_LIT("stopped before it started"));
+    group->request = group->cut_request = (struct orr_request){0};
+    if (find_left(self, orr_str(group->job), group->generation)) {
+        (void)node_rows_leave(ctx, self, group, nobody);
+        node_group_drop(self, group);
+        return;
+    }
+    orr_map_remove(&self->groups_by_key, group);
+    become_left(self, group);
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        row_leaves(ctx, self, row);
+}
+
+bool node_left_lives(const struct node *self, struct orr_str job, uint64_t generation)
+{
+    return find_left(self, job, generation) != NULL;
 }
 
 /* That it was to be restored from. */

@@ -355,9 +355,13 @@ enum orr_err node_rank_stop(struct orr_ctx *ctx,
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;) {
         if (group->generation > msg->generation ||
-            !orr_str_eq(orr_str(group->job), msg->job) ||
+            !orr_str_eq(orr_str(group->job), msg->job) || group->is_left ||
             is_later(group, msg->generation, msg->cut))
             continue;
+        if (msg->cut && group->generation == msg->generation) {
+            node_group_leave(ctx, self, group);
+            continue;
+        }
         if (!group->is_stopping) {
             node_group_signal(ctx, self, group, SIGNAL_TERM);
             group->kill_ms = orr_now_ms(ctx) + grace;
@@ -398,6 +402,12 @@ enum orr_err node_ranks_forget(struct orr_ctx *ctx,
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
     if (group && is_later(group, msg->generation, msg->cut))
         return ORR_OK;
+    if (node_left_lives(self, msg->job, msg->generation))
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "what has left %.*s is still being ended on %s",
+                          ORR_STR_ARGS(msg->job),
+                          self->args.node);
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         if (node_rank_is_live(row->state))
