@@ -55,17 +55,23 @@ def in_place(index):
 
 
 def elsewhere(index):
-    """Four nodes of two devices: two do not suffice for ranks on four nodes, so the job is saved, and goes on on fewer nodes."""
-    rng, example = random.Random(SEED), elastic(index, 150 + 250 * RESIZES)
+    """Four nodes of two devices: two do not suffice for ranks on four nodes, so some change node.  A job whose actor is a new one
+    is saved as a whole: a new one does not know the network of its ranks."""
+    rng, example = random.Random(SEED), elastic(index, 300 + 500 * RESIZES)
     with Fleet(nodes=4, gpus=2, **FAST) as f:
         if not can_image(f):
             return
         truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name)
-        for n in [4, 2, 8] * RESIZES:
+        for n, is_new in [(4, False), (2, False), (8, False), (2, True), (8, False)] * RESIZES:
             before = f.show(job)["row"]["generation"]
+            if is_new:
+                f.kill_host("c1")
+                f.restart()
+                f.wait_phase(job, "running")
             row = resize(f, job, n)["row"]
-            check((row["generation"] == before) == (n == 4), json.dumps(row))
+            check((row["generation"] == before) == (not is_new), json.dumps(row))
+            wait_for("the others are free", lambda: free(f) == 8 - n, 20)
             time.sleep(rng.uniform(0, 0.5))  # the moment is what is random here
         detail = finished(f, job, prefix, truth)
         check(detail["restarts"] == 0, json.dumps(detail["row"]))
