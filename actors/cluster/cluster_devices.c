@@ -278,9 +278,8 @@ static uint64_t like_own(struct cluster *self,
 
 /* That many on other nodes, always from the one that has the most.  Returns how many entries the view has then; 0: there are
  * not so many. */
-static uint32_t spread(struct cluster *self,
-                       const struct orr_msg_devices_want *msg,
-                       uint32_t devices)
+static uint32_t
+spread(struct cluster *self, const struct orr_msg_devices_want *msg, uint32_t devices)
 {
     struct place_node *view = self->view.at;
     uint32_t n = msg->needs.n;
@@ -295,8 +294,7 @@ static uint32_t spread(struct cluster *self,
             if (is_in || node->level != ORR_LEVEL_IMAGE ||
                 !cluster_node_suits(self, node, self->spec.at))
                 continue;
-            uint32_t room =
-                (uint32_t)__builtin_popcountll(like_own(self, node, msg));
+            uint32_t room = (uint32_t)__builtin_popcountll(like_own(self, node, msg));
             if (room > best.room)
                 best = (struct place_node){.index = index, .room = room};
         }
@@ -327,8 +325,7 @@ static void draw_together(struct cluster *self,
                 best = i;
         if (best == ORR_NONE) /* they have as many as they need, which is more */
             return;
-        const struct cluster_node *node =
-            orr_pool_at(&self->nodes, view[best].index);
+        const struct cluster_node *node = orr_pool_at(&self->nodes, view[best].index);
         uint32_t room = candidates(self, job, node, msg, devices);
         view[best].take = room < left ? room : left;
         left -= view[best].take;

@@ -179,9 +179,10 @@ static uint32_t make_view(struct cluster *self,
             continue;
         uint32_t free_slots =
             node->slots > node->slots_used ? node->slots - node->slots_used : 0;
-        uint32_t room = spec->gpus_max
-                            ? (uint32_t)__builtin_popcountll(cluster_node_usable(node, spec))
-                            : free_slots;
+        uint32_t room =
+            spec->gpus_max
+                ? (uint32_t)__builtin_popcountll(cluster_node_usable(node, spec))
+                : free_slots;
         if (room)
             view[n++] = (struct place_node){.index = orr_pool_index(&self->nodes, node),
                                             .room = room};

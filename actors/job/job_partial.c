@@ -123,8 +123,7 @@ enum orr_err job_partial_plan(struct job *self, uint32_t n, struct orr_error *er
                       (to->n_ranks || to->launch == JOB_LAUNCH_NONE);
     }
     if (!is_able)
-        return orr_fail(
-            err, ORR_ENODEV, "%u ranks would have to leave their nodes", n);
+        return orr_fail(err, ORR_ENODEV, "%u ranks would have to leave their nodes", n);
     for (uint32_t r = 0; r < self->args.world; r++) {
         struct job_rank *rank = job_rank_at(self, r);
         rank->next_state = ORR_RANK_STARTING;
@@ -336,7 +335,6 @@ void job_partial_watch(struct orr_ctx *ctx, struct job *self)
     struct job_plan *plan = &self->plan;
     for (uint32_t i = 0; i < self->n_nodes; i++)
         if (job_plan_is_partial(plan) && plan->step != ORR_CUT_NONE &&
-            job_node_at(self, i)->n_next &&
-            job_node_at(self, i)->state != ORR_NODE_UP)
+            job_node_at(self, i)->n_next && job_node_at(self, i)->state != ORR_NODE_UP)
             fail(ctx, self, job_node_at(self, i), ORR_LIT("is out of reach"));
 }

@@ -9,8 +9,9 @@
 /* May the cluster give it devices of other nodes? */
 bool job_partial_can(const struct job *self);
 /* Nodes that it was given devices of, and is not on yet. */
-enum orr_err
-job_partial_add(struct job *self, struct orr_list_job_node nodes, struct orr_error *err);
+enum orr_err job_partial_add(struct job *self,
+                             struct orr_list_job_node nodes,
+                             struct orr_error *err);
 /* The ranks have their next nodes, and `n` leave theirs.  Errors: ORR_ENODEV: not so. */
 enum orr_err job_partial_plan(struct job *self, uint32_t n, struct orr_error *err);
 /* Those that leave this node. */

@@ -130,8 +130,7 @@ static bool is_done(const struct job *self, const struct job_node *node)
             : NULL;
     if (plan->step == ORR_CUT_JOIN)
         return job_partial_has_come(self, node);
-    bool is_asked =
-        node->n_ranks || (plan->step == ORR_CUT_RELEASE && node->n_next);
+    bool is_asked = node->n_ranks || (plan->step == ORR_CUT_RELEASE && node->n_next);
     if (!is_asked)
         return true;
     if (node->cut != plan->cut)

@@ -46,8 +46,8 @@ struct job_node {
     struct orr_addr addr; /* none: its cluster does not know its host yet */
     uint32_t state;       /* enum orr_node_state */
     uint32_t n_ranks;
-    uint32_t n_open; /* ranks that have not ended */
-    uint32_t n_next; /* ranks that come to it in a resize (job_partial.c), */
+    uint32_t n_open;      /* ranks that have not ended */
+    uint32_t n_next;      /* ranks that come to it in a resize (job_partial.c), */
     enum job_launch join; /* and how far they are */
     uint32_t next_local;  /* local rank of the next of them */
     enum job_launch launch;
@@ -144,7 +144,8 @@ struct job {
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
     uint64_t
         overlay; /* of this generation; fleets of equal names may share a machine */
-    bool is_overlay_known; /* by this life of the actor: it has launched the generation */
+    bool
+        is_overlay_known; /* by this life of the actor: it has launched the generation */
     struct job_culprit culprit;
     char reason[200];
     char lost

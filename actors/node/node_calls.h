@@ -260,8 +260,11 @@ struct node_row *node_left_find(const struct node *self,
                                 struct orr_str job,
                                 uint64_t generation,
                                 uint32_t rank);
-void node_left_answered(
-    struct orr_ctx *ctx, struct node *self, uint32_t index, uint32_t seq, uint32_t code);
+void node_left_answered(struct orr_ctx *ctx,
+                        struct node *self,
+                        uint32_t index,
+                        uint32_t seq,
+                        uint32_t code);
 /* True: there is more to do. */
 bool node_left_sweep(struct orr_ctx *ctx, struct node *self);
 

@@ -38,9 +38,9 @@ enum node_tag {
     NODE_TAG_UPDATE,
     NODE_TAG_PROBE,
     NODE_TAG_NOTE,
-    NODE_TAG_CUT,  /* cut_step to /edge/rank; index: the group */
-    NODE_TAG_WORK, /* one rank's share of a stage; index: its row */
-    NODE_TAG_SAVE, /* a rank's part, on its way to the store */
+    NODE_TAG_CUT,   /* cut_step to /edge/rank; index: the group */
+    NODE_TAG_WORK,  /* one rank's share of a stage; index: its row */
+    NODE_TAG_SAVE,  /* a rank's part, on its way to the store */
     NODE_TAG_ARENA, /* rank_arena_drop; index: the group */
     NODE_TAG_LEAVE  /* rank_forgotten of one rank; index: its row */
 };
@@ -123,9 +123,10 @@ struct node_row {
     uint32_t signal;
     int64_t exit_code;
     uint64_t changed_unix_ms;
-    bool is_told;        /* to end, before it did */
-    bool is_joining;     /* until the resume */
-    bool is_leaving;     /* for another node; in a group that has left: /edge/rank is to forget it */
+    bool is_told;    /* to end, before it did */
+    bool is_joining; /* until the resume */
+    bool
+        is_leaving; /* for another node; in a group that has left: /edge/rank is to forget it */
     bool is_launching;   /* process_launch asked, no definite answer */
     bool is_relaunching; /* to be asked again by NODE_T_RETRY */
     uint32_t launch_seq; /* of the newest process_launch */
@@ -202,12 +203,13 @@ struct node_group {
     bool is_image_restore; /* of images; else they start, and load what they saved */
     bool is_joining;       /* and stay frozen */
     bool is_left;          /* ranks that have changed node (node_leave.c) */
-    bool is_joined_by;     /* rows that are being restored beside those that wait (node_join.c); */
-    uint32_t step_before;  /* these have done that step of the cut */
-    bool is_fetching;      /* them */
-    bool wants_image;      /* its ranks have namespaces of their own */
-    uint32_t mode;         /* enum orr_checkpoint_mode */
-    uint32_t n_machines;   /* others of the job */
+    bool
+        is_joined_by; /* rows that are being restored beside those that wait (node_join.c); */
+    uint32_t step_before; /* these have done that step of the cut */
+    bool is_fetching;     /* them */
+    bool wants_image;     /* its ranks have namespaces of their own */
+    uint32_t mode;        /* enum orr_checkpoint_mode */
+    uint32_t n_machines;  /* others of the job */
     char machines[8][48];
 };
 

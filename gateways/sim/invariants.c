@@ -215,16 +215,15 @@ void joins_at_the_cut(struct world *world, const struct proc *proc)
                 other->cut != proc->cut ||
                 proc_count(other, now) == proc_count(proc, now))
                 continue;
-            invariant_broken(
-                &world->invariants,
-                "a cut is consistent",
-                orr_str(proc->job),
-                "%s: rank %u joins with %u collectives, rank %u has %u",
-                proc->job,
-                proc->rank,
-                (unsigned)proc_count(proc, now),
-                other->rank,
-                (unsigned)proc_count(other, now));
+            invariant_broken(&world->invariants,
+                             "a cut is consistent",
+                             orr_str(proc->job),
+                             "%s: rank %u joins with %u collectives, rank %u has %u",
+                             proc->job,
+                             proc->rank,
+                             (unsigned)proc_count(proc, now),
+                             other->rank,
+                             (unsigned)proc_count(other, now));
         }
 }
 

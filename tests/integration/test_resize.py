@@ -235,6 +235,31 @@ def host_that_dies_in_between_changes_nothing():
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
 
 
+def host_that_dies_while_ranks_change_node_changes_nothing():
+    """kill -9 of any host at any moment of a resize in which ranks change node: one map or the other, and nothing left of the other."""
+    rng, example = random.Random(SEED), elastic(0, 2500)
+    with Fleet(nodes=3, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        job, prefix = on_one_of_three_nodes(f, example)
+        for n, host in ((4, "n1"), (2, "n2"), (4, "n3"), (2, "c1"), (4, "c1"), (2, "r1"), (4, rng.choice(["n1", "n2", "n3", "c1"]))):
+            running = f.start_cli("resize", job, str(n))
+            time.sleep(rng.uniform(0, 3))  # the moment is what is random here
+            f.kill_host(host)
+            f.restart()
+            try:
+                running.wait(timeout=90)
+            except subprocess.TimeoutExpired:
+                running.kill()
+            f.wait_phase(job, "running", seconds=90)
+            wait_for("as many devices as the region says are held", lambda: 6 - free(f) == f.show(job)["row"]["gpus"], 30)
+            wait_for("each rank is in one place", lambda: sorted(d for node in ("n1", "n2", "n3") for d in kept(f, node, job)) ==
+                     sorted({d for node in ("n1", "n2", "n3") for d in kept(f, node, job)}), 30)
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0, json.dumps(detail["row"]))
+
+
 def what_cannot_be_is_said_before_anything_stops():
     example = elastic(0, 400)
     example.least = 2
@@ -283,4 +308,4 @@ if __name__ == "__main__":
     main(digits_in_place, pipeline_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, target_that_dies_in_the_transfer_changes_nothing, migrated_job_is_resized_and_resumed_where_it_is,
          what_cannot_be_is_said_before_anything_stops,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
-         soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing])
+         soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing, host_that_dies_while_ranks_change_node_changes_nothing])

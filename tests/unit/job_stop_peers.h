@@ -31,11 +31,11 @@ struct peer_script {
     struct orr_addr addr;
     uint64_t found_cut;
     uint32_t found_step;
-    uint32_t n_saved;     /* ranks that the newest save listed; WORLD: all */
-    uint32_t n_here;      /* that the newest resume listed */
-    uint32_t n_joins;     /* rank_launch with is_joining, */
-    uint32_t joined;      /* bit per rank, */
-    char parts[WORLD][8]; /* from these */
+    uint32_t n_saved;      /* ranks that the newest save listed; WORLD: all */
+    uint32_t n_here;       /* that the newest resume listed */
+    uint32_t n_joins;      /* rank_launch with is_joining, */
+    uint32_t joined;       /* bit per rank, */
+    char parts[WORLD][8];  /* from these */
     uint32_t refuses_join; /* with this */
     bool joins_late;       /* it never says that they run */
     uint32_t n_stops, n_forgets;
@@ -93,7 +93,8 @@ extern struct orr_system *sys;
 extern struct orr_addr job, peers[NODES + 3];
 
 struct peer_args {
-    uint32_t index; /* NODES: the cluster, NODES + 1: the region, NODES + 2: the spare node */
+    uint32_t
+        index; /* NODES: the cluster, NODES + 1: the region, NODES + 2: the spare node */
 };
 extern const struct orr_actor_type peer_type;
 extern const struct orr_clock the_clock;

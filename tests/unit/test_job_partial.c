@@ -83,7 +83,8 @@ static void only_those_that_leave_are_saved_and_restored(void **state)
         assert_string_equal(region.node[r], "n0");
     assert_false(region.is_placed_late);
     assert_int_equal(region.n_devices, 1);
-    assert_int_equal(region.phase, ORR_JOB_RUNNING); /* their ends there were not its ranks' */
+    assert_int_equal(region.phase,
+                     ORR_JOB_RUNNING); /* their ends there were not its ranks' */
     assert_int_equal(region.n_commits, 0);
     assert_int_equal(region.n_failed, 0);
     assert_int_equal(cluster.n_keep, 1);
