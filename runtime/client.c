@@ -248,18 +248,13 @@ static enum orr_err next_answer(struct orr_client *c,
 
 static enum orr_err open_socket(struct orr_client *c, struct orr_error *err)
 {
-    int never = -1;
     int frames_max = FRAMES_MAX;
-    int events = ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |
-                 ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                 ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
     c->context = zmq_ctx_new();
     c->socket = c->context ? zmq_socket(c->context, ZMQ_DEALER) : NULL;
     if (c->socket && orri_zmq_options(c->socket) == ORR_OK &&
-        zmq_setsockopt(c->socket, ZMQ_RECONNECT_IVL, &never, sizeof(never)) == 0 &&
         zmq_setsockopt(c->socket, ZMQ_SNDHWM, &frames_max, sizeof(frames_max)) == 0 &&
         zmq_setsockopt(c->socket, ZMQ_RCVHWM, &frames_max, sizeof(frames_max)) == 0)
-        c->watch = orri_zmq_watch(c->context, c->socket, events);
+        c->watch = orri_zmq_watch(c->context, c->socket, ORRI_ZMQ_EVENTS_END);
     if (!c->watch)
         return orr_fail(err,
                         ORR_ENOMEM,

@@ -2,14 +2,17 @@
  * transport_zmq_dial.c - peers that we dial.
  *
  * waiting --due--> hello --their hello--> up --disconnected--> waiting
- *                    `--deadline, refusal--> waiting
+ *                    `--nobody there, deadline, refusal--> waiting
  * undialled: closed, and its place is empty
  *
- * A DEALER lives for one link.  libzmq could reconnect it by itself, but what waited
- * inside would then go out before the new hello; so libzmq only repeats the first
- * connect, and every later link is a fresh socket with nothing in it.
+ * A DEALER lives for one connection.  libzmq could reconnect it by itself, but what waits
+ * inside would then go out before the new hello, where it is faster than our thread; so it
+ * never does, and every dial is a fresh socket with nothing in it.
  */
 #include "transport_zmq_impl.h"
+
+/* Nobody is there: it costs little to look again, and a host that starts is not to be waited for long. */
+enum { UNANSWERED_MS = 500 };
 
 static uint64_t jitter(struct orr_zmq *z, uint32_t below)
 {
@@ -70,6 +73,13 @@ void orri_dials_change(struct orr_zmq *z)
     pthread_mutex_unlock(&z->wake_lock);
 }
 
+void orri_dial_unanswered(struct orr_zmq *z, struct orri_dial *dial)
+{
+    orri_dial_again(z, dial);
+    if (dial->due_ms > z->now_ms + UNANSWERED_MS)
+        dial->due_ms = z->now_ms + UNANSWERED_MS / 2 + jitter(z, UNANSWERED_MS / 2);
+}
+
 static bool dial_connect(struct orr_zmq *z, struct orri_dial *dial)
 {
     if (!orri_port_open(&dial->dealer, zmq_socket(z->context, ZMQ_DEALER)))
@@ -77,7 +87,7 @@ static bool dial_connect(struct orr_zmq *z, struct orri_dial *dial)
     void *dealer = dial->dealer.socket;
     return orri_zmq_options(dealer) == ORR_OK &&
            orri_port_open(&dial->monitor,
-                          orri_zmq_watch(z->context, dealer, ZMQ_EVENT_DISCONNECTED)) &&
+                          orri_zmq_watch(z->context, dealer, ORRI_ZMQ_EVENTS_END)) &&
            zmq_connect(dealer, dial->endpoint) == 0;
 }
 

@@ -22,6 +22,7 @@ enum {
     ORRI_ROUTE_MAX = 32,          /* bytes of a routing id; libzmq makes them of 5 */
     ORRI_FRAME_TARGET = 64 << 10, /* items are put together up to this */
     ORRI_BUCKETS = 1024,          /* of the link tables */
+    ORRI_ENDED_MAX = 64,          /* routes of links that ended last */
     ORRI_HELLO_MS = 3000, /* a dialled peer that has not said hello is dialled again */
     ORRI_BACKOFF_MIN_MS = 100,
     ORRI_BACKOFF_MAX_MS = 2000,
@@ -63,6 +64,12 @@ struct orri_origin {
     uint8_t route[ORRI_ROUTE_MAX];
     size_t route_len;
     int fd; /* of the accepted connection, -1 unknown */
+};
+
+/* A routing id, which libzmq never gives twice. */
+struct orri_route {
+    uint8_t bytes[ORRI_ROUTE_MAX];
+    size_t len;
 };
 
 struct orri_link {
@@ -151,6 +158,8 @@ struct orr_zmq {
     struct orri_port monitor; /* PAIR: connections of the ROUTER that ended */
     struct orri_link *by_route[ORRI_BUCKETS];
     struct orri_dial dials[ORR_ZMQ_DIALS_MAX];
+    struct orri_route ended[ORRI_ENDED_MAX]; /* of accepted links, a ring */
+    size_t n_ended;                          /* all so far */
     size_t n_links;
     size_t n_blocked;
     uint64_t now_ms;  /* of this round */
@@ -187,6 +196,8 @@ ORR_NODISCARD enum orr_err orri_link_up(struct orr_zmq *z,
                                         const struct orri_origin *origin,
                                         const struct orr_msg_hello *hello);
 void orri_link_down(struct orr_zmq *z, struct orri_link *link, const char *why);
+/* Did an accepted link have this route, not long ago? */
+bool orri_link_has_ended(const struct orr_zmq *z, const struct orri_origin *origin);
 /* Hand what is queued to libzmq.  The link may be gone afterwards. */
 void orri_link_flush(struct orr_zmq *z, struct orri_link *link);
 /* Send a whole frame that may be lost, such as a probe.  false: there is no such peer
@@ -214,10 +225,18 @@ void orri_session_frame(struct orr_zmq *z,
                         const uint8_t *frame,
                         size_t len);
 
+/* Tell the peer why, and take the link down. */
+void orri_session_end(struct orr_zmq *z,
+                      struct orri_link *link,
+                      enum orr_err code,
+                      const char *what);
+
 /* transport_zmq_dial.c */
 void orri_dial_step(struct orr_zmq *z, struct orri_dial *dial);
 /* Its link is down or never came up: close the socket, dial again after a while. */
 void orri_dial_again(struct orr_zmq *z, struct orri_dial *dial);
+/* No connection came about: soon again. */
+void orri_dial_unanswered(struct orr_zmq *z, struct orri_dial *dial);
 void orri_dial_close(struct orri_dial *dial, int linger_ms);
 /* Take up what was dialled since, let go of what was undialled. */
 void orri_dials_change(struct orr_zmq *z);

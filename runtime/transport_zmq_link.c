@@ -98,6 +98,25 @@ static void ready_remove(struct orr_zmq *z, struct orri_link *link)
     pthread_mutex_unlock(&z->wake_lock);
 }
 
+/* What its peer has sent for it may come yet. */
+static void remember_ended(struct orr_zmq *z, const struct orri_origin *origin)
+{
+    struct orri_route *route = &z->ended[z->n_ended++ % ORRI_ENDED_MAX];
+    memcpy(route->bytes, origin->route, origin->route_len);
+    route->len = origin->route_len;
+}
+
+bool orri_link_has_ended(const struct orr_zmq *z, const struct orri_origin *origin)
+{
+    size_t n = z->n_ended < ORRI_ENDED_MAX ? z->n_ended : ORRI_ENDED_MAX;
+    for (size_t i = 0; i < n && !origin->dial; i++) {
+        if (z->ended[i].len == origin->route_len &&
+            memcmp(z->ended[i].bytes, origin->route, origin->route_len) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* ---- up and down ---- */
 
 /* Clients come and go; only hosts are news. */
@@ -160,6 +179,8 @@ void orri_link_down(struct orr_zmq *z, struct orri_link *link, const char *why)
                  link->queue.bytes);
     if (link->origin.dial)
         orri_dial_again(z, link->origin.dial);
+    else
+        remember_ended(z, &link->origin);
     uint64_t host = link->host;
     link_free(link);
     orr_system_peer_down(z->system, host);
@@ -389,7 +410,7 @@ static void beat(struct orr_zmq *z, struct orri_link *link)
     if (link->role != ORR_ROLE_HOST)
         return;
     if (z->now_ms - link->heard_ms > (uint64_t)MISSED_BEATS * z->heartbeat_ms)
-        orri_link_down(z, link, "no sign of life");
+        orri_session_end(z, link, ORR_ETIMEOUT, "no sign of life");
     else if (z->now_ms - link->sent_ms >= z->heartbeat_ms / 2)
         (void)send_beat(z, link);
 }

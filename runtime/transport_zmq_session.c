@@ -248,6 +248,18 @@ log_refusal(struct orr_zmq *z, const char *name, const uint8_t *body, size_t len
                      failed->text.ptr);
 }
 
+/* Sent before the peer knew that its link had ended here, and why: it breaks no rule.  What told it may have been lost. */
+static void on_late(struct orr_zmq *z, const struct orri_origin *origin, size_t len)
+{
+    struct orr_error err;
+    (void)orr_fail(&err,
+                   ORR_ESTATE,
+                   "a frame of %zu bytes for a link that has ended; say hello again",
+                   len);
+    orri_zmq_log(z, ORR_LOG_DEBUG, "%s", err.text);
+    say_failed(z, origin, &err);
+}
+
 /* A frame from a peer without a link: hello, or nothing that we take. */
 static void on_stranger(struct orr_zmq *z,
                         const struct orri_origin *origin,
@@ -274,6 +286,10 @@ static void on_stranger(struct orr_zmq *z,
         return;
     }
     struct orr_error err;
+    if (orri_link_has_ended(z, origin)) {
+        on_late(z, origin, len);
+        return;
+    }
     z->frames_refused++;
     (void)orr_fail(
         &err,
@@ -283,18 +299,23 @@ static void on_stranger(struct orr_zmq *z,
     refuse_peer(z, origin, &err);
 }
 
-static void break_link(struct orr_zmq *z, struct orri_link *link, const char *what)
+void orri_session_end(struct orr_zmq *z,
+                      struct orri_link *link,
+                      enum orr_err code,
+                      const char *what)
 {
     struct orr_error err;
     struct orri_origin origin = link->origin;
-    z->frames_refused++;
-    (void)orr_fail(&err,
-                   ORR_EPROTO,
-                   "%s: %s; the link is closed, say hello again",
-                   link->name,
-                   what);
+    (void)orr_fail(
+        &err, code, "%s: %s; the link is closed, say hello again", link->name, what);
     say_failed(z, &origin, &err);
     orri_link_down(z, link, what);
+}
+
+static void break_link(struct orr_zmq *z, struct orri_link *link, const char *what)
+{
+    z->frames_refused++;
+    orri_session_end(z, link, ORR_EPROTO, what);
 }
 
 /* True when the frame was the transport's own business. */

@@ -25,8 +25,7 @@ enum {
     SOCKET_BUFFER = 512 << 10,
     HANDSHAKE_MS = 5000,
     CONNECT_MS = 3000,
-    RECONNECT_MS = 100,
-    RECONNECT_MAX_MS = 500,
+    RECONNECT_NEVER = -1, /* what waits in a socket would go out before hello */
     KEEPALIVE_S = 10,
     KEEPALIVE_COUNT = 3,
     BACKLOG = 1024
@@ -48,8 +47,7 @@ enum orr_err orri_zmq_options(void *socket)
         {ZMQ_RCVBUF, SOCKET_BUFFER},
         {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
         {ZMQ_CONNECT_TIMEOUT, CONNECT_MS},
-        {ZMQ_RECONNECT_IVL, RECONNECT_MS},
-        {ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS},
+        {ZMQ_RECONNECT_IVL, RECONNECT_NEVER},
         {ZMQ_TCP_KEEPALIVE, 1},
         {ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_S},
         {ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_S},

@@ -26,6 +26,12 @@ uint64_t orri_zmq_now_ms(void);
  * the caller, who stops the monitor of socket before closing either. */
 void *orri_zmq_watch(void *context, void *socket, int events);
 
+/* For that: no connection came about, or it has ended. */
+#define ORRI_ZMQ_EVENTS_END                                                            \
+    (ZMQ_EVENT_CLOSED | ZMQ_EVENT_DISCONNECTED |                                       \
+     ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |      \
+     ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+
 /* The next event's value, such as the fd of a connection that ended; false when there
  * is none. */
 bool orri_zmq_watch_next(void *watch, int *ret_value);

@@ -152,7 +152,7 @@ static void read_dial_monitor(struct orr_zmq *z, struct orri_dial *dial)
     if (dial->link)
         orri_link_down(z, dial->link, "the connection ended");
     else if (dial->dealer.socket)
-        orri_dial_again(z, dial);
+        orri_dial_unanswered(z, dial);
 }
 
 /* One frame of each port that may have one; false when all are known to be empty. */

@@ -100,8 +100,6 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
         orr_log(ctx, ORR_LOG_ERROR, "bug: the placement does not fit the arguments");
         return ORR_ECRASH;
     }
-    if (!msg->is_recovery)
-        job_resize_first(ctx, self);
     if (job_plan_start(self, msg) != ORR_OK) {
         self->is_restore_failed = true;
         job_decide(ctx,
@@ -109,6 +107,8 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
                    ORR_OUTCOME_LOST,
                    ORR_LIT("its checkpoint's manifest cannot be read"));
     }
+    if (!msg->is_recovery)
+        job_resize_first(ctx, self);
     self->is_suspended = msg->is_suspended;
     char unique[ORR_JOB_ID_MAX + 80];
     snprintf(unique,

@@ -3,6 +3,7 @@
  */
 #include "job_partial.h"
 #include "job_resize.h"
+#include "job_shards.h"
 #include "job_state.h"
 
 enum {
@@ -118,6 +119,7 @@ enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *ms
     if (err != ORR_OK)
         return err;
     self->plan.cut = manifest->row.cut;
+    job_shards_recall(self, manifest);
     self->plan.is_restoring = true;
     self->level = self->restored_level = manifest->row.level;
     if (self->restored_level == ORR_LEVEL_COOPERATIVE)
@@ -311,6 +313,10 @@ void job_plan_heard(struct orr_ctx *ctx,
     node->cut_round = msg->round;
     if (msg->device_bytes)
         node->device_bytes = msg->device_bytes;
+    if (msg->state == ORR_STEP_DONE && msg->step == ORR_CUT_QUIESCE)
+        node->copy_us[0] = msg->copy_us;
+    if (msg->state == ORR_STEP_DONE && msg->step == ORR_CUT_RESUME)
+        node->copy_us[1] = msg->copy_us;
     char said[300], text[400];
     const char *why = note_parts(self, node, msg, said, sizeof(said));
     if (why && plan->is_saving) {

@@ -6,6 +6,7 @@
  */
 #include "job_partial.h"
 #include "job_resize.h"
+#include "job_shards.h"
 #include "job_state.h"
 
 enum { PERIODIC_MIN_MS = 1000 };
@@ -69,6 +70,7 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
     plan->may_move = msg->may_move;
     plan->is_moving = false;
     plan->want_until_ms = 0;
+    plan->resize.is_asked_again = false;
     plan->is_failure_due = false;
     job_partial_replaced(ctx, self);
     bool is_there = (msg->order == ORR_ORDER_SUSPEND && plan->is_freed) ||
@@ -204,6 +206,7 @@ void job_commit_ask(struct orr_ctx *ctx, struct job *self, uint64_t tag)
         .world = self->args.world,
         .master_addr = orr_str(self->master_addr),
         .master_port = self->master_port};
+    job_shards_tell(self, &manifest);
     manifest.parts = list_parts(self, &manifest.row);
     size_t len = 0;
     if (orr_msg_encode(

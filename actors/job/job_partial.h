@@ -6,6 +6,11 @@
 
 #include "job_state.h"
 
+enum { JOB_MACHINES_MAX = 64 };
+/* Where its other nodes can be dialled; those that can. */
+struct orr_list_text job_machines(const struct job *self,
+                                  uint32_t but,
+                                  struct orr_rec_text machines[JOB_MACHINES_MAX]);
 /* May the cluster give it devices of other nodes? */
 bool job_partial_can(const struct job *self);
 /* Nodes that it was given devices of, and is not on yet. */

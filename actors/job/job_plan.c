@@ -16,6 +16,7 @@
  * ranks and lost nodes is judged first (job_ranks.c).  A node repeats what it did: cut numbers grow, older ones change
  * nothing.
  */
+#include "job_cost.h"
 #include "job_partial.h"
 #include "job_resize.h"
 #include "job_state.h"
@@ -196,6 +197,7 @@ void job_plan_fail(struct orr_ctx *ctx,
         tell_failure(self, plan->number, code, text);
     forget_goal(plan);
     plan->is_commit_due = false;
+    plan->cost.devices = 0; /* what it takes now says nothing of the next one */
     if (plan->step == ORR_CUT_NONE)
         job_resize_over(self);
     if (plan->remap == JOB_REMAP_TAKEN) /* there is no way back, and none is needed */
@@ -408,6 +410,7 @@ static void resumed(struct orr_ctx *ctx, struct job *self)
     job_stopwatch_end(ctx, plan);
     self->is_update_due = true; /* with what it took */
     plan->paused_ms = orr_now_ms(ctx) - plan->stopped_ms;
+    job_cost_note(self);
     self->runs_from_ms = orr_now_ms(ctx);
     plan->is_freed = plan->is_given = plan->is_placed = plan->is_held = false;
     plan->is_restoring = false;
@@ -442,7 +445,8 @@ static void advance(struct orr_ctx *ctx, struct job *self)
         job_plan_begin(ctx, self, ORR_CUT_TARGETS);
         break;
     case ORR_CUT_TARGETS:
-        job_plan_begin(ctx, self, ORR_CUT_QUIESCE);
+        if (job_resize_at_cut(ctx, self))
+            job_plan_begin(ctx, self, ORR_CUT_QUIESCE);
         break;
     case ORR_CUT_QUIESCE:
         job_plan_go_on(ctx, self);
@@ -488,6 +492,7 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
         return;
     }
     job_plan_new_cut(ctx, plan);
+    plan->cost.devices = job_device_count(self);
     job_barrier_reset(&plan->barrier);
     job_plan_leave_out(self);
     job_plan_begin(ctx, self, ORR_CUT_BEGIN);

@@ -30,13 +30,38 @@ struct job_stop_step { /* what a step took, for those who look */
 };
 enum { JOB_STOP_STEPS_MAX = 12 };
 
+/* What a stop took (job_cost.c); times in us. */
+struct job_cost_stop {
+    uint64_t barrier, rest, out, in, bytes;
+    uint64_t
+        record; /* between the steps: a resize's places go into the region's record; UINT64_MAX: not measured */
+    uint32_t devices_out, devices_in;
+};
+enum { JOB_COST_STOPS = 8 };
+struct job_cost {
+    struct job_cost_stop stops[JOB_COST_STOPS]; /* a ring */
+    uint32_t n;                                 /* all so far */
+    uint32_t devices; /* when the stop under way began; 0: it does not count */
+};
+
+/* Who may share a device (job_shards.c). */
+struct job_shards {
+    bool has_tables;
+    bool is_seen; /* `now` is what the communicators showed at a cut */
+    struct rank_shards now;
+    struct orr_block members; /* uint32_t[world]: ranks by shard and replica */
+    uint32_t n;    /* as they were seen last; 0: not yet, or the spec says it */
+    char why[320]; /* for `show`: what was seen, or why nothing was found */
+};
+
 /* What a job needs to find its ranks other devices (job_resize.c). */
 struct job_resize {
     bool has_tables;
-    struct rank_shards shards;
+    bool is_asked_again; /* devices: what was asked for first did not suit its shards */
     struct rank_map map;
     struct orr_block needs;   /* struct orr_rec_device_need[n_nodes] */
-    struct orr_block slots;   /* struct rank_map_slot[2 * world] */
+    struct orr_block slots;   /* struct rank_map_slot[2 * world], */
+    uint32_t n_slots;         /* of which there are */
     struct orr_block slot_of; /* uint32_t[n_nodes][64]: of a device; ORR_NONE */
     struct orr_block old;     /* uint32_t[world]: slot of each rank */
     struct orr_block next;    /* uint32_t[2 * world]: device of each slot */
@@ -104,6 +129,8 @@ struct job_plan {
     struct orr_block part_text; /* what they borrow */
     size_t part_text_used;
     struct orr_block part_list; /* struct orr_rec_part[world] */
+    struct job_cost cost;
+    struct job_shards shards;
     struct job_resize resize;
 };
 

@@ -3,7 +3,8 @@
  *
  * START       The cluster is asked for the devices before anything stops, so an order that cannot be followed costs nothing.
  *             What it gives is held beside what the job has (devices_want with a number), and ranks are mapped to it
- * OPERATION   begin targets quiesce release: the old devices are verified free, and each node sees whether the new map fits into
+ * OPERATION   begin targets: the communicators show which ranks are replicas, where the spec does not say it, and the map is made
+ *             again by that (job_shards.c); where the devices do not suit it, they are asked for once more.  quiesce release: the old devices are verified free, and each node sees whether the new map fits into
  *             its memory.  Then the map is taken: first into the region's record of places (job_update), then resume
  * STOP        devices_keep: what it does not run on any more is for others
  * FAILURES    Up to the release the ranks go back to where they were.  From then on the new map is the only one: a resume that
@@ -15,6 +16,8 @@
  */
 #include "job_resize.h"
 #include "job_partial.h"
+
+#include "job_shards.h"
 
 enum { ASK_MS = 2000, WANT_MS = 10000, NODE_DEVICES = 64 };
 
@@ -37,7 +40,7 @@ uint32_t job_device_count(struct job *self)
 void job_resize_fini(struct job *self)
 {
     struct job_resize *resize = &self->plan.resize;
-    rank_shards_fini(&resize->shards);
+    job_shards_fini(self);
     rank_map_fini(&resize->map);
     orr_block_fini(&resize->needs);
     orr_block_fini(&resize->slots);
@@ -54,9 +57,7 @@ static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
     uint32_t world = self->args.world, nodes = self->n_nodes, slots = 2 * world;
     if (resize->has_tables)
         return ORR_OK;
-    enum orr_err err = rank_shards_init(&resize->shards, world, 0);
-    if (err == ORR_OK)
-        err = rank_map_init(&resize->map, world, slots, nodes);
+    enum orr_err err = rank_map_init(&resize->map, world, slots, nodes);
     if (err == ORR_OK)
         err =
             orr_block_init(&resize->needs, nodes * sizeof(struct orr_rec_device_need));
@@ -73,7 +74,7 @@ static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
         (void)orr_fail(
             ret_err, err, "the cluster's host has no memory to map its ranks");
     else
-        err = rank_shards_set(&resize->shards, self->args.shards, ret_err);
+        err = job_shards_tables(self, ret_err);
     if (err != ORR_OK)
         job_resize_fini(self);
     resize->has_tables = err == ORR_OK;
@@ -82,8 +83,11 @@ static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
 
 enum orr_err job_resize_grow(struct job *self, struct orr_error *ret_err)
 {
+    bool is_asked_again = self->plan.resize.is_asked_again;
     job_resize_fini(self);
-    return make_tables(self, ret_err);
+    enum orr_err err = make_tables(self, ret_err);
+    self->plan.resize.is_asked_again = is_asked_again;
+    return err;
 }
 
 static uint32_t *slot_of(struct job *self, uint32_t node, uint32_t device)
@@ -122,38 +126,6 @@ enum orr_err job_resize_check(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-static bool is_on(struct job *self, uint32_t rank, uint32_t node)
-{
-    return job_rank_at(self, rank)->node == node;
-}
-
-/* Replicas of a shard on a node that share a device at best: all that are there; ordered, those of an aligned block of a power
- * of two.  How many such blocks are there? */
-static uint32_t blocks_on(struct job *self, uint32_t node, uint32_t shard)
-{
-    uint32_t n_shards = self->args.shards, n = 0;
-    uint32_t replicas = self->args.world / n_shards;
-    bool is_ordered = self->args.reduce == ORR_REDUCE_ORDERED;
-    for (uint32_t at = 0; at < replicas;) {
-        uint32_t size = 1;
-        if (!is_on(self, at * n_shards + shard, node)) {
-            at++;
-            continue;
-        }
-        if (!is_ordered)
-            return 1;
-        for (bool is_whole = true;
-             is_whole && at % (2 * size) == 0 && size < replicas;) {
-            for (uint32_t i = at + size; i < at + 2 * size && i < replicas; i++)
-                is_whole = is_whole && is_on(self, i * n_shards + shard, node);
-            size *= is_whole ? 2 : 1;
-        }
-        at += size;
-        n++;
-    }
-    return n;
-}
-
 static struct orr_list_device_need list_needs(struct job *self)
 {
     struct orr_rec_device_need *needs = self->plan.resize.needs.at;
@@ -163,9 +135,8 @@ static struct orr_list_device_need list_needs(struct job *self)
             continue;
         needs[n] =
             (struct orr_rec_device_need){.node = orr_str(job_node_at(self, i)->name),
-                                         .ranks = job_node_at(self, i)->n_ranks};
-        for (uint32_t s = 0; s < self->args.shards; s++)
-            needs[n].least += blocks_on(self, i, s);
+                                         .ranks = job_node_at(self, i)->n_ranks,
+                                         .least = job_shards_least(self, i)};
         n++;
     }
     return (struct orr_list_device_need){needs, n};
@@ -189,6 +160,7 @@ bool job_resize_is_ready(struct orr_ctx *ctx, struct job *self)
     } else if (make_tables(self, &err) != ORR_OK) {
         job_plan_fail(ctx, self, err.code, err.text);
     } else if (!plan->want_until_ms) {
+        job_shards_doubt(self, plan->devices);
         plan->want_until_ms = orr_now_ms(ctx) + WANT_MS;
     } else if (orr_now_ms(ctx) >= plan->want_until_ms) {
         job_plan_fail(ctx,
@@ -261,9 +233,16 @@ static void clear_slots(struct job *self)
         ((uint32_t *)self->plan.resize.slot_of.at)[i] = ORR_NONE;
 }
 
+static void note_old(struct job *self)
+{
+    uint32_t *old = self->plan.resize.old.at;
+    for (uint32_t r = 0; r < self->args.world; r++)
+        old[r] =
+            *slot_of(self, job_rank_at(self, r)->node, job_rank_at(self, r)->device);
+}
+
 /* The devices that it has and those that it was given, each once. */
-static enum orr_err
-list_slots(struct job *self, struct orr_list_device_slot given, uint32_t *ret_n)
+static enum orr_err list_slots(struct job *self, struct orr_list_device_slot given)
 {
     uint32_t n = 0;
     clear_slots(self);
@@ -281,10 +260,8 @@ list_slots(struct job *self, struct orr_list_device_slot given, uint32_t *ret_n)
         if (rank->device >= NODE_DEVICES)
             return ORR_EINVAL;
         n = put_slot(self, n, rank->node, rank->device, false);
-        ((uint32_t *)self->plan.resize.old.at)[r] =
-            *slot_of(self, rank->node, rank->device);
     }
-    *ret_n = n;
+    self->plan.resize.n_slots = n;
     return ORR_OK;
 }
 
@@ -294,7 +271,7 @@ static enum orr_err make_map(struct job *self,
                              struct orr_error *err)
 {
     struct job_resize *resize = &self->plan.resize;
-    const struct rank_map_ask ask = {.shards = &resize->shards,
+    const struct rank_map_ask ask = {.shards = &self->plan.shards.now,
                                      .slots = resize->slots.at,
                                      .n_slots = n_slots,
                                      .old = resize->old.at,
@@ -303,17 +280,15 @@ static enum orr_err make_map(struct job *self,
     return rank_map_make(&resize->map, &ask, resize->old.at, ret_cost, err);
 }
 
-static enum orr_err
-map_ranks(struct job *self, struct orr_list_device_slot given, struct orr_error *err)
+/* To the devices that are listed, by the shards that are known now. */
+static enum orr_err map_ranks(struct job *self, struct orr_error *err)
 {
     struct job_resize *resize = &self->plan.resize;
     struct rank_map_cost cost;
-    uint32_t n_slots;
     const uint32_t *map = resize->old.at;
-    if (list_slots(self, given, &n_slots) != ORR_OK)
-        return orr_fail(
-            err, ORR_EINVAL, "bug: devices were given that are not its nodes'");
-    enum orr_err code = make_map(self, n_slots, &cost, err);
+    job_partial_undo(self); /* it may have been mapped before */
+    note_old(self);
+    enum orr_err code = make_map(self, resize->n_slots, &cost, err);
     if (code != ORR_OK)
         return code;
     for (uint32_t r = 0; r < self->args.world; r++) {
@@ -385,8 +360,10 @@ void job_resize_given(struct orr_ctx *ctx,
     if (plan->goal != ORR_ORDER_RESIZE || plan->step != ORR_CUT_NONE)
         return;
     enum orr_err code = job_partial_add(self, msg->nodes, &err);
+    if (code == ORR_OK && (code = list_slots(self, msg->slots)) != ORR_OK)
+        (void)orr_fail(&err, code, "bug: devices were given that are not its nodes'");
     if (code == ORR_OK)
-        code = map_ranks(self, msg->slots, &err);
+        code = map_ranks(self, &err);
     if (code == ORR_OK) {
         plan->remap = JOB_REMAP_HELD;
     } else if (code == ORR_ENODEV) {
@@ -411,6 +388,40 @@ void job_resize_refused(struct orr_ctx *ctx,
 }
 
 /* ---- the stop ---- */
+
+bool job_resize_at_cut(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    struct job_resize *resize = &plan->resize;
+    struct orr_error err;
+    char text[400];
+    bool is_resize = plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_HELD;
+    if (is_resize || !plan->shards.is_seen)
+        job_shards_look(self);
+    if (!is_resize || job_shards_are_said(self))
+        return true;
+    enum orr_err code = map_ranks(self, &err);
+    if (code == ORR_OK)
+        return true;
+    if (code == ORR_ENODEV && !resize->is_asked_again) { /* now by what is known */
+        resize->is_asked_again = true;
+        job_plan_begin(ctx, self, ORR_CUT_OPEN);
+        return false;
+    }
+    if (code == ORR_ENODEV) {
+        plan->remap = JOB_REMAP_NONE;
+        go_elsewhere(ctx, self, err.text);
+        return plan->is_moving;
+    }
+    snprintf(text,
+             sizeof(text),
+             "resize: %u devices are too few for %u shards: %s; it runs on as before",
+             plan->devices,
+             plan->shards.n,
+             plan->shards.why);
+    job_plan_fail(ctx, self, code, text);
+    return false;
+}
 
 struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node)
 {

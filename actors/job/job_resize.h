@@ -29,6 +29,9 @@ void job_resize_refused(struct orr_ctx *ctx,
                         struct job *self,
                         uint32_t code,
                         struct orr_str text);
+/* All ranks are at the cut, and nothing has been done to them yet: does the map suit what their communicators show?  False: the
+ * order has failed, or the job runs on while other devices are asked for. */
+bool job_resize_at_cut(struct orr_ctx *ctx, struct job *self);
 /* As they will be; the nodes look whether that fits. */
 struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node);
 /* The old devices are free: from here on there is the new map alone. */

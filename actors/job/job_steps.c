@@ -13,6 +13,7 @@
  * ranks_get until nothing lives end      job_released to the cluster, job_ended to the
  * region, ranks_forget to the nodes, stop
  */
+#include "job_cost.h"
 #include "job_partial.h"
 #include "job_resize.h"
 #include "job_state.h"
@@ -221,7 +222,10 @@ static void ask_update(struct orr_ctx *ctx, struct job *self, uint64_t tag)
             .cut = self->plan.n_steps ? self->plan.cut : 0,
             .stop = job_stopwatch_list(&self->plan, stop),
             .is_hung = self->is_hung,
-            .devices = is_permit || is_move ? job_device_count(self) : 0);
+            .devices = is_permit || is_move ? job_device_count(self) : 0,
+            .shards = self->plan.shards.n,
+            .why_shards = orr_str(self->plan.shards.why),
+            .resize_cost = job_cost_tell(self));
 }
 
 static void ask_ended(struct orr_ctx *ctx, struct job *self, uint64_t tag)

@@ -30,6 +30,7 @@ struct family {
 void rank_shards_reset(struct rank_shards *self)
 {
     self->n_shards = self->world;
+    self->stride = 0;
     for (uint32_t r = 0; r < self->world; r++) {
         self->shard_of[r] = r;
         self->replica_of[r] = 0;
@@ -65,6 +66,27 @@ void rank_shards_fini(struct rank_shards *self)
     *self = (struct rank_shards){0};
 }
 
+static uint32_t group_of(const struct family *family, uint32_t rank)
+{
+    return rank / (family->stride * family->n) * family->stride + rank % family->stride;
+}
+
+enum orr_err
+rank_shards_family(struct rank_shards *self, uint32_t stride, uint32_t size)
+{
+    const struct family family = {stride, size};
+    uint64_t reach = (uint64_t)stride * size;
+    if (reach == 0 || self->world % reach != 0)
+        return ORR_EINVAL;
+    self->n_shards = self->world / size;
+    self->stride = stride;
+    for (uint32_t r = 0; r < self->world; r++) {
+        self->shard_of[r] = group_of(&family, r);
+        self->replica_of[r] = r / stride % size;
+    }
+    return ORR_OK;
+}
+
 enum orr_err
 rank_shards_set(struct rank_shards *self, uint32_t shards, struct orr_error *err)
 {
@@ -75,12 +97,7 @@ rank_shards_set(struct rank_shards *self, uint32_t shards, struct orr_error *err
                         "number of ranks that share one replica",
                         shards,
                         self->world);
-    self->n_shards = shards;
-    for (uint32_t r = 0; r < self->world; r++) {
-        self->shard_of[r] = r % shards;
-        self->replica_of[r] = r / shards;
-    }
-    return ORR_OK;
+    return rank_shards_family(self, shards, self->world / shards);
 }
 
 /* ---- words --------------------------------------------------------------------------------- */
@@ -212,11 +229,6 @@ gather(struct rank_shards *self, const struct job_barrier *clocks, struct text *
 
 /* ---- families ------------------------------------------------------------------------------ */
 
-static uint32_t group_of(const struct family *family, uint32_t rank)
-{
-    return rank / (family->stride * family->n) * family->stride + rank % family->stride;
-}
-
 /* The one after *family: less stride, or the same and larger groups.  False: there is none. */
 static bool next_family(const struct rank_shards *self, struct family *family)
 {
@@ -306,8 +318,12 @@ static bool sends_nothing(const struct family *family,
 static void apply(struct rank_shards *self, const struct family *family)
 {
     self->n_shards = self->world / family->n;
+    self->stride = family->stride;
     for (uint32_t s = 0; s < self->n_shards; s++) {
-        const uint32_t *at = self->members + self->comms[self->best[s] - 1].members;
+        const struct rank_shards_comm *best = &self->comms[self->best[s] - 1];
+        const uint32_t *at = self->members + best->members;
+        if (!best->is_rising)
+            self->stride = 0;
         for (uint32_t i = 0; i < family->n; i++) {
             self->shard_of[at[i]] = s;
             self->replica_of[at[i]] = i;

@@ -20,6 +20,8 @@ struct rank_shards {
     uint32_t n_shards;
     uint32_t *shard_of;   /* borrowed: of block */
     uint32_t *replica_of; /* borrowed: of block */
+    uint32_t
+        stride; /* of a shard's ranks, if they are as far apart in their order; else 0 */
     uint32_t clocks_max;
     uint32_t *count;                /* [world] work of infer, as those below */
     uint32_t *best;                 /* [world] */
@@ -41,6 +43,10 @@ void rank_shards_reset(struct rank_shards *self);
  * Errors: ORR_EINVAL: it does not divide the world (unchanged). */
 ORR_NODISCARD enum orr_err
 rank_shards_set(struct rank_shards *self, uint32_t shards, struct orr_error *err);
+
+/* As was found before: a shard's `size` ranks are so far apart.  Errors: ORR_EINVAL: the world has no such groups (unchanged). */
+ORR_NODISCARD enum orr_err
+rank_shards_family(struct rank_shards *self, uint32_t stride, uint32_t size);
 
 /* As the communicators show: best asked at a cut, when all of their members have been heard.  True: replicas were found; false: none
  * were, or it is doubtful, and each rank is a shard of its own.  text says which and why, for `show`, in one sentence; it is

@@ -10,6 +10,7 @@
  * its own: everything is rebuilt from the two edges, so a restart needs no file.
  */
 #include "node_calls.h"
+#include "node_moves.h"
 
 enum {
     REGISTER_BACKOFF_MIN_MS = 100,

@@ -13,6 +13,7 @@
  */
 #include "node_calls.h"
 #include "node_devices.h"
+#include "node_moves.h"
 
 enum { EDGE_MS = 5000 };
 
@@ -74,6 +75,7 @@ static void tell_with(struct orr_ctx *ctx,
         .round = cut->round,
         .parts = list_parts(self, group, parts, self->args.ranks_max),
         .device_bytes = cut->device_bytes,
+        .copy_us = cut->copy_us,
         .step_ms = cut->took_ms,
         .culprit = cut->state == ORR_STEP_FAILED ? cut->culprit : -1,
         .text = orr_str(cut->text)};
@@ -228,6 +230,7 @@ void node_cut_heard(struct orr_ctx *ctx,
     cut->text[0] = '\0';
     if (msg->device_bytes)
         cut->device_bytes = msg->device_bytes;
+    cut->copy_us = msg->copy_us;
     bool is_out = cut->step == ORR_CUT_QUIESCE && msg->state == ORR_STEP_DONE;
     if (is_out && !note_arenas(ctx, self, group, msg))
         return;

@@ -2,6 +2,7 @@
  * node_edges.c - what the edges find at their start: devices, and the ranks of earlier lives of this host.
  */
 #include "node_calls.h"
+#include "node_moves.h"
 
 static void set_device(struct node_device *device, const struct orr_rec_device_row *rec)
 {

@@ -9,6 +9,7 @@
  */
 #include "node_calls.h"
 #include "node_devices.h"
+#include "node_moves.h"
 
 bool node_join_is_new(const struct node *self,
                       const struct node_group *group,

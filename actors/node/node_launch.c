@@ -11,6 +11,7 @@
  */
 #include "node_calls.h"
 #include "node_devices.h"
+#include "node_moves.h"
 
 enum {
     PORT_TIMEOUT_MS = 5000,

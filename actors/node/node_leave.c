@@ -7,6 +7,7 @@
  * FAILURES    Each is repeated until it is so.  A host that restarts finds the rank in its generation, until the next resume
  */
 #include "node_calls.h"
+#include "node_moves.h"
 
 enum { EDGE_MS = 2000, SIGNAL_KILL = 9 };
 

@@ -8,6 +8,7 @@
  */
 #include "node_calls.h"
 #include "node_devices.h"
+#include "node_moves.h"
 
 enum {
     UPDATE_TIMEOUT_MS = 2000,

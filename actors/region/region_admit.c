@@ -120,7 +120,7 @@ enum orr_err region_admit(const struct orr_msg_job_spec *spec,
                         "gpus: max %u is above world %u; each device needs a rank",
                         spec->gpus_max,
                         spec->world);
-    if (spec->world % spec->shards != 0)
+    if (spec->shards > 0 && spec->world % spec->shards != 0)
         return orr_fail(err,
                         ORR_EINVAL,
                         "shards: world %u is not a multiple of %u",

@@ -382,12 +382,16 @@ static void keep_units(struct region *self, struct region_job *job, uint32_t dev
     region_save(self, job, 0);
 }
 
-/* What its newest stop took: for those who look, so without room it is not kept. */
+/* What its newest stop took and showed: for those who look, so without room it is not kept. */
 static void keep_stop(struct region *self,
                       struct region_job *job,
                       const struct orr_msg_job_update *msg)
 {
-    const struct orr_msg_job_update only_stop = {.cut = msg->cut, .stop = msg->stop};
+    const struct orr_msg_job_update only_stop = {.cut = msg->cut,
+                                                 .stop = msg->stop,
+                                                 .shards = msg->shards,
+                                                 .why_shards = msg->why_shards,
+                                                 .resize_cost = msg->resize_cost};
     size_t len;
     if (msg->stop.n == 0 || msg->stop.n > REGION_STOP_STEPS_MAX)
         return; /* a new actor's, which has seen none */

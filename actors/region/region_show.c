@@ -50,7 +50,7 @@ struct orr_list_rank_place region_places(struct region *self,
 struct stop_scratch { /* a job_update with REGION_STOP_STEPS_MAX steps, decoded */
     struct orr_msg_job_update msg;
     struct orr_rec_stop_step steps[REGION_STOP_STEPS_MAX + 1];
-    char text[64];
+    char text[640];
 };
 
 static const struct orr_msg_job_update *newest_stop(struct region *self,
@@ -142,6 +142,7 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .spec = region_spec(self, job),
                  .ranks = region_places(self, job),
                  .restarts = job->restarts,
+                 .user_restarts = job->user_restarts,
                  .culprit = job->culprit,
                  .culprit_node = orr_str(job->culprit_node),
                  .signal = job->signal,
@@ -161,7 +162,10 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .to_endpoints = orr_str(endpoints),
                  .from_region = orr_str(job->from_region),
                  .cut = stop->cut,
-                 .stop = stop->stop);
+                 .stop = stop->stop,
+                 .shards = stop->shards,
+                 .why_shards = stop->why_shards,
+                 .resize_cost = stop->resize_cost);
 }
 
 /* Where a page starts: after the job of that id, also if that job has been dropped since. */

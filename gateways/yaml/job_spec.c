@@ -179,7 +179,7 @@ static enum orr_err fill_gpus(struct orr_job_spec *spec, struct orr_error *err)
                              "%u ranks cannot use gpus.max %u devices; a rank uses one",
                              m->world,
                              m->gpus_max);
-    if (m->shards == 0 || m->world % m->shards != 0)
+    if (m->shards > 0 && m->world % m->shards != 0)
         return orr_yaml_fail(spec->yaml,
                              "shards",
                              err,

@@ -19,7 +19,7 @@ struct orr_job_args {
     uint64_t hang_ms;             /* 0: never */
     uint32_t checkpoint_mode;     /* enum orr_checkpoint_mode */
     uint32_t world;
-    uint32_t shards;
+    uint32_t shards; /* 0: as its communicators show */
     uint32_t gpus_min;
     uint32_t gpus_max;
     uint32_t reduce; /* enum orr_reduce */

@@ -8,7 +8,8 @@
 #   --bundle DIR   what bundle.sh made, or a build tree (the folder above this script)
 #   --out DIR      default: $OUT or ./gpu-results
 # STEP: facts conformance-cuda conformance-nccl digits orrery probes, which are the default; of stops and images: interposed-cuda
-# interposed-nccl memory overhead image stops torch; and nccl-shared, torch-shared, experiments.
+# interposed-nccl memory overhead image stops torch; of ranks that share a device: spliced spliced-cuts elastic ddp; and nccl-shared,
+# torch-shared, experiments.
 # Exit code: 0 all steps passed, 1 one did not, 2 wrong usage.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,6 +20,7 @@ emulated=0
 one_step=
 all_steps="facts conformance-cuda conformance-nccl digits orrery probes"
 stop_steps="interposed-cuda interposed-nccl memory overhead image stops torch"
+elastic_steps="spliced spliced-cuts elastic ddp"
 
 deadline_of() {
     case $1 in
@@ -36,9 +38,13 @@ deadline_of() {
     image) echo 180 ;;
     stops) echo 300 ;;
     torch) echo 400 ;;
+    spliced) echo 560 ;;
+    spliced-cuts) echo 560 ;;
+    elastic) echo 240 ;;
+    ddp) echo 500 ;;
     torch-shared) echo 150 ;;
     *)
-        echo "acceptance.sh: no step $1; there are: $all_steps $stop_steps nccl-shared torch-shared" >&2
+        echo "acceptance.sh: no step $1; there are: $all_steps $stop_steps $elastic_steps nccl-shared torch-shared" >&2
         return 1
         ;;
     esac
@@ -50,7 +56,7 @@ while [ $# -gt 0 ]; do
     --bundle) bundle=$(cd "$2" && pwd) && shift || exit 2 ;;
     --out) out=$2 && shift ;;
     --one) one_step=$2 && shift ;; # the process of one step, under its deadline
-    -*) sed -n '3,13s/^# \{0,1\}//p' "$self" >&2 && exit 2 ;;
+    -*) sed -n '3,14s/^# \{0,1\}//p' "$self" >&2 && exit 2 ;;
     *) break ;;
     esac
     shift

@@ -40,7 +40,7 @@ cp "$build"/lib/test/*.so "$bundle/lib/test"
 cp -r "$build/share/digits" "$build/share/conformance" "$bundle/share"
 cp "$top"/tests/gpu/{acceptance,environment,steps,steps_rank,step_orrery,step_stops,step_torch}.sh "$top/tests/gpu/torch_facts.py" \
     "$bundle/gpu"
-cp "$top/examples/pytorch_train.py" "$bundle/share/examples"
+cp "$top/examples/pytorch_ddp.py" "$bundle/share/examples"
 cp "$top/LICENSE" "$bundle"
 
 # carry DIR FILE...: what the loader finds here for them, into DIR; libc's own parts are never carried.

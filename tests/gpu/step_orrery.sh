@@ -47,7 +47,7 @@ until_true() {
 
 field() { sed -n 's/.*"'"$1"'": *"\{0,1\}\([^",}]*\).*/\1/p' | head -n 1; }
 orrery() { "$bin/orrery" "$@"; }
-has_device() { [ "$(orrery node ls -o json | field state)/$(orrery node ls -o json | field gpus)" = up/1 ]; }
+has_device() { [[ "$(orrery node ls -o json | field state)/$(orrery node ls -o json | field gpus)" == up/[1-9]* ]]; }
 has_registered_again() { [ "$(grep -c 'registered with c1' "$out/orrery-n1.log")" = 2 ]; }
 rank_pid() { grep -lzx "ORRERY_JOB=$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 | head -n 1; }
 result_of() { orrery logs "$1" | grep '^accuracy='; }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154  # sourced by acceptance.sh, whose variables it uses
-# step_stops.sh - the steps `image` and `stops` of acceptance.sh: jobs that are suspended, saved, moved and restored.
+# step_stops.sh - the steps `image`, `stops` and `elastic` of acceptance.sh: jobs that are suspended, saved, moved and restored.
 
 # took NAME COMMAND...: an order and the milliseconds until it was carried out, as a note
 took() {
@@ -150,4 +150,43 @@ step_stops() {
     note result "$result"
     [ "$result" = "$direct" ] || fail "stopped and moved: $result, alone $direct"
     kill "$node_pid" "$control_pid" ${second_pid:+"$second_pid"} && wait "$node_pid" "$control_pid"
+}
+
+# ---- eight ranks on the one GPU, spliced ----
+
+elastic_spec() { # elastic_spec NAME STEPS
+    spec "$1" 8 "$2" "" auto >"$GPU_WORK/$1.yaml"
+    echo 'reduce: ordered' >>"$GPU_WORK/$1.yaml"
+}
+
+# Seconds that are noted are those of whole runs, their start among them.
+step_elastic() {
+    local job truth long began
+    use_devices_for_stops
+    start_fleet
+    long=$(steps_in "${ELASTIC_SECONDS:-4}") || exit 1
+    note steps "$long"
+    spec guest 1 "$steps" >"$GPU_WORK/guest.yaml"
+    elastic_spec truth "$long"
+    elastic_spec stopped "$long"
+    began=$SECONDS
+    train 1 "$long" >/dev/null || fail "one rank alone"
+    note one_rank_s $((SECONDS - began))
+    began=$SECONDS
+    truth=$(orrery submit "$GPU_WORK/truth.yaml") && orrery wait "$truth" --timeout 150s ||
+        fail "eight ranks on the device: $(orrery logs --stderr "$truth" | tail -n 3)"
+    note eight_ranks_s $((SECONDS - began))
+    job=$(orrery submit "$GPU_WORK/stopped.yaml") || fail "submit"
+    until_true "the first steps of $job" 60 in_step "$job"
+    note level "$(level_of "$job")"
+    suspend_and_resume "$job" 1
+    if [ "$(level_of "$job")" = image ]; then
+        took checkpoint checkpoint "$job"
+        kill_machine n1 "$node_pid"
+        node_pid=$host_pid
+    fi
+    orrery wait "$job" --timeout 150s || fail "$job: exit code $?: $(orrery logs --stderr "$job" | tail -n 3)"
+    note result "$(result_of "$job")"
+    [ "$(result_of "$job")" = "$(result_of "$truth")" ] || fail "stopped: $(result_of "$job"), undisturbed $(result_of "$truth")"
+    kill "$node_pid" "$control_pid" && wait "$node_pid" "$control_pid"
 }

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154  # sourced by acceptance.sh, whose variables it uses
-# step_torch.sh - the steps `torch` and `torch-shared` of acceptance.sh: examples/pytorch_train.py, unmodified, alone and stopped.
+# step_torch.sh - the steps `torch`, `ddp` and `torch-shared` of acceptance.sh: examples/pytorch_ddp.py, unmodified, alone and stopped.
 
-torch_script=$bundle/share/examples/pytorch_train.py
+torch_script=$bundle/share/examples/pytorch_ddp.py
 torch_steps=${TORCH_STEPS:-300}
 
-torch_spec() { # torch_spec NAME ALLOCATOR [option of the script ...]
-    local name=$1 allocator=$2
-    shift 2
+torch_spec() { # torch_spec NAME WORLD ALLOCATOR [option of the script ...]
+    local name=$1 world=$2 allocator=$3
+    shift 3
     cat <<EOF
 name: $name
 command: [/bin/sh, -c, "exec python3 -B '$torch_script' --steps $torch_steps --pause 0.05 $*"]
 workdir: $GPU_WORK
 env: {LD_LIBRARY_PATH: "$LD_LIBRARY_PATH", GPU_WORK: "$GPU_WORK", PATH: "$PATH", HOME: "$GPU_WORK", PYTORCH_CUDA_ALLOC_CONF: "$allocator"}
-world: 1
-gpus: 1
+world: $world
+gpus: {min: 1, max: $device_count}
+reduce: ordered
 checkpoint: {mode: auto, every: 1h}
 EOF
 }
@@ -32,7 +33,7 @@ torch_variant() { # torch_variant NAME ALLOCATOR IMAGE [option ...]
     local name=$1 allocator=$2 image=$3 job
     shift 3
     torch_alone "$allocator" "$@" >"$GPU_WORK/$name.truth" || { note "$name" "alone it ends with $?" && return 1; }
-    torch_spec "$name" "$allocator" "$@" >"$GPU_WORK/$name.yaml"
+    torch_spec "$name" 1 "$allocator" "$@" >"$GPU_WORK/$name.yaml"
     job=$(orrery submit "$GPU_WORK/$name.yaml") || return 1
     until_true "the first steps of $name" 90 is_training "$job"
     note "${name}_level" "$(level_of "$job")"
@@ -52,13 +53,16 @@ torch_variant() { # torch_variant NAME ALLOCATOR IMAGE [option ...]
     note "$name" "$(tail -n 1 "$GPU_WORK/$name.truth")"
 }
 
+has_torch() {
+    python3 -c 'import torch; assert torch.cuda.is_available()' && return
+    note skipped "there is no PyTorch here that sees a GPU"
+    [ "$GPU_EMULATED" = 1 ] || fail "no PyTorch"
+    return 1
+}
+
 step_torch() {
-    local worst=0
-    python3 -c 'import torch; assert torch.cuda.is_available()' || {
-        note skipped "there is no PyTorch here that sees a GPU"
-        [ "$GPU_EMULATED" = 1 ] || fail "no PyTorch"
-        return
-    }
+    local worst=0 device_count=1
+    has_torch || return 0
     start_fleet
     torch_variant caching "" image || worst=1
     torch_variant pools backend:cudaMallocAsync inplace || worst=1
@@ -68,7 +72,54 @@ step_torch() {
     [ $worst = 0 ] || fail "see torch.log"
 }
 
-# Two ranks of DistributedDataParallel on the one device, each as of a machine of its own. What happens is the result.
+# Four ranks of DistributedDataParallel on fewer devices, spliced; one job is left alone, another one is stopped, moved to another number
+# of devices where there are some, saved, killed with its machine and restored. Both must print the same losses.
+ddp_job() { # ddp_job NAME; its id is then in ddp_id
+    torch_spec "$1" 4 "" --hidden 512 >"$GPU_WORK/$1.yaml"
+    ddp_id=$(orrery submit "$GPU_WORK/$1.yaml") || fail "submit $1"
+}
+
+ddp_done() { # ddp_done NAME
+    orrery wait "$ddp_id" --timeout 150s || fail "$1: exit code $?: $(orrery logs --stderr "$ddp_id" | tail -n 3)"
+    orrery logs "$ddp_id" | sort -u >"$GPU_WORK/$1.lines" # steps after a checkpoint may be there twice
+}
+
+ddp_disturb() {
+    local job=$1 devices
+    until_true "the first steps of $job" 90 is_training "$job"
+    note level "$(level_of "$job")"
+    took suspend suspend "$job"
+    note device_used_mib "$(device_used)"
+    took resume resume "$job"
+    for devices in 1 "$device_count"; do
+        [ "$device_count" = 1 ] || took "resize_$devices" resize "$job" "$devices"
+    done
+    [ "$(level_of "$job")" = image ] || return 0
+    took checkpoint checkpoint "$job"
+    kill_machine n1 "$node_pid"
+    node_pid=$host_pid
+    until_true "n1 is back" 60 has_device
+}
+
+step_ddp() {
+    local ddp_id device_count
+    has_torch || return 0
+    start_fleet
+    device_count=$(orrery node ls -o json | field gpus)
+    note devices "$device_count"
+    [ "$device_count" -le 2 ] || device_count=2
+    ddp_job truth
+    ddp_done truth
+    ddp_job stopped
+    ddp_disturb "$ddp_id"
+    ddp_done stopped
+    diff "$GPU_WORK/truth.lines" "$GPU_WORK/stopped.lines" | head -n 5
+    cmp -s "$GPU_WORK/truth.lines" "$GPU_WORK/stopped.lines" || fail "other losses than undisturbed: see ddp.log"
+    note result "$(grep '^digest=' "$GPU_WORK/stopped.lines")"
+    kill "$node_pid" "$control_pid" && wait "$node_pid" "$control_pid"
+}
+
+# Two ranks of DistributedDataParallel on the one device, without splicing, each as of a machine of its own. What happens is the result.
 step_torch_shared() {
     local rank pids=()
     for rank in 0 1; do

@@ -28,6 +28,14 @@ step_interposed_nccl() {
     suite conformance_nccl_gpu LD_PRELOAD="$cutter:$our_nccl" ORRERY_REAL_LIBNCCL="$(real 'libnccl\.so\.2')" NCCL_CONFORMANCE_CUTS=1
 }
 
+# NCCL's suite on worlds of 2, 4 and 8 ranks, all on the one device: our libnccl.so.2 puts them together, NCCL sees one. Then with cuts.
+spliced_suite() { # spliced_suite CUTS
+    suite conformance_nccl_gpu CONFORMANCE_SHARED_DEVICE=1 NCCL_CONFORMANCE_DEVICES=8 ORRERY_REDUCE=ordered NCCL_CONFORMANCE_CUTS="$1" \
+        LD_PRELOAD="$cutter:$our_nccl" ORRERY_REAL_LIBNCCL="$(real 'libnccl\.so\.2')"
+}
+step_spliced() { spliced_suite 999999; }
+step_spliced_cuts() { spliced_suite 3; }
+
 # Rates and times of each kind of memory: a line for each in memory.log. The driver's own way, for comparison, is in probes.log.
 step_memory() {
     local code worst=0 kind room size sizes=() all=${MEMORY_MIB:-1024 16384 40960} skipped=

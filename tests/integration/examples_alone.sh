@@ -25,6 +25,7 @@ case $program in
 digits) world=4 steps=12 wrong=(3 --steps 1) data=yes ;;
 mlp) world=4 steps=12 wrong=(3 --steps 1) data=yes ;;
 pipeline) world=8 steps=6 wrong=(6 --steps 1) data=yes ;;
+adam) world=4 steps=12 wrong=(3 --steps 1) data=yes ;;
 tcp) world=4 steps=200 wrong=(1 --steps 1) data=no ;;
 *) fail "not an example" ;;
 esac

@@ -18,6 +18,18 @@ from fleet import ROOT, WORKLOADS, check
 DATA = ROOT / "examples/digits/data/digits.csv"
 
 
+# A restart that is charged to the program is a fault of ours that was taken for its: the job goes on, so that all is seen, and
+# check_blameless fails.
+RETRIES = "retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n"
+
+
+def check_blameless(detail, killed=0):
+    """killed: ranks that the test itself has killed, which nobody can tell from one that dies by itself."""
+    check(detail["user_restarts"] <= killed,
+          f"{detail['user_restarts']} of {detail['restarts']} restarts were charged to the program: {detail['row']['reason']} "
+          f"{detail['stderr_tail'][-500:]}")
+
+
 def cuts_of(prefix):
     prefix = pathlib.Path(prefix)
     return prefix.parent / f"cuts.{prefix.name}"
@@ -29,6 +41,7 @@ class Example:
     def __init__(self, name, world, gpus, steps, every, options=()):
         self.name, self.world, self.gpus, self.steps, self.every, self.options = name, world, gpus, steps, every, options
         self.least = None  # devices: as many as it has; fewer: it may be resized
+        self.shards = 0  # as its communicators show; 1: any ranks may share a device
 
     def command(self, prefix):
         return ["/usr/bin/env", f"ORRERY_RANK_DIGESTS={cuts_of(prefix)}", str(WORKLOADS / "bin" / self.name), *self.options, "--steps", str(self.steps), "--digests", str(prefix),
@@ -38,17 +51,19 @@ class Example:
         words = ", ".join(f'"{w}"' for w in self.command(prefix))
         least = self.gpus if self.least is None else self.least
         gpus = f"gpus: {{min: {least}, max: {self.gpus}}}\n" if self.gpus else ""
+        gpus += f"shards: {self.shards}\n" if self.shards else ""
         return (f"name: {self.name}\ncommand: [{words}]\nworld: {self.world}\n{gpus}"
                 f"checkpoint: {{mode: {mode}, every: {every}}}\n{extra}")
 
 
 def examples(steps):
-    """The four of the acceptance list, each for about as many steps."""
+    """Those of the acceptance lists, each for about as many steps."""
     data = ("--data", str(DATA))
     return [Example("digits", 8, 4, steps, 1, data),
             Example("mlp", 8, 4, steps, 1, data),
             Example("pipeline", 8, 4, steps, 1, data),
-            Example("tcp", 4, 0, 30 * steps, 50)]
+            Example("tcp", 4, 0, 30 * steps, 50),
+            Example("adam", 8, 4, steps, 1, data)]
 
 
 def result(f, job):

@@ -89,7 +89,7 @@ def names_its_culprit(hold, step, why):
     with Fleet(nodes=4, gpus=1, **PATIENT) as f:
         truth = undisturbed(f, digits, "digits")
         job, prefix = started(f, digits, "digits", mode="inplace", extra="time: {hang: 10s}\n")
-        mine = next(f.top.glob(f"{prefix.name}*.0"))
+        mine = wait_for("rank 0 has taken a step", lambda: next(f.top.glob(f"{prefix.name}*.0"), None), 60)
         with hold(f.rank_pid(job, rank)):
             def nobody_moves(last=[None, 0.0]):
                 size, now = mine.stat().st_size, time.monotonic()

@@ -9,7 +9,7 @@ import os
 import re
 import time
 
-from fleet import SLOW, Fleet, check, main, shell, wait_for
+from fleet import Fleet, check, main, shell, wait_for
 
 CALM = dict(heartbeat=200, suspect=2000, lease=5000)
 COUNT = 'i=0; while [ ! -e stop ]; do i=$((i+1)); echo "$i"; sleep 0.05; done'
@@ -90,7 +90,7 @@ def periodic_checkpoints_come_and_old_ones_go():
         wait_for("two periodic checkpoints, and the first one is gone", two_more, 40)
         check({r["cause"] for r in rows(f, job)} == {"periodic"}, json.dumps(rows(f, job)))
         paused = min(r["paused_ms"] for r in rows(f, job))  # nobody waits for a library that is not there
-        check(paused < 2000 * SLOW, f"it stood still for {paused} ms")
+        check(paused < 2800, f"it stood still for {paused} ms: 3 s are what a silent library is waited for")
         check(f.show(job)["row"]["generation"] == 1, f.cli("show", job).out)
         check({p for j, p in seen if j == job} <= {"running", "stopping"}, str(seen))
         check(not numbers(f, never), "a checkpoint of a job that wants none")
@@ -174,17 +174,21 @@ def drained_node_is_empty_and_no_step_was_repeated():
         out = f.cli("drain", node, "--timeout", "15s", expect=6)
         check(staying in out.err and "cannot move" in out.err, str(out))
         for job in moving:
-            f.wait_phase(job, "running")
-            check(f.show(job)["ranks"][0]["node"] != node, f.cli("show", job).out)
+            wait_for(f"{job} has moved", lambda: runs_elsewhere(f, job, node), 60)
         check(f.phase(staying) == "running", "it was stopped, and could not move")
         f.cli("drain", node, "--undo", expect=0)
         row = [n for n in f.cli("tree", "-o", "json", expect=0).json()["nodes"] if n["node"] == node][0]
         check(row["state"] == "up", json.dumps(row))
         f.cli("cancel", staying, expect=0)
         f.wait_phase(staying, "cancelled")
-        f.cli("drain", node, "--timeout", "40s", expect=0)
+        f.cli("drain", node, "--timeout", "80s", expect=0, timeout=120)
         f.kill_host(node)
         stop(f, *moving)
+
+
+def runs_elsewhere(f, job, node):
+    detail = f.show(job)
+    return detail["row"]["phase"] == "running" and detail["ranks"][0]["node"] != node
 
 
 def full_store_leaves_the_job_and_its_checkpoint_alone():

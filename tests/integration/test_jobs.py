@@ -25,6 +25,14 @@ def show_names_the_culprit_its_exit_and_its_last_words():
         check(not f.ranks("n1") and not f.ranks("n2"), "the other ranks were stopped")
 
 
+def show_tells_whose_fault_each_restart_was():
+    with Fleet(nodes=1, gpus=1) as f:
+        job = f.submit(shell("exit 3", "gpus: 1\nretries: {user: 2, backoff: 100ms..200ms}\n"))
+        detail = f.wait_phase(job, "failed")
+        check(detail["restarts"] == 2 and detail["user_restarts"] == 2, json.dumps(detail))
+        check("restarts 2 (user 2 of 2, infra 0)" in f.cli("show", job).out, f.cli("show", job).out)
+
+
 def job_that_does_not_fit_waits_and_says_for_what():
     with Fleet(nodes=1, gpus=2) as f:
         first = f.submit(shell("sleep 60", "gpus: 2\n"))
@@ -103,6 +111,7 @@ def regions_know_each_other_and_run_their_own_jobs():
 
 main(trivial_job_runs_and_its_output_and_exit_code_arrive,
      show_names_the_culprit_its_exit_and_its_last_words,
+     show_tells_whose_fault_each_restart_was,
      job_that_does_not_fit_waits_and_says_for_what,
      cancel_of_a_stubborn_job_kills_it,
      same_key_is_the_same_job,

@@ -17,9 +17,10 @@ RESIZES = int(os.environ.get("RESIZES", "1"))
 SEED = int(os.environ.get("RESIZE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 
 
-def elastic(index, steps):
+def elastic(index, steps, shards=1):
+    """By default any ranks may share a device: mlp and pipeline have fewer replicas than the sequences here ask for."""
     example = examples(steps)[index]
-    example.gpus, example.least = 8, 1
+    example.gpus, example.least, example.shards = 8, 1, shards
     return example
 
 
@@ -41,7 +42,7 @@ def free(f):
 
 def in_place(index):
     """Two nodes of four devices: the same processes all the time."""
-    rng, example = random.Random(SEED), elastic(index, 150 + 250 * RESIZES)
+    rng, example = random.Random(SEED), elastic(index, 150 + 500 * RESIZES)
     with Fleet(nodes=2, gpus=4, **FAST) as f:
         truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name)
@@ -87,6 +88,10 @@ def mlp_in_place():
 
 def pipeline_in_place():
     in_place(2)
+
+
+def adam_in_place():
+    in_place(4)
 
 
 def digits_elsewhere():
@@ -261,7 +266,7 @@ def host_that_dies_while_ranks_change_node_changes_nothing():
 
 
 def what_cannot_be_is_said_before_anything_stops():
-    example = elastic(0, 400)
+    example = elastic(0, 1200)
     example.least = 2
     with Fleet(nodes=1, gpus=8, **FAST) as f:
         truth = undisturbed(f, example, example.name)
@@ -286,9 +291,34 @@ def what_cannot_be_is_said_before_anything_stops():
         finished(f, job, prefix, truth)
 
 
+def communicators_say_who_shares_a_device():
+    """Nothing in the spec: seen at the first stop, told by `show`, and kept to by each map."""
+    for index, shards, groups, refused in ((1, 2, "{0,2,4,6},{1,3,5,7}", 1), (2, 4, "{0,4},{1,5},{2,6},{3,7}", 2)):
+        example = elastic(index, 100000, shards=0)
+        with Fleet(nodes=1, gpus=8, **FAST) as f:
+            job, _ = started(f, example, example.name)
+            check(f.show(job)["shards"] == 0 and "not known" in f.cli("show", job, expect=0).out, "nobody can know yet")
+            done = f.cli("resize", job, str(refused), timeout=60)
+            check(done.code != 0 and f"too few for {shards} shards" in done.err and groups in done.err, f"{done.code} {done.err}")
+            check(f.show(job)["row"]["gpus"] == 8, "it is where it was")
+            detail = resize(f, job, 4)
+            check(detail["shards"] == shards and groups in detail["why_shards"], json.dumps(detail["why_shards"]))
+            check(f"{shards}: data-parallel groups {groups}" in f.cli("show", job, expect=0).out, "`show` does not say it")
+            on = {}
+            for rank in detail["ranks"]:
+                on.setdefault(rank["device"], set()).add(rank["rank"] % shards)
+            check(len(on) == 4 and all(len(held) == 1 for held in on.values()), f"ranks of different shards share a device: {on}")
+            cost = detail["resize_cost"]
+            check(cost["stops"] == 1 and cost["bytes"] > 0 and cost["fewer"] == (2 if shards == 2 else 0) and cost["more"] == 8, json.dumps(cost))
+            check("resize cost" in f.cli("show", job, expect=0).out, "`show` does not say what the next one costs")
+            resize(f, job, 8)
+            f.cli("cancel", job, expect=0)
+            f.wait_phase(job, "cancelled")
+
+
 def guest_on_the_devices_that_were_left_is_suspended_like_any():
     """Ranks still see devices that they have left: who has them now is not to notice."""
-    example = elastic(0, 500)
+    example = elastic(0, 1200)
     with Fleet(nodes=1, gpus=8, **FAST) as f:
         truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name)
@@ -305,7 +335,8 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, pipeline_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, target_that_dies_in_the_transfer_changes_nothing, migrated_job_is_resized_and_resumed_where_it_is,
-         what_cannot_be_is_said_before_anything_stops,
+    main(digits_in_place, pipeline_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes,
+         target_that_dies_in_the_transfer_changes_nothing, migrated_job_is_resized_and_resumed_where_it_is,
+         what_cannot_be_is_said_before_anything_stops, communicators_say_who_shares_a_device,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
          soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing, host_that_dies_while_ranks_change_node_changes_nothing])

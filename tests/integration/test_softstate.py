@@ -9,7 +9,7 @@ import time
 
 from fleet import Fleet, check, digits, main, shell, wait_for
 
-BACK_S = 5.0
+BACK_S = 5.0  # stretched where the machine is slow; what it took is printed
 STOPPED_S = 60.0 if os.environ.get("SOAK") == "1" else 4.0
 
 
@@ -155,8 +155,7 @@ def lies_about_jobs_are_not_believed():
     """Soft state never decides: a key that says a job has ended, or that there is another, changes no job."""
     with Fleet(nodes=2, gpus=2) as f:
         redis, _, jobs = fleet_with_jobs(f)
-        for i in range(50):
-            redis.ask("SET", f"orrery:r1:job:r1-{i}", "\x01\x02")
+        redis.ask("MSET", *(word for i in range(50) for word in (f"orrery:r1:job:r1-{i}", "\x01\x02")))
         redis.ask("SET", "orrery:r1:region", "lie")
         check(top(f)["garbage"] >= 45, "garbage is counted")
         check(len(f.cli("ps", "-o", "json", expect=0).json()) == 2, "ps asks the region then")

@@ -14,7 +14,7 @@ import signal
 import time
 
 from fleet import Fleet, check, main
-from stops import check_cuts, check_same, examples, read_digests, result, set_backs
+from stops import RETRIES, check_blameless, check_cuts, check_same, examples, read_digests, result, set_backs
 from test_stops import FAST, can_image, started, undisturbed
 
 ROUNDS = int(os.environ.get("FAULTS", "1" if os.environ.get("SOAK") else "0"))
@@ -164,7 +164,7 @@ def reach(f, job, order, phase, running):
 
 def survives(f, rng, truth, example, order, phase, victim):
     """One cell of the matrix.  Whether its phase was seen."""
-    job, prefix = started(f, example, example.name, extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n")
+    job, prefix = started(f, example, example.name, extra=RETRIES)
     f.cli("checkpoint", job, expect=0, timeout=90)
     words = ORDERS[order]
     if order == "resume":
@@ -182,6 +182,7 @@ def survives(f, rng, truth, example, order, phase, victim):
     if f.wait_phase(job, "running", "suspended", "done", seconds=120)["row"]["phase"] == "suspended":
         f.cli("resume", job, expect=0, timeout=120)
     detail = f.wait_phase(job, "done", seconds=240)
+    check_blameless(detail, killed=victim == "rank")
     check(result(f, job) == truth[0], f"{result(f, job)} is not {truth[0]}: {json.dumps(detail['row'])}")
     check_same(truth[1], read_digests(prefix), once=False)
     check_cuts(prefix, example.world)
@@ -256,7 +257,7 @@ def goes_on_from_the_one_before(damage):
         if not can_image(f):
             return
         truth = undisturbed(f, example, example.name)
-        job, prefix = started(f, example, example.name, extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n")
+        job, prefix = started(f, example, example.name, extra=RETRIES)
         f.cli("checkpoint", job, expect=0, timeout=90)
         before = chunks(f).keys()
         f.cli("checkpoint", job, expect=0, timeout=90)
@@ -266,6 +267,7 @@ def goes_on_from_the_one_before(damage):
         f.kill_node(f.show(job)["ranks"][0]["node"])
         f.restart()
         detail = f.wait_phase(job, "done", seconds=240)
+        check_blameless(detail)
         check(detail["row"]["generation"] >= 3, f"it did not notice: {json.dumps(detail['row'])}")
         check(result(f, job) == truth[0], f"{result(f, job)} is not {truth[0]}")
         check_same(truth[1], read_digests(prefix), once=False)
@@ -286,7 +288,7 @@ def full_store_fails_the_checkpoint_and_not_the_job():
         if not can_image(f):
             return
         truth = undisturbed(f, example, example.name)
-        job, prefix = started(f, example, example.name, extra="retries: {infra: unlimited, user: 5, backoff: 100ms..200ms}\n")
+        job, prefix = started(f, example, example.name, extra=RETRIES)
         f.cli("checkpoint", job, expect=0, timeout=90)
         for config in f.state.glob("n*/host.yaml"):
             config.write_text(config.read_text().replace('/store"}', '/store", quota: 1MiB}'))
@@ -296,7 +298,7 @@ def full_store_fails_the_checkpoint_and_not_the_job():
         refused = f.cli("checkpoint", job, timeout=90)
         check(refused.code != 0 and "quota" in refused.err, str(refused))
         f.cli("checkpoint", "verify", job, expect=0, timeout=90)
-        f.wait_phase(job, "done", seconds=240)
+        check_blameless(f.wait_phase(job, "done", seconds=240))
         check(result(f, job) == truth[0], f"{result(f, job)} is not {truth[0]}")
         check_same(truth[1], read_digests(prefix), once=False)
 

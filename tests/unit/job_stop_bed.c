@@ -46,6 +46,7 @@ void start(const struct orr_msg_job_start *how)
 }
 
 uint64_t hang_ms;
+uint32_t shards = 1;
 
 int setup(void **state)
 {
@@ -79,7 +80,7 @@ int setup(void **state)
                                 .job = "eu1-1",
                                 .generation = GENERATION,
                                 .world = WORLD,
-                                .shards = 1,
+                                .shards = shards,
                                 .gpus_min = 1,
                                 .gpus_max = WORLD,
                                 .reduce = ORR_REDUCE_ORDERED,

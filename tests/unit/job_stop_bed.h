@@ -6,7 +6,8 @@
 
 #include "job_stop_peers.h"
 
-extern uint64_t hang_ms; /* of the job that setup makes */
+extern uint64_t hang_ms; /* of the job that setup makes, */
+extern uint32_t shards;  /* and of its spec */
 
 int setup(void **state);
 int teardown(void **state);

@@ -7,6 +7,8 @@
 
 struct peer_script nodes[NODES + 1];
 struct cluster_script cluster;
+enum comms comms;
+uint32_t devices_a_node = 2;
 struct region_heard region;
 uint64_t now;
 struct orr_system *sys;
@@ -183,6 +185,24 @@ static enum orr_err peer_on_job_posts(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* What a rank has issued in the communicator of all, and in the other. */
+static void clocks_of(uint32_t rank, uint64_t issued, struct orr_rec_clock ret[2])
+{
+    bool is_far = comms == COMMS_FAR;
+    ret[0] = (struct orr_rec_clock){.rank = rank,
+                                    .comm = 77,
+                                    .me = rank,
+                                    .n = WORLD,
+                                    .issued = issued,
+                                    .op = ORR_CLOCK_OP_ALL_REDUCE};
+    ret[1] = (struct orr_rec_clock){.rank = rank,
+                                    .comm = 80 + (is_far ? rank % 2 : rank / 2),
+                                    .me = is_far ? rank / 2 : rank % 2,
+                                    .n = 2,
+                                    .issued = 3,
+                                    .op = ORR_CLOCK_OP_ALL_REDUCE};
+}
+
 static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
                                      struct peer *self,
                                      const struct orr_msg_cut_step *msg)
@@ -209,18 +229,16 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
         return ORR_OK;
     }
     bool is_late = node->late_at == msg->step;
-    struct orr_rec_clock clocks[2];
+    struct orr_rec_clock clocks[4];
+    uint32_t n_clocks = comms == COMMS_WORLD ? 2 : 4;
     struct orr_rec_part parts[2];
     char hashes[2][8];
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t rank = (node_of(self) * 2 + i) % WORLD;
-        clocks[i] =
-            (struct orr_rec_clock){.rank = rank,
-                                   .comm = 77,
-                                   .me = rank,
-                                   .n = WORLD,
-                                   .issued = msg->step == ORR_CUT_BEGIN ? 5 + rank : 8,
-                                   .op = ORR_CLOCK_OP_ALL_REDUCE};
+        struct orr_rec_clock of[2];
+        clocks_of(rank, msg->step == ORR_CUT_BEGIN ? 5 + rank : 8, of);
+        clocks[i] = of[0];
+        clocks[2 + i] = of[1];
         snprintf(hashes[i], sizeof(hashes[i]), "p%u", rank);
         parts[i] = (struct orr_rec_part){
             .rank = rank, .hash = orr_str(hashes[i]), .bytes = 10, .new_bytes = 5};
@@ -239,9 +257,10 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
                        : node->works_at == msg->step ? ORR_STEP_WORKING
                                                      : ORR_STEP_DONE,
               .round = msg->round,
-              .clocks = {clocks, has_clocks ? 2 : 0},
+              .clocks = {clocks, has_clocks ? n_clocks : 0},
               .parts = {parts, has_parts ? 2 : 0},
               .device_bytes = 1000,
+              .copy_us = node->copy_us,
               .culprit =
                   node->fail_at == msg->step ? (int64_t)self->args.index * 2 : -1,
               .text = orr_str(node->fail_at == msg->step ? "the driver said no" : ""));
@@ -267,7 +286,7 @@ struct orr_list_rank_place all_places(uint32_t device)
     for (uint32_t i = 0; i < WORLD; i++)
         places[i] = (struct orr_rec_rank_place){.rank = i,
                                                 .node = orr_str(node_name(i / 2)),
-                                                .device = device + i % 2,
+                                                .device = device + i % devices_a_node,
                                                 .local_rank = i % 2};
     return (struct orr_list_rank_place){places, WORLD};
 }
@@ -332,6 +351,8 @@ static enum orr_err peer_on_job_update(struct orr_ctx *ctx,
                                        const struct orr_msg_job_update *msg)
 {
     (void)self;
+    for (uint32_t i = 0; i < msg->ranks.n; i++)
+        region.node[i] = msg->ranks.at[i].node.ptr[msg->ranks.at[i].node.len - 1];
     if (region.is_silent) {
         (void)orr_defer(ctx);
         return ORR_OK;
@@ -340,12 +361,13 @@ static enum orr_err peer_on_job_update(struct orr_ctx *ctx,
     region.n_devices = msg->ranks.n ? msg->devices : region.n_devices;
     for (uint32_t i = 0; i < msg->ranks.n; i++)
         region.device[i] = msg->ranks.at[i].device;
-    for (uint32_t i = 0; i < msg->ranks.n; i++)
-        orr_str_copy(region.node[i], sizeof(region.node[i]), msg->ranks.at[i].node);
     region.is_placed_late |= msg->ranks.n && (nodes[0].n_steps[ORR_CUT_RESUME] ||
                                               nodes[1].n_steps[ORR_CUT_RESUME]);
     region.level = msg->level;
     region.cut = msg->cut;
+    region.shards = msg->shards;
+    region.cost = msg->resize_cost;
+    orr_str_copy(region.why_shards, sizeof(region.why_shards), msg->why_shards);
     region.n_stop = msg->stop.n;
     assert_true(msg->stop.n <= ORR_ARRAY_SIZE(region.stop));
     for (uint32_t i = 0; i < msg->stop.n; i++)
@@ -387,6 +409,8 @@ static enum orr_err peer_on_checkpoint_commit(
     const struct orr_msg_manifest *manifest = (const void *)mem;
     region.n_commits++;
     region.commit_parts = manifest->parts.n;
+    region.shards_stride = manifest->shards_stride;
+    region.shards_size = manifest->shards_size;
     region.commit_order = msg->order;
     region.commit_paused_ms = msg->row.paused_ms;
     assert_int_equal(manifest->row.bytes, 40);

@@ -29,6 +29,7 @@ struct peer_script {
     uint32_t device[WORLD];      /* of its ranks, in the newest resume, */
     uint32_t next_device[WORLD]; /* and in the newest release */
     struct orr_addr addr;
+    uint64_t copy_us; /* that its ranks say */
     uint64_t found_cut;
     uint32_t found_step;
     uint32_t n_saved;      /* ranks that the newest save listed; WORLD: all */
@@ -42,6 +43,10 @@ struct peer_script {
     uint64_t stop_cut;
 };
 extern struct peer_script nodes[NODES + 1];
+/* The communicator that the ranks have besides that of all. */
+enum comms { COMMS_WORLD, COMMS_FAR /* {0,2} {1,3} */, COMMS_NEAR /* {0,1} {2,3} */ };
+extern enum comms comms;
+extern uint32_t devices_a_node; /* that the ranks start on: 1 or 2 */
 /* The newest answer to what was told and asked for (job_posts), and how many there were, by node. */
 extern struct posts_heard {
     uint32_t n_answers, n;
@@ -82,9 +87,13 @@ struct region_heard {
     bool has_restored_places;
     uint32_t n_devices; /* of the newest placement, */
     uint32_t device[WORLD];
-    char node[WORLD][8];
     bool is_placed_late; /* it came when a node had been told to resume */
     bool is_silent;      /* does not answer job_update */
+    char node[WORLD];    /* of the newest placement: the last letter of each rank's */
+    struct orr_rec_resize_cost cost;
+    uint32_t shards, shards_stride,
+        shards_size; /* the last two: of the newest manifest */
+    char why_shards[400];
 };
 extern struct region_heard region;
 

@@ -442,8 +442,10 @@ void join(uint64_t cut)
 {
     const struct orr_rec_rank_place place = {
         .rank = 1, .node = ORR_LIT("n1"), .device = 1, .local_rank = 1};
-    const struct orr_rec_part part = {
-        .rank = 1, .hash = ORR_LIT("def"), .store = ORR_LIT("other"), .is_silent = true};
+    const struct orr_rec_part part = {.rank = 1,
+                                      .hash = ORR_LIT("def"),
+                                      .store = ORR_LIT("other"),
+                                      .is_silent = true};
     did[0] = last_text[0] = '\0';
     is_launched = false;
     next_launch = (struct orr_msg_rank_launch){.job = ORR_LIT("j"),

@@ -31,6 +31,7 @@ static void shipped_jobs_with_devices_are_good_specs(void **state)
     check_job(EXAMPLES_DIR "/digits/long.yaml", "./build/bin/digits", 8, 4, 8);
     check_job(EXAMPLES_DIR "/mlp/job.yaml", "./build/bin/mlp", 8, 4, 8);
     check_job(EXAMPLES_DIR "/pipeline/job.yaml", "./build/bin/pipeline", 8, 4, 8);
+    check_job(EXAMPLES_DIR "/adam/job.yaml", "./build/bin/adam", 8, 4, 8);
 }
 
 static void shipped_job_without_devices_is_a_good_spec(void **state)

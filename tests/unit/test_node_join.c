@@ -46,7 +46,7 @@ static void only_ranks_that_leave_are_saved(void **state)
     next_step.round = 2;
     next_step.ranks.at = both;
     ask();
-    assert_string_equal(did, "image0 put+arena-5*1drop0 ");
+    assert_string_equal(did, "image0 put+arena-5*1 drop0 ");
     assert_int_equal(last.state, ORR_STEP_DONE);
 }
 
@@ -56,7 +56,7 @@ static void rank_joins_those_that_wait_and_goes_on_with_them(void **state)
     wait_at_the_cut();
     join(9);
     assert_true(is_launched && stays_frozen);
-    assert_string_equal(did, "start1 lib-save-0 get*0launch1 drop0 ");
+    assert_string_equal(did, "start1 lib-save-0 get*0 launch1 drop0 ");
     join(9); /* repeated: answered */
     assert_true(is_launched);
     assert_string_equal(did, "");
@@ -78,7 +78,8 @@ static void rank_that_a_resume_does_not_name_ends_frozen(void **state)
     run_for(500);
     assert_int_equal(last.state, ORR_STEP_DONE);
     assert_non_null(strstr(did, "left1 "));
-    assert_true(strstr(did, "left1 ") < strstr(did, "kill1 ")); /* first, or its peers wait for it */
+    assert_true(strstr(did, "left1 ") <
+                strstr(did, "kill1 ")); /* first, or its peers wait for it */
     assert_non_null(strstr(did, "forget1 "));
     assert_null(strstr(did, "thaw1"));
     assert_non_null(strstr(did, "thaw0"));

@@ -135,6 +135,26 @@ static void spec_says_who_is_a_replica(void **state)
     assert_int_equal(shards.n_shards, 6);
 }
 
+static void groups_are_told_by_two_numbers(void **state)
+{
+    (void)state;
+    add(0, 1, 8);
+    add_all(8, 2, 2); /* {0,2},{1,3},{4,6},{5,7} */
+    assert_true(infer(8));
+    assert_int_equal(shards.n_shards, 4);
+    assert_int_equal(shards.stride, 2);
+    struct rank_shards again;
+    assert_int_equal(rank_shards_init(&again, 8, 0), ORR_OK);
+    assert_int_equal(rank_shards_family(&again, shards.stride, 2), ORR_OK);
+    for (uint32_t r = 0; r < 8; r++) {
+        assert_int_equal(again.shard_of[r], shards.shard_of[r]);
+        assert_int_equal(again.replica_of[r], shards.replica_of[r]);
+    }
+    assert_int_equal(rank_shards_family(&again, 3, 2), ORR_EINVAL);
+    assert_int_equal(rank_shards_family(&again, 0, 2), ORR_EINVAL);
+    rank_shards_fini(&again);
+}
+
 static void sizes_beyond_the_limits_are_refused(void **state)
 {
     (void)state;
@@ -365,6 +385,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(spec_says_who_is_a_replica),
+        CASE(groups_are_told_by_two_numbers),
         CASE(sizes_beyond_the_limits_are_refused),
         CASE(one_communicator_of_all_makes_all_replicas),
         CASE(tensor_parallel_neighbours_are_no_replicas),

@@ -92,7 +92,7 @@ static void spec_defaults_are_filled(void **state)
     assert_int_equal(m->tier, ORR_TIER_STANDARD);
     assert_int_equal(m->world, 1);
     assert_int_equal(m->gpus_max, 0);
-    assert_int_equal(m->shards, 1);
+    assert_int_equal(m->shards, 0);
     assert_int_equal(m->retries_infra, -1);
     assert_int_equal(m->retries_user, 0);
     assert_int_equal(m->limit_ms, 0);

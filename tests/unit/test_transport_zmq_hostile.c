@@ -13,10 +13,22 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { LINKS_MAX = 8, ROUNDS = 40 };
+enum {
+    LINKS_MAX = 8,
+    ROUNDS = 40,
+    HEARTBEAT_MS = 5000, /* who says nothing here is not to be given up */
+    ABSENT_MS = 500,     /* long after libzmq would have connected anew */
+};
+
+/* Stops the transport's thread where it logs. */
+struct hold {
+    pthread_mutex_t held;
+    _Atomic bool is_reached;
+};
 
 /* The host under attack, an honest peer of it, and the attacker's context. */
 struct fixture {
+    struct hold hold;
     struct orr_system system;
     struct orr_zmq *zmq;
     char endpoint[ORR_ENDPOINT_MAX];
@@ -27,7 +39,21 @@ struct fixture {
 
 static struct orr_error error;
 
-static struct orr_zmq *host_new(struct orr_system *system, const char *name)
+static void log_line(void *arg,
+                     enum orr_log_level level,
+                     uint64_t at_ms,
+                     const char *part,
+                     const char *text)
+{
+    struct hold *hold = arg;
+    (void)level, (void)at_ms, (void)part, (void)text;
+    hold->is_reached = true;
+    pthread_mutex_lock(&hold->held);
+    pthread_mutex_unlock(&hold->held);
+}
+
+static struct orr_zmq *
+host_new(struct orr_system *system, const char *name, struct hold *hold)
 {
     struct orr_zmq *zmq;
     fake_system_init(system, name, 5);
@@ -38,6 +64,9 @@ static struct orr_zmq *host_new(struct orr_system *system, const char *name)
         .build = "test",
         .links_max = LINKS_MAX,
         .queue_bytes_max = 1, /* the least that is allowed: one frame */
+        .heartbeat_ms = HEARTBEAT_MS,
+        .log = hold ? log_line : NULL,
+        .log_arg = hold,
     };
     assert_int_equal(orr_zmq_new(&config, &zmq, &error), ORR_OK);
     system->transport = orr_zmq_transport(zmq);
@@ -47,11 +76,12 @@ static struct orr_zmq *host_new(struct orr_system *system, const char *name)
 static int setup(void **state)
 {
     static struct fixture f;
-    f.zmq = host_new(&f.system, "r1");
+    pthread_mutex_init(&f.hold.held, NULL);
+    f.zmq = host_new(&f.system, "r1", &f.hold);
     assert_int_equal(orr_zmq_listen(f.zmq, "tcp://127.0.0.1:*", f.endpoint, &error),
                      ORR_OK);
     assert_int_equal(orr_zmq_start(f.zmq, &error), ORR_OK);
-    f.honest_zmq = host_new(&f.honest, "c1");
+    f.honest_zmq = host_new(&f.honest, "c1", NULL);
     assert_int_equal(orr_zmq_dial(f.honest_zmq, "r1", f.endpoint, &error), ORR_OK);
     assert_int_equal(orr_zmq_start(f.honest_zmq, &error), ORR_OK);
     assert_true(fake_wait(&f.honest, &f.honest.ups, 1));
@@ -497,7 +527,7 @@ static void full_queue_is_busy_for_telemetry_first_and_control_last(void **state
             full = 0;
         } else {
             full++;
-            usleep(5000);
+            honest_traffic_flows(f); /* its thread looks at all links meanwhile */
         }
     }
     for (size_t i = 0; i < ORR_ARRAY_SIZE(lanes); i++) {
@@ -512,6 +542,103 @@ static void full_queue_is_busy_for_telemetry_first_and_control_last(void **state
     free(data);
     zmq_close(dealer);
     assert_true(fake_wait(&f->system, &f->system.downs, 1));
+}
+
+/* ---- a thread that is held up ---- */
+
+static void *router_new(struct fixture *f, const char *endpoint, int wait_ms)
+{
+    int frames = 1, linger = 0;
+    void *router = zmq_socket(f->context, ZMQ_ROUTER);
+    zmq_setsockopt(router, ZMQ_RCVTIMEO, &wait_ms, sizeof(wait_ms));
+    zmq_setsockopt(router, ZMQ_RCVHWM, &frames, sizeof(frames));
+    zmq_setsockopt(router, ZMQ_LINGER, &linger, sizeof(linger));
+    for (int left_ms = FAKE_WAIT_MS; zmq_bind(router, endpoint) != 0; left_ms -= 5) {
+        assert_true(left_ms > 0); /* the one before still closes */
+        usleep(5000);
+    }
+    return router;
+}
+
+/* The length of the next frame; 0: none came in time. */
+static size_t
+router_read(void *router, uint8_t route[16], int *ret_len, uint8_t *bytes, size_t cap)
+{
+    *ret_len = zmq_recv(router, route, 16, 0);
+    int n = *ret_len > 0 ? zmq_recv(router, bytes, cap, 0) : 0;
+    return n > 0 ? (size_t)n : 0;
+}
+
+static bool is_hello(const uint8_t *bytes, size_t len)
+{
+    size_t at = 0, item_len, body_at;
+    const uint8_t *item;
+    enum orr_err rc;
+    struct orr_msg_envelope envelope;
+    return orr_frame_next(bytes, len, &at, &item, &item_len, &rc) &&
+           orr_wire_decode_envelope(item, item_len, &envelope, &body_at) == ORR_OK &&
+           envelope.msg == ORR_MSG_hello;
+}
+
+/* Until its sockets are full and stay full while it works for somebody else. */
+static void fill_up(struct fixture *f, const char *name)
+{
+    struct orr_transport *t = orr_zmq_transport(f->zmq);
+    uint8_t *data = calloc(1, 1 << 20);
+    assert_non_null(data);
+    for (int full = 0; full < 20;) {
+        if (t->ops->send(t, orr_hash(orr_str(name)), ORR_LANE_JOB, data, 1 << 20) ==
+            ORR_OK) {
+            full = 0;
+        } else {
+            full++;
+            honest_traffic_flows(f);
+        }
+    }
+    free(data);
+}
+
+/* A host that is dialled dies with much under way to it, and is back before the dialling thread has noticed: what the old socket
+ * holds does not go to the new one, which hears hello first. */
+static void dialled_host_that_is_back_at_once_hears_hello_first(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t bytes[1024];
+    char endpoint[ORR_ENDPOINT_MAX];
+    size_t len = sizeof(endpoint), got;
+    uint8_t route[16];
+    int route_len;
+    const struct orr_msg_hello ours = good_hello("victim");
+    const struct frame hello = hello_frame(&ours);
+    void *router = router_new(f, "tcp://127.0.0.1:*", FAKE_WAIT_MS);
+    assert_int_equal(zmq_getsockopt(router, ZMQ_LAST_ENDPOINT, endpoint, &len), 0);
+    assert_int_equal(orr_zmq_dial(f->zmq, "victim", endpoint, &error), ORR_OK);
+    got = router_read(router, route, &route_len, bytes, sizeof(bytes));
+    assert_true(is_hello(bytes, got));
+    assert_true(zmq_send(router, route, (size_t)route_len, ZMQ_SNDMORE) > 0);
+    send_frame(router, &hello);
+    assert_true(fake_wait(&f->system, &f->system.ups, 2));
+    fill_up(f, "victim");
+    pthread_mutex_lock(&f->hold.held);
+    f->hold.is_reached = false;
+    void *dealer = attacker_connect(f); /* its link is news, which is logged */
+    const struct orr_msg_hello other = good_hello("other");
+    const struct frame knock = hello_frame(&other);
+    send_frame(dealer, &knock);
+    for (int left_ms = FAKE_WAIT_MS; !f->hold.is_reached; left_ms -= 5) {
+        assert_true(left_ms > 0);
+        usleep(5000);
+    }
+    zmq_close(router);
+    router = router_new(f, endpoint, ABSENT_MS);
+    got = router_read(router, route, &route_len, bytes, sizeof(bytes));
+    pthread_mutex_unlock(&f->hold.held);
+    zmq_setsockopt(router, ZMQ_RCVTIMEO, &(int){FAKE_WAIT_MS}, sizeof(int));
+    if (got == 0)
+        got = router_read(router, route, &route_len, bytes, sizeof(bytes));
+    assert_true(is_hello(bytes, got));
+    zmq_close(router);
+    zmq_close(dealer);
 }
 
 #define HOSTILE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -531,6 +658,7 @@ int main(void)
         HOSTILE_TEST(peer_with_a_routing_id_of_its_own_still_gets_a_link),
         HOSTILE_TEST(garbage_at_the_port_disturbs_nobody),
         HOSTILE_TEST(full_queue_is_busy_for_telemetry_first_and_control_last),
+        HOSTILE_TEST(dialled_host_that_is_back_at_once_hears_hello_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,6 +75,8 @@ struct orri_part {
     void (*open)(void);
     /* Threads of the program that are in one of its calls now; of one of them *ret_call.  May be NULL.  Any time. */
     uint32_t (*inside)(const char **ret_call);
+    /* Microseconds that the last quiesce or resume took to copy.  May be NULL. */
+    uint64_t (*copied_us)(void);
 };
 
 /* Once per kind; starts the link when the first part comes.  part lives for ever.  Without ORRERY_RANK_LINK nothing happens. */

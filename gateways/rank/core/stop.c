@@ -246,6 +246,15 @@ static enum orr_err quiesce(const struct orr_msg_rank_quiesce *msg,
     return rc;
 }
 
+static uint64_t copied_us(void)
+{
+    uint64_t us = 0;
+    for (uint32_t k = 0; k < ORRI_PART_MAX_; k++)
+        if (part_of(k) && part_of(k)->copied_us)
+            us += part_of(k)->copied_us();
+    return us;
+}
+
 /* The node has the arena: nothing of the machine stays.  The connection goes last: its end tells the node that all is gone. */
 static void let_go(bool is_detached)
 {
@@ -269,6 +278,7 @@ void orri_stop_on_quiesce(const struct orr_msg_rank_quiesce *msg)
         .text = orr_str(err.text),
         .device_bytes = self.arena.bytes,
         .arena_bytes = rc ? 0 : self.arena.bytes,
+        .copy_us = copied_us(),
     };
     uint64_t now_ms = orri_mono_ms();
     bool is_sent = orri_link_send(orr_msg_desc_rank_quiesced(),
@@ -500,7 +510,8 @@ void orri_stop_on_resume(const struct orr_msg_rank_resume *msg, int *take_fd)
     struct orr_msg_rank_resumed answer = {.cut = self.ask.cut,
                                           .code = (uint32_t)rc,
                                           .text = orr_str(err.text),
-                                          .attempt = self.ask.attempt};
+                                          .attempt = self.ask.attempt,
+                                          .copy_us = copied_us()};
     orri_link_send(orr_msg_desc_rank_resumed(), &answer, -1, orri_mono_ms() + SEND_MS);
 }
 

@@ -69,6 +69,11 @@ static enum orr_err part_resume(const struct orri_arena *piece,
     return ok ? ORR_OK : fail(err, code_of(why.code), why.text);
 }
 
+static uint64_t part_copied_us(void)
+{
+    return last.copy_us;
+}
+
 static const struct orri_part part = {
     .name = "cuda",
     .arena_bytes = orri_cuda_arena_bytes,
@@ -77,6 +82,7 @@ static const struct orri_part part = {
     .close = part_close,
     .open = orri_cuda_gate_open,
     .inside = orri_cuda_gate_inside,
+    .copied_us = part_copied_us,
 };
 
 const struct orri_part *orri_cuda_part(void)

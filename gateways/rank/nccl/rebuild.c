@@ -14,6 +14,8 @@
  *            use what does not need us.
  *            VOID  Aborted or broken at one member, or its process is gone: it cannot be made anew.  The others keep a handle that
  *            answers questions and can be destroyed; operations fail with ncclRemoteError.
+ *            BROKEN SINCE  A rank that has gone on may abort one, or end, while the others are still at their resume: what was
+ *            made counts as made, and they find it broken when they use it, as without a stop.
  * FAILURES   A destroy that is not over at the deadline is aborted; the communicator is lost, and the stop has failed.  A failed
  *            resume aborts what it has made and can be tried again with other ids.
  */

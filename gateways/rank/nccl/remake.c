@@ -243,6 +243,26 @@ static ncclResult_t share_all(struct orri_work *w, struct orri_place **places)
     return result;
 }
 
+/* By a peer that went on before us, and aborted it or ended: that is the program's to hear, as without a stop, and bars no
+ * resume, in which the other communicators would go, too. */
+static bool is_broken_since(ncclComm_t real)
+{
+    ncclResult_t state = ncclInProgress;
+
+    return real && (REAL(CommGetAsyncError, real, &state) != ncclSuccess ||
+                    (state != ncclSuccess && state != ncclInProgress));
+}
+
+static ncclResult_t furnish(struct orri_comm *c)
+{
+    ncclResult_t result = orri_redops_remake(c);
+
+    if (result == ncclSuccess)
+        result = orri_buffers_remake(c);
+    return result != ncclSuccess && is_broken_since(atomic_load(&c->real)) ? ncclSuccess
+                                                                           : result;
+}
+
 /* One item of work: all communicators. */
 static void init_all(struct orri_work *w, size_t first)
 {
@@ -255,7 +275,7 @@ static void init_all(struct orri_work *w, size_t first)
     if (result == ncclSuccess)
         result = init_group(w, places, true);
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
-        if (w->real[i])
+        if (w->real[i] && !orri_config_is_blocking(&w->comm[i]->config))
             result = orri_await_ready(w->real[i], UINT64_MAX, &w->is_cancelled);
         if (result != ncclSuccess)
             orri_work_note(w, i, result);
@@ -270,9 +290,7 @@ static void init_all(struct orri_work *w, size_t first)
             continue;
         }
         atomic_store(&w->comm[i]->real, w->real[i]);
-        result = orri_redops_remake(w->comm[i]);
-        if (result == ncclSuccess)
-            result = orri_buffers_remake(w->comm[i]);
+        result = furnish(w->comm[i]);
         if (result != ncclSuccess)
             orri_work_note(w, i, result);
     }

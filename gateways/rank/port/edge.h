@@ -41,6 +41,7 @@ struct orri_proc {
     char why_not[ORRI_WHY_MAX], why_no_image[ORRI_WHY_MAX];
     uint64_t accepted_ms;
     uint64_t stopped_cut, arena_bytes, device_bytes;
+    uint64_t copy_us; /* of its last stop or resume */
     bool needs_arena;
     char arena_name[ORRI_ARENA_NAME_MAX]; /* in edge->arenas; empty: it has none */
 

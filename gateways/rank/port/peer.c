@@ -236,6 +236,7 @@ static bool take_quiesced(struct orr_rank_edge *edge,
         return false; /* it keeps its arena, and comes again */
     proc->arena_bytes = msg->arena_bytes;
     proc->device_bytes = msg->device_bytes;
+    proc->copy_us = msg->copy_us;
     proc->is_stopped = true;
     proc->stopped_cut = msg->cut;
     proc->needs_arena = gen->is_detached && msg->arena_bytes > 0;
@@ -315,6 +316,7 @@ static void take_resumed(struct orr_rank_edge *edge,
     }
     orri_arena_release(edge, proc);
     proc->device_bytes = 0;
+    proc->copy_us = msg->copy_us;
     proc->is_stopped = proc->needs_arena = false;
     proc->resumed_attempt = gen->attempt;
     gen->report_due = true;

@@ -59,6 +59,8 @@ static void fill(const struct orri_gen *gen, struct report *r)
     for (struct orri_rank *rank = gen->ranks; rank; rank = rank->next)
         for (struct orri_proc *p = rank->procs; p; p = p->next) {
             uint64_t round = p->rows_cut == gen->cut ? p->rows_round : 0;
+            if (!is_cut && p->copy_us > r->msg.copy_us)
+                r->msg.copy_us = p->copy_us;
             if (is_cut && round < r->msg.round)
                 r->msg.round = round;
             if (is_cut && p->rows_cut == gen->cut && p->n_rows) {

@@ -22,6 +22,16 @@ static uint64_t cuts(void)
     return count ? count() : 0;
 }
 
+/* Is the job stopped just now? */
+static bool is_stopped(void)
+{
+    bool (*is_on)(void) = NULL;
+    void *symbol = dlsym(RTLD_DEFAULT, "nccl_cut_is_on");
+
+    memcpy(&is_on, &symbol, sizeof is_on);
+    return is_on && is_on();
+}
+
 static bool has_cuts(void)
 {
     const char *seed = getenv("NCCL_CONFORMANCE_CUTS");
@@ -177,9 +187,43 @@ static void aborted_by_one(struct rank *r)
     array_free(&a);
 }
 
+/* One rank goes on from a stop with an abort, while the others may still be making the communicator anew: theirs is broken then,
+ * as without a stop, and all others are whole. */
+static void aborted_right_after_a_stop(struct rank *r)
+{
+    const struct timespec pause = {.tv_nsec = 100000};
+    ncclComm_t broken, other = suite_comm(r, 0);
+    double half = 0.5;
+    ncclRedOp_t op; /* made anew with its communicator */
+
+    for (int turn = 0; turn < TURNS; turn++) {
+        broken = suite_comm(r, 1 + turn % 2);
+        OK(ncclRedOpCreatePreMulSum,
+           &op,
+           &half,
+           ncclFloat64,
+           ncclScalarHostImmediate,
+           broken);
+        CHECK(sum_over(r, broken, 1) == r->world, "before, turn %d", turn);
+        suite_meet(r);
+        for (int i = 0; r->rank == 0 && has_cuts() && !is_stopped(); i++) {
+            CHECK(i < 10 * CUTS_MS, "no cut");
+            nanosleep(&pause, NULL); /* it is a state in shared memory */
+        }
+        if (r->rank == 0)
+            OK(ncclCommAbort, broken); /* returns when the job goes on */
+        suite_meet(r);
+        CHECK(sum_over(r, other, 1) == r->world, "turn %d", turn);
+        if (r->rank != 0)
+            OK(ncclCommAbort, broken);
+    }
+    OK(ncclCommDestroy, other);
+}
+
 const struct conf_case cut_cases[] = {
     {"grid", grid, {8, 0}, false},
     {"destroyed_early", destroyed_early, {3, 4, 0}, true},
     {"aborted_by_one", aborted_by_one, {3, 0}, true},
+    {"aborted_right_after_a_stop", aborted_right_after_a_stop, {8, 0}, true},
     {NULL, NULL, {0}, false},
 };

@@ -213,6 +213,17 @@ uint64_t nccl_cut_count(void)
     return n;
 }
 
+CORE bool nccl_cut_is_on(void);
+bool nccl_cut_is_on(void)
+{
+    bool is_on;
+
+    prepare();
+    is_on = board && board->state >= CUT_STOP && board->state < CUT_RESUME;
+    release();
+    return is_on;
+}
+
 /* ---- The link's thread -------------------------------------------------------------------- */
 
 static void failed(const struct orr_error *err, const char *step)

@@ -2,8 +2,8 @@
  * suite_devices_real.c - the devices that the driver has. They are counted by a child,
  * since a process that forks after cuInit is of no more use to CUDA.
  *
- * NCCL refuses two ranks on one device of one machine. With CONFORMANCE_SHARED_DEVICE set,
- * each rank says that it is on a machine of its own, and larger worlds are tried, too.
+ * NCCL refuses two ranks on one device of one machine. With CONFORMANCE_SHARED_DEVICE set larger worlds are tried, too: spliced by
+ * the library before NCCL (ORRERY_REDUCE is set), or else each rank says that it is on a machine of its own.
  */
 #include "suite_devices.h"
 
@@ -47,6 +47,6 @@ void suite_devices_enter(int rank)
     char name[24];
 
     snprintf(name, sizeof name, "rank%d", rank);
-    if (is_shared())
+    if (is_shared() && !getenv("ORRERY_REDUCE"))
         setenv("NCCL_HOSTID", name, 1);
 }

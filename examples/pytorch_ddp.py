@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""pytorch_train.py - plain PyTorch training on a GPU, which knows nothing of Orrery.
+"""pytorch_ddp.py - plain PyTorch training on GPUs, which knows nothing of Orrery.
 
-    pytorch_train.py [--steps N] [--log-every K] [--hidden H] [--batch B] [--pause SECONDS] [--graph]
+    pytorch_ddp.py [--steps N] [--log-every K] [--hidden H] [--batch B] [--pause SECONDS] [--graph]
 
 A small network learns a function of random points, on one GPU, or with WORLD_SIZE > 1 (the variables of torchrun) data parallel
-over NCCL. Deterministic: the same options give the same losses, to the last bit. Rank 0 prints a line `step=N loss=X` for each K-th
+over NCCL (DistributedDataParallel). Deterministic: the same options give the same losses, to the last bit. Rank 0 prints a line `step=N loss=X` for each K-th
 step, where X is the loss in hexadecimal, and at the end one line with a digest of all weights and of the optimizer's state.
 """
 import argparse
@@ -19,7 +19,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA start
 try:
     import torch
 except ImportError:
-    sys.exit("pytorch_train.py: there is no PyTorch for this python3")
+    sys.exit("pytorch_ddp.py: there is no PyTorch for this python3")
 
 
 def parse():
@@ -79,7 +79,7 @@ def main():
     options = parse()
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if not torch.cuda.is_available():
-        sys.exit("pytorch_train.py: PyTorch sees no CUDA device")
+        sys.exit("pytorch_ddp.py: PyTorch sees no CUDA device")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     torch.use_deterministic_algorithms(True)
