@@ -21,6 +21,7 @@ static struct {
     uint32_t n_slots;
     uint32_t slot[PLACES_MAX];
     char slot_node[PLACES_MAX][ORR_NAME_MAX];
+    uint32_t n_others; /* nodes of slots that were not asked for */
 } got; /* the last answer, or placement */
 
 static void note(uint16_t msg, struct orr_list_rank_place ranks)
@@ -99,6 +100,7 @@ static enum orr_err job_on_devices_given(struct orr_ctx *ctx,
     (void)self;
     note(ORR_MSG_devices_given, msg->ranks);
     got.n_slots = msg->slots.n;
+    got.n_others = msg->nodes.n;
     assert_true(msg->slots.n <= PLACES_MAX);
     for (uint32_t i = 0; i < msg->slots.n; i++) {
         got.slot[i] = msg->slots.at[i].device;
@@ -307,7 +309,8 @@ static enum orr_err node_init(struct orr_ctx *ctx, void *state, const void *args
             .node = orr_str(self->name),
             .slots = 8,
             .devices = {rows, DEVICES},
-            .seq = ++self->seq);
+            .seq = ++self->seq,
+            .level = ORR_LEVEL_IMAGE);
     orr_timer_set(ctx, 1, BEAT_MS, 0);
     return ORR_OK;
 }
@@ -560,6 +563,31 @@ static void want_number(struct orr_list_rank_place ranks,
          .needs = {needs, ranks.n > on_n1 ? 2 : 1});
 }
 
+static void spread_to(struct orr_list_rank_place ranks, uint32_t devices)
+{
+    uint8_t wire[512];
+    size_t len;
+    uint32_t on_n1 = 0;
+    const struct orr_msg_job_spec spec = {.name = ORR_LIT("t"), .world = ranks.n};
+    assert_int_equal(
+        orr_msg_encode(orr_msg_desc_job_spec(), &spec, wire, sizeof(wire), &len),
+        ORR_OK);
+    for (uint32_t i = 0; i < ranks.n; i++)
+        on_n1 += orr_str_eq(ranks.at[i].node, ORR_LIT("n1"));
+    const struct orr_rec_device_need needs[] = {
+        {.node = ORR_LIT("n1"), .ranks = on_n1, .least = 1},
+        {.node = ORR_LIT("n2"), .ranks = ranks.n - on_n1, .least = 1}};
+    POST("/eu1/c1/job/a/1",
+         devices_want,
+         .job = ORR_LIT("a"),
+         .generation = 1,
+         .ranks = ranks,
+         .devices = devices,
+         .needs = {needs, ranks.n > on_n1 ? 2 : 1},
+         .may_spread = true,
+         .spec = {wire, (uint32_t)len});
+}
+
 static void keep(struct orr_list_rank_place ranks)
 {
     POST("/eu1/c1/job/a/1",
@@ -627,6 +655,34 @@ static void number_is_shared_out_where_the_load_is(void **state)
     assert_string_equal(got.slot_node[2], "n1");
 }
 
+/* Devices of other nodes, or of fewer than there are ranks on, for a job whose ranks may change node. */
+static void ranks_that_may_change_node_get_devices_of_others(void **state)
+{
+    (void)state;
+    const uint32_t was[] = {0, 0, 1, 1};
+    assign("a", 4, 2, "n1", false);
+    spread_to(places_of(4, 4, was), 3);
+    assert_int_equal(got.n_others, 0); /* its own node has them */
+    spread_to(places_of(4, 4, was), 5);
+    assert_int_equal(got.n_slots, 5);
+    assert_int_equal(got.n_others, 1);
+    assert_string_equal(got.slot_node[2], "n1");
+    assert_string_equal(got.slot_node[3], "n2");
+    assert_string_equal(got.slot_node[4], "n2");
+    assert_int_equal(got.slot[4], 1);
+    spread_to(places_of(4, 4, was), 7); /* the fourth of a node is of another type */
+    assert_int_equal(got.code, ORR_ENODEV);
+    POST("/eu1", node_drain, .node = ORR_LIT("n2"), .is_draining = true);
+    spread_to(places_of(4, 4, was), 5);
+    assert_int_equal(got.code, ORR_ENODEV);
+    keep(places_of(4, 4, was));
+    assert_int_equal(n1_free, 2);
+    spread_to(places_of(4, 3, was), 1); /* one is on n2 */
+    assert_int_equal(got.n_slots, 1);
+    assert_string_equal(got.slot_node[0], "n1");
+    assert_int_equal(got.n_others, 0);
+}
+
 static void recovered_suspended_job_holds_none(void **state)
 {
     (void)state;
@@ -668,6 +724,7 @@ int main(void)
         T(resized_job_holds_both_until_it_says_which),
         T(number_that_the_nodes_do_not_have_is_refused),
         T(number_is_shared_out_where_the_load_is),
+        T(ranks_that_may_change_node_get_devices_of_others),
         T(recovered_suspended_job_holds_none),
         T(nothing_is_placed_on_a_node_that_drains),
 #undef T
