@@ -69,7 +69,7 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
     plan->devices = msg->devices;
     plan->may_move = msg->may_move;
     plan->is_moving = false;
-    plan->want_until_ms = 0;
+    plan->want_until_ms = plan->clear_until_ms = 0;
     plan->resize.is_asked_again = false;
     plan->is_failure_due = false;
     job_partial_replaced(ctx, self);

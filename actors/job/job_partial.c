@@ -14,7 +14,7 @@
 #include "job_partial.h"
 #include "job_resize.h"
 
-enum { JOIN_MS = 8000 };
+enum { JOIN_MS = 8000, CLEAR_MS = 5000 };
 
 /* A recovered actor does not know the network of its ranks, which those that join are to be on. */
 bool job_partial_can(const struct job *self)
@@ -99,6 +99,18 @@ void job_partial_found(struct orr_ctx *ctx,
 uint64_t job_partial_fence(const struct job *self)
 {
     return self->is_stopping || self->is_reported ? 0 : self->plan.cut;
+}
+
+bool job_partial_is_clearing(struct orr_ctx *ctx, struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    bool is_guest = false;
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        is_guest = is_guest || (job_node_is_guest(job_node_at(self, i)) &&
+                                job_node_at(self, i)->state == ORR_NODE_UP);
+    if (is_guest && !plan->clear_until_ms)
+        plan->clear_until_ms = orr_now_ms(ctx) + CLEAR_MS;
+    return is_guest && orr_now_ms(ctx) < plan->clear_until_ms;
 }
 
 void job_partial_cleared(const struct job *self, struct job_node *node)
@@ -223,6 +235,25 @@ void job_partial_replaced(struct orr_ctx *ctx, struct job *self)
 }
 
 /* ---- join ---- */
+
+void job_partial_saved(struct orr_ctx *ctx, struct job *self)
+{
+    const struct job_part *parts = self->plan.parts.at;
+    uint64_t bytes = 0;
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < self->args.world; r++)
+        if (job_rank_at(self, r)->next_node != job_rank_at(self, r)->node) {
+            bytes += parts[r].bytes;
+            n++;
+        }
+    orr_log(ctx,
+            ORR_LOG_INFO,
+            "%u of %u ranks change node, with %llu bytes",
+            n,
+            self->args.world,
+            (unsigned long long)bytes);
+    job_plan_begin(ctx, self, ORR_CUT_JOIN);
+}
 
 bool job_partial_has_come(const struct job *self, const struct job_node *node)
 {

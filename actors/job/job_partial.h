@@ -21,6 +21,8 @@ enum orr_err job_partial_add(struct job *self,
 enum orr_err job_partial_plan(struct job *self, uint32_t n, struct orr_error *err);
 /* Those that leave this node. */
 struct orr_list_rank_place job_partial_leaving(struct job *self, uint32_t node);
+/* Those that leave are in their stores: they join the others of their new nodes. */
+void job_partial_saved(struct orr_ctx *ctx, struct job *self);
 /* Have all that come to it been restored there? */
 bool job_partial_has_come(const struct job *self, const struct job_node *node);
 void job_partial_ask(struct orr_ctx *ctx,
@@ -41,6 +43,8 @@ void job_partial_watch(struct orr_ctx *ctx, struct job *self);
 void job_partial_replaced(struct orr_ctx *ctx, struct job *self);
 /* Guests are fenced up to this cut; 0: altogether. */
 uint64_t job_partial_fence(const struct job *self);
+/* Do nodes that it has left still have something of it?  For a while that is waited for. */
+bool job_partial_is_clearing(struct orr_ctx *ctx, struct job *self);
 /* A guest has nothing of it any more. */
 void job_partial_cleared(const struct job *self, struct job_node *node);
 /* The ranks are where they were to go, and nowhere else. */

@@ -377,7 +377,7 @@ static void saved(struct orr_ctx *ctx, struct job *self)
     if (job_plan_leave_save(ctx, self))
         return;
     if (job_plan_is_partial(plan)) {
-        job_plan_begin(ctx, self, ORR_CUT_JOIN);
+        job_partial_saved(ctx, self);
         return;
     }
     bool is_stored = job_parts_are_stored(self);
@@ -571,6 +571,9 @@ uint64_t job_plan_due_ms(const struct job *self, uint64_t now)
     if (plan->step == ORR_CUT_NONE && plan->want_until_ms > now &&
         plan->want_until_ms < due)
         due = plan->want_until_ms;
+    if (plan->step == ORR_CUT_NONE && plan->clear_until_ms > now &&
+        plan->clear_until_ms < due)
+        due = plan->clear_until_ms;
     return due;
 }
 

@@ -159,6 +159,8 @@ bool job_resize_is_ready(struct orr_ctx *ctx, struct job *self)
         self->is_update_due = true;
     } else if (make_tables(self, &err) != ORR_OK) {
         job_plan_fail(ctx, self, err.code, err.text);
+    } else if (!plan->want_until_ms && job_partial_is_clearing(ctx, self)) {
+        return false; /* what they still have of it would keep its ranks from them */
     } else if (!plan->want_until_ms) {
         job_shards_doubt(self, plan->devices);
         plan->want_until_ms = orr_now_ms(ctx) + WANT_MS;
@@ -344,8 +346,10 @@ static void go_elsewhere(struct orr_ctx *ctx, struct job *self, const char *why)
     char text[400];
     plan->is_moving = plan->may_move && job_level_is_saved(self->level);
     plan->is_keep_due = plan->is_moving;
-    if (plan->is_moving)
+    if (plan->is_moving) {
+        orr_log(ctx, ORR_LOG_INFO, "it is saved as a whole: %s", why);
         return;
+    }
     snprintf(text, sizeof(text), "resize: %.300s; it runs on as before", why);
     job_plan_fail(ctx, self, ORR_ENODEV, text);
 }

@@ -161,8 +161,11 @@ static enum orr_err peer_on_ranks_forget(struct orr_ctx *ctx,
                                          struct peer *self,
                                          const struct orr_msg_ranks_forget *msg)
 {
-    (void)ctx;
     (void)msg;
+    if (nodes[node_of(self)].keeps) {
+        nodes[node_of(self)].keeps--;
+        return orr_refuse(ctx, ORR_ESTATE, "it still has some");
+    }
     nodes[node_of(self)].n_forgets++;
     return ORR_OK;
 }

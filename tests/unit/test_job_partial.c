@@ -95,11 +95,15 @@ static void node_that_was_left_may_be_joined_again(void **state)
     (void)state;
     start_running();
     give(1, one);
+    nodes[1].keeps = 3;
     resize(1, 1);
-    run_for(2000);
+    run_for(300);
+    assert_int_equal(region.n_devices, 1);
+    assert_int_equal(nodes[1].n_forgets, 0);
     give(2, two);
-    resize(2, 2);
-    run_for(2000);
+    resize(2, 2); /* waits until n1 has ended what has left it */
+    run_for(4000);
+    assert_int_equal(nodes[1].n_forgets, 1);
     assert_int_equal(cluster.n_needs, 1); /* only its nodes need any */
     assert_int_equal(nodes[1].n_joins, 1);
     assert_int_equal(nodes[1].joined, 0xc);
