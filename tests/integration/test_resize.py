@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import examples
+from stops import check_same, examples, read_digests
 from test_stops import FAST, can_image, finished, started, undisturbed
 
 RESIZES = int(os.environ.get("RESIZES", "1"))
@@ -147,10 +147,6 @@ def kept(f, node, job):
     return [d.name for d in (f.state / node / "ranks").iterdir() if d.name.startswith(job)]
 
 
-def took(f, job):
-    return f.show(job).get("stop")
-
-
 def grows_onto_other_nodes(index):
     """Ranks that stay where they are stay who they are; only the others are saved and restored."""
     example = elastic(index, 600)
@@ -167,17 +163,50 @@ def grows_onto_other_nodes(index):
         check(len(stay) == 4 and len(set(after.values())) == 2, f"{before} {after}")
         check(all(f.rank_pid(job, r) == pids[r] for r in stay), "a rank that stayed was restored")
         check(f.show(job)["row"]["generation"] == generation, "a new generation")
-        print(f"     join: {took(f, job)}", flush=True)
         wait_for("the others are free", lambda: free(f) == 2, 20)
         resize(f, job, 2)
-        print(f"     join: {took(f, job)}", flush=True)
         check(f.show(job)["row"]["generation"] == generation, "a new generation")
         check(all(f.rank_pid(job, r) == pids[r] for r in stay), "a rank that stayed was restored")
         resize(f, job, 4)
-        print(f"     join: {took(f, job)}", flush=True)
         check(f.show(job)["row"]["generation"] == generation, "a new generation")
         detail = finished(f, job, prefix, truth)
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def connections_between_ranks_live_on_wherever_these_go():
+    """Each rank's program has a child that talks to those of all other ranks, as in examples/tcp, while some ranks change node."""
+    digits, tcp = elastic(0, 900), examples(900)[3]
+
+    def both(prefix):
+        spec = digits.spec(prefix)
+        line = spec.splitlines()[1]
+        talk = " ".join(tcp.command(f"{prefix}tcp.")[2:])
+        compute = " ".join(digits.command(prefix)[2:])
+        return spec.replace(line, 'command: ["/usr/bin/env", "%s", "/bin/sh", "-c", "MASTER_PORT=31999 %s & %s && wait $!"]' %
+                            (digits.command(prefix)[1], talk, compute))
+
+    def run(f, prefix, change):
+        job = f.submit(both(prefix))
+        f.wait_phase(job, "running")
+        wait_for("both talk and compute", lambda: list(f.top.glob(f"{prefix.name}tcp*")) and list(f.top.glob(f"{prefix.name}0*")), 60)
+        change(job)
+        f.wait_phase(job, "done", seconds=240)
+        return read_digests(prefix)
+
+    with Fleet(nodes=3, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = run(f, f.top / "truth.", lambda job: None)
+
+        def change(job):
+            generation = f.show(job)["row"]["generation"]
+            for n in (2, 6, 1):
+                resize(f, job, n)
+            check(f.show(job)["row"]["generation"] == generation, "a new generation")
+            check(not list(f.top.glob("resized.tcp.0")) or len(read_digests(f.top / "resized.tcp.")) < len(read_digests(f.top / "truth.tcp.")),
+                  "all had been said before the last resize")
+
+        check_same(truth, run(f, f.top / "resized.", change))
 
 
 def target_that_dies_in_the_transfer_changes_nothing():
@@ -335,7 +364,7 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, pipeline_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes,
+    main(digits_in_place, pipeline_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, connections_between_ranks_live_on_wherever_these_go,
          target_that_dies_in_the_transfer_changes_nothing, migrated_job_is_resized_and_resumed_where_it_is,
          what_cannot_be_is_said_before_anything_stops, communicators_say_who_shares_a_device,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
