@@ -27,8 +27,6 @@ struct orr_node_args {
     bool has_softstate;      /* /edge/softstate is on this host: publish there */
     bool
         has_stops; /* /edge/rank and /edge/store are on this host: ranks can be stopped and saved */
-    bool
-        splices; /* ranks that share a device combine their collectives there (docs/splicing.md) */
     char run_dir[96]; /* of the links between ranks and /edge/rank */
     char rank_lib
         [256]; /* liborrery-rank.so, for programs that save themselves; empty: none */

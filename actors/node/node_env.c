@@ -100,7 +100,7 @@ struct orr_list_env_var node_env_make(struct node *self,
         orr_rank_link_path(
             self->args.run_dir, group->link, row->rank, link, sizeof(link));
         env_fmt(&w, "ORRERY_RANK_LINK", "%s", link);
-        if (self->args.splices && spec->gpus_max > 0 &&
+        if (spec->gpus_max > 0 &&
             spec->gpus_min < spec->world) /* ranks may share devices */
             env_fmt(&w,
                     "ORRERY_REDUCE",

@@ -363,9 +363,6 @@ set_env(struct device_emulated *device, const char *driver_dir, struct orr_error
     device->env[1] = (struct orr_rec_env_var){ORR_LIT("LD_LIBRARY_PATH"),
                                               orr_str(device->driver_dir)};
     device->n_env = 2;
-    if (!orr_device_splices()) /* the emulated NCCL does what the real one refuses */
-        device->env[device->n_env++] = (struct orr_rec_env_var){
-            ORR_LIT("ORRERY_EMULATOR_NCCL_SHARED_DEVICES"), ORR_LIT("1")};
     return set_preload(device, err);
 }
 

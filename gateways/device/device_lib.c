@@ -30,12 +30,6 @@ char *orr_device_lib(const char *name)
     return n >= 0 ? path : NULL;
 }
 
-bool orr_device_splices(void)
-{
-    const char *wanted = getenv("ORRERY_SPLICE");
-    return wanted && strcmp(wanted, "1") == 0;
-}
-
 char *orr_device_preload(void)
 {
     char *cuda = orr_device_lib("rank/libcuda.so.1"),

@@ -11,9 +11,6 @@
 /* Absolute path of NAME there, owned by the caller.  NULL: no memory. */
 char *orr_device_lib(const char *name);
 
-/* Whether ranks that share a device combine their collectives there (docs/splicing.md): when $ORRERY_SPLICE is 1. */
-bool orr_device_splices(void);
-
 /* LD_PRELOAD for a rank with devices, owned by the caller.  NULL: the libraries are not there, or no memory. */
 char *orr_device_preload(void);
 

@@ -4,7 +4,6 @@
 #include "roles.h"
 
 #include "cluster/cluster.h"
-#include "device/device_lib.h"
 #include "events/events.h"
 #include "job/job.h"
 #include "links.h"
@@ -179,7 +178,6 @@ static struct orr_node_args node_args(const struct host *h)
                                  .has_softstate = true,
                                  .has_stops = true};
     args.stop_bytes_max = args.memory_bytes / 2;
-    args.splices = orr_device_splices();
     role_rank_run(h, args.run_dir, sizeof args.run_dir);
     images_dir(h, args.images_dir, sizeof args.images_dir);
     role_rank_lib(args.rank_lib, sizeof args.rank_lib);

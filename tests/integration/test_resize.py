@@ -343,6 +343,24 @@ def communicators_say_who_shares_a_device():
             f.wait_phase(job, "cancelled")
 
 
+def replicas_meet_again_after_a_move():
+    """Ranks of a shard are on four nodes: on two devices they meet by a move only, and the next generation knows who they are."""
+    example = elastic(1, 100000, shards=0)
+    with Fleet(nodes=4, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        wait_for("all nodes are there", lambda: free(f) == 8, 30)
+        job, _ = started(f, example, example.name)
+        detail = resize(f, job, 2)
+        check(detail["row"]["generation"] == 2 and detail["shards"] == 2, json.dumps(detail["row"]))
+        on = {}
+        for rank in detail["ranks"]:
+            on.setdefault((rank["node"], rank["device"]), set()).add(rank["rank"])
+        check(sorted(map(sorted, on.values())) == [[0, 2, 4, 6], [1, 3, 5, 7]], f"{on}")
+        f.cli("cancel", job, expect=0)
+        f.wait_phase(job, "cancelled")
+
+
 def guest_on_the_devices_that_were_left_is_suspended_like_any():
     """Ranks still see devices that they have left: who has them now is not to notice."""
     example = elastic(0, 1200)
@@ -365,5 +383,6 @@ if __name__ == "__main__":
     main(digits_in_place, pipeline_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, connections_between_ranks_live_on_wherever_these_go,
          target_that_dies_in_the_transfer_changes_nothing, migrated_job_is_resized_and_resumed_where_it_is,
          what_cannot_be_is_said_before_anything_stops, communicators_say_who_shares_a_device,
+         replicas_meet_again_after_a_move,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
          soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing, host_that_dies_while_ranks_change_node_changes_nothing])

@@ -5,6 +5,7 @@ The matrix: what is being done x the phase that it is in x who is killed.  FAULT
 times, SOAK=1 once; without them FAULTS_CELLS of them (default 3), drawn by the seed; FAULTS_ONLY=REGEX picks some ("migrate x fetch x criu").
 """
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -251,12 +252,19 @@ def tear(path):
     os.truncate(name, offset + length // 2)
 
 
+@functools.cache
+def example_and_truth():
+    """One that is still at it when all has been done to it, on a slow machine and on a fast one."""
+    example = examples(1000)[0]
+    with Fleet(clusters=1, nodes=2, gpus=4, **FAST) as f:
+        return example, undisturbed(f, example, example.name)
+
+
 def goes_on_from_the_one_before(damage):
-    example = examples(400)[0]
+    example, truth = example_and_truth()
     with Fleet(clusters=1, nodes=2, gpus=4, **FAST) as f:
         if not can_image(f):
             return
-        truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name, extra=RETRIES)
         f.cli("checkpoint", job, expect=0, timeout=90)
         before = chunks(f).keys()
@@ -283,11 +291,10 @@ def torn_chunk_is_noticed_and_the_checkpoint_before_is_used():
 
 def full_store_fails_the_checkpoint_and_not_the_job():
     """Full is a quota that the second checkpoint does not fit into, and the first one stays whole."""
-    example = examples(600)[0]
+    example, truth = example_and_truth()
     with Fleet(clusters=1, nodes=2, gpus=4, **FAST) as f:
         if not can_image(f):
             return
-        truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name, extra=RETRIES)
         f.cli("checkpoint", job, expect=0, timeout=90)
         for config in f.state.glob("n*/host.yaml"):

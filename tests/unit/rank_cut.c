@@ -206,7 +206,7 @@ void cut_start_rank(struct cut *cut,
     snprintf(threads, sizeof threads, "%u", n_threads);
     snprintf(
         gen, sizeof gen, "ORRERY_GENERATION=%llu", (unsigned long long)cut->generation);
-    char job[] = "ORRERY_JOB=r-1", lost[] = "ORRERY_RANK_LOST_MS=1500";
+    char job[] = "ORRERY_JOB=r-1", lost[] = "ORRERY_RANK_LOST_MS=4000";
     char *env[] = {link, rank_text, world, gen, job, lost, NULL};
     char *argv[] = {(char *)(uintptr_t)probe,
                     cut->shared_path,

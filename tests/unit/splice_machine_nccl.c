@@ -163,7 +163,7 @@ ncclResult_t orri_pairs_make(struct orri_splice *s, const int *peers, int n)
             machine.comms[at].low = low;
             machine.comms[at].high = high;
         }
-        s->far[peers[i]].comm = machine_member((int)at, me > peers[i]);
+        atomic_store(&s->far[peers[i]].comm, machine_member((int)at, me > peers[i]));
     }
     return ncclSuccess;
 }

@@ -204,7 +204,7 @@ static void client_over_ipc_that_leaves_is_forgotten_at_once(void **state)
         orr_client_free(f.client);
         assert_true(fake_wait(&f.system, &f.system.downs, i));
         clock_gettime(CLOCK_MONOTONIC, &end);
-        assert_true(end.tv_sec - start.tv_sec < 5);
+        assert_true(end.tv_sec - start.tv_sec < 15);
     }
     host_stop(&f);
     unlink(endpoint + strlen("ipc://"));

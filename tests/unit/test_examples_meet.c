@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WORLD = 5, LONG_MS = 20000, SHORT_MS = 300 };
+enum { WORLD = 5, LONG_MS = 20000, SHORT_MS = 2000 };
 
 /* ---- environment ---- */
 

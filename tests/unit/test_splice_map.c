@@ -152,11 +152,16 @@ static void no_two_things_have_the_same_place_in_the_scratch(void **state)
             claim(used, orri_layout_result(&l, h), l.result, l.bytes);
             claim(used, orri_layout_inbox(&l, h), l.inbox, l.bytes);
         }
-        claim(used, orri_flag_done(&l), 32, l.flags);
+        assert_true(orri_flag_vote(&l, l.ndevices) <= l.flags);
+        assert_int_equal(orri_flag_vote(&l, 1) - orri_flag_vote(&l, 0), 8);
+        used[orri_flag_vote(&l, 0) / 32]++;
         for (int a = 0; a < l.most; a++) {
-            claim(used, orri_flag_ready(&l, a), 32, l.flags);
-            claim(used, orri_flag_taken(&l, a), 32, l.flags);
+            claim(used, orri_flag_done(&l, a), 32, l.flags);
+            claim(used, orri_flag_broken(&l, a), 32, l.flags);
+            assert_int_equal(orri_flag_left(&l, a), orri_flag_broken(&l, a) + 4);
             for (int b = 0; b < l.most; b++) {
+                claim(used, orri_flag_ready(&l, a, b), 32, l.flags);
+                claim(used, orri_flag_taken(&l, a, b), 32, l.flags);
                 claim(used, orri_flag_sent(&l, a, b), 32, l.flags);
                 claim(used, orri_flag_got(&l, a, b), 32, l.flags);
                 for (int h = 0; h < 2; h++)

@@ -315,8 +315,9 @@ static void make_comm(struct world *w, int number)
             if (i == lead || map->device_of[i] != d)
                 continue;
             machine_enter(g->rank[i]);
-            int fd = dup(g->splice[lead]->fd);
-            assert_int_equal(orri_splice_take_scratch(g->splice[i], &fd), ncclSuccess);
+            int fd = dup(g->splice[lead]->fd), page = dup(g->splice[lead]->page_fd);
+            assert_int_equal(orri_splice_take_scratch(g->splice[i], &fd, &page),
+                             ncclSuccess);
         }
     }
 }

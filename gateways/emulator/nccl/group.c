@@ -6,6 +6,9 @@
  * stream that its operations named, where it only waits: so the plan starts when all of
  * these streams have come to it, and they go on when it is over. In a plan collectives
  * run first, in order, then all sends and receives side by side.
+ *
+ * A plan that fails, or finds its communicator broken, stays in its streams until the communicator is aborted here: so does a kernel of
+ * the real library whose peer is gone, and nothing that comes after it in the stream sees what it has left half done.
  */
 #include "export.h"
 #include "op.h"
@@ -91,6 +94,12 @@ static void plan_execute(struct plan *p)
         orri_comm_break(p->comm, result, &why);
 }
 
+/* With the lock. */
+static bool is_broken(const struct ncclComm *comm)
+{
+    return comm->state != ncclSuccess && comm->state != ncclInProgress;
+}
+
 /* On the plan's first stream. */
 static void lead(void *arg)
 {
@@ -103,13 +112,17 @@ static void lead(void *arg)
     while (!atomic_load(&comm->aborted) && !p->is_cancelled &&
            (p->reached < p->streams || comm->retired != p->ticket))
         pthread_cond_wait(&comm->turn, &comm->lock);
-    go = !atomic_load(&comm->aborted) && !p->is_cancelled && comm->state == ncclSuccess;
+    go = !atomic_load(&comm->aborted) && !p->is_cancelled && !is_broken(comm);
     comm->running += go;
     pthread_mutex_unlock(&comm->lock);
     if (go)
         plan_execute(p);
     pthread_mutex_lock(&comm->lock);
     comm->running -= go;
+    if (comm->running == 0) /* an abort may wait for it */
+        pthread_cond_broadcast(&comm->turn);
+    while (is_broken(comm) && !p->is_cancelled && !atomic_load(&comm->aborted))
+        pthread_cond_wait(&comm->turn, &comm->lock);
     comm->retired++;
     p->is_over = true;
     pthread_cond_broadcast(&comm->turn);

@@ -32,6 +32,7 @@ enum {
     HELLO_MS = 5000,
     LOST_MS = 30000,
     SETTLE_MS = 5,
+    LOOK_MS = 1000,
 };
 
 static struct {
@@ -39,7 +40,7 @@ static struct {
     int sock;            /* owned; -1: not connected */
     bool is_welcome, reports_due, takes_list;
     bool is_told_cooperative; /* what was saved comes with the welcome after that */
-    uint64_t backoff_ms, dial_ms, hello_ms, heard_ms, lost_ms;
+    uint64_t backoff_ms, dial_ms, hello_ms, heard_ms, lost_ms, look_ms;
     uint64_t list_cut, list_round;
     uint32_t random;
 } self = {.wake_fd = -1, .sock = -1};
@@ -374,6 +375,22 @@ static uint64_t sooner(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Also without a node.  Returns when to look again. */
+static uint64_t let_parts_look(uint64_t now_ms)
+{
+    if (now_ms < self.look_ms || orri_stop_look().is_stopped)
+        return self.look_ms < now_ms ? UINT64_MAX : self.look_ms;
+    for (int k = 0; k < ORRI_PART_MAX_; k++) {
+        pthread_mutex_lock(&orri_core.lock);
+        const struct orri_part *part = orri_core.parts[k];
+        pthread_mutex_unlock(&orri_core.lock);
+        if (part && part->look)
+            part->look();
+    }
+    self.look_ms = now_ms + LOOK_MS;
+    return self.look_ms;
+}
+
 static uint64_t step(void)
 {
     uint64_t now_ms = orri_mono_ms();
@@ -381,7 +398,7 @@ static uint64_t step(void)
         dial(now_ms);
     if (self.sock >= 0 && !self.is_welcome && now_ms >= self.hello_ms + HELLO_MS)
         orri_link_close(); /* whoever listens there does not answer */
-    uint64_t due_ms = open_when_lost(now_ms);
+    uint64_t due_ms = sooner(open_when_lost(now_ms), let_parts_look(now_ms));
     if (self.sock < 0)
         return sooner(due_ms, self.dial_ms);
     if (!self.is_welcome)

@@ -73,6 +73,8 @@ struct orri_part {
      * close waits until no thread is inside, at most until deadline_ms.  May be NULL. */
     enum orr_err (*close)(uint64_t deadline_ms, struct orr_error *err);
     void (*open)(void);
+    /* About once a second while no stop is under way.  Does not wait.  May be NULL. */
+    void (*look)(void);
     /* Threads of the program that are in one of its calls now; of one of them *ret_call.  May be NULL.  Any time. */
     uint32_t (*inside)(const char **ret_call);
     /* Microseconds that the last quiesce or resume took to copy.  May be NULL. */

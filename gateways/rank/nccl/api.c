@@ -141,7 +141,9 @@ EXPORT ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
         *error = ncclSuccess; /* it has not been used since */
     } else if (error && orri_use_try()) {
         *error = orri_comm_real(c, &real);
-        if (*error == ncclSuccess && real)
+        if (*error == ncclSuccess && atomic_load(&c->splice))
+            *error = orri_splice_ask(c);
+        else if (*error == ncclSuccess && real)
             result = REAL(CommGetAsyncError, real, error);
         orri_use_end();
     } else if (error) {
@@ -193,7 +195,7 @@ static ncclResult_t leave(struct orri_comm *c, ncclComm_t comm, ncclComm_t *ret_
         return orri_nccl_fail(ncclInvalidArgument,
                               "another thread destroys this communicator");
     }
-    *ret_real = atomic_exchange(&c->real, NULL);
+    *ret_real = orri_spliced_take_real(c);
     return ncclSuccess;
 }
 
@@ -211,8 +213,12 @@ static ncclResult_t destroy(ncclComm_t comm)
     orri_gate_leave();
     if (result != ncclSuccess)
         return result;
-    orri_splice_await(c, UINT64_MAX);
-    orri_splice_end_comm(c, false);
+    if (atomic_load(&c->splice) &&
+        orri_splice_await(c, real, UINT64_MAX) != ncclSuccess) {
+        result = orri_splice_abort(c, real); /* its work would never end */
+        real = NULL;
+    }
+    orri_splice_end_comm(c);
     if (real)
         result = REAL(CommDestroy, real);
     orri_comm_retire(c);
@@ -234,9 +240,7 @@ static ncclResult_t abort_now(ncclComm_t comm)
     orri_use_end();
     if (result != ncclSuccess)
         return result;
-    if (real)
-        result = REAL(CommAbort, real);
-    orri_splice_abort(c);
+    result = orri_splice_abort(c, real);
     orri_gone_add(c->key);
     orri_comm_free(c);
     orri_leave_end();

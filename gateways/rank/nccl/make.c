@@ -68,7 +68,7 @@ void orri_making_result(struct orri_making *m, ncclResult_t result)
             orri_comm_settle(c); /* a split: now it has a size */
     } else {
         *m->program = NULL;
-        orri_splice_end_comm(c, true);
+        orri_splice_end_comm(c);
         if (orri_comm_forget(c, m->handle)) { /* else: aborted meanwhile */
             orri_gone_add(c->key);
             orri_comm_free(c);

@@ -5,10 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { POLL_NS = 100000, MEET_MS = 1800000, SHARE_MS = 60000, ABORT_MS = 2000 };
+enum { MEET_MS = 1800000, SHARE_MS = 60000 };
 
 bool orri_is_elastic(void)
 {
@@ -124,15 +123,15 @@ take_one(struct orri_comm *c, const struct orri_place *places, uint64_t deadline
 {
     struct orri_splice *s = atomic_load(&c->splice);
     const struct orri_place *leader = &places[s->map.leader[s->map.device]];
-    int sock = -1, fd = orri_handover_fetch(leader->nonce, c->key, deadline_ms, &sock);
+    int sock = -1, fd[2];
     CUcontext before = NULL;
     ncclResult_t result;
 
-    if (fd < 0)
+    if (!orri_handover_fetch(leader->nonce, c->key, deadline_ms, fd, &sock))
         return ncclSystemError;
     result = enter(s, &before);
     if (result == ncclSuccess)
-        result = orri_splice_take_scratch(s, &fd);
+        result = orri_splice_take_scratch(s, &fd[0], &fd[1]);
     close(sock);
     orri_cu.CtxSetCurrent(before);
     return result;
@@ -168,7 +167,7 @@ ncclResult_t orri_splice_share(struct orri_comm *const *comms,
         result = make_one(s);
         gifts[ngifts++] = (struct orri_gift){
             .key = comms[i]->key,
-            .fd = s->fd,
+            .fd = {s->fd, s->page_fd},
             .times = s->map.count[s->map.device] - 1,
         };
     }
@@ -182,45 +181,13 @@ ncclResult_t orri_splice_share(struct orri_comm *const *comms,
     if (result == ncclSuccess && !orri_handover_await(h))
         result = orri_nccl_fail(ncclRemoteError,
                                 "a rank of this device has not taken its scratch");
+    for (size_t i = 0; i < n && result == ncclSuccess; i++) {
+        struct orri_splice *s = atomic_load(&comms[i]->splice);
+        if (s)
+            atomic_store(&s->is_shared, true); /* pairs with spliced.c's loads */
+    }
     free(gifts);
     return result;
-}
-
-void orri_splice_end_comm(struct orri_comm *c, bool is_broken)
-{
-    struct orri_splice *s = atomic_exchange(&c->splice, NULL);
-
-    if (!s)
-        return;
-    orri_pairs_drop(s, is_broken);
-    orri_splice_free(s);
-}
-
-bool orri_splice_await(struct orri_comm *c, uint64_t deadline_ms)
-{
-    const struct timespec pause = {.tv_nsec = POLL_NS};
-    struct orri_splice *s = atomic_load(&c->splice);
-    bool is_idle = false;
-
-    while (s && orri_splice_is_idle(s, &is_idle) == ncclSuccess && !is_idle) {
-        if (orri_nccl_now_ms() >= deadline_ms)
-            return false;
-        nanosleep(&pause, NULL); /* the driver's own wait has no deadline */
-    }
-    return true;
-}
-
-/* What does not end by that keeps its memory. */
-void orri_splice_abort(struct orri_comm *c)
-{
-    struct orri_splice *s = atomic_load(&c->splice);
-
-    if (!s)
-        return;
-    orri_splice_release(s);
-    if (orri_splice_await(c, orri_nccl_now_ms() + ABORT_MS))
-        orri_splice_end_comm(c, true);
-    atomic_store(&c->splice, NULL);
 }
 
 /* ---- making ---------------------------------------------------------------------------------- */

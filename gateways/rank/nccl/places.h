@@ -41,12 +41,24 @@ ncclResult_t orri_splice_share(struct orri_comm *const *comms,
                                size_t n,
                                struct orri_handover *h,
                                uint64_t deadline_ms);
-/* After its work is over, or it is given up; the real one goes apart. */
-void orri_splice_end_comm(struct orri_comm *c, bool is_broken);
-/* Frees those who wait in it, on this device; what they get is garbage. */
-void orri_splice_abort(struct orri_comm *c);
-/* Waits for the work of a spliced communicator.  False: deadline. */
-bool orri_splice_await(struct orri_comm *c, uint64_t deadline_ms);
+
+/* ---- spliced.c.  Of one that is not spliced nothing is said or done. */
+
+/* After its work is over, or when there was none; the real one goes apart. */
+void orri_splice_end_comm(struct orri_comm *c);
+/* As ncclCommGetAsyncError, of all of it. */
+ncclResult_t orri_splice_ask(struct orri_comm *c);
+/* Waits for its work.  ncclInProgress: the deadline; else what is wrong with it. */
+ncclResult_t
+orri_splice_await(struct orri_comm *c, ncclComm_t real, uint64_t deadline_ms);
+/* Of the communicator and its real one (NULL: none), spliced or not: this rank's work goes on over garbage, others are told. */
+ncclResult_t orri_splice_abort(struct orri_comm *c, ncclComm_t real);
+/* Takes the real one out; nobody looks at it any more. */
+ncclComm_t orri_spliced_take_real(struct orri_comm *c);
+/* Now and then, by the link's thread: tells the ranks of the device what this process knows. */
+void orri_spliced_look(void);
+/* Until no aborted one has work.  False: deadline. */
+bool orri_spliced_await_aborted(uint64_t deadline_ms);
 
 /* The making of communicators where ranks share devices: all of a group together, in this order. */
 ncclResult_t orri_making_post(struct orri_making *m, const struct orri_handover *h);

@@ -74,8 +74,13 @@ orri_await_ready(ncclComm_t real, uint64_t deadline_ms, const atomic_bool *is_ca
 /* It keeps its error, for the program. */
 static void lose_broken(struct orri_comm *c, ncclResult_t result, ncclComm_t real)
 {
-    const char *text = orri_real.GetLastError(real);
+    const char *text = NULL;
 
+    orri_self.is_ours = false;
+    if (orri_splice_ask(c) == result && orri_self.is_ours)
+        text = orri_self.text;
+    else
+        text = orri_real.GetLastError(real);
     orri_comm_lose(c, result, text ? text : "");
 }
 
@@ -85,13 +90,13 @@ static void destroy_one(struct orri_work *w, size_t i)
 
     while (atomic_load(&c->finalizing) > 0)
         pause_a_little();
-    orri_splice_end_comm(c, w->result[i] != ncclSuccess);
-    if (!w->real[i])
-        return;
     if (w->result[i] != ncclSuccess) {
-        REAL(CommAbort, w->real[i]);
+        orri_splice_abort(c, w->real[i]);
         return;
     }
+    orri_splice_end_comm(c);
+    if (!w->real[i])
+        return;
     w->result[i] = REAL(CommDestroy, w->real[i]);
     if (w->result[i] == ncclInProgress)
         w->result[i] = ncclSuccess;
@@ -132,8 +137,8 @@ check_all(struct orri_work *w, uint64_t deadline_ms, struct orr_error *err)
         ncclComm_t real = atomic_load(&c->real);
         ncclResult_t state =
             real ? orri_await_ready(real, deadline_ms, &w->is_cancelled) : ncclSuccess;
-        if (state == ncclSuccess && !orri_splice_await(c, deadline_ms))
-            state = ncclInProgress;
+        if (state == ncclSuccess)
+            state = orri_splice_await(c, real, deadline_ms);
         if (state == ncclSuccess)
             state = orri_comm_settle(c);
         w->result[i] = state;
@@ -180,6 +185,9 @@ quiesce(struct orri_arena *piece, uint64_t deadline_ms, struct orr_error *err)
     detach_all(w);
     if (!orri_work_run(w, ORRI_WORK_THREADS, deadline_ms))
         code = give_up_destroy(w, err);
+    else if (!orri_spliced_await_aborted(deadline_ms))
+        code = orri_set_error(
+            err, ORR_ETIMEOUT, "work of an aborted communicator does not end");
     else if (!orri_leave_await(deadline_ms))
         code = orri_set_error(
             err,
@@ -200,6 +208,12 @@ static enum orr_err close_gate(uint64_t deadline_ms, struct orr_error *err)
     return orri_set_error(err, ORR_ETIMEOUT, "a call of NCCL does not return");
 }
 
+static void look(void)
+{
+    if (orri_is_elastic())
+        orri_spliced_look();
+}
+
 void orri_nccl_register(void)
 {
     static const struct orri_part part = {.name = "nccl",
@@ -208,6 +222,7 @@ void orri_nccl_register(void)
                                           .make_ids = orri_make_ids,
                                           .add_ids = orri_add_ids,
                                           .has_all_ids = orri_has_all_ids,
+                                          .look = look,
                                           .close = close_gate,
                                           .open = orri_use_open};
     static atomic_flag is_registered = ATOMIC_FLAG_INIT;

@@ -286,7 +286,7 @@ static void init_all(struct orri_work *w, size_t first)
         free(places[i]);
     for (size_t i = 0; i < w->n && result == ncclSuccess; i++) {
         if (w->comm[i]->destroyed) {
-            orri_splice_end_comm(w->comm[i], false);
+            orri_splice_end_comm(w->comm[i]);
             continue;
         }
         atomic_store(&w->comm[i]->real, w->real[i]);
@@ -412,7 +412,7 @@ static void undo(struct orri_work *w, bool is_over)
     if (!is_over)
         is_over = orri_work_await(w, orri_nccl_now_ms() + ABORT_GRACE_MS);
     for (size_t i = 0; i < w->n && is_over; i++)
-        orri_splice_end_comm(w->comm[i], true);
+        orri_splice_end_comm(w->comm[i]);
 }
 
 /* False: not over in time, or another attempt has begun, to which the peers go. */

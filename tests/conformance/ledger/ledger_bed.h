@@ -12,7 +12,7 @@
 
 #include <pthread.h>
 
-enum { BED_MAX = 4, WAIT_MS = 10000 };
+enum { BED_MAX = 4, WAIT_MS = 30000 };
 
 enum bed_kind { BED_MEM, BED_RAFT1, BED_RAFT3 };
 

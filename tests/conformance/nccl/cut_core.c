@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { LOOK_MS = 1000 };
+
 #define CORE __attribute__((visibility("default")))
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
@@ -274,6 +276,19 @@ static void perform(enum cut_state step)
     }
 }
 
+/* As the link's thread does, between cuts.  With the board's lock. */
+static void look_if_due(void)
+{
+    static uint64_t due_ms;
+
+    if (!nccl->look || board->state != CUT_RUN || cut_now_ms() < due_ms)
+        return;
+    cut_unlock(board);
+    nccl->look();
+    cut_lock(board);
+    due_ms = cut_now_ms() + LOOK_MS;
+}
+
 static void *serve(void *unused)
 {
     (void)unused;
@@ -287,7 +302,8 @@ static void *serve(void *unused)
             self->reached = step;
             cut_notify(board);
         } else {
-            cut_wait(board, cut_now_ms() + 1000);
+            cut_wait(board, cut_now_ms() + LOOK_MS);
+            look_if_due();
         }
     }
     return NULL;

@@ -39,7 +39,7 @@ struct test {
 };
 
 static const struct conf_case *const all_cases[] = {
-    comm_cases, collective_cases, exchange_cases, fault_cases, cut_cases};
+    comm_cases, collective_cases, exchange_cases, fault_cases, splice_cases, cut_cases};
 
 static const struct conf_case *find_case(const char *name)
 {
@@ -154,11 +154,13 @@ static size_t list_tests(struct test *tests, struct CMUnitTest *units, int ndevi
 {
     size_t n = 0;
 
-    bool has_cuts = getenv("NCCL_CONFORMANCE_CUTS") != NULL;
+    bool has_board = getenv("NCCL_CONFORMANCE_CUTS") != NULL;
 
     for (size_t i = 0; i < sizeof all_cases / sizeof *all_cases; i++) {
-        if (has_cuts && all_cases[i] == fault_cases)
-            continue; /* a stop among ranks that die is the job's, not this library's */
+        /* a stop among ranks that die is the job's, not this library's */
+        if ((has_board && all_cases[i] == fault_cases) ||
+            (has_cuts() && all_cases[i] == splice_cases))
+            continue;
         for (const struct conf_case *c = all_cases[i]; c->name; c++) {
             for (const int *world = c->worlds; *world; world++) {
                 if ((c->is_for_emulator && !suite_is_emulated()) ||

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * suite.c - what a rank of a case can do (suite.h), and how it is started.
  */
+#include "../../../gateways/rank/core/gate.h"
 #include "coverage.h"
 #include "suite_devices.h"
 #include "suite_run.h"
@@ -105,6 +106,7 @@ ncclResult_t suite_await_async(ncclComm_t comm, ncclResult_t unlike, int ms)
 struct board {
     pthread_barrier_t barrier;
     ncclUniqueId id[SUITE_IDS];
+    _Atomic int is_made[SUITE_IDS]; /* suite_id_of */
     _Atomic int may_die[SUITE_RANKS];
     _Atomic int pid[SUITE_RANKS];
 };
@@ -151,6 +153,21 @@ ncclUniqueId suite_id(struct rank *r, int k)
     return r->board->id[k];
 }
 
+ncclUniqueId suite_id_of(struct rank *r, int k, int maker)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    int ms = 20000;
+
+    if (r->rank == maker) {
+        OK(ncclGetUniqueId, &r->board->id[k]);
+        atomic_store(&r->board->is_made[k], 1); /* pairs with the load below */
+    }
+    while (!atomic_load(&r->board->is_made[k]) && ms-- > 0)
+        nanosleep(&pause, NULL);
+    CHECK(ms > 0, "rank %d has made no id", maker);
+    return r->board->id[k];
+}
+
 ncclComm_t suite_comm(struct rank *r, int k)
 {
     ncclUniqueId id = suite_id(r, k);
@@ -183,6 +200,23 @@ int suite_pid(struct rank *r, int rank)
 
 /* ---- A rank's process ------------------------------------------------------------------ */
 
+/* Not in the middle of a stop: the interposer of CUDA would hold these calls then. */
+static void leave_device(struct rank *r, CUdevice device)
+{
+    void (*enter)(struct orri_clock *const *, uint32_t, enum orr_clock_op) = NULL;
+    void (*leave)(void) = NULL, *at = dlsym(RTLD_DEFAULT, "orri_gate_enter");
+
+    memcpy(&enter, &at, sizeof at);
+    at = dlsym(RTLD_DEFAULT, "orri_gate_leave");
+    memcpy(&leave, &at, sizeof at);
+    if (enter && leave)
+        enter(NULL, 0, ORR_CLOCK_OP_NONE);
+    CU(cuStreamDestroy, r->stream);
+    CU(cuDevicePrimaryCtxRelease, device);
+    if (enter && leave)
+        leave();
+}
+
 int suite_rank_main(const struct conf_case *c, int rank, int world, int board_fd)
 {
     struct rank r = {.rank = own_rank = rank, .world = world};
@@ -203,8 +237,7 @@ int suite_rank_main(const struct conf_case *c, int rank, int world, int board_fd
     CU(cuStreamCreate, &r.stream, CU_STREAM_NON_BLOCKING);
     suite_meet(&r);
     c->run(&r);
-    CU(cuStreamDestroy, r.stream);
-    CU(cuDevicePrimaryCtxRelease, device);
+    leave_device(&r, device);
     munmap(r.board, sizeof *r.board);
     return 0;
 }

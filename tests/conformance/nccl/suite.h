@@ -34,7 +34,7 @@ struct conf_case {
 };
 
 extern const struct conf_case comm_cases[], collective_cases[], exchange_cases[],
-    fault_cases[], cut_cases[]; /* each ends with a NULL name */
+    fault_cases[], splice_cases[], cut_cases[]; /* each ends with a NULL name */
 
 /* OK(ncclX, args): must succeed. FAILS(code, ncclX, args): must return that code. With 0:
  * for calls without arguments. */
@@ -64,6 +64,8 @@ ncclResult_t suite_await_async(ncclComm_t comm, ncclResult_t unlike, int ms);
 void suite_meet(struct rank *r);
 /* A unique id that rank 0 makes; the same k on all ranks, each k once. */
 ncclUniqueId suite_id(struct rank *r, int k);
+/* The same from any rank, where others may be gone: nobody meets. */
+ncclUniqueId suite_id_of(struct rank *r, int k, int maker);
 /* A communicator of all ranks from id k. */
 ncclComm_t suite_comm(struct rank *r, int k);
 void suite_sync(struct rank *r);

@@ -16,6 +16,8 @@
 
 #include "image_fixture.h"
 
+enum { DUMPS = 10 }; /* that are killed, each after more of its time */
+
 /* ---- what goes wrong
  * ----------------------------------------------------------------------------- */
 
@@ -189,6 +191,20 @@ static void image_pair(struct two *t, const char *server, const char *client)
     image_freeze_ok(t->a, client1, false);
 }
 
+static unsigned time_of_dump(struct two *t, struct orr_process_id id)
+{
+    struct timespec from, to;
+    uint64_t tag;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    assert_int_equal(fixture_image_begin(t->a, id, image_dir(t, "whole"), true, &tag),
+                     ORR_OK);
+    (void)wait_process("criu");
+    assert_int_equal(fixture_finish(t->a, tag).code, ORR_OK);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    return (unsigned)((to.tv_sec - from.tv_sec) * 1000000 +
+                      (to.tv_nsec - from.tv_nsec) / 1000);
+}
+
 /* After ever more of its work.  The rank goes on; where it was caught in the middle of what cannot be undone, all of the job goes on
  * from the images that were made before. */
 static void criu_killed_in_a_dump_costs_the_image_only(void **state)
@@ -201,17 +217,21 @@ static void criu_killed_in_a_dump_costs_the_image_only(void **state)
     snprintf(server, sizeof server, "%s", image_dir(t, "s"));
     snprintf(client, sizeof client, "%s", image_dir(t, "c"));
     image_pair(t, server, client);
-    for (unsigned ms = 0; ms < 80 && is_alive; ms += 8) {
+    unsigned dump_us = time_of_dump(t, server1);
+    for (unsigned i = 0; i < DUMPS && is_alive; i++) {
         uint64_t tag;
         char name[16];
-        snprintf(name, sizeof name, "k%u", ms);
+        snprintf(name, sizeof name, "k%u", i);
         assert_int_equal(
             fixture_image_begin(t->a, server1, image_dir(t, name), true, &tag), ORR_OK);
         pid_t criu = wait_process("criu");
-        usleep(ms * 1000);
+        unsigned after_us = dump_us * i / DUMPS;
+        usleep(after_us);
         if (criu)
             kill(criu, SIGKILL);
-        n_killed += fixture_finish(t->a, tag).code != ORR_OK;
+        bool is_killed = fixture_finish(t->a, tag).code != ORR_OK;
+        dump_us = is_killed ? dump_us : after_us; /* the machine was slower then */
+        n_killed += is_killed;
         is_alive = pair_goes_on(t);
     }
     print_message("%d dumps were killed, the rank %s\n",
@@ -247,18 +267,24 @@ static void start_generation(struct two *t,
     image_wait_progress(t->a, *client, 0);
 }
 
-static unsigned time_of_dump(struct two *t, struct orr_process_id id)
+/* The last line of CRIU's log: what it was at. */
+static const char *last_words(const char *dir)
 {
-    struct timespec from, to;
-    uint64_t tag;
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    assert_int_equal(fixture_image_begin(t->a, id, image_dir(t, "whole"), true, &tag),
-                     ORR_OK);
-    (void)wait_process("criu");
-    assert_int_equal(fixture_finish(t->a, tag).code, ORR_OK);
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    return (unsigned)((to.tv_sec - from.tv_sec) * 1000000 +
-                      (to.tv_nsec - from.tv_nsec) / 1000);
+    static char text[8192];
+    char path[160];
+    snprintf(path, sizeof path, "%s/dump.log", dir);
+    FILE *file = fopen(path, "re");
+    size_t n = 0;
+    if (file && fseek(file, -(long)(sizeof text - 1), SEEK_END) != 0)
+        rewind(file); /* a short one */
+    n = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (file)
+        fclose(file);
+    while (n > 0 && text[n - 1] == '\n')
+        n--;
+    text[n] = '\0';
+    const char *line = strrchr(text, '\n');
+    return line ? line + 1 : text;
 }
 
 /* KILLS=n: how many of n kills, at any moment of a dump, cost the rank, too; docs/images.md has what this printed. */
@@ -282,11 +308,20 @@ static void rank_outlives_a_criu_that_is_killed_at_any_moment(void **state)
         assert_int_equal(
             fixture_image_begin(t->a, server, image_dir(t, name), true, &tag), ORR_OK);
         pid_t criu = wait_process("criu");
-        usleep((unsigned)random() % dump_us);
+        unsigned after_us = (unsigned)random() % (dump_us + 1);
+        usleep(after_us);
         if (criu)
             kill(criu, SIGKILL);
         bool is_killed = fixture_finish(t->a, tag).code != ORR_OK;
         is_alive = goes_on(t->a, server, client);
+        if (text)
+            print_message("%s: killed after %u of %u us, %s: %s\n",
+                          is_alive ? "alive" : "dead",
+                          after_us,
+                          dump_us,
+                          is_killed ? "in" : "too late",
+                          last_words(image_dir(t, name)));
+        dump_us = is_killed ? dump_us : after_us; /* the machine was slower then */
         n_killed += is_killed;
         n_dead += !is_alive;
         if (!is_alive) {

@@ -11,6 +11,8 @@
  *            newest step before this one.  Every rank knows from the operation alone who takes part in what.
  * PIPELINE   A rank gives step k + 1 before it takes step k, so that the leader has work while others copy.
  * ORDER      Operations of a communicator follow one another whatever streams they are in: each begins after the end of the one before.
+ * BROKEN     Before a rank tells anything, and before the program's work goes on, its stream looks whether what it was given is still
+ *            right (watch.c): if not, it stays there.
  */
 #include "splice.h"
 
@@ -32,7 +34,8 @@ ncclResult_t orri_words_flush(struct orri_words *w)
     return n == 0 ? ncclSuccess : CU(StreamBatchMemOp, w->stream, n, w->op, 0);
 }
 
-ncclResult_t orri_words_await(struct orri_words *w, size_t flag, uint32_t value)
+static ncclResult_t
+await(struct orri_words *w, size_t flag, uint32_t value, CUstreamWaitValue_flags how)
 {
     CUstreamBatchMemOpParams *p = &w->op[w->n++];
 
@@ -40,8 +43,23 @@ ncclResult_t orri_words_await(struct orri_words *w, size_t flag, uint32_t value)
     p->waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
     p->waitValue.address = w->s->base + flag;
     p->waitValue.value = value;
-    p->waitValue.flags = CU_STREAM_WAIT_VALUE_GEQ;
+    p->waitValue.flags = how;
     return w->n == ORRI_WORDS_MAX ? orri_words_flush(w) : ncclSuccess;
+}
+
+ncclResult_t orri_words_await(struct orri_words *w, size_t flag, uint32_t value)
+{
+    return await(w, flag, value, CU_STREAM_WAIT_VALUE_GEQ);
+}
+
+ncclResult_t orri_words_check(struct orri_words *w)
+{
+    const struct orri_splice *s = w->s;
+
+    return await(w,
+                 orri_flag_broken(&s->layout, s->map.local_of[s->map.me]),
+                 0,
+                 CU_STREAM_WAIT_VALUE_EQ);
 }
 
 ncclResult_t orri_words_write(struct orri_words *w, size_t flag, uint32_t value)
@@ -77,6 +95,35 @@ static bool has_lead(const struct orri_step *st)
     return orri_is_reduction(st->op) || st->s->map.ndevices > 1;
 }
 
+/* ---- telling --------------------------------------------------------------------------------- */
+
+enum told { READY, TAKEN, DONE };
+
+static size_t flag_of(const struct orri_splice *s, enum told what, int waiter)
+{
+    int mine = s->map.local_of[s->map.me];
+
+    if (what == READY)
+        return orri_flag_ready(&s->layout, waiter, mine);
+    return what == TAKEN ? orri_flag_taken(&s->layout, waiter, mine)
+                         : orri_flag_done(&s->layout, waiter);
+}
+
+/* In the rows of all who may wait for it. */
+static ncclResult_t
+tell(const struct orri_step *st, struct orri_words *w, enum told what)
+{
+    const struct orri_splice *s = st->s;
+    int mine = s->map.local_of[s->map.me];
+    int n = what == READY && has_lead(st) ? 1 : s->map.count[s->map.device];
+    ncclResult_t result = orri_words_check(w);
+
+    for (int i = 0; i < n && result == ncclSuccess; i++)
+        if (i != mine)
+            result = orri_words_write(w, flag_of(s, what, i), st->number);
+    return result;
+}
+
 /* ---- the phases ------------------------------------------------------------------------------ */
 
 /* The half is free: of the leader, too, unless it is the leader itself who asks. */
@@ -88,13 +135,14 @@ static ncclResult_t await_half(const struct orri_step *st, struct orri_words *w)
     ncclResult_t result = ncclSuccess;
 
     if (mine != 0 && is_before(s->seen_done, half->lead)) {
-        result = orri_words_await(w, orri_flag_done(&s->layout), half->lead);
+        result = orri_words_await(w, orri_flag_done(&s->layout, mine), half->lead);
         s->seen_done = half->lead;
     }
     for (int i = 0; i < s->map.count[s->map.device] && result == ncclSuccess; i++) {
         if (i == mine || !is_before(s->seen_taken[i], half->took[i]))
             continue;
-        result = orri_words_await(w, orri_flag_taken(&s->layout, i), half->took[i]);
+        result =
+            orri_words_await(w, orri_flag_taken(&s->layout, mine, i), half->took[i]);
         s->seen_taken[i] = half->took[i];
     }
     return result;
@@ -138,23 +186,52 @@ static ncclResult_t give(const struct orri_step *st, struct orri_words *w)
                                 from + ((size_t)b * st->op->count + st->at) * st->size,
                                 st->here);
     if (result == ncclSuccess)
-        result = orri_words_write(
-            w, orri_flag_ready(&s->layout, s->map.local_of[s->map.me]), st->number);
+        result = tell(st, w, READY);
     return result;
 }
 
 static ncclResult_t await_ready(const struct orri_step *st, struct orri_words *w)
 {
     const struct orri_map *map = &st->s->map;
+    int mine = map->local_of[map->me];
     ncclResult_t result = ncclSuccess;
 
-    for (int i = 0; i < map->count[map->device] && result == ncclSuccess; i++) {
-        int rank = map->members[i];
-        if (rank != map->me && gives(st, rank))
-            result =
-                orri_words_await(w, orri_flag_ready(&st->s->layout, i), st->number);
+    for (int i = 0; i < map->count[map->device] && result == ncclSuccess; i++)
+        if (i != mine && gives(st, map->members[i]))
+            result = orri_words_await(
+                w, orri_flag_ready(&st->s->layout, mine, i), st->number);
+    return result;
+}
+
+/* What the leaders say at the end of an operation: that all was well until then, with what each has sent the others. */
+static ncclResult_t await_votes(const struct orri_splice *s, struct orri_words *w)
+{
+    ncclResult_t result = ncclSuccess;
+
+    for (int d = 0; d < s->map.ndevices && result == ncclSuccess; d++) {
+        size_t at = orri_flag_vote(&s->layout, d);
+        if (d == s->map.device) /* it has a check of its own */
+            continue;
+        result = await(w, at, 0, CU_STREAM_WAIT_VALUE_EQ);
+        if (result == ncclSuccess)
+            result = await(w, at + sizeof(uint32_t), 0, CU_STREAM_WAIT_VALUE_EQ);
     }
     return result;
+}
+
+ncclResult_t orri_vote(const struct orri_step *st)
+{
+    const struct orri_splice *s = st->s;
+
+    if (!st->is_last)
+        return ncclSuccess;
+    return REAL(AllGather,
+                (const void *)(uintptr_t)(s->base + orri_flag_broken(&s->layout, 0)),
+                (void *)(uintptr_t)(s->base + orri_flag_vote(&s->layout, 0)),
+                2 * sizeof(uint32_t),
+                ncclInt8,
+                *s->real,
+                st->op->stream);
 }
 
 static ncclResult_t lead(const struct orri_step *st, struct orri_words *w)
@@ -168,11 +245,15 @@ static ncclResult_t lead(const struct orri_step *st, struct orri_words *w)
     if (result == ncclSuccess)
         result = await_ready(st, w);
     if (result == ncclSuccess)
+        result = orri_words_check(w);
+    if (result == ncclSuccess)
         result = orri_words_flush(w);
     if (result == ncclSuccess)
         result = orri_is_reduction(st->op) ? orri_reduce_lead(st) : orri_move_lead(st);
+    if (result == ncclSuccess && st->is_last && s->map.ndevices > 1)
+        result = await_votes(s, w);
     if (result == ncclSuccess)
-        result = orri_words_write(w, orri_flag_done(&s->layout), st->number);
+        result = tell(st, w, DONE);
     return result == ncclSuccess ? orri_words_flush(w) : result;
 }
 
@@ -199,7 +280,8 @@ static ncclResult_t take(const struct orri_step *st, struct orri_words *w)
         if (!has_lead(st))
             result = await_ready(st, w);
         else if (!orri_splice_is_leader(s))
-            result = orri_words_await(w, orri_flag_done(&s->layout), st->number);
+            result = orri_words_await(
+                w, orri_flag_done(&s->layout, s->map.local_of[s->map.me]), st->number);
         if (has_lead(st))
             s->seen_done = st->number;
         if (result == ncclSuccess)
@@ -207,8 +289,7 @@ static ncclResult_t take(const struct orri_step *st, struct orri_words *w)
         if (result == ncclSuccess)
             result = orri_is_reduction(st->op) ? take_reduced(st) : orri_move_take(st);
         if (result == ncclSuccess)
-            result = orri_words_write(
-                w, orri_flag_taken(&s->layout, s->map.local_of[s->map.me]), st->number);
+            result = tell(st, w, TAKEN);
     }
     return result;
 }
@@ -235,8 +316,11 @@ ncclResult_t orri_splice_begin(struct orri_splice *s, CUstream stream)
     pthread_mutex_lock(&s->lock);
     orri_cu.CtxGetCurrent(&s->before);
     result = s->before == s->ctx ? ncclSuccess : CU(CtxSetCurrent, s->ctx);
+    if (result == ncclSuccess)
+        result = orri_watch_state(s);
     if (result == ncclSuccess && s->is_used)
         result = CU(StreamWaitEvent, stream, s->order, 0);
+    s->has_begun = result == ncclSuccess;
     return result;
 }
 
@@ -248,6 +332,9 @@ orri_splice_end(struct orri_splice *s, CUstream stream, ncclResult_t result)
     s->is_used = s->is_used || result == ncclSuccess;
     if (s->before != s->ctx)
         orri_cu.CtxSetCurrent(s->before);
+    if (result != ncclSuccess && result != ncclInvalidUsage && s->has_begun)
+        /* half done: nobody can go on from here */
+        orri_watch_tell(s, ORRI_LOST_FAILED, s->map.local_of[s->map.me]);
     pthread_mutex_unlock(&s->lock);
     return result;
 }
@@ -265,6 +352,7 @@ static struct orri_step step_of(struct orri_splice *s,
     st.here = op->count - st.at < room ? op->count - st.at : room;
     st.number = s->step + (uint32_t)index + 1;
     st.half = (int)(st.number % 2);
+    st.is_last = st.at + st.here == op->count;
     st.is_direct = reduce && !reduce->scales && s->map.ndevices == 1 &&
                    s->map.n <= ORRI_FAN &&
                    (orri_blocks_given(s, op) == 1 || op->count <= room);

@@ -49,6 +49,8 @@ send_piece(struct orri_splice *s, struct message *m, CUstream stream)
                     here,
                     stream);
     if (result == ncclSuccess)
+        result = orri_words_check(&w);
+    if (result == ncclSuccess)
         result = orri_words_write(&w, orri_flag_sent(&s->layout, mine, to), number);
     m->at += here;
     return result == ncclSuccess ? orri_words_flush(&w) : result;
@@ -74,6 +76,8 @@ receive_piece(struct orri_splice *s, struct message *m, CUstream stream)
                s->base + orri_layout_mail(&s->layout, from, mine, (int)(number % 2)),
                here,
                stream);
+    if (result == ncclSuccess)
+        result = orri_words_check(&w);
     if (result == ncclSuccess)
         result = orri_words_write(&w, orri_flag_got(&s->layout, from, mine), number);
     m->at += here;

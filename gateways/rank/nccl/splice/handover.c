@@ -2,7 +2,7 @@
  * handover.c - see handover.h.
  *
  * The socket lies beside the one of the node's link, which all ranks of a node can reach: network namespaces of their own do not part
- * them there.  A request is a key; the answer a byte with the descriptor; the asker's
+ * them there.  A request is a key; the answer a byte with the descriptors; the asker's
  * end of the connection says that it holds the memory.
  */
 #include "handover.h"
@@ -105,9 +105,11 @@ static bool await_readable(int fd, uint64_t deadline_ms, const atomic_bool *is_o
     return false;
 }
 
-static bool send_fd(int to, int fd)
+enum { FDS_BYTES = 2 * sizeof(int) };
+
+static bool send_fds(int to, const int fd[2])
 {
-    char byte = 1, control[CMSG_SPACE(sizeof fd)] = {0};
+    char byte = 1, control[CMSG_SPACE(FDS_BYTES)] = {0};
     struct iovec io = {&byte, 1};
     struct msghdr msg = {.msg_iov = &io,
                          .msg_iovlen = 1,
@@ -117,29 +119,29 @@ static bool send_fd(int to, int fd)
 
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    c->cmsg_len = CMSG_LEN(FDS_BYTES);
+    memcpy(CMSG_DATA(c), fd, FDS_BYTES);
     return sendmsg(to, &msg, MSG_NOSIGNAL) == 1;
 }
 
-static int receive_fd(int from)
+static bool receive_fds(int from, int ret_fd[2])
 {
-    char byte, control[CMSG_SPACE(sizeof(int))];
+    char byte, control[CMSG_SPACE(FDS_BYTES)];
     struct iovec io = {&byte, 1};
     struct msghdr msg = {.msg_iov = &io,
                          .msg_iovlen = 1,
                          .msg_control = control,
                          .msg_controllen = sizeof control};
     struct cmsghdr *c;
-    int fd = -1;
 
     if (recvmsg(from, &msg, MSG_CMSG_CLOEXEC) != 1)
-        return -1;
+        return false;
     c = CMSG_FIRSTHDR(&msg);
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-        c->cmsg_len == CMSG_LEN(sizeof fd))
-        memcpy(&fd, CMSG_DATA(c), sizeof fd);
-    return fd;
+    if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+        c->cmsg_len != CMSG_LEN(FDS_BYTES))
+        return false;
+    memcpy(ret_fd, CMSG_DATA(c), FDS_BYTES);
+    return true;
 }
 
 /* ---- giving -------------------------------------------------------------------------------- */
@@ -162,7 +164,7 @@ static void give_to(struct orri_handover *h, int peer)
         return;
     for (size_t i = 0; i < h->n; i++)
         if (h->gifts[i].key == key && h->gifts[i].times > 0 &&
-            send_fd(peer, h->gifts[i].fd)) {
+            send_fds(peer, h->gifts[i].fd)) {
             /* until it holds the memory, this process must */
             if (await_readable(peer, h->deadline_ms, &h->is_over))
                 h->gifts[i].times--;
@@ -228,27 +230,23 @@ void orri_handover_free(struct orri_handover *h)
 
 /* ---- fetching ------------------------------------------------------------------------------ */
 
-int orri_handover_fetch(uint64_t nonce,
-                        uint64_t key,
-                        uint64_t deadline_ms,
-                        int *ret_sock)
+bool orri_handover_fetch(
+    uint64_t nonce, uint64_t key, uint64_t deadline_ms, int ret_fd[2], int *ret_sock)
 {
     struct sockaddr_un address;
-    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), fd = -1;
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
     if (sock >= 0 && name_socket(&address, nonce) &&
         connect(sock, (struct sockaddr *)&address, sizeof address) == 0 &&
         send(sock, &key, sizeof key, MSG_NOSIGNAL) == (ssize_t)sizeof key &&
-        await_readable(sock, deadline_ms, NULL))
-        fd = receive_fd(sock);
-    if (fd >= 0) {
+        await_readable(sock, deadline_ms, NULL) && receive_fds(sock, ret_fd)) {
         *ret_sock = sock;
-        return fd;
+        return true;
     }
     if (sock >= 0)
         close(sock);
     orri_nccl_fail(ncclSystemError,
                    "the rank that leads this device has not given its scratch at %s",
                    address.sun_path);
-    return -1;
+    return false;
 }

@@ -16,7 +16,7 @@ struct orri_handover;
 
 struct orri_gift {
     uint64_t key; /* of the communicator */
-    int fd;       /* borrowed until the end */
+    int fd[2];    /* borrowed until the end */
     int times;    /* how many are to have it */
 };
 
@@ -32,11 +32,9 @@ bool orri_handover_serve(struct orri_handover *h,
 bool orri_handover_await(struct orri_handover *h);
 void orri_handover_free(struct orri_handover *h); /* ends the thread */
 
-/* -1: not in time, or it is not there (the thread's last error of NCCL).  Else the giver counts it as given when *ret_sock is closed: once
- * what the descriptor stands for is held. */
-int orri_handover_fetch(uint64_t nonce,
-                        uint64_t key,
-                        uint64_t deadline_ms,
-                        int *ret_sock);
+/* False: not in time, or it is not there (the thread's last error of NCCL).  Else the giver counts it as given when *ret_sock is closed: once
+ * what the descriptors stand for is held. */
+bool orri_handover_fetch(
+    uint64_t nonce, uint64_t key, uint64_t deadline_ms, int ret_fd[2], int *ret_sock);
 
 #endif

@@ -214,9 +214,11 @@ bool orri_layout_init(struct orri_layout *l, const struct orri_map *map, size_t 
     size_t devices = (size_t)map->ndevices;
     size_t rounding = (parts + devices) * ALIGN,
            shares = (parts + devices - 1) / devices;
-    size_t words = 2 * most + 1 + 2 * most * most, mail = bytes / MAIL_SHARE, half;
+    size_t mail = bytes / MAIL_SHARE, half, words;
 
-    *l = (struct orri_layout){.bytes = bytes, .most = map->most};
+    *l = (struct orri_layout){
+        .bytes = bytes, .most = map->most, .ndevices = map->ndevices};
+    words = orri_flag_vote(l, map->ndevices) / FLAG_BYTES + 1;
     l->flags = (words * FLAG_BYTES + ALIGN - 1) / ALIGN * ALIGN;
     l->mail = down(mail / (2 * most * most));
     mail = l->mail * 2 * most * most;
@@ -260,30 +262,43 @@ static size_t flag(int number)
     return (size_t)number * FLAG_BYTES;
 }
 
-size_t orri_flag_done(const struct orri_layout *l)
+size_t orri_flag_done(const struct orri_layout *l, int waiter)
 {
-    (void)l;
-    return flag(0);
+    return flag(waiter * (1 + 2 * l->most));
 }
 
-size_t orri_flag_ready(const struct orri_layout *l, int local)
+size_t orri_flag_ready(const struct orri_layout *l, int waiter, int local)
 {
-    (void)l;
-    return flag(1 + 2 * local);
+    return orri_flag_done(l, waiter) + flag(1 + 2 * local);
 }
 
-size_t orri_flag_taken(const struct orri_layout *l, int local)
+size_t orri_flag_taken(const struct orri_layout *l, int waiter, int local)
 {
-    (void)l;
-    return flag(2 + 2 * local);
+    return orri_flag_done(l, waiter) + flag(2 + 2 * local);
 }
 
 size_t orri_flag_sent(const struct orri_layout *l, int from, int to)
 {
-    return flag(1 + 2 * l->most + 2 * (from * l->most + to));
+    return orri_flag_done(l, l->most) + flag(2 * (from * l->most + to));
 }
 
 size_t orri_flag_got(const struct orri_layout *l, int from, int to)
 {
-    return flag(2 + 2 * l->most + 2 * (from * l->most + to));
+    return orri_flag_sent(l, from, to) + flag(1);
+}
+
+size_t orri_flag_broken(const struct orri_layout *l, int local)
+{
+    return orri_flag_sent(l, l->most, 0) + flag(local);
+}
+
+size_t orri_flag_left(const struct orri_layout *l, int local)
+{
+    return orri_flag_broken(l, local) + sizeof(uint32_t);
+}
+
+/* One after the other, as an all-gather puts them. */
+size_t orri_flag_vote(const struct orri_layout *l, int device)
+{
+    return orri_flag_broken(l, l->most) + (size_t)device * 2 * sizeof(uint32_t);
 }

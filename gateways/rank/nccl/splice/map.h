@@ -62,7 +62,7 @@ struct orri_layout {
     size_t slot, result, inbox; /* bytes each */
     size_t half[2];       /* offsets: slots of all ranks, then result, then inbox */
     size_t mail, mail_at; /* bytes of one of a pair's two mailboxes; offset of all */
-    int most;
+    int most, ndevices;
 };
 /* False: too small for so many ranks. */
 bool orri_layout_init(struct orri_layout *l, const struct orri_map *map, size_t bytes);
@@ -71,13 +71,21 @@ size_t orri_layout_result(const struct orri_layout *l, int half);
 size_t orri_layout_inbox(const struct orri_layout *l, int half);
 size_t orri_layout_mail(const struct orri_layout *l, int from, int to, int half);
 
-/* Words in the scratch, counters that only grow. */
+/* Words in the scratch, counters that only grow.  Each rank of the device that waits has a row of its own, so that it can be let go alone. */
 size_t orri_flag_ready(const struct orri_layout *l,
+                       int waiter,
                        int local); /* it has put its input into its slot */
 size_t orri_flag_taken(const struct orri_layout *l,
-                       int local);                  /* it has taken its output */
-size_t orri_flag_done(const struct orri_layout *l); /* the leader has done its work */
-size_t orri_flag_sent(const struct orri_layout *l, int from, int to);
-size_t orri_flag_got(const struct orri_layout *l, int from, int to);
+                       int waiter,
+                       int local); /* it has taken its output */
+size_t orri_flag_done(const struct orri_layout *l,
+                      int waiter); /* the leader has done its work */
+size_t orri_flag_sent(const struct orri_layout *l, int from, int to); /* `to` waits */
+size_t orri_flag_got(const struct orri_layout *l, int from, int to);  /* `from` waits */
+/* Two words of 4 bytes, 0 while all is well: what this rank is given is not right any more; it has gone itself. */
+size_t orri_flag_broken(const struct orri_layout *l, int local);
+size_t orri_flag_left(const struct orri_layout *l, int local);
+/* The leaders' two words, of each device, as they were at the end of an operation. */
+size_t orri_flag_vote(const struct orri_layout *l, int device);
 
 #endif

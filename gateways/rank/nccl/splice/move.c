@@ -174,7 +174,8 @@ ncclResult_t orri_move_lead(const struct orri_step *st)
         if (orri_move_gives(st->s, st->op, from))
             result = send_from(st, from, is_same_to_all);
     end = REAL0(GroupEnd);
-    return result == ncclSuccess ? end : result;
+    result = result == ncclSuccess ? end : result;
+    return result == ncclSuccess ? orri_vote(st) : result;
 }
 
 /* ---- what a rank takes ----------------------------------------------------------------------- */

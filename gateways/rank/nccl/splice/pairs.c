@@ -42,16 +42,25 @@ post_ids(struct orri_splice *s, const int *peers, int n, ncclUniqueId *ids)
     return result;
 }
 
+/* Nobody sees one before it is whole. */
 static ncclResult_t
 init_all(struct orri_splice *s, const int *peers, int n, const ncclUniqueId *ids)
 {
-    ncclResult_t result = REAL0(GroupStart), end;
+    ncclComm_t *made = calloc((size_t)n, sizeof(ncclComm_t));
+    ncclResult_t result =
+        made ? REAL0(GroupStart) : orri_nccl_fail(ncclSystemError, "out of memory");
+    ncclResult_t end;
 
+    if (!made)
+        return result;
     for (int i = 0; i < n && result == ncclSuccess; i++)
-        result =
-            REAL(CommInitRank, &s->far[peers[i]].comm, 2, ids[i], s->map.me > peers[i]);
+        result = REAL(CommInitRank, &made[i], 2, ids[i], s->map.me > peers[i]);
     end = REAL0(GroupEnd);
-    return result == ncclSuccess ? end : result;
+    result = result == ncclSuccess ? end : result;
+    for (int i = 0; i < n && result == ncclSuccess; i++)
+        atomic_store(&s->far[peers[i]].comm, made[i]);
+    free(made);
+    return result;
 }
 
 static bool await_id(uint64_t name, ncclUniqueId *ret, uint64_t deadline_ms)
@@ -81,15 +90,20 @@ ncclResult_t orri_pairs_make(struct orri_splice *s, const int *peers, int n)
     return result;
 }
 
-void orri_pairs_drop(struct orri_splice *s, bool is_broken)
+void orri_pairs_drop(struct orri_splice *s)
 {
     for (int r = 0; r < s->map.n; r++) {
-        if (!s->far[r].comm)
-            continue;
-        if (is_broken)
-            REAL(CommAbort, s->far[r].comm);
-        else
-            REAL(CommDestroy, s->far[r].comm);
-        s->far[r].comm = NULL;
+        ncclComm_t comm = atomic_exchange(&s->far[r].comm, NULL);
+        if (comm)
+            REAL(CommDestroy, comm);
+    }
+}
+
+void orri_pairs_abort(struct orri_splice *s)
+{
+    for (int r = 0; r < s->map.n; r++) {
+        ncclComm_t comm = atomic_exchange(&s->far[r].comm, NULL);
+        if (comm)
+            REAL(CommAbort, comm);
     }
 }

@@ -217,6 +217,26 @@ static size_t share_of(const struct orri_step *st)
     return ((st->here + n - 1) / n + 63) / 64 * 64;
 }
 
+/* What it sends nobody but the leader writes: so the vote can be given with it. */
+static ncclResult_t
+gather_shares(const struct orri_step *st, CUdeviceptr mine, size_t bytes)
+{
+    ncclResult_t result = REAL0(GroupStart), end;
+
+    if (result == ncclSuccess)
+        result = REAL(AllGather,
+                      (const void *)(uintptr_t)mine,
+                      (void *)(uintptr_t)orri_result(st),
+                      bytes,
+                      ncclInt8,
+                      *st->s->real,
+                      stream_of(st));
+    if (result == ncclSuccess)
+        result = orri_vote(st);
+    end = REAL0(GroupEnd);
+    return result == ncclSuccess ? end : result;
+}
+
 static ncclResult_t all_reduce_ordered(const struct orri_step *st)
 {
     const struct orri_map *map = &st->s->map;
@@ -238,13 +258,7 @@ static ncclResult_t all_reduce_ordered(const struct orri_step *st)
     }
     result = exchange_and_finish(st, shares, map->ndevices);
     if (result == ncclSuccess)
-        result = REAL(AllGather,
-                      (const void *)(uintptr_t)shares[map->device].out,
-                      (void *)(uintptr_t)orri_result(st),
-                      each * st->size,
-                      ncclInt8,
-                      *st->s->real,
-                      stream_of(st));
+        result = gather_shares(st, shares[map->device].out, each * st->size);
     free(shares);
     return result;
 }
@@ -256,15 +270,21 @@ static ncclResult_t all_reduce_fast(const struct orri_step *st)
                                       [ORRI_PROD] = ncclProd,
                                       [ORRI_MAX] = ncclMax,
                                       [ORRI_MIN] = ncclMin};
-    ncclResult_t result = REAL(AllReduce,
-                               (const void *)(uintptr_t)orri_slot(st, st->s->map.me),
-                               (void *)(uintptr_t)orri_result(st),
-                               st->here,
-                               st->op->type,
-                               ops[st->reduce->verb],
-                               *st->s->real,
-                               stream_of(st));
+    ncclResult_t result = REAL0(GroupStart), end;
 
+    if (result == ncclSuccess)
+        result = REAL(AllReduce,
+                      (const void *)(uintptr_t)orri_slot(st, st->s->map.me),
+                      (void *)(uintptr_t)orri_result(st),
+                      st->here,
+                      st->op->type,
+                      ops[st->reduce->verb],
+                      *st->s->real,
+                      stream_of(st));
+    if (result == ncclSuccess)
+        result = orri_vote(st);
+    end = REAL0(GroupEnd);
+    result = result == ncclSuccess ? end : result;
     return result == ncclSuccess ? divide(st, orri_result(st), st->here) : result;
 }
 
@@ -314,9 +334,8 @@ ncclResult_t orri_reduce_lead(const struct orri_step *st)
         return result;
     if (is_alone)
         return divide(st, orri_result(st), count);
-    if (scatters)
-        return reduce_scatter(st);
-    if (st->op->kind == ORR_CLOCK_OP_REDUCE)
-        return reduce_to_root(st);
-    return map->is_ordered ? all_reduce_ordered(st) : all_reduce_fast(st);
+    if (st->op->kind == ORR_CLOCK_OP_ALL_REDUCE)
+        return map->is_ordered ? all_reduce_ordered(st) : all_reduce_fast(st);
+    result = scatters ? reduce_scatter(st) : reduce_to_root(st);
+    return result == ncclSuccess ? orri_vote(st) : result;
 }

@@ -73,7 +73,8 @@ struct orri_splice *orri_splice_new(int n,
         return NULL;
     }
     pthread_mutex_init(&s->lock, NULL);
-    s->fd = -1;
+    pthread_mutex_init(&s->side_lock, NULL);
+    s->fd = s->page_fd = -1;
     s->real = real;
     s->pair_seed = seed;
     result = make_accounts(s) ? set_sizes(s)
@@ -95,12 +96,15 @@ void orri_splice_free(struct orri_splice *s)
 
     if (!s)
         return;
+    orri_watch_end(s);
     if (s->ctx && orri_cu.CtxGetCurrent(&before) == CUDA_SUCCESS)
         orri_cu.CtxSetCurrent(s->ctx);
     orri_kernels_fini(&s->kernels);
     for (int r = 0; s->far && r < s->map.n; r++)
         if (s->far[r].stream)
             orri_cu.StreamDestroy(s->far[r].stream);
+    if (s->side)
+        orri_cu.StreamDestroy(s->side);
     if (s->order)
         orri_cu.EventDestroy(s->order);
     if (s->is_mapped)
@@ -120,6 +124,7 @@ void orri_splice_free(struct orri_splice *s)
     free(s->far);
     orri_map_fini(&s->map);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->side_lock);
     free(s);
 }
 
@@ -157,16 +162,14 @@ round_up(struct orri_splice *s, CUdevice device, CUmemAllocationProp *ret_prop)
 /* All words are 0 before anybody else sees them. */
 static ncclResult_t clear_words(struct orri_splice *s)
 {
-    CUstream stream = NULL;
-    ncclResult_t result = CU(StreamCreate, &stream, CU_STREAM_NON_BLOCKING);
+    ncclResult_t result = CU(MemsetD8Async, s->base, 0, s->layout.flags, s->side);
 
-    if (result == ncclSuccess)
-        result = CU(MemsetD8Async, s->base, 0, s->layout.flags, stream);
-    if (result == ncclSuccess)
-        result = CU(StreamSynchronize, stream);
-    if (stream)
-        orri_cu.StreamDestroy(stream);
-    return result;
+    return result == ncclSuccess ? CU(StreamSynchronize, s->side) : result;
+}
+
+static ncclResult_t make_side(struct orri_splice *s)
+{
+    return CU(StreamCreate, &s->side, CU_STREAM_NON_BLOCKING);
 }
 
 ncclResult_t orri_splice_make_scratch(struct orri_splice *s)
@@ -182,7 +185,13 @@ ncclResult_t orri_splice_make_scratch(struct orri_splice *s)
     if (result == ncclSuccess)
         result = map_memory(s, device);
     if (result == ncclSuccess)
+        result = make_side(s);
+    if (result == ncclSuccess)
         result = clear_words(s);
+    if (result == ncclSuccess)
+        result = orri_watch_make(s);
+    if (result == ncclSuccess)
+        result = orri_watch_come(s);
     if (result == ncclSuccess)
         result = CU(MemExportToShareableHandle,
                     &s->fd,
@@ -192,7 +201,8 @@ ncclResult_t orri_splice_make_scratch(struct orri_splice *s)
     return result;
 }
 
-ncclResult_t orri_splice_take_scratch(struct orri_splice *s, int *take_fd)
+ncclResult_t
+orri_splice_take_scratch(struct orri_splice *s, int *take_fd, int *take_page_fd)
 {
     CUmemAllocationProp prop;
     CUdevice device = 0;
@@ -207,9 +217,12 @@ ncclResult_t orri_splice_take_scratch(struct orri_splice *s, int *take_fd)
                     CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
     if (result == ncclSuccess)
         result = map_memory(s, device);
+    if (result == ncclSuccess)
+        result = make_side(s);
     close(*take_fd);
-    *take_fd = -1;
-    return result;
+    s->page_fd = *take_page_fd;
+    *take_fd = *take_page_fd = -1;
+    return result == ncclSuccess ? orri_watch_come(s) : result;
 }
 
 ncclResult_t orri_splice_is_idle(struct orri_splice *s, bool *ret_is_idle)
@@ -227,35 +240,4 @@ ncclResult_t orri_splice_is_idle(struct orri_splice *s, bool *ret_is_idle)
     pthread_mutex_unlock(&s->lock);
     *ret_is_idle = state != CUDA_ERROR_NOT_READY;
     return *ret_is_idle ? orri_driver_check("cuEventQuery", state) : ncclSuccess;
-}
-
-/* Words far ahead of all that anybody waits for. */
-void orri_splice_release(struct orri_splice *s)
-{
-    CUcontext before = NULL;
-    CUstream stream = NULL;
-    int here = s->map.count[s->map.device];
-    uint32_t ahead = s->step + (UINT32_C(1) << 30);
-    struct orri_words w = {.s = s};
-
-    orri_cu.CtxGetCurrent(&before);
-    orri_cu.CtxSetCurrent(s->ctx);
-    if (orri_cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING) == CUDA_SUCCESS) {
-        w.stream = stream;
-        orri_words_write(&w, orri_flag_done(&s->layout), ahead);
-        for (int i = 0; i < here; i++) {
-            orri_words_write(&w, orri_flag_ready(&s->layout, i), ahead);
-            orri_words_write(&w, orri_flag_taken(&s->layout, i), ahead);
-            for (int k = 0; k < here; k++) {
-                orri_words_write(
-                    &w, orri_flag_sent(&s->layout, i, k), UINT32_C(1) << 30);
-                orri_words_write(
-                    &w, orri_flag_got(&s->layout, i, k), UINT32_C(1) << 30);
-            }
-        }
-        orri_words_flush(&w);
-        orri_cu.StreamSynchronize(stream); /* writes wait for nothing */
-        orri_cu.StreamDestroy(stream);
-    }
-    orri_cu.CtxSetCurrent(before);
 }

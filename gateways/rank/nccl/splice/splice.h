@@ -16,6 +16,8 @@
 #include "map.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
 
 struct orri_half {
     uint32_t
@@ -30,11 +32,13 @@ struct orri_mailbox {
 
 /* How sends and receives reach a rank of another device. */
 struct orri_far {
-    ncclComm_t comm; /* owned: of two ranks; NULL: not made, or the leaders' serves */
+    _Atomic(ncclComm_t)
+        comm;        /* owned: of two ranks; NULL: not made, or the leaders' serves */
     CUstream stream; /* owned: NULL until needed */
 };
 
 struct orri_splice {
+    struct orri_splice *next; /* of those that were aborted, and have work still */
     struct orri_map map;
     struct orri_layout layout;
     CUcontext ctx; /* borrowed: the communicator's */
@@ -45,12 +49,20 @@ struct orri_splice {
     CUdeviceptr base; /* of the scratch, here */
     bool is_mapped;
     struct orri_kernels kernels;
+    struct orri_wellness *page; /* owned mapping: who of the device is well (watch.c) */
+    int page_fd;                /* owned: -1: none */
+    CUstream side;              /* owned: waits for nothing of the program */
+    pthread_mutex_t side_lock;
+    pid_t owner;
+    atomic_bool is_shared; /* all of the above is there */
+    bool is_aborting;      /* its aborter still has it */
 
     pthread_mutex_t
         lock; /* guards the rest: operations are put into streams one after another */
     CUevent order;    /* the end of the newest operation */
     bool is_used;     /* there was one */
     CUcontext before; /* of the thread that has the lock */
+    bool has_begun;   /* an operation, which is not put into its stream yet */
     uint32_t step;    /* pieces of collectives so far; the same in all ranks */
     struct orri_half half[2];
     uint32_t seen_done, *seen_taken; /* what this process has waited for already */
@@ -75,7 +87,8 @@ static inline bool orri_splice_is_leader(const struct orri_splice *s)
 }
 /* The leader makes the scratch; the others take it: *take_fd is closed in any case. */
 ncclResult_t orri_splice_make_scratch(struct orri_splice *s);
-ncclResult_t orri_splice_take_scratch(struct orri_splice *s, int *take_fd);
+ncclResult_t
+orri_splice_take_scratch(struct orri_splice *s, int *take_fd, int *take_page_fd);
 
 /* A reduction, as its communicator means it; scalar: in the type's bits. */
 struct orri_reduce {
@@ -98,8 +111,36 @@ ncclResult_t
 orri_splice_exchange(struct orri_splice *s, const struct orri_op *const *ops, size_t n);
 /* True when all that was put into streams is over.  Errors: the context is poisoned. */
 ncclResult_t orri_splice_is_idle(struct orri_splice *s, bool *ret_is_idle);
-/* Lets everybody go who waits in it: what they get is garbage. */
-void orri_splice_release(struct orri_splice *s);
+
+/* ---- who is well: watch.c ------------------------------------------------------------------- */
+
+/* Why what a rank is given is not right any more. */
+enum orri_lost {
+    ORRI_LOST_ABORTED, /* a rank of the device */
+    ORRI_LOST_DIED,
+    ORRI_LOST_FAILED, /* the call of one */
+    ORRI_LOST_REMOTE, /* a communicator with other devices, says one */
+};
+
+/* The leader makes the page that the ranks of the device share (page_fd); the others have it; then each comes. */
+ncclResult_t orri_watch_make(struct orri_splice *s);
+ncclResult_t orri_watch_come(struct orri_splice *s);
+/* In order.  Also where it never came. */
+void orri_watch_end(struct orri_splice *s);
+/* The process ends in order. */
+void orri_watch_exit(struct orri_splice *s);
+/* Success, or ncclRemoteError with the thread's text: of this rank. */
+ncclResult_t orri_watch_state(struct orri_splice *s);
+/* The ranks of the device, but one that aborts, get no further in their streams, and are told. */
+void orri_watch_tell(struct orri_splice *s, enum orri_lost why, int culprit);
+/* The state of all of it: of the leaders' communicator, too (NULL: none), and of the pairs'.  What it finds it tells. */
+ncclResult_t orri_watch_ask(struct orri_splice *s, ncclComm_t real);
+/* The same, with what must be looked for: who has died, what other devices' leaders have said. */
+ncclResult_t orri_watch_look(struct orri_splice *s, ncclComm_t real);
+/* First of an abort: the others of the device stay where they are, and are told. */
+void orri_watch_leave(struct orri_splice *s);
+/* Then: this rank's streams go on, over garbage.  Again, until they have: what others wrote just before may hold them. */
+void orri_watch_release(struct orri_splice *s);
 
 /* ---- between the files of this folder ------------------------------------------------------- */
 
@@ -112,6 +153,7 @@ struct orri_step {
     size_t at, here; /* elements of a block before the piece, and in it */
     int half;
     uint32_t number; /* from 1 */
+    bool is_last;    /* of its operation */
     bool is_direct;  /* the leader's input is read where it is */
 };
 
@@ -125,6 +167,8 @@ struct orri_words {
 };
 ncclResult_t orri_words_await(struct orri_words *w, size_t flag, uint32_t value);
 ncclResult_t orri_words_write(struct orri_words *w, size_t flag, uint32_t value);
+/* Stays while what this rank was given is not right: before it tells anything, and before the program's work goes on. */
+ncclResult_t orri_words_check(struct orri_words *w);
 ncclResult_t orri_words_flush(struct orri_words *w);
 
 /* Takes the lock, enters the context, and waits in the stream for the operation before; and the reverse. */
@@ -134,8 +178,11 @@ orri_splice_end(struct orri_splice *s, CUstream stream, ncclResult_t result);
 
 /* Makes the communicators with all those peers that lack one: each of them calls it, too. */
 ncclResult_t orri_pairs_make(struct orri_splice *s, const int *peers, int n);
-void orri_pairs_drop(struct orri_splice *s, bool is_broken);
+void orri_pairs_drop(struct orri_splice *s);
+void orri_pairs_abort(struct orri_splice *s);
 
+/* At the end of the last step: the leaders tell each other whether all was well (watch.c). */
+ncclResult_t orri_vote(const struct orri_step *step);
 /* What the leader does between all inputs and any output (reduce.c, move.c). */
 ncclResult_t orri_reduce_lead(const struct orri_step *step);
 ncclResult_t orri_move_lead(const struct orri_step *step);
