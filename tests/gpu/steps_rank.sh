@@ -30,6 +30,7 @@ step_interposed_nccl() {
 
 # NCCL's suite on worlds of 2, 4 and 8 ranks, all on the one device: our libnccl.so.2 puts them together, NCCL sees one. Then with cuts.
 spliced_suite() { # spliced_suite CUTS
+    [ "$GPU_EMULATED" = 0 ] || export ORRERY_SPLICE_BYTES=2097152 # its device is small
     suite conformance_nccl_gpu CONFORMANCE_SHARED_DEVICE=1 NCCL_CONFORMANCE_DEVICES=8 ORRERY_REDUCE=ordered NCCL_CONFORMANCE_CUTS="$1" \
         LD_PRELOAD="$cutter:$our_nccl" ORRERY_REAL_LIBNCCL="$(real 'libnccl\.so\.2')"
 }

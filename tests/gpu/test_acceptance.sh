@@ -38,8 +38,9 @@ said interposed-nccl true '"cut_passed":' || fail "interposed-nccl"
 said memory true '"skipped":" graph"' || fail "memory: the emulator has no graphs, and all else"
 grep -q '"probe":"interposed","ok":true,"kind":"pool",.*"cycle":2,"memory_right":true' "$out/memory.log" || fail "memory of a pool"
 said overhead true '"added_ns_a_collective":' || fail "overhead"
-STOP_SECONDS=6 DIGITS_STEPS=150 TCP_STEPS=2000 accept stops || fail "stops: exit code $?"
+STOP_SECONDS=6 ELASTIC_SECONDS=2 DIGITS_STEPS=150 TCP_STEPS=2000 accept stops elastic || fail "stops: exit code $?"
 said stops true '"resume_2_ms":' || fail "stops"
+said elastic true '"resume_1_ms":' || fail "eight ranks on the device"
 left=$(grep -lzF "GPU_WORK=$out/" /proc/[0-9]*/environ 2>/dev/null)
 [ -z "$left" ] || fail "processes are left behind: $left"
 exit 0
