@@ -136,6 +136,7 @@ const char *orr_cut_step_name(uint32_t step)
                                                          "save",
                                                          "release",
                                                          "resume",
-                                                         "open"};
+                                                         "open",
+                                                         "join"};
     return name_of(names, ORR_ARRAY_SIZE(names), step);
 }

@@ -57,6 +57,13 @@ enum orr_err cluster_devices_keep(struct orr_ctx *ctx,
 enum orr_err cluster_job_assign(struct orr_ctx *ctx,
                                 struct cluster *self,
                                 const struct orr_msg_job_assign *msg);
+/* Devices of the node that are free, and such as the spec wants. */
+uint64_t cluster_node_usable(const struct cluster_node *node,
+                             const struct orr_msg_job_spec *spec);
+/* May something new be placed there? */
+bool cluster_node_suits(const struct cluster *self,
+                        const struct cluster_node *node,
+                        const struct orr_msg_job_spec *spec);
 void cluster_job_doom(struct cluster *self, struct cluster_job *job);
 void cluster_orphans_check(struct orr_ctx *ctx, struct cluster *self);
 void cluster_job_gone(struct orr_ctx *ctx,

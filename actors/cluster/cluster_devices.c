@@ -5,7 +5,7 @@
  * devices on the same nodes, of the same type, which may be others: ranks that shared one share one again.  All or none.
  *
  * A job that is resized asks for a number before it stops (devices_want): what it is given and what it has are both held
- * until it says which it runs on (devices_keep), so it can always go back.
+ * until it says which it runs on (devices_keep), so it can always go back.  What its nodes do not have it may get on others.
  */
 #include "cluster_calls.h"
 
@@ -61,18 +61,26 @@ static uint64_t held_by(const struct cluster *self,
     return 0;
 }
 
+/* Free, and as good as that one. */
+static bool is_like(const struct cluster_node *node,
+                    uint64_t taken,
+                    uint32_t i,
+                    const struct cluster_device *was)
+{
+    const struct cluster_device *device = &node->devices[i];
+    return device->is_there && device->is_healthy && !(taken >> i & 1) &&
+           strcmp(device->type, was->type) == 0 &&
+           device->memory_bytes >= was->memory_bytes;
+}
+
 /* The same one where it is free, else one of its type; ORR_NO_DEVICE: none. */
 static uint32_t pick(const struct cluster_node *node, uint64_t taken, uint32_t was)
 {
     uint32_t found = ORR_NO_DEVICE;
-    for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++) {
-        const struct cluster_device *device = &node->devices[i];
-        bool fits = device->is_there && device->is_healthy && !(taken >> i & 1) &&
-                    strcmp(device->type, node->devices[was].type) == 0 &&
-                    device->memory_bytes >= node->devices[was].memory_bytes;
-        if (fits && (found == ORR_NO_DEVICE || i == was))
+    for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++)
+        if (is_like(node, taken, i, &node->devices[was]) &&
+            (found == ORR_NO_DEVICE || i == was))
             found = i;
-    }
     return found;
 }
 
@@ -139,7 +147,10 @@ static void hold_devices(struct cluster *self,
     for (uint32_t i = 0; i < places.n; i++) {
         struct cluster_node *node = cluster_node_find(self, places.at[i].node);
         struct cluster_hold *hold = node ? cluster_hold_get(self, job, node) : NULL;
-        if (hold && places.at[i].device < CLUSTER_DEVICES_MAX)
+        if (!hold)
+            continue;
+        hold->is_placed = true;
+        if (places.at[i].device < CLUSTER_DEVICES_MAX)
             cluster_hold_add(self, hold, places.at[i].device);
     }
 }
@@ -188,14 +199,18 @@ static uint32_t candidates(const struct cluster *self,
     return n;
 }
 
-/* How many of its devices each node gives: the least first, then always where a device has the most ranks to carry. */
-static enum orr_err share_out(struct orr_ctx *ctx,
-                              struct cluster *self,
-                              const struct cluster_job *job,
-                              const struct orr_msg_devices_want *msg)
+/* What each of its nodes can give.  Errors: ORR_EBUSY: one is out of reach. */
+static enum orr_err view_own(struct orr_ctx *ctx,
+                             struct cluster *self,
+                             const struct cluster_job *job,
+                             const struct orr_msg_devices_want *msg,
+                             uint32_t *ret_least,
+                             uint32_t *ret_most)
 {
     struct place_node *view = self->view.at;
-    uint32_t devices[CLUSTER_DEVICES_MAX], given = 0, least = 0, most = 0;
+    uint32_t devices[CLUSTER_DEVICES_MAX];
+    bool is_enough = true;
+    *ret_least = *ret_most = 0;
     for (uint32_t i = 0; i < msg->needs.n; i++) {
         const struct orr_rec_device_need *need = &msg->needs.at[i];
         const struct cluster_node *node = cluster_node_find(self, need->node);
@@ -208,20 +223,22 @@ static enum orr_err share_out(struct orr_ctx *ctx,
         view[i] = (struct place_node){.index = orr_pool_index(&self->nodes, node),
                                       .room = room < need->ranks ? room : need->ranks,
                                       .take = need->least};
-        given += need->least;
-        least += need->least;
-        most += view[i].room;
-        if (view[i].room < need->least)
-            most = 0;
+        *ret_least += need->least;
+        *ret_most += view[i].room;
+        is_enough = is_enough && view[i].room >= need->least;
     }
-    if (msg->devices < least || msg->devices > most)
-        return orr_refuse(ctx,
-                          ORR_ENODEV,
-                          "its nodes can run it on %u..%u devices now, not on %u",
-                          least,
-                          most,
-                          msg->devices);
-    while (given < msg->devices) {
+    *ret_most = is_enough ? *ret_most : 0;
+    return ORR_OK;
+}
+
+/* The least first, then always where a device has the most ranks to carry. */
+static void share_out(struct cluster *self,
+                      const struct orr_msg_devices_want *msg,
+                      uint32_t devices,
+                      uint32_t given)
+{
+    struct place_node *view = self->view.at;
+    while (given < devices) {
         uint32_t best = ORR_NONE;
         for (uint32_t i = 0; i < msg->needs.n; i++) {
             bool is_heavier = best == ORR_NONE ||
@@ -233,7 +250,140 @@ static enum orr_err share_out(struct orr_ctx *ctx,
         view[best].take++;
         given++;
     }
+}
+
+static bool is_needed(const struct orr_msg_devices_want *msg,
+                      const struct cluster_node *node)
+{
+    for (uint32_t i = 0; i < msg->needs.n; i++)
+        if (orr_str_eq(msg->needs.at[i].node, orr_str(node->name)))
+            return true;
+    return false;
+}
+
+/* Those of another node that are like one that the job has. */
+static uint64_t like_own(struct cluster *self,
+                         const struct cluster_node *node,
+                         const struct orr_msg_devices_want *msg)
+{
+    const struct cluster_node *own = cluster_node_find(self, msg->ranks.at[0].node);
+    uint32_t was = msg->ranks.at[0].device;
+    uint64_t usable = cluster_node_usable(node, self->spec.at), like = 0;
+    for (uint32_t i = 0; own && was < CLUSTER_DEVICES_MAX && i < CLUSTER_DEVICES_MAX;
+         i++)
+        if ((usable >> i & 1) && is_like(node, node->used, i, &own->devices[was]))
+            like |= UINT64_C(1) << i;
+    return like;
+}
+
+/* That many on other nodes, always from the one that has the most.  Returns how many entries the view has then; 0: there are
+ * not so many. */
+static uint32_t
+spread(struct cluster *self, const struct orr_msg_devices_want *msg, uint32_t devices)
+{
+    struct place_node *view = self->view.at;
+    uint32_t n = msg->needs.n;
+    while (devices > 0 && n < self->args.nodes_max) {
+        struct place_node best = {.room = 0};
+        for (struct cluster_node *node = NULL;
+             (node = orr_pool_next(&self->nodes, node)) != NULL;) {
+            uint32_t index = orr_pool_index(&self->nodes, node);
+            bool is_in = is_needed(msg, node);
+            for (uint32_t i = msg->needs.n; i < n; i++)
+                is_in = is_in || view[i].index == index;
+            if (is_in || node->level != ORR_LEVEL_IMAGE ||
+                !cluster_node_suits(self, node, self->spec.at))
+                continue;
+            uint32_t room = (uint32_t)__builtin_popcountll(like_own(self, node, msg));
+            if (room > best.room)
+                best = (struct place_node){.index = index, .room = room};
+        }
+        if (!best.room)
+            return 0;
+        best.take = best.room < devices ? best.room : devices;
+        devices -= best.take;
+        view[n++] = best;
+    }
+    return devices ? 0 : n;
+}
+
+/* Fewer than its nodes need if all ranks stay: all on as few of them as can be, first on the one that has the most ranks. */
+static void draw_together(struct cluster *self,
+                          const struct cluster_job *job,
+                          const struct orr_msg_devices_want *msg)
+{
+    struct place_node *view = self->view.at;
+    uint32_t devices[CLUSTER_DEVICES_MAX], left = msg->devices;
+    for (uint32_t i = 0; i < msg->needs.n; i++)
+        view[i].take = 0;
+    while (left > 0) {
+        uint32_t best = ORR_NONE;
+        for (uint32_t i = 0; i < msg->needs.n; i++)
+            if (!view[i].take && view[i].room &&
+                (best == ORR_NONE ||
+                 msg->needs.at[i].ranks > msg->needs.at[best].ranks))
+                best = i;
+        if (best == ORR_NONE) /* they have as many as they need, which is more */
+            return;
+        const struct cluster_node *node = orr_pool_at(&self->nodes, view[best].index);
+        uint32_t room = candidates(self, job, node, msg, devices);
+        view[best].take = room < left ? room : left;
+        left -= view[best].take;
+    }
+}
+
+/* How many of its devices each node gives.  *ret_n: of the view. */
+static enum orr_err choose(struct orr_ctx *ctx,
+                           struct cluster *self,
+                           const struct cluster_job *job,
+                           const struct orr_msg_devices_want *msg,
+                           uint32_t *ret_n)
+{
+    uint32_t least, most;
+    enum orr_err err = view_own(ctx, self, job, msg, &least, &most);
+    if (err != ORR_OK)
+        return err;
+    *ret_n = msg->needs.n;
+    if (msg->may_spread && most > 0 && msg->devices < least) {
+        draw_together(self, job, msg);
+        return ORR_OK;
+    }
+    bool may_spread = msg->may_spread && msg->devices > most && most > 0 &&
+                      msg->ranks.n > 0 &&
+                      orr_msg_decode(orr_msg_desc_job_spec(),
+                                     msg->spec.ptr,
+                                     msg->spec.len,
+                                     self->spec.at,
+                                     self->spec.size) == ORR_OK;
+    uint32_t own = may_spread ? most : msg->devices;
+    if (may_spread)
+        *ret_n = spread(self, msg, msg->devices - most);
+    if (own < least || own > most || !*ret_n)
+        return orr_refuse(ctx,
+                          ORR_ENODEV,
+                          "its nodes can run it on %u..%u devices now, not on %u",
+                          least,
+                          most,
+                          msg->devices);
+    share_out(self, msg, own, least);
     return ORR_OK;
+}
+
+/* Its devices, `take` of them. */
+static uint32_t list_devices(struct cluster *self,
+                             const struct cluster_job *job,
+                             const struct cluster_node *node,
+                             const struct orr_msg_devices_want *msg,
+                             uint32_t ret_devices[CLUSTER_DEVICES_MAX])
+{
+    uint32_t n = 0;
+    if (is_needed(msg, node))
+        return candidates(self, job, node, msg, ret_devices);
+    uint64_t like = like_own(self, node, msg);
+    for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++)
+        if (like >> i & 1)
+            ret_devices[n++] = i;
+    return n;
 }
 
 static enum orr_err give_number(struct orr_ctx *ctx,
@@ -242,29 +392,37 @@ static enum orr_err give_number(struct orr_ctx *ctx,
                                 const struct orr_msg_devices_want *msg)
 {
     struct orr_rec_device_slot *slots = self->slots.at;
-    uint32_t devices[CLUSTER_DEVICES_MAX], n = 0;
+    struct orr_rec_job_node *others = self->list.at;
+    uint32_t devices[CLUSTER_DEVICES_MAX], n = 0, n_view, n_others = 0;
     if (msg->needs.n == 0 || msg->needs.n > self->args.nodes_max ||
         msg->devices > self->args.world_max)
         return orr_refuse(
             ctx, ORR_EINVAL, "job %s: no nodes, or too many devices", job->job);
-    enum orr_err err = share_out(ctx, self, job, msg);
-    if (err != ORR_OK)
-        return err;
     free_devices(self, job); /* an answer that was lost gave it others, too */
     hold_devices(self, job, msg->ranks);
+    enum orr_err err = choose(ctx, self, job, msg, &n_view);
+    if (err != ORR_OK)
+        return err;
     const struct place_node *view = self->view.at;
-    for (uint32_t i = 0; i < msg->needs.n; i++) {
+    for (uint32_t i = 0; i < n_view; i++) {
         struct cluster_node *node = orr_pool_at(&self->nodes, view[i].index);
         struct cluster_hold *hold = cluster_hold_get(self, job, node);
-        (void)candidates(self, job, node, msg, devices);
-        for (uint32_t d = 0; d < view[i].take; d++) {
+        (void)list_devices(self, job, node, msg, devices);
+        if (i >= msg->needs.n)
+            others[n_others++] =
+                (struct orr_rec_job_node){.node = orr_str(node->name),
+                                          .state = node->state,
+                                          .addr = node->addr,
+                                          .host = orr_str(node->host),
+                                          .endpoint = orr_str(node->endpoint)};
+        for (uint32_t d = 0; hold && d < view[i].take; d++) {
             slots[n++] = (struct orr_rec_device_slot){orr_str(node->name), devices[d]};
-            if (hold)
-                cluster_hold_add(self, hold, devices[d]);
+            hold->is_placed = true;
+            cluster_hold_add(self, hold, devices[d]);
         }
     }
     cluster_changed(ctx, self);
-    orr_reply(ctx, devices_given, .slots = {slots, n});
+    orr_reply(ctx, devices_given, .slots = {slots, n}, .nodes = {others, n_others});
     return ORR_OK;
 }
 

@@ -141,8 +141,8 @@ static bool is_listed(struct orr_list_text list, const char *name)
     return false;
 }
 
-static uint64_t usable_devices(const struct cluster_node *node,
-                               const struct orr_msg_job_spec *spec)
+uint64_t cluster_node_usable(const struct cluster_node *node,
+                             const struct orr_msg_job_spec *spec)
 {
     uint64_t mask = 0;
     for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++) {
@@ -155,6 +155,15 @@ static uint64_t usable_devices(const struct cluster_node *node,
     return mask;
 }
 
+bool cluster_node_suits(const struct cluster *self,
+                        const struct cluster_node *node,
+                        const struct orr_msg_job_spec *spec)
+{
+    return node->state == ORR_NODE_UP && !node->is_draining &&
+           !is_listed(spec->exclude, node->name) &&
+           cluster_node_can_be_given_up(self, node);
+}
+
 static uint32_t make_view(struct cluster *self,
                           const struct orr_msg_job_spec *spec,
                           struct orr_str want_node)
@@ -165,16 +174,15 @@ static uint32_t make_view(struct cluster *self,
         return 0;
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;) {
-        if (node->state != ORR_NODE_UP || node->is_draining ||
-            (want_node.len && !orr_str_eq(orr_str(node->name), want_node)) ||
-            is_listed(spec->exclude, node->name) ||
-            !cluster_node_can_be_given_up(self, node))
+        if (!cluster_node_suits(self, node, spec) ||
+            (want_node.len && !orr_str_eq(orr_str(node->name), want_node)))
             continue;
         uint32_t free_slots =
             node->slots > node->slots_used ? node->slots - node->slots_used : 0;
-        uint32_t room = spec->gpus_max
-                            ? (uint32_t)__builtin_popcountll(usable_devices(node, spec))
-                            : free_slots;
+        uint32_t room =
+            spec->gpus_max
+                ? (uint32_t)__builtin_popcountll(cluster_node_usable(node, spec))
+                : free_slots;
         if (room)
             view[n++] = (struct place_node){.index = orr_pool_index(&self->nodes, node),
                                             .room = room};
@@ -194,7 +202,7 @@ static struct orr_list_rank_place lay_out(struct cluster *self,
     uint32_t rank = 0, at = 0;
     for (uint32_t i = 0; i < n_view; i++) {
         const struct cluster_node *node = orr_pool_at(&self->nodes, view[i].index);
-        uint64_t devices = spec->gpus_max ? usable_devices(node, spec) : 0;
+        uint64_t devices = spec->gpus_max ? cluster_node_usable(node, spec) : 0;
         uint32_t local = 0;
         for (uint32_t unit = 0; unit < view[i].take; unit++) {
             uint32_t device =
@@ -251,10 +259,13 @@ static enum orr_err hold_places(struct orr_ctx *ctx,
                                 struct orr_list_rank_place places,
                                 bool is_suspended)
 {
-    /* An orphan's holds came from rows of these very ranks; the placement says it all.
-     */
-    while (job->first_hold != ORR_NONE)
-        cluster_hold_drop(self, orr_pool_at(&self->holds, job->first_hold));
+    /* An orphan's holds came from rows of these very ranks; the placement says it all.  A node that it does not name has what is
+     * left of ranks that changed node: the actor is to end that. */
+    for (struct cluster_hold *hold = orr_pool_at(&self->holds, job->first_hold); hold;
+         hold = orr_pool_at(&self->holds, hold->next)) {
+        hold->is_placed = false;
+        cluster_hold_clear(self, hold);
+    }
     for (uint32_t i = 0; i < places.n; i++) {
         struct cluster_node *node = cluster_node_get(ctx, self, places.at[i].node);
         struct cluster_hold *hold = node ? cluster_hold_get(self, job, node) : NULL;

@@ -2,7 +2,9 @@
  * job.c - the job actor: what it accepts.  Each handler records what it heard and lets
  * job_step find what follows.
  */
+#include "job_partial.h"
 #include "job_resize.h"
+#include "job_shards.h"
 #include "job_state.h"
 
 enum { AFTER_STOP_MS = 1000 };
@@ -30,6 +32,7 @@ static void job_fini(void *state)
     job_hang_fini(self);
     job_posts_fini(self);
     job_resize_fini(self);
+    job_shards_fini(self);
     orr_block_fini(&self->manifest);
     orr_block_fini(&self->restored);
     orr_block_fini(&self->spec);
@@ -118,6 +121,7 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
              (unsigned long long)ctx->wall_ms,
              (unsigned long long)orr_now_ms(ctx));
     self->overlay = orr_hash(orr_str(unique)) | 1; /* who recovers launches nothing */
+    self->is_overlay_known = !msg->is_recovery;
     job_periodic_arm(ctx, self);
     self->is_recovery = msg->is_recovery;
     self->has_permit = msg->is_recovery; /* given to an earlier life */
@@ -138,6 +142,7 @@ static enum orr_err job_on_node_changed(struct orr_ctx *ctx,
                                         struct job *self,
                                         const struct orr_msg_node_changed *msg)
 {
+    job_partial_found(ctx, self, msg);
     for (uint32_t i = 0; i < self->n_nodes; i++) {
         struct job_node *node = job_node_at(self, i);
         if (!orr_str_eq(orr_str(node->name), msg->node) || node->state == ORR_NODE_LOST)
@@ -180,8 +185,10 @@ static enum orr_err job_on_rank_update(struct orr_ctx *ctx,
     if (msg->rank.rank >= self->args.world)
         return orr_refuse(
             ctx, ORR_EINVAL, "job %s has no rank %u", self->args.job, msg->rank.rank);
-    job_rank_apply(self, msg->rank.rank, &msg->rank);
-    job_level_note(self, msg->rank.rank, msg->rank.level, msg->rank.why_level);
+    if (!job_partial_heard(ctx, self, msg)) {
+        job_rank_apply(self, msg->rank.rank, &msg->rank);
+        job_level_note(self, msg->rank.rank, msg->rank.level, msg->rank.why_level);
+    }
     return job_step(ctx, self);
 }
 
@@ -242,6 +249,8 @@ static enum orr_err job_on_rank_launched(struct orr_ctx *ctx,
     struct job_node *node = job_answered(self, ctx->tag, &ask);
     if (!node)
         return ORR_OK;
+    if (ask == JOB_ASK_JOIN)
+        node->join = JOB_LAUNCH_DONE;
     node->launch = JOB_LAUNCH_DONE;
     job_level_note_node(self, node, msg->level, msg->why_level);
     node->talk.backoff_ms = 0;
@@ -338,6 +347,7 @@ region_answered(struct orr_ctx *ctx, struct job *self, enum job_ask ask, uint32_
         arm_limit(ctx, self);
     } else if (self->plan.is_placing) {
         self->plan.is_placed = true;
+        self->plan.is_unrecorded = false;
     }
 }
 
@@ -387,7 +397,7 @@ job_on_ack(struct orr_ctx *ctx, struct job *self, const struct orr_msg_ack *msg)
     }
     node->talk.backoff_ms = 0;
     if (ask == JOB_ASK_FORGET)
-        node->is_forgotten = true;
+        job_partial_cleared(self, node);
     if (ask == JOB_ASK_STOP) {
         node->is_stop_acked =
             true; /* ranks need a moment to end; one that never started does not */
@@ -419,6 +429,8 @@ job_on_failed(struct orr_ctx *ctx, struct job *self, const struct orr_msg_failed
         self->is_restore_failed = msg->code == ORR_ENOENT && self->plan.is_restoring;
         job_decide(ctx, self, ORR_OUTCOME_LOST, orr_str(reason));
     }
+    if (ask == JOB_ASK_JOIN && is_definite(msg->code))
+        job_partial_refused(ctx, self, node, msg->text);
     return job_step(ctx, self);
 }
 

@@ -59,6 +59,17 @@ static struct job_barrier_peer *peer_at(const struct job_barrier *self, uint32_t
     return (struct job_barrier_peer *)self->peers.at + index;
 }
 
+void job_barrier_leave_out(struct job_barrier *self, uint32_t peer)
+{
+    peer_at(self, peer)->is_left_out = peer_at(self, peer)->has_begun = true;
+}
+
+static bool is_at_cut(const struct job_barrier *self, uint32_t index)
+{
+    const struct job_barrier_peer *peer = peer_at(self, index);
+    return peer->is_left_out || (peer->is_at_cut && peer->round == self->round);
+}
+
 static struct job_clock *find(const struct job_barrier *self,
                               uint64_t comm,
                               uint32_t kind,
@@ -330,7 +341,7 @@ bool job_barrier_is_cut(const struct job_barrier *self)
     if (self->is_stale || !self->round)
         return false;
     for (uint32_t i = 0; i < self->n_peers; i++)
-        if (!peer_at(self, i)->is_at_cut || peer_at(self, i)->round != self->round)
+        if (!is_at_cut(self, i))
             return false;
     return true;
 }
@@ -448,7 +459,7 @@ int64_t job_barrier_culprit(const struct job_barrier *self,
         return -1;
     }
     for (uint32_t i = 0; i < self->n_peers && *ret_peer == ORR_NONE; i++)
-        if (!peer_at(self, i)->is_at_cut || peer_at(self, i)->round != self->round)
+        if (!is_at_cut(self, i))
             *ret_peer = i;
     if (*ret_peer != ORR_NONE)
         snprintf(

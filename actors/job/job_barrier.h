@@ -32,6 +32,7 @@ struct job_clock {
 };
 
 struct job_barrier_peer {
+    bool is_left_out;
     bool has_begun; /* all of its gates are closed, and their clocks were heard */
     bool is_at_cut; /* at all targets of its round, no call in progress */
     uint64_t round;
@@ -53,6 +54,8 @@ void job_barrier_fini(struct job_barrier *self);
 
 /* A new cut: nothing was heard. */
 void job_barrier_reset(struct job_barrier *self);
+/* After that: this peer has no ranks, and is not waited for. */
+void job_barrier_leave_out(struct job_barrier *self, uint32_t peer);
 
 /* Errors: ORR_ENOSPC too many clocks; ORR_EINVAL two ranks are the same member of a communicator, or disagree on its
  * size: no cut can be found, and the text says where. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * job_cut.c - the plan's words with the nodes: what each is asked for a step, and what its reports say.
  */
+#include "job_partial.h"
 #include "job_resize.h"
 #include "job_shards.h"
 #include "job_state.h"
@@ -29,13 +30,41 @@ void job_plan_fini(struct job *self)
     orr_block_fini(&plan->body);
 }
 
+static uint32_t clocks_max(const struct job *self)
+{
+    return self->args.world > CLOCKS_MAX / CLOCKS_A_RANK
+               ? CLOCKS_MAX
+               : self->args.world * CLOCKS_A_RANK + CLOCKS_MIN;
+}
+
+void job_plan_leave_out(struct job *self)
+{
+    for (uint32_t i = 0; i < self->n_nodes; i++)
+        if (!job_node_at(self, i)->n_ranks)
+            job_barrier_leave_out(&self->plan.barrier, i);
+}
+
+enum orr_err job_plan_grow(struct job *self)
+{
+    struct job_plan *plan = &self->plan;
+    if (!plan->has_tables)
+        return ORR_OK;
+    job_barrier_fini(&plan->barrier);
+    enum orr_err err =
+        job_barrier_init(&plan->barrier, self->n_nodes, clocks_max(self));
+    if (err != ORR_OK)
+        job_plan_fini(self);
+    plan->has_tables = err == ORR_OK;
+    if (err == ORR_OK)
+        job_plan_leave_out(self);
+    return err;
+}
+
 /* A job that is never stopped needs none of it. */
 enum orr_err job_plan_tables(struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    uint32_t clocks = self->args.world > CLOCKS_MAX / CLOCKS_A_RANK
-                          ? CLOCKS_MAX
-                          : self->args.world * CLOCKS_A_RANK + CLOCKS_MIN;
+    uint32_t clocks = clocks_max(self);
     if (plan->has_tables)
         return ORR_OK;
     plan->targets_max = clocks < TARGETS_MAX ? clocks : TARGETS_MAX;
@@ -114,7 +143,8 @@ static struct orr_list_comm_id list_ids(struct job_plan *plan)
 static bool has_all_ids(const struct job *self)
 {
     for (uint32_t i = 0; i < self->n_nodes; i++)
-        if (job_node_at(self, i)->ids_attempt != self->plan.attempt)
+        if (job_node_at(self, i)->n_ranks &&
+            job_node_at(self, i)->ids_attempt != self->plan.attempt)
             return false;
     return true;
 }
@@ -147,6 +177,10 @@ void job_plan_ask(struct orr_ctx *ctx,
     }
     if (step == ORR_CUT_SAVE)
         msg.round = plan->number;
+    if (step == ORR_CUT_SAVE && job_plan_is_partial(plan)) {
+        msg.is_some = true;
+        msg.ranks = job_partial_leaving(self, index);
+    }
     if (step == ORR_CUT_RELEASE && plan->goal == ORR_ORDER_RESIZE)
         msg.ranks = job_resize_places(self, index);
     if (step == ORR_CUT_RESUME) {
@@ -154,6 +188,7 @@ void job_plan_ask(struct orr_ctx *ctx,
         msg.ids = list_ids(plan);
         msg.has_all_ids = has_all_ids(self);
         msg.ranks = job_places(self, index);
+        msg.is_whole = true;
     }
     ctx->ops->ask(ctx, node->addr, REASK_MS * 10, tag, orr_msg_desc_cut_step(), &msg);
 }

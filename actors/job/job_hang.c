@@ -18,6 +18,12 @@ void job_hang_fini(struct job *self)
     orr_block_fini(&self->pauses);
 }
 
+void job_hang_reset(struct job *self)
+{
+    job_hang_fini(self);
+    self->has_watch = false;
+}
+
 static struct job_pause *pause_at(const struct job *self, uint32_t rank)
 {
     return (struct job_pause *)self->pauses.at + rank;

@@ -4,6 +4,7 @@
  * An order is taken once, by its number; a later one replaces an earlier one.  Those that cannot be followed are refused
  * at once where that is known, else by order_failed.  Checkpoints without an order (spec.checkpoint) are number 0.
  */
+#include "job_partial.h"
 #include "job_resize.h"
 #include "job_shards.h"
 #include "job_state.h"
@@ -68,9 +69,10 @@ enum orr_err job_order_take(struct orr_ctx *ctx,
     plan->devices = msg->devices;
     plan->may_move = msg->may_move;
     plan->is_moving = false;
-    plan->want_until_ms = 0;
+    plan->want_until_ms = plan->clear_until_ms = 0;
     plan->resize.is_asked_again = false;
     plan->is_failure_due = false;
+    job_partial_replaced(ctx, self);
     bool is_there = (msg->order == ORR_ORDER_SUSPEND && plan->is_freed) ||
                     (msg->order == ORR_ORDER_RUN && plan->step == ORR_CUT_NONE &&
                      !self->is_recovery);
@@ -305,7 +307,8 @@ enum job_ask job_cluster_next(const struct job *self)
                    ? JOB_ASK_WANT
                    : JOB_ASK_NONE;
     if (!plan->is_freed) /* the new map is taken, and the job goes on: it keeps them */
-        return plan->remap == JOB_REMAP_TAKEN && plan->goal != ORR_ORDER_SUSPEND
+        return (plan->remap == JOB_REMAP_TAKEN && plan->goal != ORR_ORDER_SUSPEND) ||
+                       plan->is_unrecorded
                    ? JOB_ASK_NONE
                    : JOB_ASK_FREED;
     return plan->goal == ORR_ORDER_RUN && !plan->is_given ? JOB_ASK_WANT : JOB_ASK_NONE;

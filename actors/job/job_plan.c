@@ -5,6 +5,7 @@
  *   checkpoint   begin targets quiesce save resume; what was saved goes to the store while the ranks run
  *   vacate       begin targets quiesce save commit | killed: the next generation restores
  *   resize       devices, begin targets quiesce release, their places in the region's record, resume (job_resize.c)
+ *                where ranks change node: quiesce save join release; those alone are saved, and restored there (job_partial.c)
  *   run          (held) devices, their places in the region's record, resume
  *
  * As in job_steps.c nothing waits in a sequence: `step` says what every node is to have done, each is asked until it
@@ -16,6 +17,7 @@
  * nothing.
  */
 #include "job_cost.h"
+#include "job_partial.h"
 #include "job_resize.h"
 #include "job_state.h"
 
@@ -67,6 +69,8 @@ static uint64_t step_ms(const struct job *self, enum orr_cut_step step)
         return QUIESCE_MS;
     case ORR_CUT_SAVE:
         return save_ms(self);
+    case ORR_CUT_JOIN:
+        return RESUME_MS + save_ms(self);
     case ORR_CUT_RELEASE:
         return RELEASE_MS;
     case ORR_CUT_RESUME:
@@ -125,6 +129,11 @@ static bool is_done(const struct job *self, const struct job_node *node)
         plan->has_tables
             ? (const struct job_barrier_peer *)plan->barrier.peers.at + index
             : NULL;
+    if (plan->step == ORR_CUT_JOIN)
+        return job_partial_has_come(self, node);
+    bool is_asked = node->n_ranks || (plan->step == ORR_CUT_RELEASE && node->n_next);
+    if (!is_asked)
+        return true;
     if (node->cut != plan->cut)
         return false;
     if (plan->step == ORR_CUT_BEGIN)
@@ -193,11 +202,13 @@ void job_plan_fail(struct orr_ctx *ctx,
         job_resize_over(self);
     if (plan->remap == JOB_REMAP_TAKEN) /* there is no way back, and none is needed */
         return;
+    job_partial_undo(self);
     if (job_is_before_quiesce(plan->step))
         job_plan_begin(ctx, self, ORR_CUT_OPEN);
     else if (plan->is_freed) /* it was suspended, and stays so */
         plan->is_held = true;
-    else if (plan->step >= ORR_CUT_QUIESCE && plan->step <= ORR_CUT_RELEASE)
+    else if (plan->step == ORR_CUT_JOIN ||
+             (plan->step >= ORR_CUT_QUIESCE && plan->step <= ORR_CUT_RELEASE))
         job_plan_begin(ctx, self, ORR_CUT_RESUME);
 }
 
@@ -323,10 +334,11 @@ static void check_time(struct orr_ctx *ctx, struct job *self)
 
 /* ---- what follows ---- */
 
-static void go_on(struct orr_ctx *ctx, struct job *self)
+void job_plan_go_on(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || job_plan_is_leaving(plan);
+    bool is_save = plan->goal == ORR_ORDER_CHECKPOINT || job_plan_is_leaving(plan) ||
+                   job_plan_is_partial(plan);
     bool is_release = plan->goal == ORR_ORDER_SUSPEND ||
                       (plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_HELD);
     if (is_save) {
@@ -348,13 +360,13 @@ bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
     if (plan->step != ORR_CUT_SAVE || plan->goal == ORR_ORDER_CHECKPOINT ||
-        job_plan_is_leaving(plan))
+        job_plan_is_leaving(plan) || job_plan_is_partial(plan))
         return false;
     if (plan->is_freed) { /* its devices may be others' by now: to ask for first */
         job_stopwatch_end(ctx, plan);
         plan->is_held = true;
     } else {
-        go_on(ctx, self);
+        job_plan_go_on(ctx, self);
     }
     return true;
 }
@@ -362,9 +374,13 @@ bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self)
 static void saved(struct orr_ctx *ctx, struct job *self)
 {
     struct job_plan *plan = &self->plan;
-    bool is_stored = job_parts_are_stored(self);
     if (job_plan_leave_save(ctx, self))
         return;
+    if (job_plan_is_partial(plan)) {
+        job_partial_saved(ctx, self);
+        return;
+    }
+    bool is_stored = job_parts_are_stored(self);
     bool goes_on = plan->goal == ORR_ORDER_CHECKPOINT && !plan->is_freed;
     if (goes_on) {
         plan->is_saving = true;
@@ -410,15 +426,15 @@ static void held(struct orr_ctx *ctx, struct job *self)
     struct job_plan *plan = &self->plan;
     if (!plan->is_freed && plan->remap == JOB_REMAP_TAKEN && plan->is_placed &&
         plan->goal != ORR_ORDER_SUSPEND)
-        go_on(ctx, self);
+        job_plan_go_on(ctx, self);
     if (!plan->is_freed)
         return;
     if (plan->goal == ORR_ORDER_SUSPEND)
         forget_goal(plan);
     if (plan->goal == ORR_ORDER_CHECKPOINT || plan->goal == ORR_ORDER_VACATE)
-        go_on(ctx, self);
+        job_plan_go_on(ctx, self);
     else if (plan->goal == ORR_ORDER_RUN && plan->is_given && plan->is_placed)
-        go_on(ctx, self);
+        job_plan_go_on(ctx, self);
 }
 
 static void advance(struct orr_ctx *ctx, struct job *self)
@@ -433,10 +449,13 @@ static void advance(struct orr_ctx *ctx, struct job *self)
             job_plan_begin(ctx, self, ORR_CUT_QUIESCE);
         break;
     case ORR_CUT_QUIESCE:
-        go_on(ctx, self);
+        job_plan_go_on(ctx, self);
         break;
     case ORR_CUT_SAVE:
         saved(ctx, self);
+        break;
+    case ORR_CUT_JOIN:
+        job_plan_begin(ctx, self, ORR_CUT_RELEASE);
         break;
     case ORR_CUT_RELEASE:
         job_stopwatch_end(ctx, plan);
@@ -475,6 +494,7 @@ static void start_cut(struct orr_ctx *ctx, struct job *self)
     job_plan_new_cut(ctx, plan);
     plan->cost.devices = job_device_count(self);
     job_barrier_reset(&plan->barrier);
+    job_plan_leave_out(self);
     job_plan_begin(ctx, self, ORR_CUT_BEGIN);
 }
 
@@ -512,6 +532,7 @@ void job_plan_step(struct orr_ctx *ctx, struct job *self)
     } else if (is_idle && plan->goal != ORR_ORDER_NONE && can_stop) {
         start_cut(ctx, self);
     }
+    job_partial_watch(ctx, self);
     if (job_is_before_quiesce(plan->step) && !is_whole(self))
         job_plan_fail(ctx,
                       self,
@@ -550,6 +571,9 @@ uint64_t job_plan_due_ms(const struct job *self, uint64_t now)
     if (plan->step == ORR_CUT_NONE && plan->want_until_ms > now &&
         plan->want_until_ms < due)
         due = plan->want_until_ms;
+    if (plan->step == ORR_CUT_NONE && plan->clear_until_ms > now &&
+        plan->clear_until_ms < due)
+        due = plan->clear_until_ms;
     return due;
 }
 

@@ -83,16 +83,19 @@ struct job_plan {
     bool may_move;       /* and on other nodes if need be: */
     bool is_moving;      /* these do not have them */
     enum job_remap remap;
-    bool is_keep_due;       /* the cluster holds more for it than it runs on */
-    uint64_t want_until_ms; /* it must have given them by then; 0: not asked yet */
-    uint64_t cut;           /* newest; 0: none yet */
-    enum orr_cut_step step; /* what all nodes are asked to do; NONE: the ranks run */
-    uint64_t attempt;       /* of RESUME */
-    uint64_t since_ms;      /* the step began */
-    uint64_t until_ms;      /* and has failed then; 0: no end */
-    uint32_t n_extended;    /* how often a resume was given more time */
-    uint64_t stopped_ms;    /* the cut was asked for */
-    uint64_t paused_ms;     /* from then until the ranks ran again */
+    bool is_partial;         /* some of the ranks change node for it (job_partial.c) */
+    uint64_t clear_until_ms; /* nodes that it has left are waited for; 0: not */
+    bool is_unrecorded;      /* they have, and the region does not know it yet */
+    bool is_keep_due;        /* the cluster holds more for it than it runs on */
+    uint64_t want_until_ms;  /* it must have given them by then; 0: not asked yet */
+    uint64_t cut;            /* newest; 0: none yet */
+    enum orr_cut_step step;  /* what all nodes are asked to do; NONE: the ranks run */
+    uint64_t attempt;        /* of RESUME */
+    uint64_t since_ms;       /* the step began */
+    uint64_t until_ms;       /* and has failed then; 0: no end */
+    uint32_t n_extended;     /* how often a resume was given more time */
+    uint64_t stopped_ms;     /* the cut was asked for */
+    uint64_t paused_ms;      /* from then until the ranks ran again */
     struct job_stop_step steps[JOB_STOP_STEPS_MAX]; /* of the newest cut, in order */
     uint32_t n_steps;
     uint64_t step_us;    /* the last of them began; 0: it is over */
@@ -137,6 +140,12 @@ static inline bool job_plan_is_leaving(const struct job_plan *plan)
 {
     return plan->goal == ORR_ORDER_VACATE ||
            (plan->goal == ORR_ORDER_RESIZE && plan->is_moving);
+}
+/* Of a resize whose map is not taken yet: ranks are to change node. */
+static inline bool job_plan_is_partial(const struct job_plan *plan)
+{
+    return plan->goal == ORR_ORDER_RESIZE && plan->remap == JOB_REMAP_HELD &&
+           plan->is_partial;
 }
 enum { JOB_IDS_MAX = 4096 };
 

@@ -378,7 +378,8 @@ enum orr_err job_judge(struct orr_ctx *ctx, struct job *self)
         consider(ctx, self);
     if (self->is_stopping) {
         uint32_t i = 0;
-        while (i < self->n_nodes && job_node_is_gone(job_node_at(self, i)))
+        while (i < self->n_nodes && job_node_is_gone(job_node_at(self, i)) &&
+               !job_node_is_guest(job_node_at(self, i)))
             i++;
         self->is_ended = i == self->n_nodes;
     }

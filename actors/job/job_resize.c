@@ -11,10 +11,11 @@
  *             fails is tried again, as any.  Whoever recovers the job goes by the region's record of its places
  * A job that starts on fewer devices than it has ranks is mapped by the same rules (job_resize_first).
  *
- * Where its nodes do not have the devices, and the region has said that others do, the job is saved as for a move; the next
- * generation starts with that number.
+ * Where its nodes do not have the devices, and the region has said that others do: ranks that change node for it are moved alone
+ * where that can be (job_partial.c); else the job is saved as for a move, and the next generation starts with that number.
  */
 #include "job_resize.h"
+#include "job_partial.h"
 
 #include "job_shards.h"
 
@@ -39,7 +40,6 @@ uint32_t job_device_count(struct job *self)
 void job_resize_fini(struct job *self)
 {
     struct job_resize *resize = &self->plan.resize;
-    job_shards_fini(self);
     rank_map_fini(&resize->map);
     orr_block_fini(&resize->needs);
     orr_block_fini(&resize->slots);
@@ -77,6 +77,15 @@ static enum orr_err make_tables(struct job *self, struct orr_error *ret_err)
     if (err != ORR_OK)
         job_resize_fini(self);
     resize->has_tables = err == ORR_OK;
+    return err;
+}
+
+enum orr_err job_resize_grow(struct job *self, struct orr_error *ret_err)
+{
+    bool is_asked_again = self->plan.resize.is_asked_again;
+    job_resize_fini(self);
+    enum orr_err err = make_tables(self, ret_err);
+    self->plan.resize.is_asked_again = is_asked_again;
     return err;
 }
 
@@ -119,13 +128,17 @@ enum orr_err job_resize_check(struct orr_ctx *ctx,
 static struct orr_list_device_need list_needs(struct job *self)
 {
     struct orr_rec_device_need *needs = self->plan.resize.needs.at;
+    uint32_t n = 0;
     for (uint32_t i = 0; i < self->n_nodes; i++) {
-        needs[i] =
+        if (!job_node_at(self, i)->n_ranks)
+            continue;
+        needs[n] =
             (struct orr_rec_device_need){.node = orr_str(job_node_at(self, i)->name),
                                          .ranks = job_node_at(self, i)->n_ranks,
                                          .least = job_shards_least(self, i)};
+        n++;
     }
-    return (struct orr_list_device_need){needs, self->n_nodes};
+    return (struct orr_list_device_need){needs, n};
 }
 
 static bool is_there(struct job *self)
@@ -145,6 +158,8 @@ bool job_resize_is_ready(struct orr_ctx *ctx, struct job *self)
         self->is_update_due = true;
     } else if (make_tables(self, &err) != ORR_OK) {
         job_plan_fail(ctx, self, err.code, err.text);
+    } else if (!plan->want_until_ms && job_partial_is_clearing(ctx, self)) {
+        return false; /* what they still have of it would keep its ranks from them */
     } else if (!plan->want_until_ms) {
         job_shards_doubt(self, plan->devices);
         plan->want_until_ms = orr_now_ms(ctx) + WANT_MS;
@@ -183,7 +198,9 @@ void job_resize_ask(struct orr_ctx *ctx,
                 .generation = self->args.generation,
                 .ranks = job_places(self, ORR_NONE),
                 .devices = self->plan.devices,
-                .needs = list_needs(self));
+                .needs = list_needs(self),
+                .may_spread = job_partial_can(self),
+                .spec = {self->spec.at, self->spec_len});
 }
 
 /* ---- the map ---- */
@@ -270,18 +287,17 @@ static enum orr_err map_ranks(struct job *self, struct orr_error *err)
     struct job_resize *resize = &self->plan.resize;
     struct rank_map_cost cost;
     const uint32_t *map = resize->old.at;
+    job_partial_undo(self); /* it may have been mapped before */
     note_old(self);
     enum orr_err code = make_map(self, resize->n_slots, &cost, err);
     if (code != ORR_OK)
         return code;
-    if (cost.n_left_node)
-        return orr_fail(err,
-                        ORR_ENODEV,
-                        "%u ranks would have to leave their nodes",
-                        cost.n_left_node);
-    for (uint32_t r = 0; r < self->args.world; r++)
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct rank_map_slot *slots = resize->slots.at;
         job_rank_at(self, r)->next_device = ((const uint32_t *)resize->next.at)[map[r]];
-    return ORR_OK;
+        job_rank_at(self, r)->next_node = slots[map[r]].node;
+    }
+    return cost.n_left_node ? job_partial_plan(self, cost.n_left_node, err) : ORR_OK;
 }
 
 /* Each rank onto the device of its slot, on whichever node that is. */
@@ -329,8 +345,10 @@ static void go_elsewhere(struct orr_ctx *ctx, struct job *self, const char *why)
     char text[400];
     plan->is_moving = plan->may_move && job_level_is_saved(self->level);
     plan->is_keep_due = plan->is_moving;
-    if (plan->is_moving)
+    if (plan->is_moving) {
+        orr_log(ctx, ORR_LOG_INFO, "it is saved as a whole: %s", why);
         return;
+    }
     snprintf(text, sizeof(text), "resize: %.300s; it runs on as before", why);
     job_plan_fail(ctx, self, ORR_ENODEV, text);
 }
@@ -344,10 +362,10 @@ void job_resize_given(struct orr_ctx *ctx,
     self->cluster_talk.backoff_ms = 0;
     if (plan->goal != ORR_ORDER_RESIZE || plan->step != ORR_CUT_NONE)
         return;
-    enum orr_err code = list_slots(self, msg->slots);
-    if (code != ORR_OK)
+    enum orr_err code = job_partial_add(self, msg->nodes, &err);
+    if (code == ORR_OK && (code = list_slots(self, msg->slots)) != ORR_OK)
         (void)orr_fail(&err, code, "bug: devices were given that are not its nodes'");
-    else
+    if (code == ORR_OK)
         code = map_ranks(self, &err);
     if (code == ORR_OK) {
         plan->remap = JOB_REMAP_HELD;
@@ -410,16 +428,26 @@ bool job_resize_at_cut(struct orr_ctx *ctx, struct job *self)
 
 struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node)
 {
-    struct orr_list_rank_place list = job_places(self, node);
     struct orr_rec_rank_place *places = self->places.at;
-    for (uint32_t i = 0; i < list.n; i++)
-        places[i].device = job_rank_at(self, places[i].rank)->next_device;
-    return list;
+    uint32_t n = 0;
+    for (uint32_t r = 0; r < self->args.world; r++) {
+        const struct job_rank *rank = job_rank_at(self, r);
+        if (rank->next_node != node)
+            continue;
+        places[n++] = (struct orr_rec_rank_place){
+            .rank = r,
+            .node = orr_str(job_node_at(self, node)->name),
+            .device = rank->next_device,
+            .local_rank = rank->local_rank,
+        };
+    }
+    return (struct orr_list_rank_place){places, n};
 }
 
 void job_resize_take(struct job *self)
 {
     struct job_plan *plan = &self->plan;
+    job_partial_take(self);
     for (uint32_t r = 0; r < self->args.world; r++)
         job_rank_at(self, r)->device = job_rank_at(self, r)->next_device;
     plan->remap = JOB_REMAP_TAKEN;
@@ -435,4 +463,5 @@ void job_resize_over(struct job *self)
     plan->remap = JOB_REMAP_NONE;
     plan->want_until_ms = 0;
     plan->is_moving = false;
+    job_partial_undo(self);
 }

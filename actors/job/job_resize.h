@@ -8,6 +8,8 @@
 
 uint32_t job_device_count(struct job *self);
 void job_resize_fini(struct job *self);
+/* Its nodes are more than they were. */
+enum orr_err job_resize_grow(struct job *self, struct orr_error *ret_err);
 /* Before the launch: which of the devices that it was given each rank is on. */
 void job_resize_first(struct orr_ctx *ctx, struct job *self);
 /* Can the order be taken? */

@@ -9,90 +9,12 @@
 #define ORR_JOB_STATE_H
 
 #include "job.h"
+#include "job_node.h"
 #include "job_plan.h"
 #include "orrery/pool.h"
 #include "orrery/sm.h"
 
-enum job_ask {
-    JOB_ASK_NONE,
-    JOB_ASK_LAUNCH,
-    JOB_ASK_GET,
-    JOB_ASK_STOP,
-    JOB_ASK_FORGET,
-    JOB_ASK_CUT,
-    JOB_ASK_UPDATE,
-    JOB_ASK_ENDED,
-    JOB_ASK_COMMIT, /* a checkpoint */
-    JOB_ASK_REFUSE, /* order_failed */
-    JOB_ASK_FREED,  /* of the cluster, as the next */
-    JOB_ASK_WANT,
-    JOB_ASK_KEEP,
-};
-enum job_launch { JOB_LAUNCH_NONE, JOB_LAUNCH_SENT, JOB_LAUNCH_DONE };
 enum job_timer { JOB_T_RETRY = 1, JOB_T_LIMIT, JOB_T_PERIODIC, JOB_T_HANG };
-
-/* A conversation with one peer: one ask at a time, repeated after a pause that grows.
- */
-struct job_talk {
-    enum job_ask asked; /* JOB_ASK_NONE: nothing under way */
-    uint32_t seq;       /* of that ask */
-    uint32_t backoff_ms;
-    uint64_t retry_ms; /* not before */
-};
-
-struct job_node {
-    char name[ORR_NAME_MAX];
-    struct orr_addr addr; /* none: its cluster does not know its host yet */
-    uint32_t state;       /* enum orr_node_state */
-    uint32_t n_ranks;
-    uint32_t n_open; /* ranks that have not ended */
-    enum job_launch launch;
-    struct job_talk talk;
-    bool wants_get;
-    bool is_checked; /* answered since the first failure was seen, or since the recovery
-                        began */
-    bool is_stop_acked;
-    bool has_absent; /* a rank was not listed: a launch may still be on its way */
-    bool is_forgotten;
-    uint64_t idle_heard_ms; /* when it last had ranks that stand still; 0: never */
-    uint64_t found_cut;     /* as `ranks` said: its newest cut, */
-    uint32_t found_step;
-    uint32_t level; /* enum orr_level of its ranks, as far as is known */
-    uint64_t cut;   /* as cut_report said: of that cut */
-    uint32_t cut_step;
-    uint32_t cut_state;
-    uint64_t cut_round;
-    uint64_t
-        ids_attempt; /* of this resume it has said what all of its ranks have of communicators */
-    uint64_t device_bytes, copy_us[2]; /* what its ranks took to copy them: out, in */
-    uint64_t devices; /* bit per device of it that has ranks (job_device_count) */
-    char dial[128];   /* where its peers may dial it */
-    char store[ORR_NAME_MAX]; /* where its parts are */
-    char endpoint[128];
-};
-
-struct job_rank {
-    uint32_t node;
-    uint32_t device;
-    uint32_t next_device; /* in a resize, once they are mapped */
-    uint32_t local_rank;
-    uint32_t state; /* enum orr_rank_state */
-    int64_t exit_code;
-    uint32_t signal;
-    uint32_t level; /* enum orr_level, as far as is known */
-    uint64_t changed_unix_ms;
-};
-
-struct job_culprit {
-    int64_t rank; /* -1: none */
-    uint64_t changed_unix_ms;
-    int64_t exit_code;
-    uint32_t signal;
-    uint32_t node;
-    bool is_hard; /* killed, or never started: rarely the consequence of a peer's end */
-    char reason[160];
-    char tail[ORR_TAIL_MAX];
-};
 
 struct job {
     struct orr_job_args args;
@@ -138,6 +60,8 @@ struct job {
     uint64_t link; /* of the job, for its life: names the ranks' ways to their nodes */
     uint64_t
         overlay; /* of this generation; fleets of equal names may share a machine */
+    bool
+        is_overlay_known; /* by this life of the actor: it has launched the generation */
     struct job_culprit culprit;
     char reason[200];
     char lost
@@ -163,13 +87,6 @@ static inline struct job_rank *job_rank_at(const struct job *self, uint32_t rank
 {
     return (struct job_rank *)self->ranks.at + rank;
 }
-static inline bool job_node_is_gone(const struct job_node *node)
-{
-    if (node->launch == JOB_LAUNCH_NONE || node->state == ORR_NODE_LOST)
-        return true;
-    return node->n_open == 0 && (!node->has_absent || node->is_stop_acked);
-}
-
 /* job_ranks.c: what is known of the ranks, and what follows from it. */
 enum orr_err job_ranks_start(struct job *self, const struct orr_msg_job_start *msg);
 struct orr_list_rank_place job_places(struct job *self,
@@ -197,6 +114,10 @@ enum {
 }; /* nodes know better what they wait for: they give up a step that much earlier */
 /* A job that is never stopped needs none of them. */
 enum orr_err job_plan_tables(struct job *self);
+/* Its nodes are more than they were. */
+enum orr_err job_plan_grow(struct job *self);
+/* The barrier does not wait for nodes without ranks. */
+void job_plan_leave_out(struct job *self);
 void job_plan_fini(struct job *self);
 enum orr_err job_plan_start(struct job *self, const struct orr_msg_job_start *msg);
 /* All nodes of a recovered job have said what they know. */
@@ -227,6 +148,8 @@ void job_plan_save_fail(struct orr_ctx *ctx,
 void job_plan_begin(struct orr_ctx *ctx, struct job *self, enum orr_cut_step step);
 /* Another order has come since, so it is over, however it ended.  False: it has not. */
 bool job_plan_leave_save(struct orr_ctx *ctx, struct job *self);
+/* From a cut, as the goal says. */
+void job_plan_go_on(struct orr_ctx *ctx, struct job *self);
 /* By all nodes, with new communicators; until the same time, or a later one. */
 void job_plan_resume_again(struct orr_ctx *ctx, struct job *self);
 /* When the plan has to be looked at without a message; UINT64_MAX: not. */
@@ -285,6 +208,8 @@ void job_hang_fini(struct job *self);
 void job_hang_heard(struct orr_ctx *ctx,
                     struct job *self,
                     const struct orr_msg_rank_idle *msg);
+/* Ranks have changed node, or there are more nodes: nothing was heard. */
+void job_hang_reset(struct job *self);
 /* Again without a message: what was said is old. */
 void job_hang_due(struct orr_ctx *ctx, struct job *self);
 

@@ -14,6 +14,7 @@
  * region, ranks_forget to the nodes, stop
  */
 #include "job_cost.h"
+#include "job_partial.h"
 #include "job_resize.h"
 #include "job_state.h"
 
@@ -24,7 +25,6 @@ enum {
     BACKOFF_MAX_MS = 2000,
     POLL_MS = 2000,
     GRACE_MS = 10000,
-    MACHINES_MAX = 64,
 };
 
 static uint64_t tag_of(uint32_t seq, uint32_t index)
@@ -71,6 +71,9 @@ static enum job_ask next_of(const struct job *self, const struct job_node *node)
                                                                       : JOB_ASK_NONE;
     if (self->is_ended || !self->has_permit)
         return JOB_ASK_NONE;
+    bool has_left = !node->n_next && !self->plan.is_unrecorded;
+    if (job_node_is_guest(node) && (self->is_stopping || has_left))
+        return node->is_stop_acked ? JOB_ASK_FORGET : JOB_ASK_STOP;
     if (self->is_stopping) {
         if (job_node_is_gone(node))
             return JOB_ASK_NONE;
@@ -78,10 +81,12 @@ static enum job_ask next_of(const struct job *self, const struct job_node *node)
     }
     if (node->wants_get && node->n_open > 0 && node->launch != JOB_LAUNCH_NONE)
         return JOB_ASK_GET;
+    if (self->plan.step == ORR_CUT_JOIN && node->n_next && !self->is_checking)
+        return node->join == JOB_LAUNCH_DONE ? JOB_ASK_NONE : JOB_ASK_JOIN;
     if (node->launch == JOB_LAUNCH_DONE && !self->is_checking &&
         job_plan_wants(self, node))
         return JOB_ASK_CUT;
-    if (node->launch == JOB_LAUNCH_DONE || self->is_checking)
+    if (node->launch == JOB_LAUNCH_DONE || self->is_checking || !node->n_ranks)
         return JOB_ASK_NONE;
     bool is_master =
         job_rank_at(self, 0)->node == (uint32_t)(node - job_node_at(self, 0));
@@ -102,17 +107,24 @@ static struct orr_list_part restored_parts(struct job *self, uint32_t node)
     return (struct orr_list_part){list, n};
 }
 
+struct orr_list_text job_machines(const struct job *self,
+                                  uint32_t but,
+                                  struct orr_rec_text machines[JOB_MACHINES_MAX])
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < self->n_nodes && n < JOB_MACHINES_MAX; i++)
+        if (i != but && job_node_at(self, i)->dial[0])
+            machines[n++].value = orr_str(job_node_at(self, i)->dial);
+    return (struct orr_list_text){machines, n};
+}
+
 static void
 ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_t tag)
 {
     uint32_t index = (uint32_t)(node - job_node_at(self, 0));
     bool is_master = job_rank_at(self, 0)->node == index;
     struct orr_list_part parts = restored_parts(self, index);
-    struct orr_rec_text machines[MACHINES_MAX];
-    uint32_t n_machines = 0;
-    for (uint32_t i = 0; i < self->n_nodes && n_machines < MACHINES_MAX; i++)
-        if (i != index && job_node_at(self, i)->dial[0])
-            machines[n_machines++].value = orr_str(job_node_at(self, i)->dial);
+    struct orr_rec_text machines[JOB_MACHINES_MAX];
     bool is_image = parts.n && self->restored_level != ORR_LEVEL_COOPERATIVE;
     node->launch = JOB_LAUNCH_SENT;
     orr_ask(ctx,
@@ -131,7 +143,7 @@ ask_launch(struct orr_ctx *ctx, struct job *self, struct job_node *node, uint64_
             .overlay = self->overlay,
             .parts = parts,
             .cut = self->plan.cut,
-            .machines = {machines, n_machines},
+            .machines = job_machines(self, index, machines),
             .level = self->restored_level);
 }
 
@@ -145,6 +157,8 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
     uint64_t tag = tag_of(node->talk.seq, (uint32_t)(node - job_node_at(self, 0)));
     if (ask == JOB_ASK_LAUNCH)
         ask_launch(ctx, self, node, tag);
+    else if (ask == JOB_ASK_JOIN)
+        job_partial_ask(ctx, self, node, tag);
     else if (ask == JOB_ASK_CUT)
         job_plan_ask(ctx, self, node, tag);
     else if (ask == JOB_ASK_GET)
@@ -163,7 +177,8 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
                 rank_stop,
                 .job = job,
                 .generation = generation,
-                .grace_ms = self->outcome == ORR_OUTCOME_MOVED ? 1 : GRACE_MS);
+                .grace_ms = self->outcome == ORR_OUTCOME_MOVED ? 1 : GRACE_MS,
+                .cut = job_partial_fence(self));
     else
         orr_ask(ctx,
                 node->addr,
@@ -171,7 +186,8 @@ ask_node(struct orr_ctx *ctx, struct job *self, struct job_node *node, enum job_
                 tag,
                 ranks_forget,
                 .job = job,
-                .generation = generation);
+                .generation = generation,
+                .cut = job_partial_fence(self));
     if (ask == JOB_ASK_GET && self->is_stopping)
         node->talk.retry_ms = orr_now_ms(ctx) + POLL_MS;
 }

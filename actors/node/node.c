@@ -10,6 +10,7 @@
  * its own: everything is rebuilt from the two edges, so a restart needs no file.
  */
 #include "node_calls.h"
+#include "node_moves.h"
 
 enum {
     REGISTER_BACKOFF_MIN_MS = 100,
@@ -416,6 +417,8 @@ node_on_ack(struct orr_ctx *ctx, struct node *self, const struct orr_msg_ack *ms
         node_cut_worked(ctx, self, ctx->tag);
     else if (ctx->tag >> 56 == NODE_TAG_ARENA)
         node_arenas_dropped(self, ctx->tag);
+    else if (ctx->tag >> 56 == NODE_TAG_LEAVE)
+        node_left_answered(ctx, self, index, seq, ORR_OK);
     return ORR_OK;
 }
 
@@ -456,6 +459,9 @@ node_on_failed(struct orr_ctx *ctx, struct node *self, const struct orr_msg_fail
         break;
     case NODE_TAG_ARENA:
         node_arenas_failed(ctx, self, ctx->tag, msg->code);
+        break;
+    case NODE_TAG_LEAVE:
+        node_left_answered(ctx, self, index, seq, msg->code);
         break;
     case NODE_TAG_PORT:
     case NODE_TAG_LAUNCH:

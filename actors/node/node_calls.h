@@ -39,8 +39,15 @@ void node_row_answered(
 void node_row_changed(struct orr_ctx *ctx, struct node *self, struct node_row *row);
 void node_retry(struct orr_ctx *ctx, struct node *self);
 void node_retry_arm(struct orr_ctx *ctx, struct node *self);
-void node_fence(struct node *self, struct orr_str job, uint64_t generation);
-bool node_is_fenced(const struct node *self, struct orr_str job, uint64_t generation);
+/* cut 0: all of that generation. */
+void node_fence(struct node *self,
+                struct orr_str job,
+                uint64_t generation,
+                uint64_t cut);
+bool node_is_fenced(const struct node *self,
+                    struct orr_str job,
+                    uint64_t generation,
+                    uint64_t cut);
 void node_group_signal(struct orr_ctx *ctx,
                        struct node *self,
                        const struct node_group *group,

@@ -13,12 +13,13 @@
  */
 #include "node_calls.h"
 #include "node_devices.h"
+#include "node_moves.h"
 
 enum { EDGE_MS = 5000 };
 
 struct orr_addr node_job_addr(const struct node *self, const struct node_group *group)
 {
-    char path[2 * ORR_NAME_MAX + ORR_JOB_ID_MAX + 32];
+    char path[2 * ORR_NAME_MAX + ORR_JOB_ID_MAX + 48];
     snprintf(path,
              sizeof(path),
              "/%s/%s/job/%s",
@@ -301,12 +302,29 @@ static void take_places(struct node *self,
     }
 }
 
+static void note_leaving(struct node *self,
+                         struct node_group *group,
+                         const struct orr_msg_cut_step *msg)
+{
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        row->is_leaving = false;
+    for (uint32_t i = 0; i < msg->ranks.n && group->cut.is_some; i++) {
+        struct node_row *row = node_row_find(self, group, msg->ranks.at[i].rank);
+        if (row)
+            row->is_leaving = true;
+    }
+}
+
 static void begin(struct orr_ctx *ctx,
                   struct node *self,
                   struct node_group *group,
                   const struct orr_msg_cut_step *msg)
 {
     struct node_cut *cut = &group->cut;
+    if (group->is_joined_by)
+        node_join_give_up(
+            ctx, self, group, ORR_ESTALE, ORR_LIT("its job has begun another step"));
     if (msg->cut != cut->cut)
         for (struct node_row *row = node_row_first(self, group); row;
              row = node_row_next(self, row)) {
@@ -329,6 +347,8 @@ static void begin(struct orr_ctx *ctx,
     cut->culprit = -1;
     cut->text[0] = '\0';
     cut->keeps_running = msg->keeps_running;
+    cut->is_some = msg->step == ORR_CUT_SAVE && msg->is_some;
+    note_leaving(self, group, msg);
     if (msg->step == ORR_CUT_QUIESCE)
         cut->is_detached = msg->is_detached;
     if (msg->step == ORR_CUT_RESUME)
@@ -336,9 +356,13 @@ static void begin(struct orr_ctx *ctx,
     cut->seq = ++self->next_seq & 0xffffff;
     cut->n_due = 0;
     cut->is_to_begin = cut->stage != NODE_STAGE_LIBRARY;
-    char why[160];
-    if (msg->step == ORR_CUT_RELEASE &&
-        !node_group_fits(self, group, msg->ranks, why, sizeof(why))) {
+    char why[160] = "";
+    if (msg->step == ORR_CUT_RELEASE)
+        (void)node_group_fits(self, group, msg->ranks, why, sizeof(why));
+    if (msg->step == ORR_CUT_RESUME && msg->is_whole &&
+        !node_rows_leave(ctx, self, group, msg->ranks))
+        snprintf(why, sizeof(why), "no room for what is left of ranks that have gone");
+    if (why[0]) {
         cut->is_to_begin = false;
         node_cut_fail(ctx, self, group, -1, orr_str(why));
     } else if (
@@ -390,7 +414,7 @@ enum orr_err node_cut_step(struct orr_ctx *ctx,
     if (!self->args.has_stops)
         return orr_refuse(
             ctx, ORR_ENOSYS, "node %s cannot stop ranks", self->args.node);
-    if (msg->step == ORR_CUT_NONE || msg->step >= ORR_CUT_STEP_MAX_)
+    if (msg->step == ORR_CUT_NONE || msg->step >= ORR_CUT_JOIN)
         return orr_refuse(ctx, ORR_EINVAL, "cut_step: no such step: %u", msg->step);
     if (node_lease_is_over(ctx, self))
         return orr_refuse(ctx,

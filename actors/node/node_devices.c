@@ -203,6 +203,7 @@ void node_group_moved(struct node *self, struct node_group *group)
     struct node_pairs pairs;
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row)) {
+        row->is_joining = false;
         if (row->device >= NODE_DEVICES_MAX)
             continue;
         row->visible = row->seen == ORR_NONE ? map_visible(self, group, row, to)

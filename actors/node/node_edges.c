@@ -2,6 +2,7 @@
  * node_edges.c - what the edges find at their start: devices, and the ranks of earlier lives of this host.
  */
 #include "node_calls.h"
+#include "node_moves.h"
 
 static void set_device(struct node_device *device, const struct orr_rec_device_row *rec)
 {
@@ -54,7 +55,8 @@ bool node_device_health(struct node *self, const struct orr_msg_device_health *m
 struct node_row *node_row_of(struct node *self, const struct orr_rec_rank_row *rec)
 {
     struct node_group *group = node_group_find(self, rec->job, rec->generation);
-    return group ? node_row_find(self, group, rec->rank) : NULL;
+    struct node_row *row = group ? node_row_find(self, group, rec->rank) : NULL;
+    return row ? row : node_left_find(self, rec->job, rec->generation, rec->rank);
 }
 
 /* Its library finds its way back to this life of the host; the way is named after the job (job_plan_start). */

@@ -11,12 +11,12 @@
  */
 #include "node_calls.h"
 #include "node_devices.h"
+#include "node_moves.h"
 
 enum {
     PORT_TIMEOUT_MS = 5000,
     LAUNCH_TIMEOUT_MS = 5000,
     RESTORE_TIMEOUT_MS = 120000,
-    FETCH_MS = 600000,
     SIGNAL_TERM = 15
 };
 
@@ -101,7 +101,8 @@ static void launch_row(struct orr_ctx *ctx,
         .hostname = orr_str(is_image ? hostname : ""),
         .underlay = orr_str(is_wide ? underlay : ""),
         .peers = {machines, is_image ? group->n_machines : 0},
-        .restore_dir = orr_str(group->is_image_restore ? dir : ""));
+        .restore_dir = orr_str(group->is_image_restore ? dir : ""),
+        .stays_frozen = group->is_joining);
 }
 
 static enum orr_err decode_spec(struct node *self, struct orr_bytes body)
@@ -120,6 +121,8 @@ static enum orr_err launch_all(struct orr_ctx *ctx,
         return orr_refuse(ctx, err, "job %s: its spec cannot be read", group->job);
     for (struct node_row *row = node_row_first(self, group); row;
          row = node_row_next(self, row)) {
+        if (group->is_joined_by && !row->is_joining)
+            continue;
         launch_row(ctx, self, group, row, self->spec.at);
         group->n_launching++;
     }
@@ -180,11 +183,11 @@ static bool device_exists(const struct node *self, uint32_t index)
     return index == ORR_NO_DEVICE;
 }
 
-static enum orr_err check(struct orr_ctx *ctx,
-                          const struct node *self,
-                          const struct orr_msg_rank_launch *msg)
+enum orr_err node_launch_check(struct orr_ctx *ctx,
+                               const struct node *self,
+                               const struct orr_msg_rank_launch *msg)
 {
-    if (node_is_fenced(self, msg->job, msg->generation))
+    if (node_is_fenced(self, msg->job, msg->generation, msg->cut))
         return orr_refuse(ctx,
                           ORR_ESTALE,
                           "job %.*s generation %llu has ended on %s",
@@ -208,6 +211,12 @@ static enum orr_err check(struct orr_ctx *ctx,
                           self->args.node,
                           self->rows.cap);
     for (uint32_t i = 0; i < msg->ranks.n; i++)
+        if (node_left_find(self, msg->job, msg->generation, msg->ranks.at[i].rank))
+            return orr_refuse(ctx,
+                              ORR_EBUSY,
+                              "rank %u, which was here before, is still being ended",
+                              msg->ranks.at[i].rank);
+    for (uint32_t i = 0; i < msg->ranks.n; i++)
         if (!device_exists(self, msg->ranks.at[i].device))
             return orr_refuse(ctx,
                               ORR_ENODEV,
@@ -228,10 +237,10 @@ static enum orr_err check(struct orr_ctx *ctx,
 }
 
 /* How its ranks are to be stopped, and what they go on from. */
-static enum orr_err take_stops(struct orr_ctx *ctx,
-                               struct node *self,
-                               struct node_group *group,
-                               const struct orr_msg_rank_launch *msg)
+enum orr_err node_launch_take(struct orr_ctx *ctx,
+                              struct node *self,
+                              struct node_group *group,
+                              const struct orr_msg_rank_launch *msg)
 {
     enum orr_err err = decode_spec(self, msg->spec);
     if (err != ORR_OK)
@@ -252,6 +261,8 @@ static enum orr_err take_stops(struct orr_ctx *ctx,
     group->is_restore = msg->parts.n > 0;
     group->is_image_restore = group->is_restore && msg->level != ORR_LEVEL_COOPERATIVE;
     group->cut.cut = msg->cut;
+    group->is_joining = group->cut.is_frozen =
+        msg->is_joining && group->is_image_restore;
     note_machines(self, group, msg);
     if (group->is_restore && !self->args.has_stops)
         return orr_refuse(
@@ -307,7 +318,7 @@ static enum orr_err launch_or_fetch(struct orr_ctx *ctx,
                      .link = group->link);
         return launch_all(ctx, self, group, body);
     }
-    group->cut.until_ms = orr_now_ms(ctx) + FETCH_MS;
+    group->cut.until_ms = orr_now_ms(ctx) + NODE_FETCH_MS;
     group->is_fetching = true;
     node_cut_stage(ctx, self, group, NODE_STAGE_EXPECT);
     return ORR_OK;
@@ -333,13 +344,15 @@ enum orr_err node_launch(struct orr_ctx *ctx,
                          const struct orr_msg_rank_launch *msg)
 {
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group && node_join_is_new(self, group, msg))
+        return node_join(ctx, self, group, msg);
     if (group) { /* repeated: answer when the first is done */
         group->request = orr_defer(ctx);
         if (!group->is_waiting_port && !group->is_fetching && group->n_launching == 0)
             answer(ctx, self, group);
         return ORR_OK;
     }
-    enum orr_err err = check(ctx, self, msg);
+    enum orr_err err = node_launch_check(ctx, self, msg);
     if (err != ORR_OK)
         return err;
     uint32_t spec;
@@ -361,7 +374,7 @@ enum orr_err node_launch(struct orr_ctx *ctx,
         row->visible = node_group_devices(self, group);
     orr_str_copy(group->master_addr, sizeof(group->master_addr), msg->master_addr);
     group->master_port = msg->master_port;
-    err = take_stops(ctx, self, group, msg);
+    err = node_launch_take(ctx, self, group, msg);
     if (err != ORR_OK) {
         node_group_drop(self, group);
         return err;
@@ -391,6 +404,10 @@ void node_launch_give_up(struct orr_ctx *ctx,
                          uint32_t code,
                          struct orr_str text)
 {
+    if (group->is_joined_by) {
+        node_join_give_up(ctx, self, group, code, text);
+        return;
+    }
     if (group->request.corr)
         orr_reply_to(ctx,
                      &group->request,
@@ -441,10 +458,12 @@ static void launch_done(struct orr_ctx *ctx,
                  .generation = group->generation,
                  .rank = row->rank,
                  .signal = SIGNAL_TERM);
-    if (--group->n_launching > 0)
+    if (--group->n_launching > 0 || group->is_left)
         return;
     orr_blob_drop(&self->specs, group->spec);
     group->spec = ORR_NONE;
+    if (group->is_joined_by)
+        node_join_done(group);
     answer(ctx, self, group);
 }
 

@@ -8,6 +8,7 @@
  */
 #include "node_calls.h"
 #include "node_devices.h"
+#include "node_moves.h"
 
 enum {
     UPDATE_TIMEOUT_MS = 2000,
@@ -125,7 +126,7 @@ void node_row_rec(const struct node *self,
 static void tell(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 {
     const struct node_group *group = orr_pool_at(&self->groups, row->group);
-    char path[2 * ORR_NAME_MAX + ORR_JOB_ID_MAX + 32];
+    char path[2 * ORR_NAME_MAX + ORR_JOB_ID_MAX + 48];
     snprintf(path,
              sizeof(path),
              "/%s/%s/job/%s",
@@ -150,6 +151,11 @@ static void tell(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 
 void node_row_changed(struct orr_ctx *ctx, struct node *self, struct node_row *row)
 {
+    const struct node_group *group = orr_pool_at(&self->groups, row->group);
+    if (group->is_left) {
+        node_retry_arm(ctx, self);
+        return;
+    }
     row->is_dirty = true;
     row->backoff_ms = 0;
     if (!row->is_telling)
@@ -298,27 +304,45 @@ void node_retry(struct orr_ctx *ctx, struct node *self)
          (group = orr_pool_next(&self->groups, group)) != NULL;)
         node_arenas_check(ctx, self, group);
     node_cut_look_again(ctx, self, &is_more);
+    is_more = node_left_sweep(ctx, self) || is_more;
     if (is_more)
         node_retry_arm(ctx, self);
 }
 
 /* ---- fences ---- */
 
-void node_fence(struct node *self, struct orr_str job, uint64_t generation)
+void node_fence(struct node *self,
+                struct orr_str job,
+                uint64_t generation,
+                uint64_t cut)
 {
-    if (node_is_fenced(self, job, generation))
+    cut = cut ? cut : UINT64_MAX;
+    if (node_is_fenced(self, job, generation, cut))
         return;
     self->fences[self->next_fence++ % NODE_FENCES] =
-        (struct node_fence){orr_hash(job), generation};
+        (struct node_fence){orr_hash(job), generation, cut};
 }
 
-bool node_is_fenced(const struct node *self, struct orr_str job, uint64_t generation)
+bool node_is_fenced(const struct node *self,
+                    struct orr_str job,
+                    uint64_t generation,
+                    uint64_t cut)
 {
     uint64_t hash = orr_hash(job);
-    for (size_t i = 0; i < NODE_FENCES; i++)
-        if (self->fences[i].job == hash && self->fences[i].generation >= generation)
+    for (size_t i = 0; i < NODE_FENCES; i++) {
+        const struct node_fence *fence = &self->fences[i];
+        if (fence->job == hash &&
+            (fence->generation > generation ||
+             (fence->generation == generation && fence->cut >= cut)))
             return true;
+    }
     return false;
+}
+
+/* Has this group come to the node after its ranks had left it at that cut? */
+static bool is_later(const struct node_group *group, uint64_t generation, uint64_t cut)
+{
+    return cut && group->generation == generation && group->cut.cut > cut;
 }
 
 /* ---- its job actor ---- */
@@ -328,12 +352,17 @@ enum orr_err node_rank_stop(struct orr_ctx *ctx,
                             const struct orr_msg_rank_stop *msg)
 {
     uint64_t grace = msg->grace_ms ? msg->grace_ms : GRACE_DEFAULT_MS;
-    node_fence(self, msg->job, msg->generation);
+    node_fence(self, msg->job, msg->generation, msg->cut);
     for (struct node_group *group = NULL;
          (group = orr_pool_next(&self->groups, group)) != NULL;) {
         if (group->generation > msg->generation ||
-            !orr_str_eq(orr_str(group->job), msg->job))
+            !orr_str_eq(orr_str(group->job), msg->job) || group->is_left ||
+            is_later(group, msg->generation, msg->cut))
             continue;
+        if (msg->cut && group->generation == msg->generation) {
+            node_group_leave(ctx, self, group);
+            continue;
+        }
         if (!group->is_stopping) {
             node_group_signal(ctx, self, group, SIGNAL_TERM);
             group->kill_ms = orr_now_ms(ctx) + grace;
@@ -372,6 +401,14 @@ enum orr_err node_ranks_forget(struct orr_ctx *ctx,
                                const struct orr_msg_ranks_forget *msg)
 {
     struct node_group *group = node_group_find(self, msg->job, msg->generation);
+    if (group && is_later(group, msg->generation, msg->cut))
+        return ORR_OK;
+    if (node_left_lives(self, msg->job, msg->generation))
+        return orr_refuse(ctx,
+                          ORR_ESTATE,
+                          "what has left %.*s is still being ended on %s",
+                          ORR_STR_ARGS(msg->job),
+                          self->args.node);
     for (struct node_row *row = group ? node_row_first(self, group) : NULL; row;
          row = node_row_next(self, row))
         if (node_rank_is_live(row->state))
@@ -381,7 +418,7 @@ enum orr_err node_ranks_forget(struct orr_ctx *ctx,
                               row->rank,
                               group->key,
                               self->args.node);
-    node_fence(self, msg->job, msg->generation);
+    node_fence(self, msg->job, msg->generation, msg->cut);
     if (!group)
         return ORR_OK;
     for (struct node_row *row = node_row_first(self, group); row;

@@ -60,6 +60,18 @@ n_asks(const struct node *self, const struct node_row *row, enum node_stage stag
     return n ? n : 1;
 }
 
+/* In a save of some. */
+static bool is_staying(const struct node_group *group, const struct node_row *row)
+{
+    return group->cut.is_some && !row->is_leaving;
+}
+
+/* In a restore beside ranks that wait. */
+static bool is_waiting(const struct node_group *group, const struct node_row *row)
+{
+    return group->cut.step == ORR_CUT_NONE && group->is_joined_by && !row->is_joining;
+}
+
 /* Is there nothing to do for this rank? */
 static bool is_idle(const struct node *self,
                     const struct node_group *group,
@@ -67,6 +79,8 @@ static bool is_idle(const struct node *self,
                     enum node_stage stage)
 {
     bool has_device = row->device < NODE_DEVICES_MAX;
+    if (is_waiting(group, row))
+        return true;
     switch (stage) {
     case NODE_STAGE_ROOM:
         return !has_device || !self->args.stop_bytes_max;
@@ -76,10 +90,10 @@ static bool is_idle(const struct node *self,
     case NODE_STAGE_RESUME:
         return !has_device || n_known(self, row) == 0;
     case NODE_STAGE_IMAGE:
-        return !group->wants_image || row->is_kept ||
+        return !group->wants_image || row->is_kept || is_staying(group, row) ||
                (row->is_saving && row->save_cut == group->cut.cut);
     case NODE_STAGE_STORE:
-        return group->cut.keeps_running || row->is_kept;
+        return group->cut.keeps_running || row->is_kept || is_staying(group, row);
     case NODE_STAGE_FETCH:
         return !row->part[0];
     case NODE_STAGE_NONE:
@@ -292,7 +306,8 @@ void node_cut_stage_done(struct orr_ctx *ctx,
     if (cut->stage == NODE_STAGE_IMAGE)
         for (struct node_row *row = node_row_first(self, group); row;
              row = node_row_next(self, row))
-            node_save_ask(ctx, self, group, row);
+            if (!is_staying(group, row))
+                node_save_ask(ctx, self, group, row);
     enum node_stage next = stage_after(cut);
     if (next == NODE_STAGE_NONE && cut->step == ORR_CUT_RESUME)
         node_group_moved(self, group);

@@ -9,6 +9,7 @@
 #define ORR_NODE_STATE_H
 
 #include "node.h"
+#include "node_cut.h"
 #include "orrery/map.h"
 
 enum {
@@ -20,6 +21,7 @@ enum {
     NODE_TEXT_BYTES = 32 << 10,
     NODE_RANK_ENV_MAX = 16,
     NODE_PEERS_MAX = 1024,
+    NODE_FETCH_MS = 600000,
     NODE_LEASE_MS = 30000, /* until the cluster says otherwise */
     NODE_NOTE_BYTES = 512 << 10,
     NODE_ENDPOINT_MAX = 128,
@@ -37,53 +39,11 @@ enum node_tag {
     NODE_TAG_UPDATE,
     NODE_TAG_PROBE,
     NODE_TAG_NOTE,
-    NODE_TAG_CUT,  /* cut_step to /edge/rank; index: the group */
-    NODE_TAG_WORK, /* one rank's share of a stage; index: its row */
-    NODE_TAG_SAVE, /* a rank's part, on its way to the store */
-    NODE_TAG_ARENA /* rank_arena_drop; index: the group */
-};
-
-/* What a step of a stop is made of, one stage after another; each is asked for rank by rank, but for the library's. */
-enum node_stage {
-    NODE_STAGE_NONE,
-    NODE_STAGE_NOTE,    /* rank_note: what a later life of the host is to know */
-    NODE_STAGE_LIBRARY, /* cut_step to /edge/rank */
-    NODE_STAGE_ROOM,    /* device_usage: is there host memory for it? */
-    NODE_STAGE_SUSPEND, /* device_suspend */
-    NODE_STAGE_FREEZE,
-    NODE_STAGE_IMAGE, /* process_image */
-    NODE_STAGE_STORE, /* wait for the parts */
-    NODE_STAGE_FREE,  /* device_usage, until it is 0 */
-    NODE_STAGE_THAW,
-    NODE_STAGE_RESUME, /* device_resume */
-    NODE_STAGE_EXPECT, /* before a launch: rank_expect */
-    NODE_STAGE_ARENA,  /* its path */
-    NODE_STAGE_FETCH,  /* store_get */
-    NODE_STAGE_MAX_
-};
-
-/* The newest stop of a group, as far as it got here (node_cut.c). */
-struct node_cut {
-    uint64_t cut;   /* 0: none known */
-    uint64_t round; /* targets, resume: version, attempt */
-    uint64_t since_ms;
-    uint64_t until_ms;
-    uint64_t took_ms;
-    uint64_t device_bytes;
-    uint64_t copy_us; /* as cut_report */
-    uint32_t step;    /* enum orr_cut_step */
-    uint32_t state;   /* enum orr_step_state */
-    enum node_stage stage;
-    bool is_found;    /* left by an earlier life: it may be in the middle of its step */
-    uint32_t seq;     /* of the stage's asks */
-    uint32_t n_due;   /* ranks whose share of the stage is not done */
-    bool is_asked;    /* /edge/rank, and it has not answered */
-    bool is_to_begin; /* its stage, by NODE_T_STAGE */
-    bool is_frozen;   /* the ranks' processes, by us */
-    bool is_detached;
-    bool keeps_running;
-    int64_t culprit;
-    char text[240];
+    NODE_TAG_CUT,   /* cut_step to /edge/rank; index: the group */
+    NODE_TAG_WORK,  /* one rank's share of a stage; index: its row */
+    NODE_TAG_SAVE,  /* a rank's part, on its way to the store */
+    NODE_TAG_ARENA, /* rank_arena_drop; index: the group */
+    NODE_TAG_LEAVE  /* rank_forgotten of one rank; index: its row */
 };
 
 struct node_device {
@@ -121,7 +81,10 @@ struct node_row {
     uint32_t signal;
     int64_t exit_code;
     uint64_t changed_unix_ms;
-    bool is_told;        /* to end, before it did */
+    bool is_told;    /* to end, before it did */
+    bool is_joining; /* until the resume */
+    bool
+        is_leaving; /* for another node; in a group that has left: /edge/rank is to forget it */
     bool is_launching;   /* process_launch asked, no definite answer */
     bool is_relaunching; /* to be asked again by NODE_T_RETRY */
     uint32_t launch_seq; /* of the newest process_launch */
@@ -166,7 +129,7 @@ struct node_row {
 };
 
 struct node_group {
-    char key[ORR_JOB_ID_MAX + 24]; /* "<job>/<generation>" */
+    char key[ORR_JOB_ID_MAX + 32]; /* "<job>/<generation>" */
     char job[ORR_JOB_ID_MAX];
     uint64_t generation;
     uint32_t first_row;
@@ -196,10 +159,15 @@ struct node_group {
     uint64_t overlay;
     bool is_restore;       /* of parts, instead of a start */
     bool is_image_restore; /* of images; else they start, and load what they saved */
-    bool is_fetching;      /* them */
-    bool wants_image;      /* its ranks have namespaces of their own */
-    uint32_t mode;         /* enum orr_checkpoint_mode */
-    uint32_t n_machines;   /* others of the job */
+    bool is_joining;       /* and stay frozen */
+    bool is_left;          /* ranks that have changed node (node_leave.c) */
+    bool
+        is_joined_by; /* rows that are being restored beside those that wait (node_join.c); */
+    uint32_t step_before; /* these have done that step of the cut */
+    bool is_fetching;     /* them */
+    bool wants_image;     /* its ranks have namespaces of their own */
+    uint32_t mode;        /* enum orr_checkpoint_mode */
+    uint32_t n_machines;  /* others of the job */
     char machines[8][48];
 };
 
@@ -214,6 +182,7 @@ struct node_peer {
 struct node_fence {
     uint64_t job; /* orr_hash of the id */
     uint64_t generation;
+    uint64_t cut; /* of that generation: what comes with a later one may be launched */
 };
 
 struct node_var {

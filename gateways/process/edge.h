@@ -119,6 +119,8 @@ orri_image_setup(struct orri_edge *edge, const struct orr_process_linux_config *
 
 /* Move a forgotten rank's directory to the logs, and age out the oldest. */
 void orri_logs_keep(struct orri_edge *edge, struct orri_rank *rank);
+/* Under lock.  False: it is not among them yet. */
+bool orri_logs_drop(struct orri_edge *edge, struct orri_rank *rank);
 ORR_NODISCARD enum orr_err orri_logs_adopt(struct orri_edge *edge,
                                            struct orr_error *err);
 enum orr_err orri_edge_log_read(struct orr_process *process,

@@ -30,6 +30,7 @@
 enum {
     STACK_BYTES = 256 << 10,
     END_MS_MAX = 10000,
+    FREEZE_MS_MAX = 5000,
     CGROUP_MS_MAX = 2000,
     LAZY_LOOK_MS = 500,
 };
@@ -233,6 +234,18 @@ restore(struct start *s, bool is_lazy, pid_t *ret_init, struct orr_error *err)
     return rc;
 }
 
+/* As process_freeze leaves a rank: a thaw puts its link up, too. */
+static enum orr_err keep_frozen(struct start *s, struct orr_error *err)
+{
+    int error = orri_mark_set(s->dir, ORRI_MARK_FROZEN, true);
+    if (error == 0)
+        error = *s->rank_env.cgroup
+                    ? orri_cgroup_freeze(s->rank_env.cgroup, true, FREEZE_MS_MAX)
+                    : ENOTSUP;
+    return error ? orr_fail(err, ORR_EIO, "cannot keep it frozen: %s", strerror(error))
+                 : ORR_OK;
+}
+
 static pid_t restore_once(struct start *s, bool is_lazy)
 {
     const char *what;
@@ -245,8 +258,10 @@ static pid_t restore_once(struct start *s, bool is_lazy)
     enum orr_err rc = restore(s, is_lazy, &init, &err);
     if (init > 0 && rc != ORR_OK)
         s->rank_env.init = init; /* to be killed by orri_ns_end */
+    if (rc == ORR_OK && s->launch->stays_frozen)
+        rc = keep_frozen(s, &err);
     pid_t rank = rc == ORR_OK ? record_init(s, init) : -1;
-    if (rank > 0)
+    if (rank > 0 && !s->launch->stays_frozen)
         (void)orri_overlay_link(&s->rank_env.overlay, true, s->net_ns, s->address);
     close_fds(s);
     if (rc == ORR_OK)

@@ -188,6 +188,7 @@ static enum orr_err make_packet(struct orri_edge *edge,
         .restore_timeout_ms = edge->config.restore_timeout_ms,
         .overlay = l->overlay,
         .wants_image = wants_image,
+        .stays_frozen = l->stays_frozen && l->restore_dir.len,
         .has_nft = edge->ability.has_nft,
         .lazy_bytes_min =
             edge->ability.has_lazy ? edge->config.lazy_bytes_min : UINT64_MAX,
@@ -206,8 +207,14 @@ static enum orr_err add_launch(struct orri_edge *edge,
                                char **take_devices,
                                struct orr_error *err)
 {
-    if (orri_rank_table_find(&edge->table, key))
+    struct orri_rank *old = orri_rank_table_find(&edge->table, key);
+    if (old && old->is_forgotten && l->stays_frozen) {
+        if (!orri_logs_drop(edge, old))
+            return orr_fail(
+                err, ORR_EBUSY, "rank %s: what it was before is still kept", key);
+    } else if (old) {
         return orr_fail(err, ORR_EEXIST, "rank %s: was launched before", key);
+    }
     if (edge->launches.n + edge->sent.n >= edge->config.launches_max)
         return orr_fail(err,
                         ORR_EBUSY,
@@ -226,6 +233,7 @@ static enum orr_err add_launch(struct orri_edge *edge,
     rank->devices = *take_devices;
     *take_devices = NULL;
     rank->is_restore = l->restore_dir.len > 0;
+    rank->is_frozen = l->stays_frozen && l->restore_dir.len;
     rank->start_timeout_ms = l->restore_dir.len ? edge->config.restore_timeout_ms
                                                 : edge->config.start_timeout_ms;
     rank->device = l->device;

@@ -119,6 +119,19 @@ static void age_out(struct orri_edge *edge)
     }
 }
 
+/* Under lock.  Of a rank that comes back, whose image has all that it has written. */
+bool orri_logs_drop(struct orri_edge *edge, struct orri_rank *rank)
+{
+    char key[ORRI_KEY_MAX];
+    if (rank->queue != &edge->logs)
+        return false;
+    memcpy(key, rank->key, sizeof key);
+    edge->log_bytes -= rank->log_bytes;
+    orri_rank_table_remove(&edge->table, rank);
+    orri_dir_remove(edge->logs_dir, key);
+    return true;
+}
+
 static uint64_t bytes_of(struct orri_edge *edge, const char *key)
 {
     int dir =

@@ -42,6 +42,7 @@ struct orr_process_launch {
     struct orr_list_text peers; /* the other machines' */
     struct orr_str
         restore_dir; /* absolute; not empty: go on from this image instead of executing the command */
+    bool stays_frozen; /* then: as if by freeze, before it runs; its link stays down */
 };
 
 struct orr_process_image {

@@ -62,6 +62,7 @@ process_port_on_process_launch(struct orr_ctx *ctx,
         .underlay = msg->underlay,
         .peers = msg->peers,
         .restore_dir = msg->restore_dir,
+        .stays_frozen = msg->stays_frozen,
     };
     return answer(
         ctx, self->args.process->ops->launch(self->args.process, &launch, &err), &err);

@@ -32,8 +32,9 @@ struct orri_launch {
     uint32_t restore_timeout_ms;
     uint64_t overlay;
     uint64_t lazy_bytes_min; /* an image with so much memory is restored lazily */
-    bool wants_image; /* namespaces; else `why` says why not, if they were wanted */
-    bool has_nft;     /* CRIU can hold back packets by itself */
+    bool wants_image;  /* namespaces; else `why` says why not, if they were wanted */
+    bool has_nft;      /* CRIU can hold back packets by itself */
+    bool stays_frozen; /* once it is restored */
 };
 
 struct orri_report {

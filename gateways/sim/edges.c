@@ -166,7 +166,9 @@ static enum orr_err process_edge_on_timer(struct orr_ctx *ctx,
         struct proc *proc = &machine->procs[i];
         if (!proc->is_used || proc->is_ended || proc_is_live(proc, world->now_ms))
             continue;
-        if (proc->exit_code || proc->signal)
+        /* one that was killed while it stood still is one that goes on elsewhere: its peers do not see it */
+        bool is_seen = !proc->is_parked || !proc->is_told;
+        if ((proc->exit_code || proc->signal) && is_seen)
             machine_end_peers(world, proc);
         if (world->now_ms < proc_reaped_ms(world, proc))
             continue;
@@ -201,9 +203,11 @@ static bool restored_of(const struct orr_msg_process_launch *msg,
     ret_plan->device = msg->device;
     ret_plan->started_ms = machine->world->now_ms;
     ret_plan->is_held = ret_plan->is_stopped = true;
-    ret_plan->is_frozen = ret_plan->is_parked = ret_plan->is_ended = false;
+    ret_plan->is_frozen = ret_plan->is_ended = false;
+    ret_plan->is_parked = msg->stays_frozen;
     ret_plan->is_told = false;
-    ret_plan->restored = image->proc.done_ms / WORLD_STEP_MS;
+    if (!msg->stays_frozen) /* else its generation goes on, from where it began */
+        ret_plan->restored = image->proc.done_ms / WORLD_STEP_MS;
     ret_plan->step = ORR_CUT_NONE;
     ret_plan->noted_cut = 0;
     ret_plan->noted_step = ORR_CUT_NONE;

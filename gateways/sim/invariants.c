@@ -119,7 +119,9 @@ void one_live_generation_per_rank(struct world *world, const struct proc *proc)
                                  (unsigned)other->generation,
                                  world->machines[m].name,
                                  (unsigned)proc->generation);
-            if (other->generation == proc->generation && other->rank == proc->rank)
+            /* one that changes node is there twice for a while, and no more than one of them can run */
+            if (other->generation == proc->generation && other->rank == proc->rank &&
+                !other->is_parked && !proc->is_parked)
                 invariant_broken(&world->invariants,
                                  sentence,
                                  orr_str(proc->job),
@@ -199,6 +201,29 @@ void cut_is_consistent(struct world *world, const struct proc *proc)
                 (unsigned)other->restored,
                 proc->rank,
                 (unsigned)proc->restored);
+        }
+}
+
+void joins_at_the_cut(struct world *world, const struct proc *proc)
+{
+    uint64_t now = world->now_ms;
+    for (uint32_t m = 0; m < world->n_machines; m++)
+        for (uint32_t i = 0; i < world->machines[m].n_procs; i++) {
+            const struct proc *other = &world->machines[m].procs[i];
+            if (!proc_is_live(other, now) || other->generation != proc->generation ||
+                strcmp(other->job, proc->job) != 0 || !other->is_stopped ||
+                other->cut != proc->cut ||
+                proc_count(other, now) == proc_count(proc, now))
+                continue;
+            invariant_broken(&world->invariants,
+                             "a cut is consistent",
+                             orr_str(proc->job),
+                             "%s: rank %u joins with %u collectives, rank %u has %u",
+                             proc->job,
+                             proc->rank,
+                             (unsigned)proc_count(proc, now),
+                             other->rank,
+                             (unsigned)proc_count(other, now));
         }
 }
 

@@ -50,6 +50,8 @@ void older_generation_launches_nothing(struct world *world,
                                        uint64_t generation);
 /* All ranks of a generation go on from the same count. */
 void cut_is_consistent(struct world *world, const struct proc *proc);
+/* One that changes node has got as far as those that wait for it. */
+void joins_at_the_cut(struct world *world, const struct proc *proc);
 /* How far it got, before its process is forgotten. */
 void steps_are_noted(struct world *world, const struct proc *proc);
 void planned_move_repeats_no_step(struct world *world, const struct proc *proc);

@@ -133,7 +133,10 @@ struct proc *machine_start(struct machine *machine, const struct proc *plan)
     machine->world->n_launched++;
     check(machine, proc);
     cut_is_consistent(machine->world, proc);
-    planned_move_repeats_no_step(machine->world, proc);
+    if (!proc->is_parked) /* else its generation goes on */
+        planned_move_repeats_no_step(machine->world, proc);
+    else
+        joins_at_the_cut(machine->world, proc);
     older_generation_launches_nothing(
         machine->world, orr_str(proc->job), proc->generation);
     return proc;

@@ -164,6 +164,7 @@ enum orr_cut_step {
     ORR_CUT_RELEASE, /* the devices are verified free */
     ORR_CUT_RESUME,  /* thaw, take memory, make communicators, open the gates */
     ORR_CUT_OPEN,    /* not quiesced yet: run on */
+    ORR_CUT_JOIN,    /* the job's alone: ranks that change node are restored there */
     ORR_CUT_STEP_MAX_
 };
 enum orr_step_state {

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import examples
+from stops import check_same, examples, read_digests
 from test_stops import FAST, can_image, finished, started, undisturbed
 
 RESIZES = int(os.environ.get("RESIZES", "1"))
@@ -56,17 +56,23 @@ def in_place(index):
 
 
 def elsewhere(index):
-    """Four nodes of two devices: two do not suffice for ranks on four nodes, so the job is saved, and goes on on fewer nodes."""
-    rng, example = random.Random(SEED), elastic(index, 150 + 500 * RESIZES)
+    """Four nodes of two devices: two do not suffice for ranks on four nodes, so some change node.  A job whose actor is a new one
+    is saved as a whole: a new one does not know the network of its ranks."""
+    rng, example = random.Random(SEED), elastic(index, 300 + 500 * RESIZES)
     with Fleet(nodes=4, gpus=2, **FAST) as f:
         if not can_image(f):
             return
         truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name)
-        for n in [4, 2, 8] * RESIZES:
+        for n, is_new in [(4, False), (2, False), (8, False), (2, True), (8, False)] * RESIZES:
             before = f.show(job)["row"]["generation"]
+            if is_new:
+                f.kill_host("c1")
+                f.restart()
+                f.wait_phase(job, "running")
             row = resize(f, job, n)["row"]
-            check((row["generation"] == before) == (n == 4), json.dumps(row))
+            check((row["generation"] == before) == (not is_new), json.dumps(row))
+            wait_for("the others are free", lambda: free(f) == 8 - n, 20)
             time.sleep(rng.uniform(0, 0.5))  # the moment is what is random here
         detail = finished(f, job, prefix, truth)
         check(detail["restarts"] == 0, json.dumps(detail["row"]))
@@ -121,6 +127,124 @@ def migrated_job_is_resized_and_resumed_where_it_is():
         finished(f, job, prefix, truth)
 
 
+def places(f, job):
+    return {r["rank"]: r["node"] for r in f.show(job)["ranks"]}
+
+
+def on_one_of_three_nodes(f, example):
+    """A job that may grow onto other nodes: they were full when it started."""
+    guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 4\n"))
+    f.wait_phase(guest, "running")
+    job, prefix = started(f, example, example.name)
+    check(len(set(places(f, job).values())) == 1, str(places(f, job)))
+    (f.top / "go").touch()
+    f.wait_phase(guest, "done")
+    return job, prefix
+
+
+def kept(f, node, job):
+    """Directories of its ranks on the node: the environment of a restored one still names the node that it comes from."""
+    return [d.name for d in (f.state / node / "ranks").iterdir() if d.name.startswith(job)]
+
+
+def grows_onto_other_nodes(index):
+    """Ranks that stay where they are stay who they are; only the others are saved and restored."""
+    example = elastic(index, 600)
+    with Fleet(nodes=3, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        job, prefix = on_one_of_three_nodes(f, example)
+        before, pids = places(f, job), {r: f.rank_pid(job, r) for r in range(8)}
+        generation = f.show(job)["row"]["generation"]
+        resize(f, job, 4)
+        after = places(f, job)
+        stay = {r for r in before if after[r] == before[r]}
+        check(len(stay) == 4 and len(set(after.values())) == 2, f"{before} {after}")
+        check(all(f.rank_pid(job, r) == pids[r] for r in stay), "a rank that stayed was restored")
+        check(f.show(job)["row"]["generation"] == generation, "a new generation")
+        wait_for("the others are free", lambda: free(f) == 2, 20)
+        resize(f, job, 2)
+        check(f.show(job)["row"]["generation"] == generation, "a new generation")
+        check(all(f.rank_pid(job, r) == pids[r] for r in stay), "a rank that stayed was restored")
+        resize(f, job, 4)
+        check(f.show(job)["row"]["generation"] == generation, "a new generation")
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def connections_between_ranks_live_on_wherever_these_go():
+    """Each rank's program has a child that talks to those of all other ranks, as in examples/tcp, while some ranks change node."""
+    digits, tcp = elastic(0, 900), examples(300)[3]
+
+    def both(prefix):
+        spec = digits.spec(prefix)
+        line = spec.splitlines()[1]
+        talk = " ".join(tcp.command(f"{prefix}.tcp")[2:])
+        compute = " ".join(digits.command(prefix)[2:])
+        return spec.replace(line, 'command: ["/usr/bin/env", "%s", "/bin/sh", "-c", "MASTER_PORT=31999 %s & %s && wait $!"]' %
+                            (digits.command(prefix)[1], talk, compute))
+
+    def run(f, prefix, change):
+        job = f.submit(both(prefix))
+        f.wait_phase(job, "running")
+        wait_for("both talk and compute", lambda: os.path.exists(f"{prefix}.tcp.0") and os.path.exists(f"{prefix}.0"), 60)
+        change(job)
+        f.wait_phase(job, "done", seconds=240)
+        return read_digests(prefix)
+
+    with Fleet(nodes=3, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = run(f, f.top / "truth", lambda job: None)
+
+        def change(job):
+            generation = f.show(job)["row"]["generation"]
+            for n in (2, 6, 1):
+                resize(f, job, n)
+            check(f.show(job)["row"]["generation"] == generation, "a new generation")
+            check(len(read_digests(f.top / "resized.tcp")) < len(read_digests(f.top / "truth.tcp")), "all had been said before the last resize")
+        check_same(truth, run(f, f.top / "resized", change))
+
+
+def target_that_dies_in_the_transfer_changes_nothing():
+    """kill -9 of the host of a node that ranks come to, before they have: the job goes on where it was; with the next order there."""
+    example = elastic(0, 900)
+    with Fleet(nodes=2, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        guest = f.submit(shell("while [ ! -e go ]; do sleep 0.05; done", "gpus: 2\n"))
+        f.wait_phase(guest, "running")
+        job, prefix = started(f, example, example.name)
+        here = set(places(f, job).values())
+        (f.top / "go").touch()
+        f.wait_phase(guest, "done")
+        target = ({"n1", "n2"} - here).pop()
+        before, pids = places(f, job), {r: f.rank_pid(job, r) for r in range(8)}
+        running = f.start_cli("resize", job, "4")
+        wait_for("ranks come to the other node", lambda: kept(f, target, job), 60)
+        f.kill_host(target)
+        check(running.wait(timeout=60) != 0, running.stdout.read())
+        f.wait_phase(job, "running")
+        check(places(f, job) == before and all(os.path.exists(f"/proc/{pid}") for pid in pids.values()), "ranks are elsewhere")
+        f.restart()
+        wait_for("what came to it is gone", lambda: not kept(f, target, job), 60)
+        wait_for("its devices are free", lambda: free(f) == 2, 30)
+        resize(f, job, 4)
+        check(set(places(f, job).values()) == {"n1", "n2"}, str(places(f, job)))
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0, json.dumps(detail["row"]))
+
+
+def digits_grows_onto_other_nodes():
+    grows_onto_other_nodes(0)
+
+
+def pipeline_grows_onto_other_nodes():
+    grows_onto_other_nodes(2)
+
+
 def host_that_dies_in_between_changes_nothing():
     """kill -9 of any host of the control plane, at any moment of a resize: it goes on with the devices of one map or the other."""
     rng, example = random.Random(SEED), elastic(0, 2500)
@@ -141,6 +265,31 @@ def host_that_dies_in_between_changes_nothing():
             wait_for("as many devices as the region says are held", lambda: 8 - free(f) == f.show(job)["row"]["gpus"], 30)
         detail = finished(f, job, prefix, truth)
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
+
+
+def host_that_dies_while_ranks_change_node_changes_nothing():
+    """kill -9 of any host at any moment of a resize in which ranks change node: one map or the other, and nothing left of the other."""
+    rng, example = random.Random(SEED), elastic(0, 2500)
+    with Fleet(nodes=3, gpus=2, **FAST) as f:
+        if not can_image(f):
+            return
+        truth = undisturbed(f, example, example.name)
+        job, prefix = on_one_of_three_nodes(f, example)
+        for n, host in ((4, "n1"), (2, "n2"), (4, "n3"), (2, "c1"), (4, "c1"), (2, "r1"), (4, rng.choice(["n1", "n2", "n3", "c1"]))):
+            running = f.start_cli("resize", job, str(n))
+            time.sleep(rng.uniform(0, 3))  # the moment is what is random here
+            f.kill_host(host)
+            f.restart()
+            try:
+                running.wait(timeout=90)
+            except subprocess.TimeoutExpired:
+                running.kill()
+            f.wait_phase(job, "running", seconds=90)
+            wait_for("as many devices as the region says are held", lambda: 6 - free(f) == f.show(job)["row"]["gpus"], 30)
+            wait_for("each rank is in one place", lambda: sorted(d for node in ("n1", "n2", "n3") for d in kept(f, node, job)) ==
+                     sorted({d for node in ("n1", "n2", "n3") for d in kept(f, node, job)}), 30)
+        detail = finished(f, job, prefix, truth)
+        check(detail["restarts"] == 0, json.dumps(detail["row"]))
 
 
 def what_cannot_be_is_said_before_anything_stops():
@@ -195,7 +344,7 @@ def communicators_say_who_shares_a_device():
 
 
 def replicas_meet_again_after_a_move():
-    """Ranks of a shard are on four nodes: on two devices they meet by a move only, and the next generation knows who they are."""
+    """Ranks of a shard are on four nodes: on two devices they meet by a move only, of some ranks or of the whole job."""
     example = elastic(1, 100000, shards=0)
     with Fleet(nodes=4, gpus=2, **FAST) as f:
         if not can_image(f):
@@ -203,7 +352,7 @@ def replicas_meet_again_after_a_move():
         wait_for("all nodes are there", lambda: free(f) == 8, 30)
         job, _ = started(f, example, example.name)
         detail = resize(f, job, 2)
-        check(detail["row"]["generation"] == 2 and detail["shards"] == 2, json.dumps(detail["row"]))
+        check(detail["shards"] == 2, json.dumps(detail["row"]))
         on = {}
         for rank in detail["ranks"]:
             on.setdefault((rank["node"], rank["device"]), set()).add(rank["rank"])
@@ -231,8 +380,9 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, pipeline_in_place, adam_in_place, digits_elsewhere, migrated_job_is_resized_and_resumed_where_it_is,
+    main(digits_in_place, pipeline_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes, pipeline_grows_onto_other_nodes, connections_between_ranks_live_on_wherever_these_go,
+         target_that_dies_in_the_transfer_changes_nothing, migrated_job_is_resized_and_resumed_where_it_is,
          what_cannot_be_is_said_before_anything_stops, communicators_say_who_shares_a_device,
          replicas_meet_again_after_a_move,
          guest_on_the_devices_that_were_left_is_suspended_like_any,
-         soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing])
+         soak=[mlp_in_place, pipeline_elsewhere, host_that_dies_in_between_changes_nothing, host_that_dies_while_ranks_change_node_changes_nothing])

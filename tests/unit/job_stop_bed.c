@@ -51,8 +51,8 @@ uint32_t shards = 1;
 int setup(void **state)
 {
     (void)state;
-    static const char *const paths[NODES + 2] = {
-        "/eu1/c1/n0", "/eu1/c1/n1", "/eu1/c1", "/eu1"};
+    static const char *const paths[NODES + 3] = {
+        "/eu1/c1/n0", "/eu1/c1/n1", "/eu1/c1", "/eu1", "/eu1/c1/n2"};
     struct orr_error err;
     memset(nodes, 0, sizeof(nodes));
     memset(&region, 0, sizeof(region));
@@ -65,7 +65,7 @@ int setup(void **state)
                                              .log = show_log,
                                              .log_level = ORR_LOG_DEBUG};
     assert_int_equal(orr_system_new(&config, &sys, &err), ORR_OK);
-    for (uint32_t i = 0; i < NODES + 2; i++) {
+    for (uint32_t i = 0; i < NODES + 3; i++) {
         const struct peer_args args = {i};
         assert_int_equal(
             orr_system_spawn(

@@ -5,14 +5,14 @@
 
 #include "orr_test.h"
 
-struct peer_script nodes[NODES];
+struct peer_script nodes[NODES + 1];
 struct cluster_script cluster;
 enum comms comms;
 uint32_t devices_a_node = 2;
 struct region_heard region;
 uint64_t now;
 struct orr_system *sys;
-struct orr_addr job, peers[NODES + 2];
+struct orr_addr job, peers[NODES + 3];
 
 static uint64_t now_ms(void *arg)
 {
@@ -65,7 +65,12 @@ struct orr_rec_rank_row row_of(uint32_t rank)
 
 const char *node_name(uint32_t index)
 {
-    return index == 0 ? "n0" : "n1";
+    return index == 0 ? "n0" : index == 1 ? "n1" : "n2";
+}
+
+static uint32_t node_of(const struct peer *self)
+{
+    return self->args.index < NODES ? self->args.index : SPARE;
 }
 
 static void
@@ -79,11 +84,41 @@ tell_ranks(struct orr_ctx *ctx, uint32_t node, uint32_t state, uint32_t signal)
     }
 }
 
+/* Ranks that change node. */
+static enum orr_err
+join(struct orr_ctx *ctx, struct peer *self, const struct orr_msg_rank_launch *msg)
+{
+    struct peer_script *node = &nodes[node_of(self)];
+    node->n_joins++;
+    node->cut = msg->cut;
+    if (node->refuses_join)
+        return orr_refuse(ctx, node->refuses_join, "it said no");
+    assert_int_equal(msg->ranks.n, msg->parts.n);
+    orr_reply(ctx, rank_launched, .level = ORR_LEVEL_IMAGE);
+    for (uint32_t i = 0; i < msg->ranks.n; i++) {
+        uint32_t rank = msg->ranks.at[i].rank;
+        assert_int_equal(msg->parts.at[i].rank, rank);
+        node->joined |= 1u << rank;
+        orr_str_copy(
+            node->parts[rank], sizeof(node->parts[rank]), msg->parts.at[i].hash);
+        struct orr_rec_rank_row row = row_of(rank);
+        row.state = ORR_RANK_RUNNING;
+        if (!node->joins_late)
+            orr_send(ctx,
+                     job,
+                     rank_update,
+                     .node = orr_str(node_name(node_of(self))),
+                     .rank = row);
+    }
+    return ORR_OK;
+}
+
 static enum orr_err peer_on_rank_launch(struct orr_ctx *ctx,
                                         struct peer *self,
                                         const struct orr_msg_rank_launch *msg)
 {
-    (void)msg;
+    if (msg->is_joining)
+        return join(ctx, self, msg);
     orr_reply(ctx,
               rank_launched,
               .master_addr = ORR_LIT("10.0.0.1"),
@@ -97,8 +132,11 @@ static enum orr_err peer_on_rank_stop(struct orr_ctx *ctx,
                                       struct peer *self,
                                       const struct orr_msg_rank_stop *msg)
 {
-    (void)msg;
-    tell_ranks(ctx, self->args.index, ORR_RANK_EXITED, 9);
+    struct peer_script *node = &nodes[node_of(self)];
+    node->n_stops++;
+    node->stop_cut = msg->cut;
+    if (self->args.index < NODES)
+        tell_ranks(ctx, self->args.index, ORR_RANK_EXITED, 9);
     return ORR_OK;
 }
 
@@ -123,9 +161,12 @@ static enum orr_err peer_on_ranks_forget(struct orr_ctx *ctx,
                                          struct peer *self,
                                          const struct orr_msg_ranks_forget *msg)
 {
-    (void)ctx;
-    (void)self;
     (void)msg;
+    if (nodes[node_of(self)].keeps) {
+        nodes[node_of(self)].keeps--;
+        return orr_refuse(ctx, ORR_ESTATE, "it still has some");
+    }
+    nodes[node_of(self)].n_forgets++;
     return ORR_OK;
 }
 
@@ -169,16 +210,22 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
                                      struct peer *self,
                                      const struct orr_msg_cut_step *msg)
 {
-    struct peer_script *node = &nodes[self->args.index];
-    assert_true(msg->step < ORR_CUT_STEP_MAX_);
+    struct peer_script *node = &nodes[node_of(self)];
+    assert_true(msg->step < ORR_CUT_JOIN);
     node->n_steps[msg->step]++;
     node->cut = msg->cut;
     node->round = msg->round;
     for (uint32_t i = 0; i < msg->ranks.n; i++) {
         uint32_t rank = msg->ranks.at[i].rank;
-        assert_true(rank / 2 == self->args.index);
+        assert_true(rank / 2 == self->args.index || (node->joined >> rank & 1));
         (msg->step == ORR_CUT_RELEASE ? node->next_device : node->device)[rank] =
             msg->ranks.at[i].device;
+    }
+    if (msg->step == ORR_CUT_SAVE)
+        node->n_saved = msg->is_some ? msg->ranks.n : WORLD;
+    if (msg->step == ORR_CUT_RESUME) {
+        assert_true(msg->is_whole);
+        node->n_here = msg->ranks.n;
     }
     if (node->silent_at == msg->step || node->is_dead) {
         (void)orr_defer(ctx);
@@ -190,7 +237,7 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
     struct orr_rec_part parts[2];
     char hashes[2][8];
     for (uint32_t i = 0; i < 2; i++) {
-        uint32_t rank = self->args.index * 2 + i;
+        uint32_t rank = (node_of(self) * 2 + i) % WORLD;
         struct orr_rec_clock of[2];
         clocks_of(rank, msg->step == ORR_CUT_BEGIN ? 5 + rank : 8, of);
         clocks[i] = of[0];
@@ -207,7 +254,7 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
               .job = msg->job,
               .generation = msg->generation,
               .cut = is_late ? msg->cut - 1 : msg->cut,
-              .node = orr_str(node_name(self->args.index)),
+              .node = orr_str(node_name(node_of(self))),
               .step = msg->step,
               .state = node->fail_at == msg->step    ? ORR_STEP_FAILED
                        : node->works_at == msg->step ? ORR_STEP_WORKING
@@ -264,16 +311,25 @@ static enum orr_err peer_on_devices_want(struct orr_ctx *ctx,
         return orr_refuse(ctx, ORR_ENODEV, "none");
     if (msg->devices) {
         struct orr_rec_device_slot slots[WORLD];
-        assert_int_equal(msg->needs.n, NODES);
-        for (uint32_t i = 0; i < NODES; i++) {
+        const struct orr_rec_job_node spare = {
+            .node = ORR_LIT("n2"), .state = ORR_NODE_UP, .addr = peers[NODES + 2]};
+        uint32_t n_spare = 0;
+        cluster.n_needs = msg->needs.n;
+        cluster.may_spread = msg->may_spread;
+        for (uint32_t i = 0; i < msg->needs.n && msg->needs.n == NODES; i++) {
             assert_true(orr_str_eq(msg->needs.at[i].node, orr_str(node_name(i))));
             cluster.needs[i].ranks = msg->needs.at[i].ranks;
             cluster.needs[i].least = msg->needs.at[i].least;
         }
-        for (uint32_t i = 0; i < cluster.n_slots; i++)
+        for (uint32_t i = 0; i < cluster.n_slots; i++) {
+            n_spare |= cluster.slots[i].node == SPARE;
             slots[i] = (struct orr_rec_device_slot){
                 orr_str(node_name(cluster.slots[i].node)), cluster.slots[i].device};
-        orr_reply(ctx, devices_given, .slots = {slots, cluster.n_slots});
+        }
+        orr_reply(ctx,
+                  devices_given,
+                  .slots = {slots, cluster.n_slots},
+                  .nodes = {&spare, n_spare});
         return ORR_OK;
     }
     orr_reply(ctx, devices_given, .ranks = all_places(4));

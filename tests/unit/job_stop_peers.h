@@ -8,7 +8,8 @@
 #include "orrery/pool.h"
 #include "system.h"
 
-enum { NODES = 2, WORLD = 4, GENERATION = 3 };
+/* SPARE: a node that the job is not on; its peer is the last. */
+enum { NODES = 2, SPARE = 2, WORLD = 4, GENERATION = 3 };
 
 /* ---- what the peers do ---- */
 
@@ -31,8 +32,18 @@ struct peer_script {
     uint64_t copy_us; /* that its ranks say */
     uint64_t found_cut;
     uint32_t found_step;
+    uint32_t n_saved;      /* ranks that the newest save listed; WORLD: all */
+    uint32_t n_here;       /* that the newest resume listed */
+    uint32_t n_joins;      /* rank_launch with is_joining, */
+    uint32_t joined;       /* bit per rank, */
+    char parts[WORLD][8];  /* from these */
+    uint32_t refuses_join; /* with this */
+    bool joins_late;       /* it never says that they run */
+    uint32_t n_stops, n_forgets;
+    uint32_t keeps; /* that many more ranks_forget: it still has some */
+    uint64_t stop_cut;
 };
-extern struct peer_script nodes[NODES];
+extern struct peer_script nodes[NODES + 1];
 /* The communicator that the ranks have besides that of all. */
 enum comms { COMMS_WORLD, COMMS_FAR /* {0,2} {1,3} */, COMMS_NEAR /* {0,1} {2,3} */ };
 extern enum comms comms;
@@ -55,6 +66,8 @@ struct cluster_script {
     struct {
         uint32_t ranks, least;
     } needs[NODES];
+    uint32_t n_needs;
+    bool may_spread;
     uint32_t n_keep, kept[WORLD]; /* devices_keep */
     uint32_t silent_for;          /* asks for a number */
 };
@@ -87,10 +100,11 @@ extern struct region_heard region;
 
 extern uint64_t now;
 extern struct orr_system *sys;
-extern struct orr_addr job, peers[NODES + 2];
+extern struct orr_addr job, peers[NODES + 3];
 
 struct peer_args {
-    uint32_t index; /* NODES: the cluster, NODES + 1: the region */
+    uint32_t
+        index; /* NODES: the cluster, NODES + 1: the region, NODES + 2: the spare node */
 };
 extern const struct orr_actor_type peer_type;
 extern const struct orr_clock the_clock;

@@ -15,7 +15,7 @@ uint32_t n_usage;
 struct orr_msg_cut_report last;
 static uint32_t n_reports;
 char last_text[300], part_hash[80], part_arenas[80], env_link[160], restore_dir[300];
-bool is_launched;
+bool is_launched, stays_frozen, dies;
 uint32_t launched_level, row_level, killed, continued;
 bool asks_ranks;
 struct orr_msg_rank_note noted;
@@ -85,6 +85,7 @@ EDGE(process_launch)
         if (orr_str_eq(msg->env.at[i].name, ORR_LIT("ORRERY_RANK_LINK")))
             orr_str_copy(env_link, sizeof(env_link), msg->env.at[i].value);
     orr_str_copy(restore_dir, sizeof(restore_dir), msg->restore_dir);
+    stays_frozen = msg->stays_frozen;
     const struct orr_rec_rank_row row = {.job = msg->job,
                                          .generation = msg->generation,
                                          .rank = msg->rank,
@@ -96,10 +97,18 @@ EDGE(process_launch)
 }
 EDGE(process_signal)
 {
-    (void)ctx;
     (void)self;
     killed += msg->signal == 9;
     continued += msg->signal == 18;
+    const struct orr_rec_rank_row row = {.job = msg->job,
+                                         .generation = msg->generation,
+                                         .rank = msg->rank,
+                                         .state = ORR_RANK_EXITED,
+                                         .signal = 9};
+    if (msg->signal == 9 && dies) {
+        note("kill", msg->rank);
+        orr_send(ctx, node, process_event, .rank = row);
+    }
     return ORR_OK;
 }
 EDGE(process_freeze)
@@ -273,9 +282,23 @@ EDGE(rank_arena_drop)
         note("free", (uint32_t)msg->cut);
     return ORR_OK;
 }
-IGNORES(rank_forgotten)
+EDGE(rank_forgotten)
+{
+    (void)ctx;
+    (void)self;
+    if (msg->is_one)
+        note("left", msg->rank);
+    return ORR_OK;
+}
+EDGE(process_forget)
+{
+    (void)ctx;
+    (void)self;
+    if (dies)
+        note("forget", msg->rank);
+    return ORR_OK;
+}
 IGNORES(process_lease)
-IGNORES(process_forget)
 IGNORES(node_note)
 IGNORES(node_register)
 IGNORES(node_heartbeat)
@@ -415,6 +438,31 @@ void launch(const struct orr_rec_part *parts)
     next_launch.job.len = 0;
 }
 
+void join(uint64_t cut)
+{
+    const struct orr_rec_rank_place place = {
+        .rank = 1, .node = ORR_LIT("n1"), .device = 1, .local_rank = 1};
+    const struct orr_rec_part part = {.rank = 1,
+                                      .hash = ORR_LIT("def"),
+                                      .store = ORR_LIT("other"),
+                                      .is_silent = true};
+    did[0] = last_text[0] = '\0';
+    is_launched = false;
+    next_launch = (struct orr_msg_rank_launch){.job = ORR_LIT("j"),
+                                               .generation = GENERATION,
+                                               .spec = {spec, (uint32_t)spec_len},
+                                               .master_addr = ORR_LIT("10.77.0.1"),
+                                               .ranks = {&place, 1},
+                                               .link = 42,
+                                               .overlay = 43,
+                                               .parts = {&part, 1},
+                                               .cut = cut,
+                                               .level = ORR_LEVEL_IMAGE,
+                                               .is_joining = true};
+    ask();
+    next_launch.job.len = 0;
+}
+
 int setup(void **state)
 {
     (void)state;
@@ -423,7 +471,7 @@ int setup(void **state)
     refuses = 0;
     used_bytes = n_usage = n_reports = killed = row_level = 0;
     is_launched = is_store_slow = goes_on = has_two = has_none = false;
-    part_is_silent = expects_nobody = false;
+    part_is_silent = expects_nobody = stays_frozen = dies = false;
     is_anew = left_behind.pid != 0;
     did[0] = last_text[0] = part_hash[0] = env_link[0] = restore_dir[0] = '\0';
     const struct orr_system_config config = {

@@ -36,6 +36,10 @@ extern struct orr_msg_cut_step next_step;
 int setup(void **state);
 int teardown(void **state);
 void run_for(uint64_t ms);
+extern bool stays_frozen; /* the rank that was launched last */
+extern bool dies;         /* whoever is killed */
+/* Rank 1 comes to the ranks that wait at that cut. */
+void join(uint64_t cut);
 /* Repeat next_step. */
 void ask(void);
 /* parts: of a restore, or NULL */

@@ -183,7 +183,7 @@ enum orr_err orri_gen_step(struct orr_rank_edge *edge,
                            struct orr_error *err)
 {
     enum orr_err rc = ORR_OK;
-    if (msg->step == ORR_CUT_NONE || msg->step >= ORR_CUT_STEP_MAX_)
+    if (msg->step == ORR_CUT_NONE || msg->step >= ORR_CUT_JOIN)
         return orr_fail(err, ORR_EINVAL, "a cut has no step %u", msg->step);
     if (msg->cut < gen->cut || (msg->cut == gen->cut && msg->step < gen->step))
         return ORR_OK;
@@ -280,6 +280,7 @@ static bool is_proc_done(const struct orri_gen *gen,
     case ORR_CUT_NONE:
     case ORR_CUT_SAVE:
     case ORR_CUT_RELEASE:
+    case ORR_CUT_JOIN:
     case ORR_CUT_STEP_MAX_:
         is_done = true;
         break;

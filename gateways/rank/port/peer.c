@@ -518,6 +518,7 @@ void orri_proc_drive(struct orr_rank_edge *edge, struct orri_proc *proc)
     case ORR_CUT_NONE:
     case ORR_CUT_SAVE:
     case ORR_CUT_RELEASE:
+    case ORR_CUT_JOIN:
     case ORR_CUT_STEP_MAX_:
         break;
     }

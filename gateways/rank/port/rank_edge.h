@@ -54,6 +54,11 @@ ORR_NODISCARD enum orr_err orr_rank_edge_expect(struct orr_rank_edge *edge,
 void orr_rank_edge_forget(struct orr_rank_edge *edge,
                           struct orr_str job,
                           uint64_t generation);
+/* That one has left; what it was a member of is none of its end's concern. */
+void orr_rank_edge_forget_rank(struct orr_rank_edge *edge,
+                               struct orr_str job,
+                               uint64_t generation,
+                               uint32_t rank);
 
 /* Nothing reads the arenas of stops up to `cut` any more: those of ranks that have gone on are freed.  An empty job: all ranks that
  * live are expected, so arenas that an earlier life left of others are removed. */

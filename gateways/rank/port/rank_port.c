@@ -33,7 +33,11 @@ rank_port_on_rank_forgotten(struct orr_ctx *ctx,
                             const struct orr_msg_rank_forgotten *msg)
 {
     (void)ctx;
-    orr_rank_edge_forget(self->args.edge, msg->job, msg->generation);
+    if (msg->is_one)
+        orr_rank_edge_forget_rank(
+            self->args.edge, msg->job, msg->generation, msg->rank);
+    else
+        orr_rank_edge_forget(self->args.edge, msg->job, msg->generation);
     return ORR_OK;
 }
 

@@ -94,22 +94,27 @@ void orri_edge_bury(struct orr_rank_edge *edge)
 
 /* ---- generations -------------------------------------------------------------------------- */
 
+/* at: where the list of its generation has it. */
+static void free_rank(struct orr_rank_edge *edge, struct orri_rank **at)
+{
+    struct orri_rank *rank = *at;
+    while (rank->procs)
+        orri_proc_free(edge, rank->procs);
+    orri_rank_hide(rank);
+    *at = rank->next;
+    rank->next = edge->dead_ranks;
+    edge->dead_ranks = rank;
+    edge->n_ranks--;
+}
+
 void orri_gen_free(struct orr_rank_edge *edge, struct orri_gen *gen)
 {
     struct orri_gen **at = &edge->gens;
     while (*at != gen)
         at = &(*at)->next;
     *at = gen->next;
-    while (gen->ranks) {
-        struct orri_rank *rank = gen->ranks;
-        while (rank->procs)
-            orri_proc_free(edge, rank->procs);
-        orri_rank_hide(rank);
-        gen->ranks = rank->next;
-        rank->next = edge->dead_ranks;
-        edge->dead_ranks = rank;
-        edge->n_ranks--;
-    }
+    while (gen->ranks)
+        free_rank(edge, &gen->ranks);
     orri_arenas_dropped(gen, UINT64_MAX);
     free(gen->targets);
     free(gen->ids);
@@ -246,6 +251,26 @@ void orr_rank_edge_forget(struct orr_rank_edge *edge,
     pthread_mutex_lock(&edge->lock);
     struct orri_gen *gen = orri_gen_find(edge, job, generation);
     if (gen)
+        orri_gen_free(edge, gen);
+    pthread_mutex_unlock(&edge->lock);
+    orri_edge_wake_up(edge);
+}
+
+void orr_rank_edge_forget_rank(struct orr_rank_edge *edge,
+                               struct orr_str job,
+                               uint64_t generation,
+                               uint32_t number)
+{
+    pthread_mutex_lock(&edge->lock);
+    struct orri_gen *gen = orri_gen_find(edge, job, generation);
+    struct orri_rank **at = gen ? &gen->ranks : NULL;
+    while (at && *at && (*at)->rank != number)
+        at = &(*at)->next;
+    if (at && *at) {
+        free_rank(edge, at);
+        gen->is_touched = true;
+    }
+    if (gen && !gen->ranks)
         orri_gen_free(edge, gen);
     pthread_mutex_unlock(&edge->lock);
     orri_edge_wake_up(edge);

@@ -15,8 +15,8 @@ enum {
     OPS = 12,
     EARLY = 5,
     COUNT = 60000,
-    TOLD_MS = 5000,
-    STUCK_MS = 3000,
+    TOLD_MS = 8000,
+    STUCK_MS = 8000,
     LATE_MS = 8
 };
 

@@ -236,6 +236,57 @@ static void thaw_does_not_thaw_what_the_lease_froze(void **state)
     assert_true(image_makes_progress(t->a, one));
 }
 
+/* ---- a rank that changes node while its job waits ---- */
+
+static enum orr_err join(struct two *t, struct fixture *f, const char *dir)
+{
+    struct orr_process_launch launch = image_launch_of(t, server1, SERVER, NULL, NULL);
+    launch.restore_dir = orr_str(dir);
+    launch.stays_frozen = true;
+    return f->process->ops->launch(f->process, &launch, &f->err);
+}
+
+/* The copy at `to` stands still until it is thawed, and the one at `from` until it is killed; nobody sees its end. */
+static void move_server(struct two *t, struct fixture *from, struct fixture *to)
+{
+    const char *dir = image_dir(t, from == t->a ? "there" : "back");
+    unsigned long n = image_wait_progress(t->a, client1, 0);
+    image_freeze_ok(from, server1, true);
+    image_ok(from, server1, dir, true);
+    enum orr_err rc = join(t, to, dir);
+    while (rc == ORR_EBUSY) { /* what it was here before is moved to the logs */
+        usleep(1000);
+        rc = join(t, to, dir);
+    }
+    if (rc != ORR_OK)
+        fail_msg("%s", to->err.text);
+    fixture_wait_id(to, server1, ORR_RANK_RUNNING);
+    assert_false(image_makes_progress(to, server1));
+    fixture_close(to); /* the next host knows it */
+    fixture_open(to);
+    fixture_wait_id(to, server1, ORR_RANK_RUNNING);
+    assert_false(image_makes_progress(to, server1));
+    assert_int_equal(
+        from->process->ops->signal(from->process, &server1, SIGKILL, &from->err),
+        ORR_OK);
+    fixture_wait_id(from, server1, ORR_RANK_EXITED);
+    image_freeze_ok(to, server1, false);
+    image_wait_progress(t->a, client1, n);
+}
+
+static void rank_joins_frozen_and_comes_back(void **state)
+{
+    struct two *t = *state;
+    image_start_pair(t, t->a, t->a);
+    move_server(t, t->a, t->b);
+    assert_int_equal(join(t, t->a, image_dir(t, "there")), ORR_EEXIST);
+    assert_int_equal(t->a->process->ops->forget(t->a->process, &server1, &t->a->err),
+                     ORR_OK);
+    move_server(t, t->b, t->a);
+    image_stop_pair(t);
+    image_check_ends(t->a, server1, t->a, client1);
+}
+
 /* ---- between machines: network namespaces that are joined by a link
  * ------------------------------------------------ */
 
@@ -340,6 +391,7 @@ int main(int argc, char **argv)
         IMAGE_TEST(counting_rank_goes_on_on_another_node),
         IMAGE_TEST(both_ends_of_a_connection_move),
         IMAGE_TEST(one_end_of_a_connection_moves),
+        IMAGE_TEST(rank_joins_frozen_and_comes_back),
         IMAGE_TEST(image_of_a_running_rank_leaves_it_running),
         IMAGE_TEST(connection_between_machines_lives_through_a_move),
         IMAGE_TEST(end_of_a_rank_with_namespaces_is_exact),
