@@ -177,13 +177,16 @@ def drained_node_is_empty_and_no_step_was_repeated():
             wait_for(f"{job} has moved", lambda: runs_elsewhere(f, job, node), 60)
         check(f.phase(staying) == "running", "it was stopped, and could not move")
         f.cli("drain", node, "--undo", expect=0)
-        row = [n for n in f.cli("tree", "-o", "json", expect=0).json()["nodes"] if n["node"] == node][0]
-        check(row["state"] == "up", json.dumps(row))
+        wait_for(f"{node} is up again in the region's eyes", lambda: state_of(f, node) == "up")
         f.cli("cancel", staying, expect=0)
         f.wait_phase(staying, "cancelled")
         f.cli("drain", node, "--timeout", "80s", expect=0, timeout=120)
         f.kill_host(node)
         stop(f, *moving)
+
+
+def state_of(f, node):
+    return next(n["state"] for n in f.cli("tree", "-o", "json", expect=0).json()["nodes"] if n["node"] == node)
 
 
 def runs_elsewhere(f, job, node):

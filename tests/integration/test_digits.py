@@ -27,8 +27,8 @@ def digest_is_the_same_on_four_nodes_on_one_and_from_run_to_run():
 
 def killed_host_finds_its_ranks_again():
     with Fleet(nodes=4, gpus=2) as f:
-        want = trained(f, digits(8, 8, 8 * STEPS))
-        job = f.submit(digits(8, 8, 8 * STEPS))
+        want = trained(f, digits(8, 8, 5 * STEPS))
+        job = f.submit(digits(8, 8, 5 * STEPS))
         f.wait_phase(job, "running", "done")
         ranks = f.ranks("n2")
         check(len(ranks) == 2, f"two ranks on n2: {ranks}")
@@ -55,7 +55,7 @@ def killed_rank_fails_the_job_with_its_name():
 
 def lost_node_means_the_job_runs_elsewhere():
     with Fleet(nodes=5, gpus=2, heartbeat=100, suspect=1500, lease=6000) as f:
-        job = f.submit(digits(8, 8, 8 * STEPS))
+        job = f.submit(digits(8, 8, 5 * STEPS))
         detail = f.wait_phase(job, "running")
         wait_for("training has begun", lambda: "step=" in f.log(job), 120)
         used = sorted({r["node"] for r in detail["ranks"]})
