@@ -108,4 +108,14 @@ void cluster_summary_failed(struct orr_ctx *ctx,
                             uint32_t seq,
                             const struct orr_msg_failed *msg);
 
+/* As jobs and other nodes are told of it; borrowed from it. */
+static inline struct orr_rec_job_node cluster_node_told(const struct cluster_node *node)
+{
+    return (struct orr_rec_job_node){.node = orr_str(node->name),
+                                     .state = node->state,
+                                     .addr = node->addr,
+                                     .host = orr_str(node->host),
+                                     .endpoint = orr_str(node->endpoint)};
+}
+
 #endif

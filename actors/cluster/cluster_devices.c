@@ -409,12 +409,7 @@ static enum orr_err give_number(struct orr_ctx *ctx,
         struct cluster_hold *hold = cluster_hold_get(self, job, node);
         (void)list_devices(self, job, node, msg, devices);
         if (i >= msg->needs.n)
-            others[n_others++] =
-                (struct orr_rec_job_node){.node = orr_str(node->name),
-                                          .state = node->state,
-                                          .addr = node->addr,
-                                          .host = orr_str(node->host),
-                                          .endpoint = orr_str(node->endpoint)};
+            others[n_others++] = cluster_node_told(node);
         for (uint32_t d = 0; hold && d < view[i].take; d++) {
             slots[n++] = (struct orr_rec_device_slot){orr_str(node->name), devices[d]};
             hold->is_placed = true;

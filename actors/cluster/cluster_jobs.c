@@ -291,8 +291,7 @@ static struct orr_list_job_node list_nodes(struct cluster *self,
     for (struct cluster_hold *hold = orr_pool_at(&self->holds, job->first_hold); hold;
          hold = orr_pool_at(&self->holds, hold->next)) {
         const struct cluster_node *node = orr_pool_at(&self->nodes, hold->node);
-        list[n++] = (struct orr_rec_job_node){
-            .node = orr_str(node->name), .state = node->state, .addr = node->addr};
+        list[n++] = cluster_node_told(node);
     }
     return (struct orr_list_job_node){list, n};
 }

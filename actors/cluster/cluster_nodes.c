@@ -137,11 +137,7 @@ static void reply_members(struct orr_ctx *ctx, struct cluster *self)
     uint32_t n = 0;
     for (struct cluster_node *node = NULL;
          (node = orr_pool_next(&self->nodes, node)) != NULL;)
-        list[n++] = (struct orr_rec_job_node){.node = orr_str(node->name),
-                                              .state = node->state,
-                                              .addr = node->addr,
-                                              .host = orr_str(node->host),
-                                              .endpoint = orr_str(node->endpoint)};
+        list[n++] = cluster_node_told(node);
     orr_reply(ctx,
               node_registered,
               .heartbeat_ms = self->args.heartbeat_ms,

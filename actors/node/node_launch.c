@@ -12,6 +12,7 @@
 #include "node_calls.h"
 #include "node_devices.h"
 #include "node_moves.h"
+#include "orrery/machine.h"
 
 enum {
     PORT_TIMEOUT_MS = 5000,
@@ -31,30 +32,15 @@ static void rank_address(uint32_t rank, char *dst, size_t cap, bool has_prefix)
              has_prefix ? "/16" : "");
 }
 
-/* The IPv4 address of an endpoint, "tcp://192.0.2.7:4100"; empty: none, or of this machine alone. */
-static void machine_of(struct orr_str endpoint, char *dst, size_t cap)
-{
-    static const char scheme[] = "tcp://";
-    uint32_t at = sizeof(scheme) - 1, end = at;
-    dst[0] = '\0';
-    if (endpoint.len <= at || memcmp(endpoint.ptr, scheme, at) != 0)
-        return;
-    while (end < endpoint.len && endpoint.ptr[end] != ':')
-        end++;
-    bool is_loopback = end - at > 4 && memcmp(endpoint.ptr + at, "127.", 4) == 0;
-    if (!is_loopback)
-        orr_str_copy(dst, cap, (struct orr_str){endpoint.ptr + at, end - at});
-}
-
 /* Those of other machines: an overlay of one machine needs none. */
 static void note_machines(const struct node *self,
                           struct node_group *group,
                           const struct orr_msg_rank_launch *msg)
 {
-    char own[48], other[48];
-    machine_of(orr_str(self->args.endpoint), own, sizeof(own));
+    char own[ORR_MACHINE_MAX], other[ORR_MACHINE_MAX];
+    orr_machine_of(orr_str(self->args.endpoint), own);
     for (uint32_t i = 0; i < msg->machines.n; i++) {
-        machine_of(msg->machines.at[i].value, other, sizeof(other));
+        orr_machine_of(msg->machines.at[i].value, other);
         bool is_known = !other[0] || strcmp(other, own) == 0;
         for (uint32_t k = 0; k < group->n_machines && !is_known; k++)
             is_known = strcmp(group->machines[k], other) == 0;
@@ -73,12 +59,12 @@ static void launch_row(struct orr_ctx *ctx,
     row->is_launching = true;
     row->is_relaunching = false;
     row->image_cut = group->is_image_restore ? group->cut.cut : 0;
-    char dir[320], address[32], hostname[24], underlay[48];
+    char dir[320], address[32], hostname[24], underlay[ORR_MACHINE_MAX];
     struct orr_rec_text machines[8];
     node_image_dir(self, group, row, group->cut.cut, dir, sizeof(dir));
     rank_address(row->rank, address, sizeof(address), true);
     snprintf(hostname, sizeof(hostname), "rank%u", row->rank);
-    machine_of(orr_str(self->args.endpoint), underlay, sizeof(underlay));
+    orr_machine_of(orr_str(self->args.endpoint), underlay);
     for (uint32_t i = 0; i < group->n_machines; i++)
         machines[i].value = orr_str(group->machines[i]);
     bool is_image = group->wants_image, is_wide = is_image && group->n_machines;

@@ -311,9 +311,11 @@ static enum orr_err peer_on_devices_want(struct orr_ctx *ctx,
         return orr_refuse(ctx, ORR_ENODEV, "none");
     if (msg->devices) {
         struct orr_rec_device_slot slots[WORLD];
-        const struct orr_rec_job_node spare = {
+        struct orr_rec_job_node spare = {
             .node = ORR_LIT("n2"), .state = ORR_NODE_UP, .addr = peers[NODES + 2]};
         uint32_t n_spare = 0;
+        if (cluster.is_spare_far)
+            spare.endpoint = ORR_LIT("tcp://192.0.2.9:4100");
         cluster.n_needs = msg->needs.n;
         cluster.may_spread = msg->may_spread;
         for (uint32_t i = 0; i < msg->needs.n && msg->needs.n == NODES; i++) {

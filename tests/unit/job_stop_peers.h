@@ -68,6 +68,7 @@ struct cluster_script {
     } needs[NODES];
     uint32_t n_needs;
     bool may_spread;
+    bool is_spare_far;            /* on another machine */
     uint32_t n_keep, kept[WORLD]; /* devices_keep */
     uint32_t silent_for;          /* asks for a number */
 };

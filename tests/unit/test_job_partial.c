@@ -135,6 +135,18 @@ static void job_grows_onto_a_node_that_it_was_not_on(void **state)
     assert_int_equal(nodes[SPARE].n_saved, WORLD);
 }
 
+/* Those that stay were never told of that machine: their connections would end. */
+static void node_of_a_machine_that_is_new_to_the_job_is_not_joined(void **state)
+{
+    (void)state;
+    start_running();
+    cluster.is_spare_far = true;
+    grow();
+    run_for(2000);
+    assert_int_equal(nodes[SPARE].n_joins, 0);
+    assert_int_equal(region.outcome, ORR_OUTCOME_MOVED); /* as a whole */
+}
+
 static void failure_up_to_the_record_goes_back(void **state)
 {
     (void)state;
@@ -260,6 +272,7 @@ int main(void)
         STOP(only_those_that_leave_are_saved_and_restored),
         STOP(node_that_was_left_may_be_joined_again),
         STOP(job_grows_onto_a_node_that_it_was_not_on),
+        STOP(node_of_a_machine_that_is_new_to_the_job_is_not_joined),
         STOP(failure_up_to_the_record_goes_back),
         STOP(target_out_of_reach_is_not_waited_for),
         STOP(nobody_ends_or_resumes_before_the_record),
