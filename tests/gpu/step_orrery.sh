@@ -143,8 +143,7 @@ step_orrery() {
 
     kill_and_readopt
 
-    # shellcheck disable=SC2016  # the rank's own shell expands it
-    spec two 2 "$steps" 'export NCCL_HOSTID=rank$RANK;' >"$GPU_WORK/two.yaml" # an experiment, not a condition
+    spec two 2 "$steps" >"$GPU_WORK/two.yaml" # spliced; whether they are stopped as others are: `elastic`
     two=$(orrery submit "$GPU_WORK/two.yaml") && orrery wait "$two" --timeout 40s
     note two_ranks_on_one_device "$(result_of "$two" || orrery logs --stderr "$two" | tail -n 1)"
     orrery cancel "$two" >/dev/null 2>&1
