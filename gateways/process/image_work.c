@@ -19,7 +19,7 @@
 #include "image.h"
 #include "rank_tree.h"
 
-enum { FREEZE_MS_MAX = 5000, IMAGE_MS = 60000, MEMORY_LOOK_MS = 5 };
+enum { FREEZE_MS_MAX = 5000, RUN_MS_MAX = 64, IMAGE_MS = 60000, MEMORY_LOOK_MS = 5 };
 
 struct orri_task {
     TAILQ_ENTRY(orri_task) link;
@@ -97,17 +97,20 @@ static int stop_or_continue(struct subject *s, bool is_frozen)
     return orri_lease_left_ms(s->edge->lease) == 0 ? EAGAIN : 0;
 }
 
-/* Not in the middle of a vfork, where the parent cannot be brought to any other state: CRIU would wait for it for ever. */
+/* Not in the middle of a vfork, where the parent cannot be brought to any other state: CRIU would wait for it for ever.  The child
+ * is let run for longer each time, as it may have to wait for a processor. */
 static enum orr_err set_frozen(struct subject *s, bool is_frozen)
 {
     uint64_t deadline_ms = orri_mono_ms() + FREEZE_MS_MAX;
+    int run_ms = 1;
     int error = stop_or_continue(s, is_frozen);
     while (error == 0 && is_frozen && orri_tree_has_vfork(s->meta.keeper)) {
         if (orri_mono_ms() >= deadline_ms)
             error = ETIMEDOUT;
         if (error == 0)
             error = stop_or_continue(s, false);
-        poll(NULL, 0, 1);
+        poll(NULL, 0, run_ms);
+        run_ms = run_ms < RUN_MS_MAX ? 2 * run_ms : run_ms;
         if (error == 0)
             error = stop_or_continue(s, true);
     }

@@ -5,11 +5,14 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "orr_test.h"
 
 #include "rank_files.h"
+
+enum { LEFT_MS = 5000 };
 
 const struct orr_process_id server1 = {{"r1-t", 4}, 1, 0},
                             client1 = {{"r1-t", 4}, 1, 1},
@@ -109,22 +112,22 @@ static void name_prefix(struct fixture *f, char prefix[ORRI_RANK_NAME_MAX])
     close(dir);
 }
 
-/* Bridges, and cgroups that begin so. */
-static bool is_clean(struct two *t, const char *prefix)
+/* What there is of bridges, and of cgroups that begin so: its name, or empty. */
+static void find_left(struct two *t, const char *prefix, char left[NAME_MAX + 1])
 {
     char path[ORRI_CGROUP_PATH_MAX], bridge[64];
     const struct orri_overlay_plan plan = {
         .id = t->overlay, .rank = "", .address = "x", .underlay = ""};
-    snprintf(
-        bridge, sizeof bridge, "/sys/class/net/%s", orri_overlay_names(&plan).bridge);
+    const struct orri_overlay names = orri_overlay_names(&plan);
+    snprintf(bridge, sizeof bridge, "/sys/class/net/%s", names.bridge);
     assert_true(orri_cgroup_path("", path));
-    bool is_clean = access(bridge, F_OK) != 0;
+    snprintf(left, NAME_MAX + 1, "%s", access(bridge, F_OK) == 0 ? names.bridge : "");
     DIR *dir = opendir(path);
     struct dirent *entry;
-    while (dir && (entry = readdir(dir)))
-        is_clean = is_clean && strncmp(entry->d_name, prefix, strlen(prefix)) != 0;
+    while (dir && !*left && (entry = readdir(dir)))
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0)
+            snprintf(left, NAME_MAX + 1, "%s", entry->d_name);
     closedir(dir);
-    return is_clean;
 }
 
 int image_teardown(void **state)
@@ -136,14 +139,18 @@ int image_teardown(void **state)
     name_prefix(t->b, of_b);
     fixture_teardown(&a);
     fixture_teardown(&b);
-    int ms = 0;
-    while ((!is_clean(t, of_a) || !is_clean(t, of_b)) &&
-           ms++ < 5000) /* keepers come to their end */
-        usleep(1000);
+    char left[NAME_MAX + 1];
+    for (int ms = 0; ms < LEFT_MS; ms++, usleep(1000)) { /* keepers come to their end */
+        find_left(t, of_a, left);
+        if (!*left)
+            find_left(t, of_b, left);
+        if (!*left)
+            break;
+    }
     free(t);
-    if (ms < 5000)
+    if (!*left)
         return 0;
-    print_error("a bridge or a cgroup is left behind\n");
+    print_error("%s is left behind\n", left);
     return -1;
 }
 

@@ -418,8 +418,10 @@ static void process_killed_in_a_restore_costs_the_attempt_only(void **state)
     image_wait_progress(t->b, id, 10);
 }
 
-/* A CRIU that has made half of the rank, and gets no further: its text, and where it says which process that is. */
-static void half_made(struct two *t, char *path, size_t cap, char *pid_path)
+/* A CRIU that has made half of the rank that is in dir, and gets no further: its text, and where it says which process that is.  What
+ * the host tries CRIU with, it restores. */
+static void
+half_made(struct two *t, const char *dir, char *path, size_t cap, char *pid_path)
 {
     snprintf(path, cap, "%s/criu", t->b->dir);
     snprintf(pid_path, cap, "%s/half", t->b->dir);
@@ -427,10 +429,11 @@ static void half_made(struct two *t, char *path, size_t cap, char *pid_path)
     assert_non_null(out);
     fprintf(out,
             "#!/bin/sh\n"
-            "[ \"$1\" = restore ] || exec %s \"$@\"\n"
+            "case \"$*\" in restore*\" %s \"*) ;; *) exec %s \"$@\" ;; esac\n"
             "sleep 1000 &\n"
             "echo $! >%s.tmp; mv %s.tmp %s\n"
             "wait\n",
+            dir,
             getenv("ORRERY_CRIU"),
             pid_path,
             pid_path,
@@ -465,7 +468,7 @@ static void half_of_a_rank_ends_with_its_keeper(void **state)
     fixture_wait_log(t->a, "r1-a", "10\n");
     image_ok(t->a, id, dir, false);
     fixture_wait_id(t->a, id, ORR_RANK_EXITED);
-    half_made(t, criu, sizeof criu, half);
+    half_made(t, dir, criu, sizeof criu, half);
     fixture_close(t->b);
     t->b->config.criu = criu;
     fixture_open(t->b);
