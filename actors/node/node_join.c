@@ -37,8 +37,10 @@ static void take_back(struct orr_ctx *ctx, struct node *self, struct node_group 
                 group->key);
 }
 
-void node_join_done(struct node_group *group)
+void node_join_done(struct node *self, struct node_group *group)
 {
+    orr_blob_drop(&self->specs, group->spec);
+    group->spec = ORR_NONE;
     group->cut.step = group->step_before;
     group->cut.state = ORR_STEP_DONE;
     group->cut.stage = NODE_STAGE_NONE;
@@ -59,7 +61,7 @@ void node_join_give_up(struct orr_ctx *ctx,
                      .msg = ORR_MSG_rank_launch,
                      .text = text);
     group->request = (struct orr_request){0};
-    node_join_done(group);
+    node_join_done(self, group);
     take_back(ctx, self, group);
 }
 
@@ -83,7 +85,7 @@ enum orr_err node_join(struct orr_ctx *ctx,
             ctx, ORR_EBUSY, "node %s launches too many jobs at once", self->args.node);
     if (err != ORR_OK)
         return err;
-    group->spec = spec; /* it was given back when all had started */
+    group->spec = spec; /* that of the others went when they had started */
     group->is_joined_by = true;
     group->step_before = group->cut.step;
     for (uint32_t i = 0; i < msg->ranks.n; i++) {
@@ -99,7 +101,7 @@ enum orr_err node_join(struct orr_ctx *ctx,
     }
     err = node_launch_take(ctx, self, group, msg);
     if (err != ORR_OK) {
-        node_join_done(group);
+        node_join_done(self, group);
         take_back(ctx, self, group);
         return err;
     }

@@ -449,7 +449,7 @@ static void launch_done(struct orr_ctx *ctx,
     orr_blob_drop(&self->specs, group->spec);
     group->spec = ORR_NONE;
     if (group->is_joined_by)
-        node_join_done(group);
+        node_join_done(self, group);
     answer(ctx, self, group);
 }
 

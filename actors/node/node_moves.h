@@ -35,7 +35,7 @@ enum orr_err node_join(struct orr_ctx *ctx,
                        struct node *self,
                        struct node_group *group,
                        const struct orr_msg_rank_launch *msg);
-void node_join_done(struct node_group *group);
+void node_join_done(struct node *self, struct node_group *group);
 void node_join_give_up(struct orr_ctx *ctx,
                        struct node *self,
                        struct node_group *group,

@@ -418,9 +418,11 @@ void launch(const struct orr_rec_part *parts)
 {
     const struct orr_rec_rank_place places[] = {
         {.rank = 0, .node = ORR_LIT("n1"), .device = 0}};
-    const struct orr_rec_text command = {ORR_LIT("true")};
+    static char word[1600]; /* so that not many have room */
+    memset(word, 'x', sizeof(word) - 1);
+    const struct orr_rec_text command[] = {{ORR_LIT("true")}, {orr_str(word)}};
     const struct orr_msg_job_spec msg = {
-        .world = 1, .gpus_max = 1, .command = {&command, 1}};
+        .world = 1, .gpus_max = 1, .command = {command, 2}};
     assert_int_equal(
         orr_msg_encode(orr_msg_desc_job_spec(), &msg, spec, sizeof(spec), &spec_len),
         ORR_OK);

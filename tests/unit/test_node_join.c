@@ -6,6 +6,8 @@
 static const struct orr_rec_rank_place both[] = {{.rank = 0, .device = 0},
                                                  {.rank = 1, .device = 1}};
 
+enum { ATTEMPTS = 3000 };
+
 static void steps_for(enum orr_cut_step what, uint32_t from, uint32_t n)
 {
     did[0] = '\0';
@@ -109,6 +111,22 @@ static void join_that_fails_leaves_those_that_wait_alone(void **state)
     steps_for(ORR_CUT_RESUME, 0, 2);
 }
 
+/* More often than there is room for what each attempt needs. */
+static void joins_that_fail_leave_nothing(void **state)
+{
+    (void)state;
+    wait_at_the_cut();
+    refuses = ORR_MSG_store_get;
+    for (int i = 0; i < ATTEMPTS; i++) {
+        join(9);
+        assert_non_null(strstr(last_text, "the edge said no"));
+        run_for(100);
+    }
+    refuses = 0;
+    join(9);
+    assert_true(is_launched);
+}
+
 static void rank_that_runs_is_not_joined(void **state)
 {
     (void)state;
@@ -153,6 +171,7 @@ int main(void)
         STOP(rank_joins_those_that_wait_and_goes_on_with_them),
         STOP(rank_that_a_resume_does_not_name_ends_frozen),
         STOP(join_that_fails_leaves_those_that_wait_alone),
+        STOP(joins_that_fail_leave_nothing),
         STOP(rank_that_runs_is_not_joined),
         STOP(node_that_was_left_is_fenced_up_to_the_cut),
     };
