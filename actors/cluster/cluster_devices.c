@@ -7,6 +7,8 @@
  * A job that is resized asks for a number before it stops (devices_want): what it is given and what it has are both held
  * until it says which it runs on (devices_keep), so it can always go back.  What its nodes do not have it may get on others.
  */
+#include <stdlib.h>
+
 #include "cluster_calls.h"
 
 static struct cluster_job *find_live(struct orr_ctx *ctx,
@@ -276,33 +278,35 @@ static uint64_t like_own(struct cluster *self,
     return like;
 }
 
-/* That many on other nodes, always from the one that has the most.  Returns how many entries the view has then; 0: there are
- * not so many. */
+static int by_room(const void *a, const void *b)
+{
+    const struct place_node *x = a, *y = b;
+    if (x->room != y->room)
+        return x->room < y->room ? 1 : -1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* That many on other nodes, first on those that have the most.  Returns how many entries the view has then; 0: there are not so
+ * many devices. */
 static uint32_t
 spread(struct cluster *self, const struct orr_msg_devices_want *msg, uint32_t devices)
 {
     struct place_node *view = self->view.at;
-    uint32_t n = msg->needs.n;
-    while (devices > 0 && n < self->args.nodes_max) {
-        struct place_node best = {.room = 0};
-        for (struct cluster_node *node = NULL;
-             (node = orr_pool_next(&self->nodes, node)) != NULL;) {
-            uint32_t index = orr_pool_index(&self->nodes, node);
-            bool is_in = is_needed(msg, node);
-            for (uint32_t i = msg->needs.n; i < n; i++)
-                is_in = is_in || view[i].index == index;
-            if (is_in || node->level != ORR_LEVEL_IMAGE ||
-                !cluster_node_suits(self, node, self->spec.at))
-                continue;
-            uint32_t room = (uint32_t)__builtin_popcountll(like_own(self, node, msg));
-            if (room > best.room)
-                best = (struct place_node){.index = index, .room = room};
-        }
-        if (!best.room)
-            return 0;
-        best.take = best.room < devices ? best.room : devices;
-        devices -= best.take;
-        view[n++] = best;
+    uint32_t n = msg->needs.n, n_all = n;
+    for (struct cluster_node *node = NULL;
+         (node = orr_pool_next(&self->nodes, node)) != NULL;) {
+        if (node->level != ORR_LEVEL_IMAGE || is_needed(msg, node) ||
+            !cluster_node_suits(self, node, self->spec.at))
+            continue;
+        uint32_t room = (uint32_t)__builtin_popcountll(like_own(self, node, msg));
+        if (room)
+            view[n_all++] = (struct place_node){
+                .index = orr_pool_index(&self->nodes, node), .room = room};
+    }
+    qsort(view + n, n_all - n, sizeof(*view), by_room);
+    for (; devices > 0 && n < n_all; n++) {
+        view[n].take = view[n].room < devices ? view[n].room : devices;
+        devices -= view[n].take;
     }
     return devices ? 0 : n;
 }
