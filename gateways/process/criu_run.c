@@ -14,13 +14,16 @@
 
 enum { LOOK_MS = 100 };
 
-/* Short of memory the kernel is to end others than one that has its hands in a rank (docs/images.md). */
+/* Short of memory the kernel is to end others than one that has its hands in a rank (docs/images.md).  Where that may not be asked
+ * for, the image is made all the same. */
 static void spare_from_oom(void)
 {
     static const char never[] = "-1000";
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0 && write(fd, never, sizeof never - 1) > 0)
-        close(fd);
+    if (fd < 0)
+        return;
+    (void)!write(fd, never, sizeof never - 1);
+    close(fd);
 }
 
 /* Only calls that are safe after vfork. */

@@ -25,7 +25,7 @@ enum { DUMPS = 10 }; /* that are killed, each after more of its time */
 /* ---- what goes wrong
  * ----------------------------------------------------------------------------- */
 
-/* As if they had run for a minute since CRIU failed on them. */
+/* As if they had run for a minute since CRIU failed on them.  One of which an image was made after that has no mark. */
 static void age_marks(struct fixture *f)
 {
     char pattern[200];
@@ -33,7 +33,8 @@ static void age_marks(struct fixture *f)
                                      {.tv_sec = time(NULL) - 60}};
     glob_t found = {0};
     snprintf(pattern, sizeof pattern, "%s/*/*/hurt", f->dir);
-    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    int rc = glob(pattern, 0, NULL, &found);
+    assert_true(rc == 0 || rc == GLOB_NOMATCH);
     for (size_t i = 0; i < found.gl_pathc; i++)
         assert_int_equal(utimensat(AT_FDCWD, found.gl_pathv[i], then, 0), 0);
     globfree(&found);
