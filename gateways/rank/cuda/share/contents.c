@@ -210,6 +210,8 @@ static const char *check_content(const struct orri_board *b, uint32_t c)
         return "a content counts other views than there are";
     if (content->state == ORRI_KEPT && refs == 0 && content->asker == 0)
         return "a content is kept for nobody";
+    if (content->asker && content->asker != b->holder)
+        return "a content is asked for by nobody who leaves";
     if (content->state != ORRI_KEPT && refs)
         return "a view is of a content that is not in the backup";
     return NULL;
