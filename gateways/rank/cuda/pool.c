@@ -16,6 +16,7 @@
 #include "gate.h"
 #include "reason.h"
 #include "segment.h"
+#include "share/share.h"
 
 enum { POOLS_MAX = 64 };
 
@@ -72,6 +73,9 @@ static CUresult alloc_in(CUdeviceptr *dptr, size_t bytes, int device, CUstream s
     if (!dptr || bytes == 0)
         return CUDA_ERROR_INVALID_VALUE;
     device = device < 0 ? current : device;
+    rc = orri_share_ready(ctx, device);
+    if (rc)
+        return rc;
     pthread_mutex_lock(&orri_cuda_lock);
     b = reuse(ctx, device, stream, bytes);
     if (!b) {
