@@ -270,7 +270,7 @@ static void end_all(unsigned n)
 /* 3 ranks of 7 pieces do not fit: 5 are alike, and 2 are each one's own. */
 static void what_is_alike_is_on_the_device_once(void **state)
 {
-    enum { N = 3, STEPS = 8 };
+    enum { N = 3, STEPS = 5 };
     (void)state;
     for (unsigned r = 0; r < N; r++)
         begin(r, 0);
@@ -297,7 +297,7 @@ static void what_is_alike_is_on_the_device_once(void **state)
 /* No room for two ranks' own: everything is swapped, and one needs more than there is while others have memory apart. */
 static void what_does_not_fit_is_swapped(void **state)
 {
-    enum { N = 4, STEPS = 6, MORE = 5 };
+    enum { N = 4, STEPS = 4, MORE = 4 };
     (void)state;
     for (unsigned r = 0; r < N; r++)
         begin(r, MORE);
@@ -326,7 +326,7 @@ static uint32_t next(uint32_t *seed)
 /* One dies anywhere, another comes in its place: nobody else sees anything else than it wrote. */
 static void a_rank_that_dies_leaves_the_others_right(void **state)
 {
-    enum { N = 3, STEPS = 8 };
+    enum { N = 3, STEPS = 5 };
     uint32_t seed = 7;
     (void)state;
     for (unsigned r = 0; r < N; r++)
