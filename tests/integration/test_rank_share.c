@@ -27,8 +27,8 @@ enum {
     PARAMETERS = 2 * PIECE,
     OPTIMIZER = PIECE + 4096, /* two pieces */
     ACTIVATIONS = 2 * PIECE,
-    EXTRA = 3 * PIECE,
-    SMALL = 5000, /* words */
+    EXTRA = 5 * PIECE, /* with what four ranks have apart: more than there is */
+    SMALL = 5000,      /* words */
     LEARNT = 20000,
     COMMON_PIECES = 2 + 2 + 1,
     OWN_PIECES = 2,

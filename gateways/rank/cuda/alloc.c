@@ -9,7 +9,7 @@
 #include "segment.h"
 #include "share/share.h"
 
-enum { PITCH_BYTES = 512, ROOM_TRIES = 3 };
+enum { PITCH_BYTES = 512 };
 
 /* The driver can do without us being asked: no virtual memory on this device. */
 static bool has_virtual_memory(CUdevice device)
@@ -28,11 +28,22 @@ static bool has_virtual_memory(CUdevice device)
     return answer == 2;
 }
 
+static CUresult make(CUdeviceptr *dptr, size_t bytes, CUcontext ctx, CUdevice device)
+{
+    struct orri_block *block = NULL;
+    pthread_mutex_lock(&orri_cuda_lock);
+    orri_pool_collect();
+    CUresult rc = orri_block_new(ctx, device, bytes, &block);
+    if (!rc)
+        *dptr = block->span.at;
+    pthread_mutex_unlock(&orri_cuda_lock);
+    return rc;
+}
+
 static CUresult alloc(CUdeviceptr *dptr, size_t bytes, uint32_t call)
 {
     CUcontext ctx = NULL;
     CUdevice device = 0;
-    struct orri_block *block = NULL;
     CUresult rc = orri_context_current(&ctx, &device);
     if (rc)
         return rc;
@@ -43,19 +54,10 @@ static CUresult alloc(CUdeviceptr *dptr, size_t bytes, uint32_t call)
         return REAL(cuMemAlloc)(dptr, bytes);
     }
     rc = orri_share_ready(ctx, device);
-    if (rc)
-        return rc;
-    for (int tries = 0;
-         tries == 0 || (rc == CUDA_ERROR_OUT_OF_MEMORY && tries < ROOM_TRIES &&
-                        orri_share_make_room(call));
-         tries++) {
-        pthread_mutex_lock(&orri_cuda_lock);
-        orri_pool_collect();
-        rc = orri_block_new(ctx, device, bytes, &block);
-        if (!rc)
-            *dptr = block->span.at;
-        pthread_mutex_unlock(&orri_cuda_lock);
-    }
+    if (!rc)
+        rc = make(dptr, bytes, ctx, device);
+    if (rc == CUDA_ERROR_OUT_OF_MEMORY && orri_share_make_room(call))
+        rc = make(dptr, bytes, ctx, device);
     return rc;
 }
 

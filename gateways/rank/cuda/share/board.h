@@ -179,6 +179,9 @@ void orri_slot_set_private(struct orri_board *b,
                            uint32_t slot,
                            bool is_private);
 
+/* Has anybody memory apart? */
+bool orri_board_is_any_private(const struct orri_board *b);
+
 /* NULL, or what is wrong with the board: for tests. */
 const char *orri_board_check(const struct orri_board *b);
 

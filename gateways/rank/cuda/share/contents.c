@@ -197,6 +197,15 @@ void orri_slot_set_private(struct orri_board *b,
     orri_contents_set_view(b, me, slot, is_private ? ORRI_PRIVATE : ORRI_ZERO);
 }
 
+bool orri_board_is_any_private(const struct orri_board *b)
+{
+    for (uint32_t m = 0; m < ORRI_MEMBERS_MAX; m++)
+        for (uint32_t s = 0; b->member[m].is_here && s < b->slots_top; s++)
+            if (b->view[m][s] == ORRI_PRIVATE)
+                return true;
+    return false;
+}
+
 /* ---- for tests -------------------------------------------------------------------------------- */
 
 static const char *check_content(const struct orri_board *b, uint32_t c)

@@ -32,8 +32,8 @@ CUresult
 orri_shared_new(uint64_t at, uint64_t bytes, bool is_small, struct orri_shared **ret);
 /* Unmaps and forgets. */
 CUresult orri_shared_free(struct orri_shared *s);
-/* A call found no memory: other ranks, and this one, make what they have apart common.  Gives up the turn, and comes back with it, so
- * the calling thread, which is in that call, leaves the gate meanwhile.  False: it is of no use. */
+/* A call found no memory: other ranks, and this one, make what they have apart common.  The calling thread, which is in that call,
+ * leaves the gate meanwhile, and has the turn again when it returns.  False: nobody has anything apart. */
 bool orri_share_make_room(uint32_t call);
 void orri_share_context_gone(CUcontext ctx);
 

@@ -29,6 +29,7 @@ enum {
     LOOK_MS = 50,    /* who has died? */
     CLOSE_MS = 2000,
     IDLE_MS = 1000,
+    ASKED_MS = 200,
     ENTER_TRIES = 50,
     RETRY_NS = 100000000,
     PAUSE_NS = 1000000,
@@ -216,13 +217,23 @@ static void keep_turn(void)
     }
 }
 
+/* Others have no memory, and this rank, though it wants nothing now, has some apart: it gives it up with its next turn. */
+static bool must_make_room(void)
+{
+    struct orri_share_counts now;
+    if (!orri_share.meet.board->is_tight)
+        return false;
+    orri_share_get_counts(&now);
+    return now.private > 0;
+}
+
 static void *run(void *unused)
 {
     (void)unused;
     orri_cuda_exempt_begin();
     while (atomic_load(&state) == ON) {
-        while (atomic_load(&asked) == 0)
-            wait_while(&asked, 0, IDLE_MS);
+        while (atomic_load(&asked) == 0 && !must_make_room())
+            wait_while(&asked, 0, ASKED_MS);
         take_turn();
         keep_turn();
     }
@@ -338,18 +349,12 @@ void orri_share_in_child(void)
     pthread_mutex_init(&join_lock, NULL);
 }
 
-bool orri_share_make_room(uint32_t call)
+/* Gives up the turn, and has it again, after all others that want it. */
+static void yield(uint64_t deadline_ms)
 {
     struct orri_meet *m = &orri_share.meet;
     const uint32_t before = atomic_load(&n_turns);
-    const uint64_t deadline_ms = orri_cuda_now_ms() + ROOM_MS;
-    if (!orri_share_is_on() || atomic_load(&state) != ON || orri_cuda_self.depth != 1)
-        return false;
-    orri_meet_lock(m);
-    m->board->is_tight = 1;
-    orri_meet_unlock(m);
     atomic_store(&has_yielded, 1);
-    orri_cuda_leave();
     orri_meet_lock(m); /* the thread of turns looks */
     atomic_fetch_add(&m->board->moved, 1);
     orri_meet_unlock(m);
@@ -357,8 +362,28 @@ bool orri_share_make_room(uint32_t call)
         orri_share_ask();
         wait_while(&n_turns, before, LOOK_MS);
     }
+}
+
+static bool is_any_private(void)
+{
+    struct orri_meet *m = &orri_share.meet;
+    orri_meet_lock(m);
+    m->board->is_tight = 1;
+    bool is_any = orri_board_is_any_private(m->board);
+    orri_meet_unlock(m);
+    return is_any;
+}
+
+bool orri_share_make_room(uint32_t call)
+{
+    const uint64_t deadline_ms = orri_cuda_now_ms() + ROOM_MS;
+    if (atomic_load(&state) != ON || orri_cuda_self.depth != 1 || !is_any_private())
+        return false;
+    orri_cuda_leave();
+    while (is_any_private() && orri_cuda_now_ms() < deadline_ms)
+        yield(deadline_ms);
     orri_cuda_enter_at(call, NULL);
-    return atomic_load(&n_turns) != before;
+    return true;
 }
 
 void orri_share_get_counts(struct orri_share_counts *ret)
