@@ -226,6 +226,31 @@ static enum orr_err await_memory(struct subject *s)
     return ORR_OK;
 }
 
+/* Somebody called, and went, before the program took the call: CRIU cannot save that, and the program takes it as soon as it runs. */
+static bool has_lost_call(const struct subject *s)
+{
+    return strstr(s->task->err.text, "closed in-flight socket") != NULL;
+}
+
+/* At a cut it is cut off, too, while it is let run. */
+static enum orr_err freeze_and_dump(struct subject *s, bool was_frozen)
+{
+    uint64_t deadline_ms = orri_mono_ms() + FREEZE_MS_MAX;
+    int run_ms = 1;
+    enum orr_err rc = set_frozen(s, true);
+    if (rc == ORR_OK)
+        rc = halt_and_dump(s);
+    while (rc != ORR_OK && has_lost_call(s) && orri_mono_ms() < deadline_ms) {
+        go_on(s, false, was_frozen);
+        poll(NULL, 0, run_ms);
+        run_ms = run_ms < RUN_MS_MAX ? 2 * run_ms : run_ms;
+        rc = set_frozen(s, true);
+        if (rc == ORR_OK)
+            rc = halt_and_dump(s);
+    }
+    return rc;
+}
+
 static enum orr_err do_image(struct subject *s)
 {
     if (!s->env.is_image || s->env.init <= 0)
@@ -241,9 +266,8 @@ static enum orr_err do_image(struct subject *s)
     bool was_frozen = orri_mark_get(s->dir, ORRI_MARK_FROZEN);
     uint64_t from_ms = orri_mono_ms();
     int error = orri_mark_set(s->dir, ORRI_MARK_IMAGING, true);
-    enum orr_err rc = error ? fail_freeze(s, true, error) : set_frozen(s, true);
-    if (rc == ORR_OK)
-        rc = halt_and_dump(s);
+    enum orr_err rc =
+        error ? fail_freeze(s, true, error) : freeze_and_dump(s, was_frozen);
     if (rc == ORR_OK && !s->task->leave_running) {
         (void)orri_mark_set(
             s->dir, ORRI_MARK_IMAGING, false); /* what follows is as asked, no harm */

@@ -6,6 +6,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "orr_test.h"
@@ -88,6 +90,44 @@ static void image_of_a_running_rank_leaves_it_running(void **state)
     }
     image_stop_pair(t);
     image_check_ends(t->a, server1, t->a, client1);
+}
+
+/* A caller that has gone before its call was taken: CRIU cannot save that. */
+static void call_and_go(const char *path)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", path);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    close(fd);
+}
+
+static void frozen_rank_takes_the_calls_of_those_who_have_gone(void **state)
+{
+    struct two *t = *state;
+    struct orr_process_id id = {ORR_LIT("r1-a"), 1, 0};
+    char path[100], script[400];
+    snprintf(path, sizeof path, "%s/door", t->a->dir);
+    snprintf(script,
+             sizeof script,
+             "import socket, itertools\n"
+             "s = socket.socket(socket.AF_UNIX)\n"
+             "s.bind('%s')\n"
+             "s.listen(9)\n"
+             "for i in itertools.count():\n"
+             "    print(i, flush=True)\n"
+             "    s.accept()\n",
+             path);
+    image_start(t, t->a, id, "", (const char *const[]){"python3", "-c", script, NULL});
+    fixture_wait_log(t->a, "r1-a", "0\n");
+    image_freeze_ok(t->a, id, true);
+    call_and_go(path);
+    image_ok(t->a, id, image_dir(t, "s"), true);
+    fixture_wait_log(t->a, "r1-a", "1\n");
+    call_and_go(path); /* and is frozen still */
+    assert_false(image_makes_progress(t->a, id));
+    image_freeze_ok(t->a, id, false);
+    fixture_wait_log(t->a, "r1-a", "2\n");
 }
 
 /* ---- ends
@@ -393,6 +433,7 @@ int main(int argc, char **argv)
         IMAGE_TEST(one_end_of_a_connection_moves),
         IMAGE_TEST(rank_joins_frozen_and_comes_back),
         IMAGE_TEST(image_of_a_running_rank_leaves_it_running),
+        IMAGE_TEST(frozen_rank_takes_the_calls_of_those_who_have_gone),
         IMAGE_TEST(connection_between_machines_lives_through_a_move),
         IMAGE_TEST(end_of_a_rank_with_namespaces_is_exact),
         IMAGE_TEST(program_that_is_not_there_fails_with_its_name),
