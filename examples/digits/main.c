@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { ERR_MAX = 256 };
@@ -24,7 +25,7 @@ static_assert((int)ERR_MAX >= (int)DATA_ERR_MAX && (int)ERR_MAX >= (int)MEET_ERR
 struct options {
     struct trainer_config cfg;
     uint32_t steps, log_every;
-    char data[PATH_MAX];
+    char data[PATH_MAX], save[PATH_MAX]; /* save empty: the weights are not wanted */
     struct digests digests;
 };
 
@@ -41,6 +42,7 @@ static void parse_options(struct options *o, int argc, char **argv)
         {"seed", OPTION_LONG, &c->seed, 0, UINT64_MAX, "N  of the first weights and the shuffling"},
         {"log-every", OPTION_NUMBER, &o->log_every, 1, UINT32_MAX, "K  print the loss every K steps"},
         {"data", OPTION_PATH, o->data, 0, 0, "PATH  digits.csv (beside the program, in ../share/digits)"},
+        {"save", OPTION_PATH, o->save, 0, 0, "PATH  where rank 0 puts the weights at the end, as floats"},
         DIGESTS_OPTIONS(&o->digests),
     };
     /* clang-format on */
@@ -59,6 +61,19 @@ static void train(struct trainer *t, struct watch *watch, struct options *o)
         if (t->cfg.rank == 0 && (n % o->log_every == 0 || n == 1 || n == o->steps))
             printf("step=%u loss=%.4f\n", n, (double)trainer_loss(t));
     }
+}
+
+static void save(const struct trainer *t, const char *path)
+{
+    size_t n = trainer_nweights(t);
+    float *w = malloc(n * sizeof *w);
+    FILE *file = fopen(path, "wb");
+    if (!w || !file)
+        die("--save %s: %s", path, strerror(errno));
+    trainer_weights(t, w);
+    if (fwrite(w, sizeof *w, n, file) != n || fclose(file) != 0)
+        die("--save %s: %s", path, strerror(errno));
+    free(w);
 }
 
 int main(int argc, char **argv)
@@ -100,6 +115,8 @@ int main(int argc, char **argv)
     watch_enter(&watch, "evaluation", WATCH_STEP_S);
     double accuracy = trainer_accuracy(&trainer);
     uint64_t digest = trainer_digest(&trainer);
+    if (meet.rank == 0 && o.save[0] != '\0')
+        save(&trainer, o.save);
     watch_comms(&watch, NULL, 0);
     NCCL(ncclCommDestroy, comm);
     trainer_fini(&trainer);

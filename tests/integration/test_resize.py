@@ -3,6 +3,7 @@
 
 RESIZES=N (default 1) says how often each job goes 8 -> 4 -> 2 -> 8 devices, RESIZE_SEED when.
 """
+import array
 import json
 import os
 import random
@@ -10,10 +11,10 @@ import subprocess
 import time
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import check_same, examples, read_digests
-from test_stops import FAST, can_image, finished, started, undisturbed
+from stops import DATA, FAST, can_image, check_same, examples, finished, read_digests, result, started, undisturbed
 
 RESIZES = int(os.environ.get("RESIZES", "1"))
+REDUCE_STEPS, FAST_TOLERANCE = 100, 1e-3  # docs/elastic.md
 SEED = int(os.environ.get("RESIZE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 
 
@@ -384,10 +385,49 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
         finished(f, job, prefix, truth)
 
 
+def trained(f, example, n, reduce, least=None):
+    """A job on n devices from its start, whose weights are wanted."""
+    example.gpus, example.least = n, least
+    name = f"{reduce}.{n}.{time.monotonic_ns()}"
+    save, prefix = f.top / f"{name}.weights", f.top / f"{name}."
+    example.options = ("--data", str(DATA), "--save", str(save))
+    return f.submit(example.spec(prefix, extra=f"reduce: {reduce}\n")), save
+
+
+def weights(f, job, save):
+    f.wait_phase(job, "done", seconds=240)
+    return array.array("f", save.read_bytes())
+
+
+def difference(some, others):
+    """The greatest of two weights, in terms of the greatest weight."""
+    check(len(some) == len(others), "other weights")
+    return max(abs(a - b) for a, b in zip(some, others)) / max(map(abs, others))
+
+
+def eight_ranks_on_any_number_of_devices():
+    """Ordered: the same bits.  Fast: sums are taken in another order, so weights are a little different (docs/elastic.md)."""
+    with Fleet(nodes=1, gpus=8, **FAST) as f:
+        jobs = {(reduce, n): trained(f, elastic(0, REDUCE_STEPS), n, reduce)
+                for reduce, numbers in (("ordered", (8, 4, 2, 1)), ("fast", (7, 6, 5, 3, 1))) for n in numbers}
+        got = {key: weights(f, *job) for key, job in jobs.items()}
+        digests = {n: result(f, jobs["ordered", n][0]) for n in (8, 4, 2, 1)}
+        check(len(set(digests.values())) == 1, f"ordered: {digests}")
+        job, save = trained(f, elastic(0, REDUCE_STEPS), 8, "fast", least=1)
+        wait_for("it has taken a step", lambda: list(f.top.glob(f"{save.name.removesuffix('weights')}*")), 60)
+        for n in (5, 3, 7, 1):
+            resize(f, job, n)
+        got["fast", "5, 3, 7, 1"] = weights(f, job, save)
+        differences = {key[1]: difference(w, got["ordered", 8]) for key, w in got.items() if key[0] == "fast"}
+        print(f"     greatest difference: { {n: f'{d:.1e}' for n, d in differences.items()} }", flush=True)
+        check(max(differences.values()) <= FAST_TOLERANCE, f"fast: {differences}")
+        check(any(differences[n] > 0 for n in (3, 5, 6, 7)), "no sum was taken in another order: nothing was tested")
+
+
 if __name__ == "__main__":
     main(digits_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes,
          migrated_job_is_resized_and_resumed_where_it_is, what_cannot_be_is_said_before_anything_stops,
-         communicators_say_who_shares_a_device, replicas_meet_again_after_a_move,
+         communicators_say_who_shares_a_device, replicas_meet_again_after_a_move, eight_ranks_on_any_number_of_devices,
          soak=[mlp_in_place, pipeline_in_place, pipeline_elsewhere, pipeline_grows_onto_other_nodes,
                connections_between_ranks_live_on_wherever_these_go, target_that_dies_in_the_transfer_changes_nothing,
                guest_on_the_devices_that_were_left_is_suspended_like_any, host_that_dies_in_between_changes_nothing,
