@@ -25,9 +25,12 @@ class Disturber:
         self.may_set_back, self.given, self.failed, self.told = 0, {}, [], []
 
     def order(self, *words, must=True):
+        """One that comes when the job is about to end may be refused."""
         done = self.f.cli(words[0], self.job, *words[1:], timeout=120)
         if done.code != 0:
             self.failed.append(f"{' '.join(words)}: {done.err.strip()}")
+            if "has ended already" in done.err:
+                self.f.wait_phase(self.job, "done")
             check(not must or self.f.phase(self.job) == "done", f"{done}{json.dumps(self.f.show(self.job))[:1500]}")
         return done.code == 0
 
@@ -73,7 +76,7 @@ class Disturber:
         self.may_set_back += 1
         if not is_late:
             self.f.restart()
-        wait_for(f"the death of {node} is noticed", lambda: self.f.show(self.job)["restarts"] > before or self.f.phase(self.job) == "done", 60)
+        wait_for(f"the death of {node} is noticed", lambda: self.f.show(self.job)["restarts"] > before or self.f.phase(self.job) == "done", 60, late=0.1)
         if is_late:
             self.f.restart()
         return f"{node}{' for long' * is_late}"

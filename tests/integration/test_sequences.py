@@ -3,7 +3,8 @@
 
 SEQUENCES=100 (default 1) says how many sequences each example gets, SEQUENCES_SEED the number of the first one; the next ones follow.
 A sequence that fails is told with its number and what was done: SEQUENCES=1 SEQUENCES_SEED=NUMBER and the name of the case repeat its
-orders, alone.  SEQUENCES_AT_ONCE (2) examples are disturbed at a time, each in a fleet of its own: whom a lost node hurts is known.
+orders, alone.  SEQUENCES_LENGTH=0.5 (1) halves the jobs, for a busy machine, on which they take few steps meanwhile.
+SEQUENCES_AT_ONCE (2) examples are disturbed at a time, each in a fleet of its own: whom a lost node hurts is known.
 """
 import os
 import random
@@ -11,15 +12,16 @@ import time
 
 from disturber import Disturber, compare
 from fleet import Fleet, check, main, wait_for
-from stops import FAST, RETRIES, can_image, examples, started, undisturbed
+from stops import RETRIES, can_image, examples, started, undisturbed
 
 SEQUENCES = int(os.environ.get("SEQUENCES", "1"))
 SEED = int(os.environ.get("SEQUENCES_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 AT_ONCE = int(os.environ.get("SEQUENCES_AT_ONCE", "2"))
-STEPS = {"digits": 400, "mlp": 240, "pipeline": 200, "adam": 300}  # each for about as long
+LENGTH = float(os.environ.get("SEQUENCES_LENGTH", "1"))
+STEPS = {name: round(n * LENGTH) for name, n in (("digits", 400), ("mlp", 240), ("pipeline", 200), ("adam", 300))}  # each for about as long
 SHARDS = {"digits": 1, "mlp": 2, "pipeline": 4, "adam": 1}  # what their communicators show
 DEVICES = 8
-SHAPE = dict(FAST, clusters=2, nodes=3, gpus=4, suspect=2000, lease=10000)  # what restarts it is the loss, not a slow machine
+SHAPE = dict(clusters=2, nodes=3, gpus=4, heartbeat=250, suspect=2000, lease=10000)  # what restarts it is the loss, not a slow machine
 PER_FLEET = 10  # then a new one: the old one's stores are full of jobs that are over
 FAILED_MAX = 5
 ORDERED = "reduce: ordered\n"
@@ -43,7 +45,7 @@ class Sequence(Disturber):
         self.example.least, self.example.shards = (SHARDS[name], 0) if self.is_seen else (1, 1)
         spread = self.rng.choice(["pack", "spread"])
         n_orders = self.rng.randint(3, 6)
-        self.gaps = [self.rng.choice([0, 1, 1]) * self.rng.uniform(0, 0.8 * STEPS[name] / n_orders) for _ in range(n_orders)]
+        self.gaps = [self.rng.choice([0, 1, 1]) * self.rng.uniform(0, STEPS[name] / n_orders) for _ in range(n_orders)]
         super().__init__(f, self.rng, *started(f, self.example, name, extra=f"{RETRIES}{ORDERED}placement: {{spread: {spread}}}\n"),
                          devices=DEVICES)
         self.told = [f"shards: {self.example.shards}, {spread}"]
@@ -66,7 +68,7 @@ class Sequence(Disturber):
         """What is drawn for an order does not depend on how those before went."""
         self.rng = random.Random(f"{self.name} {n}")
         due = min(self.steps() + self.gaps[n], self.example.steps)
-        wait_for(f"step {due:.0f}", lambda: self.steps() >= due, 120)
+        wait_for(f"step {due:.0f}", lambda: self.steps() >= due, 120, late=0.1)
         time.sleep(self.rng.uniform(0, 0.05) * bool(self.gaps[n]))  # the moment within the step is what is random here
         super().one(n)
 
