@@ -434,10 +434,11 @@ def eight_ranks_start_on_any_number_of_devices():
 
 
 if __name__ == "__main__":
-    main(digits_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes,
+    main(digits_in_place, digits_elsewhere, digits_grows_onto_other_nodes,
          migrated_job_is_resized_and_resumed_where_it_is, what_cannot_be_is_said_before_anything_stops,
          communicators_say_who_shares_a_device, replicas_meet_again_after_a_move, fast_differs_by_no_more_than_is_stated,
-         soak=[eight_ranks_start_on_any_number_of_devices, mlp_in_place, pipeline_in_place, pipeline_elsewhere, pipeline_grows_onto_other_nodes,
+         soak=[eight_ranks_start_on_any_number_of_devices, mlp_in_place, pipeline_in_place, adam_in_place, pipeline_elsewhere,
+               pipeline_grows_onto_other_nodes,
                connections_between_ranks_live_on_wherever_these_go, target_that_dies_in_the_transfer_changes_nothing,
                guest_on_the_devices_that_were_left_is_suspended_like_any, host_that_dies_in_between_changes_nothing,
                host_that_dies_while_ranks_change_node_changes_nothing])

@@ -3,7 +3,7 @@
 
 SEQUENCES=100 (default 1) says how many sequences each example gets, SEQUENCES_SEED the number of the first one; the next ones follow.
 A sequence that fails is told with its number and what was done: SEQUENCES=1 SEQUENCES_SEED=NUMBER and the name of the case repeat its
-orders, alone.  SEQUENCES_LENGTH=0.5 (1) halves the jobs, for a busy machine, on which they take few steps meanwhile.
+orders, alone.  SEQUENCES_LENGTH=0.3 (1) makes the jobs shorter, for a busy machine, on which they take few steps meanwhile.
 SEQUENCES_AT_ONCE (2) examples are disturbed at a time, each in a fleet of its own: whom a lost node hurts is known.
 """
 import os
@@ -18,7 +18,7 @@ SEQUENCES = int(os.environ.get("SEQUENCES", "1"))
 SEED = int(os.environ.get("SEQUENCES_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 AT_ONCE = int(os.environ.get("SEQUENCES_AT_ONCE", "2"))
 LENGTH = float(os.environ.get("SEQUENCES_LENGTH", "1"))
-STEPS = {name: round(n * LENGTH) for name, n in (("digits", 400), ("mlp", 240), ("pipeline", 200), ("adam", 300))}  # each for about as long
+STEPS = {name: round(n * LENGTH) for name, n in (("digits", 700), ("mlp", 500), ("pipeline", 300), ("adam", 500))}  # each about as long
 SHARDS = {"digits": 1, "mlp": 2, "pipeline": 4, "adam": 1}  # what their communicators show
 DEVICES = 8
 SHAPE = dict(clusters=2, nodes=3, gpus=4, heartbeat=250, suspect=2000, lease=10000)  # what restarts it is the loss, not a slow machine
@@ -76,6 +76,7 @@ class Sequence(Disturber):
         for n in range(len(self.gaps)):
             if self.f.phase(self.job) != "done":
                 self.one(n)
+        check(self.given, "it was over before the first order")
         text = compare(self.f, self.example, self, truth, 240)
         restarts = self.f.show(self.job)["restarts"]
         check(self.may_set_back or not restarts, f"{restarts} restarts of a job that has lost no node")
@@ -131,6 +132,7 @@ def adam_has_the_same_bits_after_random_sequences():
 if __name__ == "__main__":
     print(f"SEQUENCES_SEED={SEED} SEQUENCES={SEQUENCES}", flush=True)
     main(mlp_has_the_same_bits_after_random_sequences,
+         pipeline_has_the_same_bits_after_random_sequences,
          adam_has_the_same_bits_after_random_sequences,
-         soak=[digits_has_the_same_bits_after_random_sequences, pipeline_has_the_same_bits_after_random_sequences],
+         soak=[digits_has_the_same_bits_after_random_sequences],  # make test: test_stops.py
          at_once=AT_ONCE)

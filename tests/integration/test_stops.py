@@ -240,7 +240,6 @@ if __name__ == "__main__":
          migrated_job_repeats_no_step,
          unique_id_made_before_a_migration_is_good_after_it,
          digits_stopped_at_random_moments,
-         mlp_stopped_at_random_moments,
-         pipeline_stopped_at_random_moments,
          tcp_stopped_at_random_moments,
-         soak=[suspended_at_any_moment_of_its_start, adam_stopped_at_random_moments])
+         soak=[suspended_at_any_moment_of_its_start, mlp_stopped_at_random_moments, pipeline_stopped_at_random_moments,
+               adam_stopped_at_random_moments])  # make test: test_sequences.py
