@@ -6,14 +6,34 @@
  * accuracy and a digest of the weights, which is the same for the same world, seed and
  * options.
  */
+#include "fail.h"
 #include "learn.h"
 #include "trainer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void save(const struct trainer *t, const char *path)
+{
+    size_t n = trainer_nweights(t);
+    float *w = malloc(n * sizeof *w);
+    FILE *file = fopen(path, "wb");
+    if (!w || !file)
+        die("--save %s: %s", path, strerror(errno));
+    trainer_weights(t, w);
+    if (fwrite(w, sizeof *w, n, file) != n || fclose(file) != 0)
+        die("--save %s: %s", path, strerror(errno));
+    free(w);
+}
 
 int main(int argc, char **argv)
 {
     struct learn l = {.steps = 2000};
     struct trainer_config c = {
         .hidden = 64, .batch = 128, .lr = 0.1f, .momentum = 0.9f, .seed = 1};
+    char weights[PATH_MAX] = ""; /* empty: they are not wanted */
     /* clang-format off */
     const struct option_spec own[] = {
         {"hidden", OPTION_NUMBER, &c.hidden, 32, 4096, "H  hidden units, a multiple of 32"},
@@ -21,6 +41,7 @@ int main(int argc, char **argv)
         {"lr", OPTION_REAL, &c.lr, 0, 0, "X  learning rate"},
         {"momentum", OPTION_REAL, &c.momentum, 0, 0, "X"},
         {"seed", OPTION_LONG, &c.seed, 0, UINT64_MAX, "N  of the first weights and the shuffling"},
+        {"save", OPTION_PATH, weights, 0, 0, "PATH  where rank 0 puts the weights at the end, as floats"},
     };
     /* clang-format on */
     learn_begin(&l, own, sizeof own / sizeof *own, argc, argv);
@@ -43,6 +64,8 @@ int main(int argc, char **argv)
     learn_evaluate(&l);
     double accuracy = trainer_accuracy(&trainer);
     uint64_t digest = trainer_digest(&trainer);
+    if (c.rank == 0 && weights[0] != '\0')
+        save(&trainer, weights);
     learn_leave(&l);
     NCCL(ncclCommDestroy, comm);
     trainer_fini(&trainer);
