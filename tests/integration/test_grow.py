@@ -31,7 +31,7 @@ def wait_gpus(f, job, n):
 
 
 def job_grows_by_itself_and_gives_back():
-    example = elastic(2, 2000)
+    example = elastic(2, 1400)
     with Fleet(nodes=1, gpus=8, **FAST) as f:
         truth = undisturbed(f, example, example.name)
         guest, go = guest_for(f, "first")
