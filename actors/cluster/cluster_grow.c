@@ -6,7 +6,7 @@
  * OPERATION  Each second: grow.  At each jobs_waiting: give back for the first job for which that is enough.  A plan goes to the
  *            region (jobs_resize), which makes it orders, or refuses it.  A job that is asked for something is left alone until
  *            its report says what came of it
- * HYSTERESIS A job grows no earlier than its quiet time (time.min_run, QUIET_MIN_MS at least) after it began to run, or was
+ * HYSTERESIS A job grows no earlier than its quiet time, which is time.min_run or QUIET_MIN_MS, after it began to run, or was
  *            resized by anyone.  It gives back no earlier than that after its start, or after it became smaller: what it has grown
  *            it gives back at once, so that nobody waits because of it.  So of three resizes in a row the first and the third
  *            are a quiet time apart
