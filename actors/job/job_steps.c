@@ -341,6 +341,7 @@ enum orr_err job_step(struct orr_ctx *ctx, struct job *self)
     if (self->is_ended && !was_ended)
         release_all(ctx, self);
     ask_due(ctx, self);
+    job_report(ctx, self);
     if (!self->is_reported)
         return ORR_OK;
     for (uint32_t i = 0; i < self->n_nodes; i++) {

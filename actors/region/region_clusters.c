@@ -143,8 +143,9 @@ enum orr_err region_cluster_register(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-static struct region_cluster *
-known(struct region *self, const struct orr_ctx *ctx, struct orr_str name)
+struct region_cluster *region_cluster_known(struct region *self,
+                                            const struct orr_ctx *ctx,
+                                            struct orr_str name)
 {
     struct region_cluster *cluster = orr_map_find(&self->clusters_by_name, name);
     bool is_known = cluster && cluster->is_registered &&
@@ -240,7 +241,7 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
                                     struct region *self,
                                     const struct orr_msg_cluster_summary *msg)
 {
-    struct region_cluster *cluster = known(self, ctx, msg->cluster);
+    struct region_cluster *cluster = region_cluster_known(self, ctx, msg->cluster);
     if (!cluster)
         return orr_refuse(ctx,
                           ORR_ESTALE,
@@ -273,6 +274,7 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
     add_up(ctx, self, cluster);
     self->capacity_seq++;
     region_schedule(ctx, self);
+    region_tell_waiting(ctx, self, cluster);
     return ORR_OK;
 }
 

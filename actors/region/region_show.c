@@ -165,7 +165,8 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .stop = stop->stop,
                  .shards = stop->shards,
                  .why_shards = stop->why_shards,
-                 .resize_cost = stop->resize_cost);
+                 .resize_cost = stop->resize_cost,
+                 .asked_devices = job->asked_devices);
 }
 
 /* Where a page starts: after the job of that id, also if that job has been dropped since. */

@@ -120,6 +120,7 @@ static enum orr_err start_cluster(struct host *h, struct orr_error *err)
                                     .heartbeat_ms = (uint32_t)c->heartbeat_ms,
                                     .suspect_ms = (uint32_t)c->suspect_ms,
                                     .lease_ms = (uint32_t)c->lease_ms,
+                                    .is_rigid = !c->cluster.is_elastic,
                                     .has_softstate = true};
     struct path path = path_of(c->region.ptr, c->cluster.name.ptr, NULL);
     orr_str_copy(args.region, sizeof args.region, c->region);

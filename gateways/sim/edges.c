@@ -219,7 +219,7 @@ static bool plan_of(const struct orr_msg_process_launch *msg,
                     struct world *world,
                     struct proc *ret_plan)
 {
-    if (msg->command.n != 5)
+    if (msg->command.n < 5)
         return false;
     const struct orr_rec_text *argv = msg->command.at;
     uint64_t run_ms = strtoull(argv[1].value.ptr, NULL, 10);
@@ -237,6 +237,11 @@ static bool plan_of(const struct orr_msg_process_launch *msg,
         .ignores_term =
             world_chance(world, msg->job, msg->generation, msg->rank) % 8 == 0,
     };
+    if (msg->command.n == 8) {
+        ret_plan->gpus_min = (uint32_t)strtoul(argv[5].value.ptr, NULL, 10);
+        ret_plan->gpus_max = (uint32_t)strtoul(argv[6].value.ptr, NULL, 10);
+        ret_plan->quiet_ms = strtoull(argv[7].value.ptr, NULL, 10);
+    }
     orr_str_copy(ret_plan->job, sizeof(ret_plan->job), msg->job);
     return true;
 }

@@ -65,6 +65,7 @@ static const struct orr_yaml_field fields[] = {
 
     SECTION("roles.cluster", cluster.is_on, "run a cluster actor"),
     ROW("roles.cluster.name", NAME, cluster.name, 1, 63, "", "default: the host's name"),
+    ROW("roles.cluster.elastic", BOOL, cluster.is_elastic, 0, 0, "true", "jobs whose gpus.min and gpus.max differ grow by themselves where devices are free, and give back for jobs that wait"),
     {"roles.cluster.regions", ORR_YAML_RECORDS, AT(cluster.regions), 0, 0, ORR_REGION_HOSTS_MAX, "", NULL, &region_host_table, "every host of the region; default: this host and its voters"},
 
     SECTION("roles.node", node.is_on, "run a node actor for this machine"),

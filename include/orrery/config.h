@@ -52,6 +52,7 @@ struct orr_config_region {
 struct orr_config_cluster {
     bool is_on;
     struct orr_str name;
+    bool is_elastic;
     struct { /* every host of the region, one of which leads; never empty */
         const struct orr_config_parent *at;
         uint32_t n; /* at most ORR_REGION_HOSTS_MAX */
