@@ -117,6 +117,16 @@ EDGE(process_freeze)
     note(msg->is_frozen ? "freeze" : "thaw", msg->rank);
     return answer(ctx, ORR_MSG_process_freeze);
 }
+EDGE(process_widen)
+{
+    (void)self;
+    note("widen", msg->rank);
+    assert_int_equal(msg->overlay, 43);
+    assert_true(orr_str_eq(msg->underlay, ORR_LIT("192.0.2.1:4789")));
+    assert_true(msg->peers.n == 1 &&
+                orr_str_eq(msg->peers.at[0].value, ORR_LIT("192.0.2.9:4789")));
+    return answer(ctx, ORR_MSG_process_widen);
+}
 EDGE(rank_note)
 {
     (void)self;
@@ -374,6 +384,7 @@ static const struct orr_handler handlers[] = {
     ROW(node_heartbeat), ROW(cut_report),      ROW(rank_launched),
     ROW(rank_update),    ROW(failed),          ROW(ack),
     ROW(rank_note),      ROW(ranks),           ROW(ping),
+    ROW(process_widen),
 };
 static const struct orr_actor_type edge_type = {
     .name = "edge",
@@ -496,6 +507,7 @@ int setup(void **state)
                                          .node = "n1",
                                          .cluster_host = "h",
                                          .host = "h",
+                                         .machine = "192.0.2.1:4789",
                                          .has_stops = true,
                                          .run_dir = "/run/o",
                                          .images_dir = "/tmp/i",

@@ -385,6 +385,65 @@ static void connection_between_machines_lives_through_a_move(void **state)
     close(second);
 }
 
+/* Also where /sys is of another network namespace than the host's: it is of whoever mounted it. */
+static void rank_that_ends_leaves_the_network_to_the_others(void **state)
+{
+    struct two *t = *state;
+    const struct orr_process_id third = {ORR_LIT("r1-c"), 1, 0};
+    int own = open_ns();
+    fixture_close(t->a);
+    fixture_close(t->b);
+    int machine = new_machine();
+    fixture_open(t->a);
+    fixture_open(t->b);
+    image_start_pair(t, t->a, t->b);
+    image_start(
+        t, t->a, third, "10.77.0.3/16", (const char *const[]){"sleep", "1000", NULL});
+    assert_int_equal(
+        t->a->process->ops->signal(t->a->process, &third, SIGKILL, &t->a->err), ORR_OK);
+    fixture_wait_id(t->a, third, ORR_RANK_EXITED);
+    image_wait_progress(t->b, client1, image_wait_progress(t->b, client1, 0));
+    image_stop_pair(t);
+    image_check_ends(t->a, server1, t->b, client1);
+    enter(own);
+    close(own);
+    close(machine);
+}
+
+static void network_is_widened_while_ranks_run(void **state)
+{
+    struct two *t = *state;
+    const struct orr_rec_text peers[] = {{ORR_LIT("192.0.2.9:4790")}};
+    struct orr_process_network network = {.overlay = t->overlay,
+                                          .underlay = ORR_LIT("192.0.2.1:4790"),
+                                          .peers = {peers, 1}};
+    struct orr_process *process;
+    int own = open_ns();
+    fixture_close(t->a);
+    fixture_close(t->b);
+    int machine = new_machine();
+    fixture_open(t->a);
+    fixture_open(t->b);
+    process = t->a->process;
+    image_start_pair(t, t->a, t->b);
+    unsigned long n = image_wait_progress(t->b, client1, 0);
+    for (int i = 0; i < 2; i++) /* harmless when it is so */
+        if (process->ops->widen(process, &server1, &network, &t->a->err) != ORR_OK)
+            fail_msg("%s", t->a->err.text);
+    image_wait_progress(t->b, client1, n);
+    network.underlay = ORR_LIT("nonsense");
+    assert_int_equal(process->ops->widen(process, &server1, &network, &t->a->err),
+                     ORR_EIO);
+    assert_non_null(strstr(t->a->err.text, "underlay address"));
+    assert_int_equal(process->ops->widen(process, &server2, &network, &t->a->err),
+                     ORR_ENOENT);
+    image_stop_pair(t);
+    image_check_ends(t->a, server1, t->b, client1);
+    enter(own);
+    close(own);
+    close(machine);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -394,6 +453,8 @@ int main(int argc, char **argv)
         IMAGE_TEST(rank_joins_frozen_and_comes_back),
         IMAGE_TEST(image_of_a_running_rank_leaves_it_running),
         IMAGE_TEST(connection_between_machines_lives_through_a_move),
+        IMAGE_TEST(rank_that_ends_leaves_the_network_to_the_others),
+        IMAGE_TEST(network_is_widened_while_ranks_run),
         IMAGE_TEST(end_of_a_rank_with_namespaces_is_exact),
         IMAGE_TEST(program_that_is_not_there_fails_with_its_name),
         IMAGE_TEST(rank_has_its_own_names_and_level),
