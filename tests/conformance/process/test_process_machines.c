@@ -258,6 +258,51 @@ static void rank_that_came_frozen_is_found_by_other_machines(void **state)
     close(c);
 }
 
+/* ---- more than one job ---- */
+
+static struct told start_of(struct two *t, uint64_t overlay, struct orr_process_id id)
+{
+    const struct orr_rec_text args[] = {{ORR_LIT("sleep")}, {ORR_LIT("1000")}},
+                              peers[] = {{ORR_LIT("192.0.2.9:4790")}};
+    const struct orr_process_launch launch = {.id = id,
+                                              .command = {args, 2},
+                                              .wants_image = true,
+                                              .overlay = overlay,
+                                              .address = ORR_LIT(SERVER),
+                                              .underlay = ORR_LIT("192.0.2.1:4790"),
+                                              .peers = {peers, 1}};
+    if (t->a->process->ops->launch(t->a->process, &launch, &t->a->err) != ORR_OK)
+        fail_msg("%s", t->a->err.text);
+    return fixture_wait_id(
+        t->a, id, id.generation == 3 ? ORR_RANK_LOST : ORR_RANK_RUNNING);
+}
+
+/* A rank of a job on several machines that cannot have its network does not start on the machine's: its peers would look for it in vain. */
+static void networks_share_a_port_but_no_identifier(void **state)
+{
+    struct two *t = *state;
+    const struct orr_process_id ids[] = {
+        {ORR_LIT("r1-d"), 1, 0}, {ORR_LIT("r1-d"), 2, 0}, {ORR_LIT("r1-d"), 3, 0}};
+    int own = open_ns();
+    fixture_close(t->a);
+    int machine = new_machine();
+    shell("ip link set lo up && ip addr add 192.0.2.1/24 dev lo");
+    fixture_open(t->a);
+    assert_string_equal(start_of(t, 7, ids[0]).why, "");
+    assert_string_equal(start_of(t, 8, ids[1]).why, "");
+    struct told told = start_of(t, 7 + (UINT64_C(1) << 40), ids[2]);
+    assert_non_null(strstr(told.reason, "network identifier"));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(
+            t->a->process->ops->signal(t->a->process, &ids[i], SIGKILL, &t->a->err),
+            ORR_OK);
+        fixture_wait_id(t->a, ids[i], ORR_RANK_EXITED);
+    }
+    enter(own);
+    close(own);
+    close(machine);
+}
+
 static const char *why_skip(void)
 {
     const char *why = image_why_skip();
@@ -271,6 +316,7 @@ int main(int argc, char **argv)
         IMAGE_TEST(rank_that_came_frozen_is_found_by_other_machines),
         IMAGE_TEST(rank_that_ends_leaves_the_network_to_the_others),
         IMAGE_TEST(network_is_widened_while_ranks_run),
+        IMAGE_TEST(networks_share_a_port_but_no_identifier),
     };
     return image_main(argc, argv, tests, ORR_ARRAY_SIZE(tests), why_skip);
 }
