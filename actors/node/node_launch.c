@@ -106,6 +106,9 @@ struct orr_str node_why_no_image(const struct node *self,
     case ORR_CHECKPOINT_NONE:
         return ORR_LIT("checkpoint.mode is none");
     default:
+        if (group->is_as_first)
+            return ORR_LIT(
+                "the node of rank 0 cannot make images: no network of ranks");
         return group->is_too_wide
                    ? ORR_LIT("a network of ranks spans 65 machines at most")
                    : orr_str(self->image_text);
@@ -204,6 +207,21 @@ enum orr_err node_launch_check(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* Ranks meet at rank 0's address: all on a network of theirs, or all on the machines'.  False: this node cannot do as that one. */
+static bool
+meet_as_first(const struct node *self, struct node_group *group, struct orr_str at)
+{
+    char overlay[32];
+    rank_address(0, overlay, sizeof(overlay), false);
+    bool is_overlay = orr_str_eq(at, orr_str(overlay));
+    if (!at.len || !self->args.has_stops)
+        return true;
+    group->is_as_first = group->wants_image && !is_overlay;
+    bool is_able = group->wants_image || !is_overlay;
+    group->wants_image = group->wants_image && is_overlay;
+    return is_able;
+}
+
 /* How its ranks are to be stopped, and what they go on from. */
 enum orr_err node_launch_take(struct orr_ctx *ctx,
                               struct node *self,
@@ -229,6 +247,13 @@ enum orr_err node_launch_take(struct orr_ctx *ctx,
         self->args.has_stops && self->is_image_able && is_wanted && !group->is_too_wide;
     if (group->wants_image && !is_reached)
         return orr_refuse(ctx, ORR_ENOSYS, "%s", why);
+    if (!meet_as_first(self, group, msg->master_addr) && is_wanted)
+        return orr_refuse(ctx,
+                          ORR_ENOSYS,
+                          "node %s cannot make images, and the node of rank 0 can: its "
+                          "ranks would not reach that one's: %.*s",
+                          self->args.node,
+                          ORR_STR_ARGS(node_why_no_image(self, group)));
     group->link = msg->link;
     group->overlay = msg->overlay;
     group->is_restore = msg->parts.n > 0;
