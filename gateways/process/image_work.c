@@ -132,6 +132,21 @@ static void record_frozen(struct subject *s, bool is_frozen)
     pthread_mutex_unlock(&s->edge->lock);
 }
 
+/* It may have come frozen, from another machine (ADR 0023): then the others still look for it there. */
+static void let_be_found(struct subject *s)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/ns/net", (int)s->env.init);
+    int ns = s->env.init > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (ns >= 0 && orri_proc_start(s->env.init) != s->env.init_start) {
+        close(ns);
+        ns = -1;
+    }
+    (void)orri_overlay_link(&s->env.overlay, true, ns, s->env.address);
+    if (ns >= 0)
+        close(ns);
+}
+
 static enum orr_err do_freeze(struct subject *s)
 {
     bool is_frozen = s->task->is_frozen;
@@ -145,7 +160,7 @@ static enum orr_err do_freeze(struct subject *s)
     rc = set_frozen(s, is_frozen);
     if (rc == ORR_OK && !is_frozen) {
         record_frozen(s, false);
-        (void)orri_overlay_link(&s->env.overlay, true, -1, "");
+        let_be_found(s);
     } else if (rc != ORR_OK && is_frozen) { /* not by halves */
         struct orr_error first = s->task->err;
         (void)set_frozen(s, false);

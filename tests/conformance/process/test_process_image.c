@@ -3,9 +3,7 @@
  * node (another state directory).  Without root or CRIU the tests say so and are skipped.
  */
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -327,104 +325,6 @@ static void rank_joins_frozen_and_comes_back(void **state)
     image_check_ends(t->a, server1, t->a, client1);
 }
 
-/* ---- between machines: network namespaces that are joined by a link
- * ------------------------------------------------ */
-
-static void shell(const char *fmt, ...) ORR_PRINTF(1, 2);
-static void shell(const char *fmt, ...)
-{
-    char text[400];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    if (system(text) != 0)
-        fail_msg("%s", text);
-}
-
-static int open_ns(void)
-{
-    int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    assert_true(fd >= 0);
-    return fd;
-}
-
-/* What this thread starts from here on is on that machine. */
-static void enter(int machine)
-{
-    assert_int_equal(setns(machine, CLONE_NEWNET), 0);
-}
-
-static int new_machine(void)
-{
-    assert_int_equal(unshare(CLONE_NEWNET), 0);
-    return open_ns();
-}
-
-static void start_on(struct two *t,
-                     struct fixture *f,
-                     struct orr_process_launch launch,
-                     const char *underlay,
-                     const char *peer)
-{
-    const struct orr_rec_text peers[] = {{orr_str(peer)}};
-    launch.overlay = t->overlay;
-    launch.underlay = orr_str(underlay);
-    launch.peers = (struct orr_list_text){peers, 1};
-    if (f->process->ops->launch(f->process, &launch, &f->err) != ORR_OK)
-        fail_msg("%s", f->err.text);
-    struct told told = fixture_wait_id(f, launch.id, ORR_RANK_RUNNING);
-    assert_string_equal(told.why, "");
-}
-
-static void connection_between_machines_lives_through_a_move(void **state)
-{
-    struct two *t = *state;
-    struct orr_rec_text args[16];
-    const char *const server[] = {RANK_PROGRAM, "server", "-", t->a->dir, NULL};
-    const char *const client[] = {RANK_PROGRAM, "client", "10.77.0.1", t->a->dir, NULL};
-    int own = open_ns();
-    if (system("ip -V >/dev/null 2>&1") != 0) {
-        print_message("needs ip(8)\n");
-        skip();
-    }
-    fixture_close(t->a);
-    fixture_close(t->b);
-    int first = new_machine(), second = new_machine();
-    shell("ip link add u2 type veth peer name u1 netns /proc/%d/fd/%d && ip addr add "
-          "192.0.2.2/24 dev u2 && "
-          "ip link set u2 up && ip link set lo up",
-          (int)getpid(),
-          first);
-    fixture_open(t->b);
-    enter(first);
-    shell("ip addr add 192.0.2.1/24 dev u1 && ip link set u1 up && ip link set lo up");
-    fixture_open(t->a);
-    start_on(t,
-             t->a,
-             image_launch_of(t, server1, SERVER, args, server),
-             "192.0.2.1",
-             "192.0.2.2");
-    start_on(t,
-             t->b,
-             image_launch_of(t, client1, CLIENT, args, client),
-             "192.0.2.2",
-             "192.0.2.1");
-    unsigned long n = image_wait_progress(t->b, client1, 0);
-    image_ok(t->a, server1, image_dir(t, "s"), false);
-    fixture_wait_id(t->a, server1, ORR_RANK_EXITED);
-    struct orr_process_launch again = image_launch_of(t, server2, SERVER, args, NULL);
-    again.restore_dir = orr_str(image_dir(t, "s"));
-    start_on(t, t->b, again, "192.0.2.2", "192.0.2.1");
-    image_wait_progress(t->b, client1, n);
-    image_stop_pair(t);
-    image_check_ends(t->b, server2, t->b, client1);
-    enter(own);
-    close(own);
-    close(first);
-    close(second);
-}
-
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -434,7 +334,6 @@ int main(int argc, char **argv)
         IMAGE_TEST(rank_joins_frozen_and_comes_back),
         IMAGE_TEST(image_of_a_running_rank_leaves_it_running),
         IMAGE_TEST(frozen_rank_takes_the_calls_of_those_who_have_gone),
-        IMAGE_TEST(connection_between_machines_lives_through_a_move),
         IMAGE_TEST(end_of_a_rank_with_namespaces_is_exact),
         IMAGE_TEST(program_that_is_not_there_fails_with_its_name),
         IMAGE_TEST(rank_has_its_own_names_and_level),
