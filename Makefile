@@ -36,7 +36,8 @@ test: deps
 	@ctest --preset asan --no-tests=error -j2
 
 # Simulated fleets with faults, ever new seeds, under ASan+UBSan; SOAK_MINUTES=60 make soak.  Prints the seed that fails.
-# Then a real fleet whose processes are killed and stopped at random; at last long outages: a minute without Redis, two without the control plane.
+# Then a real fleet whose processes are killed and stopped at random; jobs with a few random orders each, SEQUENCES (10) of them for
+# each of four examples; at last long outages: a minute without Redis, two without the control plane.
 soak: deps
 	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
 	@cmake --build --preset release --target workloads
@@ -45,9 +46,9 @@ soak: deps
 	@build/asan/bin/orrery sim --quiet --seed "$${SOAK_SEED:-$$(date +%s)}" --minutes "$${SOAK_MINUTES:-10}"
 	@ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" /usr/bin/python3 -B tests/integration/chaos.py --seed "$${SOAK_SEED:-$$(date +%s)}" \
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
-	@export SOAK=1 STOPS=50 BARRIERS=50 ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" \
+	@export SOAK=1 STOPS=50 BARRIERS=50 SEQUENCES="$${SEQUENCES:-10}" ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" \
 	    ORRERY_WORKLOADS="$$(pwd)/build/release" ORRERY_CRIU="$$(pwd)/build/criu/criu"; \
-	for t in stops barriers families regions cooperative stop_faults fence softstate; do \
+	for t in stops resize sequences barriers families regions machines cooperative stop_faults fence softstate; do \
 	    /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
 
 # Numbers as JSON lines: see bench/README.md.

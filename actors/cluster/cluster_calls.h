@@ -135,7 +135,8 @@ static inline struct orr_rec_job_node cluster_node_told(const struct cluster_nod
                                      .state = node->state,
                                      .addr = node->addr,
                                      .host = orr_str(node->host),
-                                     .endpoint = orr_str(node->endpoint)};
+                                     .endpoint = orr_str(node->endpoint),
+                                     .machine = orr_str(node->machine)};
 }
 
 #endif

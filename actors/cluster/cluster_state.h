@@ -46,6 +46,7 @@ struct cluster_node {
         majority_since_ms; /* of the list that ends with this node: at least half of it is heard; 0: it is not */
     char host[ORR_NAME_MAX];
     char endpoint[128];
+    char machine[ORR_MACHINE_MAX], machine_trouble[160];
     uint32_t level; /* enum orr_level that its machine can give */
     char why_level[160];
     uint64_t register_seq;

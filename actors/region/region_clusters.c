@@ -210,6 +210,9 @@ static void node_read(struct region_node *node, const struct orr_rec_node_row *r
     node->seen_ms = row->seen_ms;
     orr_str_copy(node->gpu_type, sizeof(node->gpu_type), row->gpu_type);
     orr_str_copy(node->why_level, sizeof(node->why_level), row->why_level);
+    orr_str_copy(node->machine, sizeof(node->machine), row->machine);
+    orr_str_copy(
+        node->machine_trouble, sizeof(node->machine_trouble), row->machine_trouble);
     node->level = row->level;
     orr_str_copy(node->host, sizeof(node->host), row->host);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), row->endpoint);

@@ -50,6 +50,7 @@ struct region_node {
     char endpoint[128];
     uint32_t level; /* enum orr_level that its machine can give */
     char why_level[160];
+    char machine[ORR_MACHINE_MAX], machine_trouble[160];
     bool is_present;  /* in the summary being read */
     bool is_draining; /* nothing new is placed there, what runs there is to go */
 };

@@ -241,6 +241,8 @@ void region_reply_tree(struct orr_ctx *ctx, struct region *self)
                 .seen_ms = node->seen_ms + silent_ms,
                 .level = node->level,
                 .why_level = orr_str(node->why_level),
+                .machine = orr_str(node->machine),
+                .machine_trouble = orr_str(node->machine_trouble),
             };
         }
     }

@@ -16,6 +16,7 @@ ORR_HANDLER(process_edge, process_launch)
 ORR_HANDLER(process_edge, process_signal)
 ORR_HANDLER(process_edge, process_forget)
 ORR_HANDLER(process_edge, process_freeze)
+ORR_HANDLER(process_edge, process_widen)
 ORR_HANDLER(process_edge, process_image)
 ORR_HANDLER(process_edge, rank_note)
 ORR_HANDLER(process_edge, image_drop)
@@ -298,6 +299,17 @@ process_edge_on_process_freeze(struct orr_ctx *ctx,
 }
 
 static enum orr_err
+process_edge_on_process_widen(struct orr_ctx *ctx,
+                              struct process_edge *self,
+                              const struct orr_msg_process_widen *msg)
+{
+    struct machine *machine = machine_now(self);
+    struct proc *proc = machine_find(machine, msg->job, msg->generation, msg->rank);
+    return proc ? ORR_OK
+                : orr_refuse(ctx, ORR_ENOENT, "rank %u: not known here", msg->rank);
+}
+
+static enum orr_err
 process_edge_on_process_image(struct orr_ctx *ctx,
                               struct process_edge *self,
                               const struct orr_msg_process_image *msg)
@@ -390,6 +402,7 @@ static const struct orr_handler process_handlers[] = {
     ORR_ON(process_edge, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_widen, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, rank_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

@@ -83,6 +83,9 @@ static const struct orr_yaml_field fields[] = {
     ROW("roles.node.store.quota", SIZE, node.store.quota_bytes, 0, INT64_MAX, "0", "most that the store may hold; 0: what the disk has"),
     ROW("roles.node.store.bandwidth", SIZE, node.store.bytes_per_s, 0, INT64_C(1) << 44, "0", "most that the store writes, sends or fetches a second; 0: no limit"),
 
+    ROW("roles.node.overlay.address", TEXT, node.overlay.address, 1, 15, "", "IPv4 address of this machine at which VXLAN of other machines reaches the networks of ranks; default: these stay on the machine"),
+    ROW("roles.node.overlay.port", U32, node.overlay.port, 1, 65535, "4789", "UDP port of VXLAN, the same on all machines"),
+
     ROW("softstate.redis", TEXT, softstate.redis, 1, ENDPOINT_MAX, "", "where Redis is: unix:///PATH or tcp://127.0.0.1:PORT; default: memory of this host"),
     ROW("softstate.user", NAME, softstate.user, 1, 63, "", "user of Redis's ACL"),
     ROW("softstate.password_file", TEXT, softstate.password_file, 1, 4000, "", "file with that user's password, absolute"),
@@ -239,6 +242,8 @@ static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
                              err,
                              "how many emulated devices? write 1 or more");
     rc = orri_config_store(c, err);
+    if (rc == ORR_OK)
+        rc = orri_config_overlay(c, err);
     return rc ? rc
               : fill_parent(c, &c->node.parent, is_here, "roles.node.cluster", err);
 }

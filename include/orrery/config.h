@@ -66,6 +66,11 @@ struct orr_config_store { /* where a node keeps checkpoints */
         bytes_per_s; /* cap on writing, on sending to peers and on fetching; 0: none */
 };
 
+struct orr_config_overlay { /* networks of ranks over several machines */
+    struct orr_str address; /* IPv4, of this machine; empty: they stay on it */
+    uint32_t port;          /* UDP */
+};
+
 struct orr_config_node {
     bool is_on;
     struct orr_str name;
@@ -78,6 +83,7 @@ struct orr_config_node {
     uint32_t ranks_max; /* rank processes, running and ended but not forgotten */
     uint32_t port_min, port_max; /* for MASTER_PORT */
     struct orr_config_store store;
+    struct orr_config_overlay overlay;
 };
 
 struct orr_config_softstate { /* what readers that only look see */

@@ -24,16 +24,18 @@ ORRERY = str(BIN / "orrery")
 SLOW = float(os.environ.get("ORRERY_TEST_SLOWNESS", "1" if (os.cpu_count() or 1) >= 8 else "3"))
 
 
-def wait_for(what, condition, seconds=30.0):
-    """Return condition()'s first true value; fail, naming `what`, when it is not true in time."""
-    deadline = time.monotonic() + seconds * SLOW
+def wait_for(what, condition, seconds=30.0, late=0.0):
+    """Return condition()'s first true value; fail, naming `what`, when it is not true in time.  late: by which part of the time that
+    has passed it may be seen late, for conditions that are dear to look at."""
+    began = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds * SLOW:
             raise AssertionError(f"not within {seconds * SLOW:.0f} s: {what}")
-        time.sleep(0.02)
+        time.sleep(min(max(0.02, late * waited), 0.25))
 
 
 def check(condition, text):
@@ -165,7 +167,7 @@ class Fleet:
             if phase in ("done", "failed", "cancelled") and phase not in phases:
                 raise AssertionError(f"{job} is {phase}, not {phases}: {json.dumps(detail)[:1500]}")
             return detail if phase in phases else None
-        return wait_for(f"{job} in {phases}", reached, seconds)
+        return wait_for(f"{job} in {phases}", reached, seconds, late=0.1)  # each look starts a CLI
 
     def log(self, job, rank=0, stderr=False):
         return self.cli("logs", job, "--rank", rank, *(["--stderr"] if stderr else []), expect=0).out

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""stops.py - jobs that are stopped and go on, for test_stops.py and bench: the examples, the orders, and what must be equal.
+"""stops.py - jobs that are stopped and go on, for the tests and bench: the examples, how they are run, and what must be equal.
 
 An example started with --digests writes a line for every K steps and rank: the step and a digest of each buffer of its state.
 A run that was never disturbed gives the truth; a job that was stopped, moved and restored must agree with it in every line that
@@ -12,11 +12,12 @@ import glob
 import os
 import pathlib
 import re
+import time
 
-from fleet import ROOT, WORKLOADS, check
+from fleet import ROOT, WORKLOADS, check, wait_for
 
 DATA = ROOT / "examples/digits/data/digits.csv"
-
+FAST = dict(heartbeat=100, suspect=1500, lease=6000)  # on a busy machine a host may be away for a second or two
 
 # A restart that is charged to the program is a fault of ours that was taken for its: the job goes on, so that all is seen, and
 # check_blameless fails.
@@ -124,3 +125,38 @@ def check_cuts(prefix, world=None):
                 resumes += 1
     check(not world or len(paths) in (0, world), f"digests at cuts of {len(paths)} ranks of {world}")
     return resumes, max(buffers, default=0)
+
+
+# ---- the usual order of things ----
+
+def undisturbed(f, example, name, seconds=240, extra=""):
+    prefix = f.top / f"{name}.truth."
+    job = f.submit(example.spec(prefix, mode="none", extra=extra))
+    f.wait_phase(job, "done", seconds=seconds)
+    return result(f, job), read_digests(prefix)
+
+
+def started(f, example, name, **spec):
+    prefix = f.top / f"{name}.{time.monotonic_ns()}."
+    job = f.submit(example.spec(prefix, **spec))
+    f.wait_phase(job, "running")
+    wait_for(f"{name} has taken a step", lambda: list(f.top.glob(f"{prefix.name}*")), 60)
+    return job, prefix
+
+
+def finished(f, job, prefix, truth, once=True, has_cuts=True):
+    detail = f.wait_phase(job, "done", seconds=240)
+    check_blameless(f, detail)
+    check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
+    check_same(truth[1], read_digests(prefix), once)
+    check(not has_cuts or check_cuts(prefix)[0] > 0, "no resume was compared")
+    return detail
+
+
+def can_image(f):
+    def known():
+        return re.search(r"^.*images .*(work on|cannot).*$", f.cli("doctor", timeout=60).out, re.M)
+    line = wait_for("the machine has tried to make an image", known, 60).group(0)
+    if "cannot" in line:
+        print(f"     (skipped: {line.strip()})", flush=True)
+    return "cannot" not in line

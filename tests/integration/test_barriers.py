@@ -14,8 +14,7 @@ import time
 
 from barriers import Orders, barrier, cut_us
 from fleet import Fleet, check, main, wait_for
-from stops import examples
-from test_stops import finished, started, undisturbed
+from stops import examples, finished, started, undisturbed
 
 BARRIERS = int(os.environ.get("BARRIERS", "5"))
 SEED = int(os.environ.get("BARRIERS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)

@@ -9,8 +9,7 @@ import re
 import sys
 
 from fleet import ROOT, Fleet, check, main, wait_for
-from stops import Example, examples, read_digests, result
-from test_stops import FAST, finished, started, undisturbed
+from stops import FAST, Example, examples, finished, read_digests, result, started, undisturbed
 
 NO_CRIU = "/nonexistent/criu"
 

@@ -3,8 +3,7 @@
 import json
 
 from fleet import Fleet, check, main
-from stops import Example
-from test_stops import FAST, can_image, finished, started, undisturbed
+from stops import FAST, Example, can_image, finished, started, undisturbed
 
 
 def family(steps):

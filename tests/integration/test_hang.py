@@ -13,8 +13,7 @@ import signal
 import time
 
 from fleet import WORKLOADS, Fleet, check, main, wait_for
-from stops import examples
-from test_stops import FAST, started
+from stops import FAST, examples, started
 
 COMM = r"communicator [0-9a-f]{16} \(\d+ ranks\)"
 HANG = "time: {hang: 10s}\n"  # the shortest that a spec takes

@@ -7,8 +7,7 @@ import subprocess
 import time
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import check_same, examples, read_digests, result
-from test_stops import FAST, can_image, started, undisturbed
+from stops import FAST, can_image, check_same, examples, read_digests, result, started, undisturbed
 
 SHAPE = dict(regions=2, nodes=2, gpus=2, **FAST)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs whose devices change in number end as if nothing had been: the same digest of every buffer at every step, no step twice.
 
-RESIZES=N (default 1) says how often each job goes 8 -> 4 -> 2 -> 8 devices, RESIZE_SEED when.
+RESIZES=N (default 1) says how often each job goes 8 -> 4 -> 2 -> 1 -> 8 devices, RESIZE_SEED when.
 """
+import array
 import json
 import os
 import random
@@ -10,10 +11,10 @@ import subprocess
 import time
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import check_same, examples, read_digests
-from test_stops import FAST, can_image, finished, started, undisturbed
+from stops import FAST, can_image, check_same, examples, finished, read_digests, result, started, undisturbed
 
 RESIZES = int(os.environ.get("RESIZES", "1"))
+FAST_TOLERANCE = 1e-5  # docs/elastic.md
 SEED = int(os.environ.get("RESIZE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
 
 
@@ -47,7 +48,7 @@ def in_place(index):
         truth = undisturbed(f, example, example.name)
         job, prefix = started(f, example, example.name)
         generation = f.show(job)["row"]["generation"]
-        for n in [4, 2, 8] * RESIZES:
+        for n in [4, 2, 1, 8] * RESIZES:
             resize(f, job, n)
             wait_for("the others are free", lambda: free(f) == 8 - n, 20)
             time.sleep(rng.uniform(0, 0.5))  # the moment is what is random here
@@ -173,30 +174,31 @@ def grows_onto_other_nodes(index):
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
 
 
+def talking(digits, tcp, prefix):
+    """A job of which each rank's program has a child that talks to those of all other ranks, as in examples/tcp."""
+    spec = digits.spec(prefix)
+    line = spec.splitlines()[1]
+    talk = " ".join(tcp.command(f"{prefix}.tcp")[2:])
+    compute = " ".join(digits.command(prefix)[2:])
+    return spec.replace(line, 'command: ["/usr/bin/env", "%s", "/bin/sh", "-c", "MASTER_PORT=31999 %s & %s && wait $!"]' %
+                        (digits.command(prefix)[1], talk, compute))
+
+
+def run_talking(f, digits, tcp, prefix, change):
+    job = f.submit(talking(digits, tcp, prefix))
+    f.wait_phase(job, "running")
+    wait_for("both talk and compute", lambda: os.path.exists(f"{prefix}.tcp.0") and os.path.exists(f"{prefix}.0"), 60)
+    change(job)
+    f.wait_phase(job, "done", seconds=240)
+    return read_digests(prefix)
+
+
 def connections_between_ranks_live_on_wherever_these_go():
-    """Each rank's program has a child that talks to those of all other ranks, as in examples/tcp, while some ranks change node."""
     digits, tcp = elastic(0, 900), examples(300)[3]
-
-    def both(prefix):
-        spec = digits.spec(prefix)
-        line = spec.splitlines()[1]
-        talk = " ".join(tcp.command(f"{prefix}.tcp")[2:])
-        compute = " ".join(digits.command(prefix)[2:])
-        return spec.replace(line, 'command: ["/usr/bin/env", "%s", "/bin/sh", "-c", "MASTER_PORT=31999 %s & %s && wait $!"]' %
-                            (digits.command(prefix)[1], talk, compute))
-
-    def run(f, prefix, change):
-        job = f.submit(both(prefix))
-        f.wait_phase(job, "running")
-        wait_for("both talk and compute", lambda: os.path.exists(f"{prefix}.tcp.0") and os.path.exists(f"{prefix}.0"), 60)
-        change(job)
-        f.wait_phase(job, "done", seconds=240)
-        return read_digests(prefix)
-
     with Fleet(nodes=3, gpus=2, **FAST) as f:
         if not can_image(f):
             return
-        truth = run(f, f.top / "truth", lambda job: None)
+        truth = run_talking(f, digits, tcp, f.top / "truth", lambda job: None)
 
         def change(job):
             generation = f.show(job)["row"]["generation"]
@@ -204,7 +206,7 @@ def connections_between_ranks_live_on_wherever_these_go():
                 resize(f, job, n)
             check(f.show(job)["row"]["generation"] == generation, "a new generation")
             check(len(read_digests(f.top / "resized.tcp")) < len(read_digests(f.top / "truth.tcp")), "all had been said before the last resize")
-        check_same(truth, run(f, f.top / "resized", change))
+        check_same(truth, run_talking(f, digits, tcp, f.top / "resized", change))
 
 
 def target_that_dies_in_the_transfer_changes_nothing():
@@ -384,11 +386,60 @@ def guest_on_the_devices_that_were_left_is_suspended_like_any():
         finished(f, job, prefix, truth)
 
 
+def trained(f, n, reduce, steps, least=None):
+    """A job on n devices from its start, whose weights are wanted."""
+    example = elastic(0, steps)
+    example.gpus, example.least = n, least
+    prefix = f.top / f"{reduce}.{n}.{steps}."
+    example.options = (*example.options, "--save", str(f.top / f"weights.{prefix.name}"))
+    return f.submit(example.spec(prefix, extra=f"reduce: {reduce}\n")), prefix
+
+
+def weights(f, job, prefix):
+    f.wait_phase(job, "done", seconds=240)
+    return array.array("f", (f.top / f"weights.{prefix.name}").read_bytes())
+
+
+def difference(some, others):
+    """The greatest of two weights, in terms of the greatest weight."""
+    check(len(some) == len(others), "other weights")
+    return max(abs(a - b) for a, b in zip(some, others)) / max(map(abs, others))
+
+
+def fast_differs_by_no_more_than_is_stated():
+    """Sums are taken in another order, so weights are a little different: docs/elastic.md says how much."""
+    with Fleet(nodes=1, gpus=8, **FAST) as f:
+        truth = weights(f, *trained(f, 8, "ordered", 400))
+        job, prefix = trained(f, 8, "fast", 400, least=1)
+        wait_for("it has taken a step", lambda: list(f.top.glob(f"{prefix.name}*")), 60)
+        for n in (5, 7, 6, 1):
+            resize(f, job, n)
+        are_close({"5, 7, 6, 1": weights(f, job, prefix), "3": weights(f, *trained(f, 3, "fast", 400))}, truth)
+
+
+def are_close(got, truth):
+    differences = {n: difference(w, truth) for n, w in got.items()}
+    print(f"     greatest difference: { {n: f'{d:.1e}' for n, d in differences.items()} }", flush=True)
+    check(max(differences.values()) <= FAST_TOLERANCE, f"fast: {differences}")
+    check(any(differences.values()), "no sum was taken in another order: nothing was tested")
+
+
+def eight_ranks_start_on_any_number_of_devices():
+    with Fleet(nodes=1, gpus=8, **FAST) as f:
+        ordered = {n: trained(f, n, "ordered", 100) for n in (8, 4, 2, 1)}
+        fast = {n: trained(f, n, "fast", 100) for n in (7, 6, 5, 3, 1)}
+        got = {n: weights(f, *job) for n, job in ordered.items()}
+        check(all(w == got[8] for w in got.values()), "ordered: other weights")
+        check(len({result(f, job) for job, _ in ordered.values()}) == 1, "ordered: other digests")
+        are_close({n: weights(f, *job) for n, job in fast.items()}, got[8])
+
+
 if __name__ == "__main__":
-    main(digits_in_place, adam_in_place, digits_elsewhere, digits_grows_onto_other_nodes,
+    main(digits_in_place, digits_elsewhere, digits_grows_onto_other_nodes,
          migrated_job_is_resized_and_resumed_where_it_is, what_cannot_be_is_said_before_anything_stops,
-         communicators_say_who_shares_a_device, replicas_meet_again_after_a_move,
-         soak=[mlp_in_place, pipeline_in_place, pipeline_elsewhere, pipeline_grows_onto_other_nodes,
+         communicators_say_who_shares_a_device, replicas_meet_again_after_a_move, fast_differs_by_no_more_than_is_stated,
+         soak=[eight_ranks_start_on_any_number_of_devices, mlp_in_place, pipeline_in_place, adam_in_place, pipeline_elsewhere,
+               pipeline_grows_onto_other_nodes,
                connections_between_ranks_live_on_wherever_these_go, target_that_dies_in_the_transfer_changes_nothing,
                guest_on_the_devices_that_were_left_is_suspended_like_any, host_that_dies_in_between_changes_nothing,
                host_that_dies_while_ranks_change_node_changes_nothing])

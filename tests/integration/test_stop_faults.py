@@ -15,8 +15,8 @@ import signal
 import time
 
 from fleet import Fleet, check, main
-from stops import RETRIES, check_blameless, check_cuts, check_same, examples, read_digests, result, set_backs
-from test_stops import FAST, can_image, started, undisturbed
+from stops import (FAST, RETRIES, can_image, check_blameless, check_cuts, check_same, examples, read_digests, result, set_backs, started,
+                   undisturbed)
 
 ROUNDS = int(os.environ.get("FAULTS", "1" if os.environ.get("SOAK") else "0"))
 PATIENT = dict(FAST, suspect=2000, lease=10000)  # what restarts it is the kill, not a slow machine

@@ -7,55 +7,16 @@ each.  STOPS_VERBOSE=1 tells of each order.
 import json
 import os
 import random
-import re
-import subprocess
 import time
 
+from disturber import Disturber, compare
 from fleet import WORKLOADS, Fleet, check, main, shell, wait_for
-from stops import RETRIES, check_blameless, check_cuts, check_same, examples, read_digests, result, set_backs
+from stops import FAST, RETRIES, can_image, examples, finished, started, undisturbed
 
 STOPS = int(os.environ.get("STOPS", "3"))
 STEPS = int(os.environ.get("STOPS_STEPS", "120"))
 JOBS_MAX = 20
 SEED = int(os.environ.get("STOPS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
-FAST = dict(heartbeat=100, suspect=1500, lease=6000)  # on a busy machine a host may be away for a second or two
-
-
-def undisturbed(f, example, name, seconds=240):
-    prefix = f.top / f"{name}.truth."
-    job = f.submit(example.spec(prefix, mode="none"))
-    f.wait_phase(job, "done", seconds=seconds)
-    return result(f, job), read_digests(prefix)
-
-
-def started(f, example, name, **spec):
-    prefix = f.top / f"{name}.{time.monotonic_ns()}."
-    job = f.submit(example.spec(prefix, **spec))
-    f.wait_phase(job, "running")
-    wait_for(f"{name} has taken a step", lambda: list(f.top.glob(f"{prefix.name}*")), 60)
-    return job, prefix
-
-
-def finished(f, job, prefix, truth, once=True, has_cuts=True):
-    detail = f.wait_phase(job, "done", seconds=240)
-    check_blameless(f, detail)
-    check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
-    check_same(truth[1], read_digests(prefix), once)
-    check(not has_cuts or check_cuts(prefix)[0] > 0, "no resume was compared")
-    return detail
-
-
-def level(f, job):
-    return f.show(job).get("level", "")
-
-
-def can_image(f):
-    def known():
-        return re.search(r"^.*images .*(work on|cannot).*$", f.cli("doctor", timeout=60).out, re.M)
-    line = wait_for("the machine has tried to make an image", known, 60).group(0)
-    if "cannot" in line:
-        print(f"     (skipped: {line.strip()})", flush=True)
-    return "cannot" not in line
 
 
 def suspended_job_frees_its_devices_and_goes_on_where_it_was():
@@ -225,149 +186,23 @@ def unique_id_made_before_a_migration_is_good_after_it():
         f.wait_phase(job, "done")
 
 
-class Disturber:
-    """Gives a job random orders, and kills hosts and nodes; says what must not be noticed and what may set it back."""
-
-    KINDS = ["suspend", "suspend", "resize", "checkpoint", "migrate", "away", "kill node", "kill host", "kill host in"]
-
-    def __init__(self, f, rng, job, prefix, devices=0):
-        self.f, self.rng, self.job, self.prefix, self.devices = f, rng, job, prefix, devices
-        self.kinds = [k for k in self.KINDS if k != "resize" or devices]
-        self.may_set_back, self.given, self.failed = 0, {}, []
-
-    def order(self, *words, must=True):
-        done = self.f.cli(words[0], self.job, *words[1:], timeout=120)
-        if done.code != 0:
-            self.failed.append(f"{' '.join(words)}: {done.err.strip()}")
-            check(not must or self.f.phase(self.job) == "done", f"{done}{json.dumps(self.f.show(self.job))[:1500]}")
-        return done.code == 0
-
-    def nodes(self):
-        return sorted({r["node"] for r in self.f.show(self.job)["ranks"]})
-
-    def elsewhere(self):
-        row = self.f.show(self.job)["row"]
-        free = sorted({n["node"] for n in self.f.cli("tree", "-o", "json", expect=0).json()["nodes"]} - set(self.nodes()))
-        other = "c2" if row["cluster"] == "c1" else "c1"
-        return f"node:{self.rng.choice(free)}" if free else f"cluster:{other}"
-
-    def words(self, kind):
-        if kind == "migrate":
-            return ["migrate", "--to", self.elsewhere()]
-        if kind == "away":
-            other = "c2" if self.f.show(self.job)["row"]["cluster"] == "c1" else "c1"
-            return ["migrate", "--to", f"cluster:{other}"]
-        if kind == "resize":
-            return ["resize", str(self.rng.randint(1, self.devices))]
-        return [kind]
-
-    def some_host(self):
-        row = self.f.show(self.job)["row"]
-        return self.rng.choice([*self.nodes(), row["cluster"], "r1"])
-
-    def settle(self):
-        """It runs, or has ended."""
-        phase = self.f.wait_phase(self.job, "running", "suspended", "done", seconds=120)["row"]["phase"]
-        if phase == "suspended":
-            self.order("resume")
-            self.f.wait_phase(self.job, "running", "done", seconds=120)
-
-    def kill_node(self):
-        if self.rng.random() < 0.5:
-            self.order("checkpoint")
-        nodes = self.nodes()
-        if not nodes:
-            return "none: it is over"
-        node, before = self.rng.choice(nodes), self.f.show(self.job)["restarts"]
-        self.f.kill_node(node)
-        self.may_set_back += 1
-        self.f.restart()
-        wait_for("its death is noticed", lambda: self.f.show(self.job)["restarts"] > before or self.f.phase(self.job) == "done", 60)
-        return node
-
-    def kill_host(self, *words):
-        """Between orders nothing may be noticed; in one, CRIU may die with its host and hurt a rank."""
-        host = self.some_host()
-        running = self.f.start_cli(words[0], self.job, *words[1:]) if words else None
-        if running:
-            self.may_set_back += 1
-            time.sleep(self.rng.uniform(0, self.rng.choice([0.3, 2])))  # the moment is what is random here
-        self.f.kill_host(host)
-        self.f.restart()
-        if running:
-            try:
-                running.wait(timeout=120)
-            except subprocess.TimeoutExpired:
-                running.kill()
-        return f"{host} {' '.join(words)}"
-
-    def one(self, n):
-        kind, began, text = self.rng.choice(self.kinds), time.monotonic(), ""
-        if kind == "suspend":
-            if self.order("suspend"):
-                self.order("resume")
-        elif kind == "kill node":
-            text = self.kill_node()
-        elif kind == "kill host":
-            text = self.kill_host()
-        elif kind == "kill host in":
-            orders = ["suspend", "checkpoint", "migrate", "away"] + ["resize"] * bool(self.devices)
-            text = self.kill_host(*self.words(self.rng.choice(orders)))
-        else:
-            words = self.words(kind)
-            text = words[-1]
-            self.order(*words)
-        self.settle()
-        self.given[kind] = self.given.get(kind, 0) + 1
-        if os.environ.get("STOPS_VERBOSE"):
-            detail = self.f.show(self.job)
-            print(f"     {n}: {kind} {text} ({time.monotonic() - began:.1f} s) generation {detail['row']['generation']} restarts "
-                  f"{detail['restarts']} step {self.steps()}", flush=True)
-
-    def steps(self):
-        paths = list(self.f.top.glob(f"{self.prefix.name}*"))
-        lines = [p.read_text().splitlines()[-1:] for p in paths]
-        return max((int(l[0].split()[0].split("=")[1]) for l in lines if l), default=0)
-
-
-def compare(f, example, d, truth):
-    """A disturbed job that is done with one that was left alone.  What to say of it."""
-    job, prefix, patience = d.job, d.prefix, 240 + 15 * STOPS
-    reached = d.steps()
-    detail = f.wait_phase(job, "done", seconds=patience)
-    check_blameless(f, detail)
-    truth = truth or undisturbed(f, example, example.name, seconds=patience)
-    check(result(f, job) == truth[0], f"digest {result(f, job)} is not {truth[0]}")
-    check_same(truth[1], read_digests(prefix), once=False)
-    back = set_backs(prefix, example.every)
-    most = max((len(b) for b in back.values()), default=0)
-    check(most <= min(d.may_set_back, detail["restarts"]),
-          f"set back {most} times, by {detail['restarts']} restarts and {d.may_set_back} kills: {back}")
-    resumes, buffers = check_cuts(prefix, example.world)
-    print(f"     {job}: {sum(d.given.values())} orders until step {reached} of {example.steps}: {d.given}, generation "
-          f"{detail['row']['generation']}, {detail['restarts']} restarts, {most} set-backs, {resumes} resumes of up to {buffers} "
-          f"buffers alike, {sum(len(v) for v in truth[1].values())} lines alike; failed: {d.failed}", flush=True)
-    return truth
-
-
 def disturbed(index):
     """Any order, at any moment, and kill -9 between and in them.  A job that is over too early is followed by another one."""
-    rng, truth, given, jobs = random.Random(SEED), None, 0, 0
+    rng, given, jobs, patience = random.Random(SEED), 0, 0, 240 + 15 * STOPS
     example = examples(50 + STEPS * STOPS * (2 if index == 3 else 1))[index]  # tcp's steps are short
     example.least, example.shards = min(1, example.gpus), min(1, example.gpus)  # any number: any ranks share a device
     with Fleet(clusters=2, nodes=3, gpus=4, **dict(FAST, suspect=2000, lease=10000)) as f:
         if not can_image(f):
             return
+        truth = undisturbed(f, example, example.name, seconds=patience)
         while given < STOPS and jobs < JOBS_MAX:
-            d = Disturber(f, rng, *started(f, example, example.name,
-                                           extra=RETRIES),
-                          devices=example.gpus)
+            d = Disturber(f, rng, *started(f, example, example.name, extra=RETRIES), devices=example.gpus)
             jobs += 1
             while given < STOPS and f.phase(d.job) != "done":
                 d.one(given)
                 given += 1
                 time.sleep(rng.uniform(0, 0.8))  # the moment is what is random here
-            truth = compare(f, example, d, truth)
+            print(f"     {compare(f, example, d, truth, patience)}", flush=True)
         lost = [l for l in f.cli("events", expect=0).out.splitlines() if "could not be resumed" in l or "not restored" in l]
         check(not lost, f"a resume failed: {lost}")
         check(given == STOPS, f"{given} of {STOPS} orders in {jobs} jobs: raise STOPS_STEPS")
@@ -405,7 +240,6 @@ if __name__ == "__main__":
          migrated_job_repeats_no_step,
          unique_id_made_before_a_migration_is_good_after_it,
          digits_stopped_at_random_moments,
-         mlp_stopped_at_random_moments,
-         pipeline_stopped_at_random_moments,
          tcp_stopped_at_random_moments,
-         soak=[suspended_at_any_moment_of_its_start, adam_stopped_at_random_moments])
+         soak=[suspended_at_any_moment_of_its_start, mlp_stopped_at_random_moments, pipeline_stopped_at_random_moments,
+               adam_stopped_at_random_moments])  # make test: test_sequences.py
