@@ -2,7 +2,7 @@
  * region_elastic.c - jobs that grow by themselves, and give back for others (docs/adr/0024-growth.md): clusters plan it, here it becomes
  * orders.
  *
- * OPERATION  A cluster is told which jobs wait and might run there, after each of its summaries.  What it makes of that comes as
+ * OPERATION  A cluster is told which jobs wait and might run there, after its summaries.  What it makes of that comes as
  *            jobs_resize, and is looked at as if it were old: only what still holds becomes an order, all of it or nothing.  An order
  *            of a user replaces one of these at any time.
  *            What is given back is kept for the job that it is for: until that has left the queue, others see less room
@@ -11,7 +11,13 @@
  */
 #include "region_calls.h"
 
-enum { LOOK_MAX = 256, WAITING_MAX = 8, SIZES_MAX = 64, KEPT_MS = 300000 };
+enum {
+    LOOK_MAX = 32, /* at the head of the queue: a long one never holds up the region */
+    WAITING_MAX = 8,
+    TELL_EVERY_MS = 200,
+    SIZES_MAX = 64,
+    KEPT_MS = 300000
+};
 
 /* ---- who waits ---- */
 
@@ -66,6 +72,9 @@ void region_tell_waiting(struct orr_ctx *ctx,
     struct region_job *job = first_from(self, 0);
     uint32_t n = 0;
     size_t used = 0;
+    if (orr_now_ms(ctx) - cluster->told_ms < TELL_EVERY_MS) /* the next one will do */
+        return;
+    cluster->told_ms = orr_now_ms(ctx);
     for (uint32_t i = 0; job && i < LOOK_MAX && n < WAITING_MAX; i++) {
         if (waits_for(self, cluster, job) && list_job(self, job, &used, &rows[n]))
             n++;

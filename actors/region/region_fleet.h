@@ -23,7 +23,8 @@ struct region_cluster {
     int64_t gpus_offered; /* of jobs still ASSIGNING */
     int64_t slots_offered;
     uint32_t first_node;
-    bool is_waited; /* it has been told that jobs wait */
+    bool is_waited;   /* it has been told that jobs wait, */
+    uint64_t told_ms; /* and then */
     uint32_t
         kept; /* devices that running jobs give back, for one that waits: others see them not; 0: none */
     uint32_t kept_for;

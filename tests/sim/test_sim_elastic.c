@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * test_sim_elastic.c - jobs that grow by themselves and give back, in a fleet of one node with eight devices in which nothing goes
+ * test_sim_elastic.c - jobs that grow by themselves and give back, in a fleet of eight devices in which nothing goes
  * wrong (gateways/sim/fleet.h): when, how often, and for whom.  With faults: sim_seeds elastic.
  */
 #include "fleet.h"
@@ -10,20 +10,25 @@ enum { GPUS = 8, JOBS = 24 };
 
 static struct fleet fleet;
 
-static void set_up(uint32_t n_jobs)
+static void set_up_nodes(uint32_t n_jobs, uint32_t nodes)
 {
     struct orr_error err = {0};
     const struct fleet_plan plan = {.has_no_orders = true,
                                     .seed = 1,
                                     .clusters = 1,
-                                    .nodes = 1,
-                                    .gpus = GPUS,
+                                    .nodes = nodes,
+                                    .gpus = GPUS / nodes,
                                     .jobs = JOBS,
                                     .faults_ms = 1000,
                                     .settle_ms = 600000};
     if (fleet_init(&fleet, &plan, &err) != ORR_OK)
         fail_msg("%s", err.text);
     fleet.client.n_jobs = n_jobs;
+}
+
+static void set_up(uint32_t n_jobs)
+{
+    set_up_nodes(n_jobs, 1);
 }
 
 static struct client_job *
@@ -49,15 +54,20 @@ static void run(void)
 
 static uint32_t devices_of(const struct client_job *job)
 {
-    const struct machine *machine = &fleet.machines[0];
-    uint64_t used = 0, now = world_now(&fleet.world);
-    for (uint32_t i = 0; i < machine->n_procs; i++) {
-        const struct proc *proc = &machine->procs[i];
-        if (proc_is_live(proc, now) && !proc->is_stopped &&
-            strcmp(proc->job, job->id) == 0)
-            used |= UINT64_C(1) << proc->device;
+    uint64_t now = world_now(&fleet.world);
+    uint32_t n = 0;
+    for (uint32_t m = 0; m < fleet.plan.nodes; m++) {
+        const struct machine *machine = &fleet.machines[m];
+        uint64_t used = 0;
+        for (uint32_t i = 0; i < machine->n_procs; i++) {
+            const struct proc *proc = &machine->procs[i];
+            if (proc_is_live(proc, now) && !proc->is_stopped &&
+                strcmp(proc->job, job->id) == 0)
+                used |= UINT64_C(1) << proc->device;
+        }
+        n += (uint32_t)__builtin_popcountll(used);
     }
-    return (uint32_t)__builtin_popcountll(used);
+    return n;
 }
 
 static uint32_t seen[8];
@@ -139,18 +149,29 @@ static void stream_of_short_jobs_does_not_wear_it_out(void **state)
     fleet_fini(&fleet);
 }
 
-/* Two give back two each, for one that needs four; the one that needs two, and is later, does not take them. */
+static void slow_down(void *arg, struct orr_sim *sim, uint64_t number)
+{
+    const struct orr_sim_faults slow = {.delay_min_ms = 300, .delay_max_ms = 400};
+    (void)arg;
+    (void)number;
+    assert_int_equal(
+        orr_sim_faults_set(sim, fleet.first_cluster, fleet.first_node + 1, &slow),
+        ORR_OK);
+}
+
+/* Two give back two each, one before the other, for one that needs four; a later one that needs two does not take them. */
 static void what_is_given_back_is_kept_for_whom_it_is(void **state)
 {
     (void)state;
-    set_up(4);
-    plan(0, 1000, 2, 4, 60000);
-    plan(1, 1000, 2, 4, 60000);
-    plan(2, 15000, 4, 4, 5000);
+    set_up_nodes(4, 2);
+    plan(0, 1000, 2, 4, 90000);
+    plan(1, 1000, 2, 4, 90000);
+    plan(2, 15000, 4, 4, 10000);
     plan(3, 15010, 2, 2, 60000);
-    look_at(19000, 0, 2);
-    look_at(19000, 1, 3);
-    look_at(26000, 2, 3);
+    assert_int_equal(orr_sim_at(fleet.sim, 14000, slow_down, NULL, 0), ORR_OK);
+    look_at(24000, 0, 2);
+    look_at(24000, 1, 3);
+    look_at(50000, 2, 3);
     run();
     assert_int_equal(seen[0], 4);
     assert_int_equal(seen[1], 0);

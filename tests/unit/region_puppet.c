@@ -57,6 +57,7 @@ struct puppet {
     X(job_resize)                                                                      \
     X(cluster_register)                                                                \
     X(cluster_summary)                                                                 \
+    X(jobs_resize)                                                                     \
     X(job_update)                                                                      \
     X(job_ended)                                                                       \
     X(checkpoint_commit)                                                               \
@@ -78,6 +79,7 @@ ORR_HANDLER(puppet, job_order)
 ORR_HANDLER(puppet, job_stop)
 ORR_HANDLER(puppet, node_drain)
 ORR_HANDLER(puppet, stores_collect)
+ORR_HANDLER(puppet, jobs_waiting)
 
 static enum orr_err
 puppet_on_ack(struct orr_ctx *ctx, struct puppet *self, const struct orr_msg_ack *msg)
@@ -240,11 +242,21 @@ static enum orr_err puppet_on_stores_collect(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+static enum orr_err puppet_on_jobs_waiting(struct orr_ctx *ctx,
+                                           struct puppet *self,
+                                           const struct orr_msg_jobs_waiting *msg)
+{
+    (void)ctx;
+    (void)self;
+    seen.n_waiting = msg->jobs.n;
+    return ORR_OK;
+}
+
 static const struct orr_handler puppet_handlers[] = {
 #define X(name) ORR_ON(puppet, name, ORR_ANY_STATE, ORR_ROLE_ANY, ORR_REFUSE),
     FORWARDS(X) X(ack) X(failed) X(job_detail) X(checkpoint_made) X(checkpoint_rows)
         X(region_check) X(job_offered) X(job_assign) X(job_order) X(job_stop)
-            X(node_drain) X(stores_collect)
+            X(node_drain) X(stores_collect) X(jobs_waiting)
 #undef X
 };
 static const struct orr_actor_type puppet_type = {

@@ -27,6 +27,7 @@ extern struct puppet_answer {
 
 extern struct puppet_seen {
     unsigned n_assigns, n_orders, n_stops, n_drains, n_collects;
+    uint32_t n_waiting;   /* of the last jobs_waiting */
     uint32_t n_roots;     /* of the last stores_collect */
     uint64_t term, round; /* the same */
     uint64_t generation;

@@ -127,6 +127,65 @@ static void what_cannot_be_is_refused(void **state)
     refused(1, ORR_ESTATE, "ended");
 }
 
+static uint16_t own(uint32_t devices, uint32_t to, const char *waiting)
+{
+    const struct orr_rec_job_size size = {
+        .job = ORR_LIT("eu1-1"), .generation = 1, .devices = devices, .to = to};
+    return POST(jobs_resize,
+                .cluster = ORR_LIT("c1"),
+                .sizes = {&size, 1},
+                .waiting = orr_str(waiting),
+                .devices = *waiting ? 1 : 0,
+                .why = ORR_LIT("because"));
+}
+
+static void
+own_refused(uint32_t devices, uint32_t to, const char *waiting, uint32_t code)
+{
+    assert_int_equal(own(devices, to, waiting), ORR_MSG_failed);
+    assert_int_equal(answer.code, code);
+}
+
+/* What its cluster plans is looked at again, and any order of its user replaces it and stays. */
+static void own_resize_gives_way_to_the_users(void **state)
+{
+    (void)state;
+    start_running();
+    own_refused(2, 1, "", ORR_ESTALE); /* for nobody */
+    own_refused(2, 1, "eu1-2", ORR_ESTALE);
+    gpus_free = 0;
+    summary();
+    POST(job_submit,
+         .key = ORR_LIT("second"),
+         .owner = ORR_LIT("u"),
+         .spec = puppet_spec());
+    wait_for(500);
+    assert_int_equal(seen.n_waiting, 1);
+    own_refused(1, 2, "", ORR_ESTALE); /* while somebody waits */
+    own_refused(1, 2, "eu1-2", ORR_ESTALE);
+    assert_int_equal(own(2, 1, "eu1-2"), ORR_MSG_ack);
+    assert_int_equal(seen.n_orders, 1);
+    assert_int_equal(seen.order.devices, 1);
+    assert_false(seen.order.may_move);
+    assert_string_equal(show()->order_text.ptr, "to 1 device: because");
+    own_refused(2, 1, "eu1-2", ORR_EBUSY);
+    fail_over(1);
+    assert_int_equal(resize(1), ORR_MSG_ack); /* the new leader knows whose it is */
+    assert_int_equal(seen.order.number, 2);
+    update_on(ORR_JOB_RESTORING, 1);
+    update(ORR_JOB_RUNNING);
+    assert_int_equal(show()->order_state, ORR_ORDER_IS_DONE);
+    assert_int_equal(answer.detail->asked_devices, 1);
+    POST(job_cancel, .job = ORR_LIT("eu1-2"));
+    wait_for(500);
+    assert_int_equal(seen.n_waiting, 0);
+    own_refused(1, 2, "", ORR_EPERM);
+    tables_match();
+    fail_over(1);
+    assert_int_equal(show()->asked_devices, 1);
+    own_refused(1, 2, "", ORR_EPERM);
+}
+
 static void job_that_cannot_be_saved_does_not_move(void **state)
 {
     (void)state;
@@ -183,6 +242,7 @@ int main(void)
         T(order_lasts_over_failovers),
         T(resize_that_fails_leaves_the_job_as_it_was),
         T(what_cannot_be_is_refused),
+        T(own_resize_gives_way_to_the_users),
         T(job_that_cannot_be_saved_does_not_move),
         T(without_room_for_it_elsewhere_it_does_not_move),
         T(moved_job_starts_with_that_number),
