@@ -48,7 +48,7 @@ soak: deps
 	    --minutes 3 --jobs 60 --clusters 2 --nodes 3
 	@export SOAK=1 STOPS=50 BARRIERS=50 SEQUENCES="$${SEQUENCES:-10}" ORRERY_BIN="$$(pwd)/build/asan/bin" ORRERY_LIB="$$(pwd)/build/release/lib" \
 	    ORRERY_WORKLOADS="$$(pwd)/build/release" ORRERY_CRIU="$$(pwd)/build/criu/criu"; \
-	for t in stops resize sequences barriers families regions cooperative stop_faults fence softstate; do \
+	for t in stops resize sequences barriers families regions machines cooperative stop_faults fence softstate; do \
 	    /usr/bin/python3 -B tests/integration/test_$$t.py || exit 1; done
 
 # Numbers as JSON lines: see bench/README.md.

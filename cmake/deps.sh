@@ -5,7 +5,7 @@ set -eu
 
 packages="build-essential cmake ninja-build pkg-config libzmq3-dev libyaml-dev libraft-dev libuv1-dev libcmocka-dev
           libhiredis-dev redis-server libsodium-dev libzstd-dev
-          clang-format python3 python3-zmq python3-msgpack procps spin"
+          clang-format python3 python3-zmq python3-msgpack procps iproute2 spin"
 
 missing=""
 for p in $packages; do

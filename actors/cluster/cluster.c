@@ -21,6 +21,8 @@ ORR_HANDLER(cluster, devices_freed)
 ORR_HANDLER(cluster, devices_want)
 ORR_HANDLER(cluster, devices_keep)
 ORR_HANDLER(cluster, job_released)
+ORR_HANDLER(cluster, job_report)
+ORR_HANDLER(cluster, jobs_waiting)
 ORR_HANDLER(cluster, log_read)
 ORR_HANDLER(cluster, down)
 ORR_HANDLER(cluster, ack)
@@ -50,6 +52,8 @@ static void cluster_fini(void *state)
     orr_block_fini(&self->places);
     orr_block_fini(&self->slots);
     orr_block_fini(&self->list);
+    orr_block_fini(&self->plan);
+    orr_block_fini(&self->sums);
 }
 
 static uint32_t default_to(uint32_t value, uint32_t otherwise)
@@ -85,6 +89,11 @@ static enum orr_err take_storage(struct cluster *self)
                              self->args.world_max * sizeof(struct orr_rec_device_slot));
     if (err == ORR_OK)
         err = orr_block_init(&self->list, rows > claims ? rows : claims);
+    if (err == ORR_OK)
+        err = orr_block_init(&self->plan, sizeof(struct cluster_plan));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->sums,
+                             (self->args.world_max + 1) * sizeof(struct elastic_sum));
     return err;
 }
 
@@ -222,6 +231,20 @@ static enum orr_err cluster_on_devices_keep(struct orr_ctx *ctx,
     return cluster_devices_keep(ctx, self, msg);
 }
 
+static enum orr_err cluster_on_job_report(struct orr_ctx *ctx,
+                                          struct cluster *self,
+                                          const struct orr_msg_job_report *msg)
+{
+    return cluster_job_reported(ctx, self, msg);
+}
+
+static enum orr_err cluster_on_jobs_waiting(struct orr_ctx *ctx,
+                                            struct cluster *self,
+                                            const struct orr_msg_jobs_waiting *msg)
+{
+    return cluster_jobs_waiting(ctx, self, msg);
+}
+
 static enum orr_err cluster_on_node_drain(struct orr_ctx *ctx,
                                           struct cluster *self,
                                           const struct orr_msg_node_drain *msg)
@@ -304,6 +327,9 @@ static enum orr_err cluster_on_failed(struct orr_ctx *ctx,
     case CLUSTER_TAG_COLLECT:
         cluster_collect_failed(ctx, self, msg);
         break;
+    case CLUSTER_TAG_RESIZE:
+        cluster_resize_failed(ctx, self, seq, msg);
+        break;
     default:
         break;
     }
@@ -326,6 +352,7 @@ static enum orr_err cluster_on_timer(struct orr_ctx *ctx,
     cluster_nodes_watch(ctx, self);
     cluster_orphans_check(ctx, self);
     cluster_send_summary(ctx, self);
+    cluster_grow_tick(ctx, self);
     orr_timer_set(ctx, CLUSTER_T_TICK, self->args.heartbeat_ms, 0);
     return ORR_OK;
 }
@@ -345,6 +372,8 @@ static const struct orr_handler handlers[] = {
     ORR_ON(cluster, devices_want, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, devices_keep, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, job_released, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(cluster, job_report, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(cluster, jobs_waiting, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_COALESCE),
     ORR_ON(cluster, log_read, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(cluster, down, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(cluster, ack, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),

@@ -24,6 +24,7 @@ struct orr_cluster_args {
     uint32_t heartbeat_ms; /* 0: default 500 */
     uint32_t suspect_ms;   /* silence after which a node is UNKNOWN; 0: default 2000 */
     uint32_t lease_ms;     /* silence after which it may be LOST; 0: default 30000 */
+    bool is_rigid;         /* no job grows, or gives back, by itself */
     bool has_softstate;    /* /edge/softstate is on this host: publish there */
 };
 

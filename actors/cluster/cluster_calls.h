@@ -57,7 +57,7 @@ enum orr_err cluster_devices_keep(struct orr_ctx *ctx,
 enum orr_err cluster_job_assign(struct orr_ctx *ctx,
                                 struct cluster *self,
                                 const struct orr_msg_job_assign *msg);
-/* Devices of the node that are free, and such as the spec wants. */
+/* Devices of the node that are free, and such as the spec wants; or such, free or not (fitting). */
 uint64_t cluster_node_usable(const struct cluster_node *node,
                              const struct orr_msg_job_spec *spec);
 /* May something new be placed there? */
@@ -73,6 +73,26 @@ void cluster_forgotten(struct orr_ctx *ctx,
                        struct cluster *self,
                        uint32_t hold_index,
                        uint32_t seq);
+
+uint64_t cluster_node_fitting(const struct cluster_node *node,
+                              const struct orr_msg_job_spec *spec);
+/* Free devices that are as good as that one. */
+uint64_t
+cluster_devices_like(const struct cluster_node *node, uint64_t taken, uint32_t device);
+
+/* cluster_grow.c */
+void cluster_growth_init(struct cluster_job *job, const struct orr_msg_job_spec *spec);
+enum orr_err cluster_job_reported(struct orr_ctx *ctx,
+                                  struct cluster *self,
+                                  const struct orr_msg_job_report *msg);
+void cluster_grow_tick(struct orr_ctx *ctx, struct cluster *self);
+enum orr_err cluster_jobs_waiting(struct orr_ctx *ctx,
+                                  struct cluster *self,
+                                  const struct orr_msg_jobs_waiting *msg);
+void cluster_resize_failed(struct orr_ctx *ctx,
+                           struct cluster *self,
+                           uint32_t seq,
+                           const struct orr_msg_failed *msg);
 
 /* cluster_collect.c */
 enum orr_err cluster_collect(struct orr_ctx *ctx,
@@ -115,7 +135,8 @@ static inline struct orr_rec_job_node cluster_node_told(const struct cluster_nod
                                      .state = node->state,
                                      .addr = node->addr,
                                      .host = orr_str(node->host),
-                                     .endpoint = orr_str(node->endpoint)};
+                                     .endpoint = orr_str(node->endpoint),
+                                     .machine = orr_str(node->machine)};
 }
 
 #endif

@@ -27,16 +27,20 @@ static struct cluster_job *find_live(struct orr_ctx *ctx,
     return NULL;
 }
 
+static void free_of(struct cluster *self, struct cluster_hold *hold)
+{
+    struct cluster_node *node = orr_pool_at(&self->nodes, hold->node);
+    uint32_t slots = hold->slots;
+    cluster_hold_clear(self, hold);
+    hold->slots = slots;
+    node->slots_used += slots;
+}
+
 static void free_devices(struct cluster *self, struct cluster_job *job)
 {
     for (struct cluster_hold *hold = orr_pool_at(&self->holds, job->first_hold); hold;
-         hold = orr_pool_at(&self->holds, hold->next)) {
-        struct cluster_node *node = orr_pool_at(&self->nodes, hold->node);
-        uint32_t slots = hold->slots;
-        cluster_hold_clear(self, hold);
-        hold->slots = slots;
-        node->slots_used += slots;
-    }
+         hold = orr_pool_at(&self->holds, hold->next))
+        free_of(self, hold);
 }
 
 enum orr_err cluster_devices_freed(struct orr_ctx *ctx,
@@ -46,7 +50,12 @@ enum orr_err cluster_devices_freed(struct orr_ctx *ctx,
     struct cluster_job *job = find_live(ctx, self, msg->job, msg->generation);
     if (!job)
         return ORR_ENOENT;
-    free_devices(self, job);
+    for (struct cluster_hold *hold = orr_pool_at(&self->holds, job->first_hold); hold;
+         hold = orr_pool_at(&self->holds, hold->next)) {
+        uint64_t had = hold->devices | hold->parked;
+        free_of(self, hold);
+        hold->parked = had;
+    }
     cluster_changed(ctx, self);
     return ORR_OK;
 }
@@ -73,6 +82,16 @@ static bool is_like(const struct cluster_node *node,
     return device->is_there && device->is_healthy && !(taken >> i & 1) &&
            strcmp(device->type, was->type) == 0 &&
            device->memory_bytes >= was->memory_bytes;
+}
+
+uint64_t
+cluster_devices_like(const struct cluster_node *node, uint64_t taken, uint32_t device)
+{
+    uint64_t mask = 0;
+    for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++)
+        if (is_like(node, taken, i, &node->devices[device]))
+            mask |= UINT64_C(1) << i;
+    return mask;
 }
 
 /* The same one where it is free, else one of its type; ORR_NO_DEVICE: none. */

@@ -112,7 +112,7 @@ void cluster_hold_clear(struct cluster *self, struct cluster_hold *hold)
     node->slots_used -= hold->slots;
     node->used =
         0; /* counted anew: what a node lists may overlap with what was placed */
-    hold->devices = 0;
+    hold->devices = hold->parked = 0;
     hold->slots = 0;
     for (struct cluster_hold *other = NULL;
          (other = orr_pool_next(&self->holds, other)) != NULL;)
@@ -141,18 +141,24 @@ static bool is_listed(struct orr_list_text list, const char *name)
     return false;
 }
 
-uint64_t cluster_node_usable(const struct cluster_node *node,
-                             const struct orr_msg_job_spec *spec)
+uint64_t cluster_node_fitting(const struct cluster_node *node,
+                              const struct orr_msg_job_spec *spec)
 {
     uint64_t mask = 0;
     for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++) {
         const struct cluster_device *device = &node->devices[i];
-        if (device->is_there && device->is_healthy && !(node->used >> i & 1) &&
+        if (device->is_there && device->is_healthy &&
             device->memory_bytes >= spec->gpu_memory_bytes &&
             (spec->gpu_types.n == 0 || is_listed(spec->gpu_types, device->type)))
             mask |= UINT64_C(1) << i;
     }
     return mask;
+}
+
+uint64_t cluster_node_usable(const struct cluster_node *node,
+                             const struct orr_msg_job_spec *spec)
+{
+    return cluster_node_fitting(node, spec) & ~node->used;
 }
 
 bool cluster_node_suits(const struct cluster *self,
@@ -278,6 +284,8 @@ static enum orr_err hold_places(struct orr_ctx *ctx,
         hold->is_placed = true;
         uint32_t device = places.at[i].device;
         bool is_parked = is_suspended && device != ORR_NO_DEVICE;
+        if (is_parked && device < CLUSTER_DEVICES_MAX)
+            hold->parked |= UINT64_C(1) << device;
         cluster_hold_add(self, hold, is_parked ? ORR_PARKED_DEVICE : device);
     }
     return ORR_OK;
@@ -342,6 +350,7 @@ static enum orr_err spawn_job(struct orr_ctx *ctx,
                           orr_err_text(err));
     job->state = CLUSTER_JOB_LIVE;
     cluster_job_await(self, job, false);
+    cluster_growth_init(job, spec);
     orr_monitor(ctx, job->addr, true);
     orr_send(ctx,
              job->addr,

@@ -178,6 +178,9 @@ enum orr_err cluster_node_register(struct orr_ctx *ctx,
     node->ranks = msg->ranks.n;
     orr_str_copy(node->host, sizeof(node->host), msg->host);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), msg->endpoint);
+    orr_str_copy(node->machine, sizeof(node->machine), msg->machine);
+    orr_str_copy(
+        node->machine_trouble, sizeof(node->machine_trouble), msg->machine_trouble);
     orr_str_copy(node->why_level, sizeof(node->why_level), msg->why_level);
     node->level = msg->level;
     set_devices(node, msg);
@@ -327,6 +330,8 @@ static void node_row(const struct orr_ctx *ctx,
         .why_level = orr_str(node->why_level),
         .host = orr_str(node->host),
         .endpoint = orr_str(node->endpoint),
+        .machine = orr_str(node->machine),
+        .machine_trouble = orr_str(node->machine_trouble),
     };
     for (uint32_t i = 0; i < CLUSTER_DEVICES_MAX; i++) {
         const struct cluster_device *device = &node->devices[i];

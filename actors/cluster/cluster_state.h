@@ -9,6 +9,7 @@
 #define ORR_CLUSTER_STATE_H
 
 #include "cluster.h"
+#include "cluster_elastic.h"
 #include "cluster_place.h"
 #include "orrery/map.h"
 
@@ -20,7 +21,8 @@ enum cluster_tag {
     CLUSTER_TAG_CHECK,
     CLUSTER_TAG_STOP,
     CLUSTER_TAG_FORGET,
-    CLUSTER_TAG_COLLECT
+    CLUSTER_TAG_COLLECT,
+    CLUSTER_TAG_RESIZE
 };
 
 struct cluster_device {
@@ -44,6 +46,7 @@ struct cluster_node {
         majority_since_ms; /* of the list that ends with this node: at least half of it is heard; 0: it is not */
     char host[ORR_NAME_MAX];
     char endpoint[128];
+    char machine[ORR_MACHINE_MAX], machine_trouble[160];
     uint32_t level; /* enum orr_level that its machine can give */
     char why_level[160];
     uint64_t register_seq;
@@ -61,6 +64,32 @@ enum cluster_job_state {
     CLUSTER_JOB_DOOMED, /* the region does not want it: being stopped and forgotten */
 };
 
+/* What a plan needs to know of a job that may have more devices or fewer (cluster_grow.c). */
+struct cluster_growth {
+    uint32_t world, gpus_min, gpus_max, tier; /* of its spec */
+    bool is_ordered;
+    uint64_t quiet_ms;
+    bool is_known; /* its actor has reported: */
+    bool is_busy;
+    uint32_t phase, level, devices, shards;
+    struct orr_rec_resize_cost cost;
+    uint64_t
+        changed_ms; /* it began to run, or got another number of devices; 0: not yet */
+    uint64_t shrunk_ms; /* it began to run, or got fewer */
+    uint32_t wish; /* that many it is to have, as the region was asked; 0: not asked */
+    uint32_t wish_seq;
+    bool is_wish_begun;
+    bool is_giving; /* for one that waits */
+    uint64_t wish_until_ms;
+    uint64_t later_ms; /* wait after the last failure; 0: none */
+    uint64_t not_before_ms;
+};
+
+struct cluster_plan { /* scratch */
+    struct elastic_job jobs[ELASTIC_JOBS_MAX];
+    struct elastic_spot spots[ELASTIC_SPOTS_MAX];
+};
+
 struct cluster_job {
     char key[ORR_JOB_ID_MAX + 24]; /* "<job>/<generation>" */
     char job[ORR_JOB_ID_MAX];
@@ -71,6 +100,7 @@ struct cluster_job {
     struct orr_addr addr; /* of the actor, while LIVE */
     uint32_t first_hold;
     uint32_t seq; /* of the last claim_check */
+    struct cluster_growth growth;
 };
 
 struct cluster_hold {
@@ -79,8 +109,11 @@ struct cluster_hold {
     uint32_t node;
     uint32_t slots;
     uint64_t devices;
-    uint32_t seq;   /* of the last ranks_forget */
-    bool is_placed; /* by a placement that an actor answers for */
+    uint64_t parked; /* that it had when it was suspended */
+    uint32_t ranks;  /* by its actor's last report; */
+    uint32_t least;  /* and the fewest devices for them */
+    uint32_t seq;    /* of the last ranks_forget */
+    bool is_placed;  /* by a placement that an actor answers for */
     bool
         is_given_up; /* with its node, which may come back with these ranks standing still */
     bool is_present; /* listed by the registration that is being handled */
@@ -102,6 +135,9 @@ struct cluster {
     uint32_t n_awaited;    /* nothing new is placed before they are here */
     uint32_t collect_next; /* node whose store has the next turn */
     uint32_t next_seq;
+    uint64_t planned_ms; /* the last look at who may grow, */
+    uint32_t grow_next;  /* and the job to begin the next one with */
+    uint64_t waited_ms;  /* the region said that jobs wait; 0: none does */
     struct orr_pool nodes;
     struct orr_map nodes_by_name;
     struct orr_pool jobs;
@@ -112,6 +148,8 @@ struct cluster {
     struct orr_block places; /* struct orr_rec_rank_place[world_max] */
     struct orr_block slots;  /* struct orr_rec_device_slot[world_max] */
     struct orr_block list;   /* records of one message */
+    struct orr_block plan;   /* struct cluster_plan */
+    struct orr_block sums;   /* struct elastic_sum[world_max + 1] */
 };
 
 static inline uint64_t cluster_tag(enum cluster_tag kind, uint32_t index, uint32_t seq)

@@ -155,6 +155,7 @@ static enum orr_err job_on_node_changed(struct orr_ctx *ctx,
         if (msg->state != ORR_NODE_UP)
             continue;
         node->wants_get = true; /* it may have lost ranks while away */
+        self->reported = 0;
         node->talk.retry_ms = 0;
     }
     return job_step(ctx, self);

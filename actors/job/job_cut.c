@@ -183,6 +183,11 @@ void job_plan_ask(struct orr_ctx *ctx,
     }
     if (step == ORR_CUT_RELEASE && plan->goal == ORR_ORDER_RESIZE)
         msg.ranks = job_resize_places(self, index);
+    struct orr_rec_text machines[JOB_MACHINES_MAX];
+    if (step == ORR_CUT_RELEASE && job_plan_is_partial(plan)) {
+        msg.overlay = self->overlay;
+        msg.machines = job_machines(self, index, machines);
+    }
     if (step == ORR_CUT_RESUME) {
         msg.round = plan->attempt;
         msg.ids = list_ids(plan);

@@ -62,8 +62,8 @@ struct job_node {
         ids_attempt; /* of this resume it has said what all of its ranks have of communicators */
     uint64_t device_bytes, copy_us[2]; /* what its ranks took to copy them: out, in */
     uint64_t devices; /* bit per device of it that has ranks (job_device_count) */
-    char dial[128];   /* where its peers may dial it */
-    char store[ORR_NAME_MAX]; /* where its parts are */
+    char machine[ORR_MACHINE_MAX]; /* as in node_register */
+    char store[ORR_NAME_MAX];      /* where its parts are */
     char endpoint[128];
 };
 

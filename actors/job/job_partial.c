@@ -13,7 +13,6 @@
  */
 #include "job_partial.h"
 #include "job_resize.h"
-#include "orrery/machine.h"
 
 enum { JOIN_MS = 8000, CLEAR_MS = 5000 };
 
@@ -70,7 +69,7 @@ job_partial_add(struct job *self, struct orr_list_job_node nodes, struct orr_err
         if (node->state != ORR_NODE_LOST)
             node->state = rec->state;
         node->addr = rec->addr;
-        orr_str_copy(node->dial, sizeof(node->dial), rec->endpoint);
+        orr_str_copy(node->machine, sizeof(node->machine), rec->machine);
     }
     if (self->n_nodes > before && code == ORR_OK)
         code = job_plan_grow(self);
@@ -125,19 +124,6 @@ void job_partial_cleared(const struct job *self, struct job_node *node)
 
 /* ---- the map ---- */
 
-/* Machines of those that stay were told of each other's when their ranks started: of no later one (VXLAN, docs/images.md). */
-static bool is_reached(const struct job *self, const struct job_node *to)
-{
-    char there[ORR_MACHINE_MAX], here[ORR_MACHINE_MAX];
-    orr_machine_of(orr_str(to->dial), there);
-    for (uint32_t i = 0; i < self->n_nodes; i++) {
-        orr_machine_of(orr_str(job_node_at(self, i)->dial), here);
-        if (job_node_at(self, i)->n_ranks && strcmp(here, there) == 0)
-            return true;
-    }
-    return false;
-}
-
 enum orr_err job_partial_plan(struct job *self, uint32_t n, struct orr_error *err)
 {
     bool is_able = job_partial_can(self);
@@ -145,7 +131,7 @@ enum orr_err job_partial_plan(struct job *self, uint32_t n, struct orr_error *er
         const struct job_rank *rank = job_rank_at(self, r);
         const struct job_node *to = job_node_at(self, rank->next_node);
         if (rank->next_node != rank->node)
-            is_able = to->state == ORR_NODE_UP && is_reached(self, to) &&
+            is_able = to->state == ORR_NODE_UP &&
                       (to->n_ranks || to->launch == JOB_LAUNCH_NONE);
     }
     if (!is_able)

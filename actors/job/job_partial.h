@@ -6,8 +6,8 @@
 
 #include "job_state.h"
 
-enum { JOB_MACHINES_MAX = 64 };
-/* Where its other nodes can be dialled; those that can. */
+enum { JOB_MACHINES_MAX = ORR_MACHINES_MAX + 1 }; /* more: the node says so */
+/* Those of its other nodes, each once; borrowed from them. */
 struct orr_list_text job_machines(const struct job *self,
                                   uint32_t but,
                                   struct orr_rec_text machines[JOB_MACHINES_MAX]);

@@ -33,7 +33,7 @@ enum orr_err job_ranks_start(struct job *self, const struct orr_msg_job_start *m
         orr_str_copy(node->name, sizeof(node->name), msg->nodes.at[i].node);
         node->addr = msg->nodes.at[i].addr;
         node->state = msg->nodes.at[i].state;
-        orr_str_copy(node->dial, sizeof(node->dial), msg->nodes.at[i].endpoint);
+        orr_str_copy(node->machine, sizeof(node->machine), msg->nodes.at[i].machine);
         node->launch = msg->is_recovery ? JOB_LAUNCH_DONE : JOB_LAUNCH_NONE;
         node->wants_get = msg->is_recovery;
     }

@@ -36,6 +36,8 @@ bool job_resize_at_cut(struct orr_ctx *ctx, struct job *self);
 struct orr_list_rank_place job_resize_places(struct job *self, uint32_t node);
 /* The old devices are free: from here on there is the new map alone. */
 void job_resize_take(struct job *self);
+/* job_report.c: to its cluster, if there is something new. */
+void job_report(struct orr_ctx *ctx, struct job *self);
 /* The ranks run, wherever. */
 void job_resize_over(struct job *self);
 

@@ -34,6 +34,7 @@ struct job {
     enum orr_job_outcome outcome;
     uint64_t limit_at_ms;
     uint64_t step;
+    uint64_t reported; /* digest of the last job_report */
     uint32_t next_seq;
     uint32_t n_state[ORR_RANK_STATE_MAX_];
     uint32_t n_ok;

@@ -111,10 +111,16 @@ struct orr_list_text job_machines(const struct job *self,
                                   uint32_t but,
                                   struct orr_rec_text machines[JOB_MACHINES_MAX])
 {
+    struct orr_str own = orr_str(job_node_at(self, but)->machine);
     uint32_t n = 0;
-    for (uint32_t i = 0; i < self->n_nodes && n < JOB_MACHINES_MAX; i++)
-        if (i != but && job_node_at(self, i)->dial[0])
-            machines[n++].value = orr_str(job_node_at(self, i)->dial);
+    for (uint32_t i = 0; i < self->n_nodes && n < JOB_MACHINES_MAX; i++) {
+        struct orr_str machine = orr_str(job_node_at(self, i)->machine);
+        bool is_known = !machine.len || orr_str_eq(machine, own);
+        for (uint32_t k = 0; k < n && !is_known; k++)
+            is_known = orr_str_eq(machines[k].value, machine);
+        if (!is_known)
+            machines[n++].value = machine;
+    }
     return (struct orr_list_text){machines, n};
 }
 
@@ -341,6 +347,7 @@ enum orr_err job_step(struct orr_ctx *ctx, struct job *self)
     if (self->is_ended && !was_ended)
         release_all(ctx, self);
     ask_due(ctx, self);
+    job_report(ctx, self);
     if (!self->is_reported)
         return ORR_OK;
     for (uint32_t i = 0; i < self->n_nodes; i++) {

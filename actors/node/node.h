@@ -18,13 +18,15 @@ struct orr_node_args {
     char cluster[ORR_NAME_MAX];
     char node[ORR_NAME_MAX];
     char cluster_host[ORR_NAME_MAX]; /* whose host runs "/<region>/<cluster>" */
-    char host[ORR_NAME_MAX]; /* this host, and where peers may dial it; empty: */
-    char endpoint[128];      /* nowhere, then they cannot vouch for this node */
-    uint64_t memory_bytes;   /* of the machine, for display */
-    uint32_t slots;          /* ranks without a device at a time; 0: default 64 */
-    uint32_t ranks_max;      /* rank rows kept; 0: default 1024 */
-    uint32_t heartbeat_ms;   /* 0: default 500 */
-    bool has_softstate;      /* /edge/softstate is on this host: publish there */
+    char host[ORR_NAME_MAX];       /* this host, and where peers may dial it; empty: */
+    char endpoint[128];            /* nowhere, then they cannot vouch for this node */
+    char machine[ORR_MACHINE_MAX]; /* as in node_register, */
+    char machine_trouble[160];     /* and why that does not work */
+    uint64_t memory_bytes;         /* of the machine, for display */
+    uint32_t slots;                /* ranks without a device at a time; 0: default 64 */
+    uint32_t ranks_max;            /* rank rows kept; 0: default 1024 */
+    uint32_t heartbeat_ms;         /* 0: default 500 */
+    bool has_softstate;            /* /edge/softstate is on this host: publish there */
     bool
         has_stops; /* /edge/rank and /edge/store are on this host: ranks can be stopped and saved */
     char run_dir[96]; /* of the links between ranks and /edge/rank */

@@ -141,6 +141,21 @@ void node_ability(struct orr_ctx *ctx,
                   const struct orr_msg_rank_ability *msg);
 /* How the rank can be stopped, as far as is known; *ret_why: why no better. */
 /* Why its ranks are not saved as images, where they are not. */
+/* The network of the group is to reach these machines, too.  False: why it cannot. */
+bool node_machines_take(const struct node *self,
+                        struct node_group *group,
+                        struct orr_list_text machines,
+                        char *why,
+                        size_t cap);
+/* Borrowed from the group. */
+struct orr_list_text node_machines_list(const struct node_group *group,
+                                        struct orr_rec_text list[ORR_MACHINES_MAX]);
+/* Have it so, by way of one of its ranks. */
+void node_machines_widen(struct orr_ctx *ctx,
+                         struct node *self,
+                         const struct node_group *group,
+                         const struct node_row *row,
+                         uint64_t tag);
 struct orr_str node_why_no_image(const struct node *self,
                                  const struct node_group *group);
 uint32_t node_row_level(const struct node *self,

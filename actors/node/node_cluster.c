@@ -65,6 +65,8 @@ void node_register_send(struct orr_ctx *ctx, struct node *self)
             .seq = ++self->heartbeat_seq,
             .host = orr_str(self->args.host),
             .endpoint = orr_str(self->args.endpoint),
+            .machine = orr_str(self->args.machine),
+            .machine_trouble = orr_str(self->args.machine_trouble),
             .level = level_of(self),
             .why_level = orr_str(self->is_image_able ? "" : self->image_text));
 }

@@ -357,8 +357,12 @@ static void begin(struct orr_ctx *ctx,
     cut->n_due = 0;
     cut->is_to_begin = cut->stage != NODE_STAGE_LIBRARY;
     char why[160] = "";
+    cut->is_wider = msg->step == ORR_CUT_RELEASE && msg->machines.n;
     if (msg->step == ORR_CUT_RELEASE)
         (void)node_group_fits(self, group, msg->ranks, why, sizeof(why));
+    if (cut->is_wider && !why[0] &&
+        node_machines_take(self, group, msg->machines, why, sizeof(why)))
+        group->overlay = msg->overlay;
     if (msg->step == ORR_CUT_RESUME && msg->is_whole &&
         !node_rows_leave(ctx, self, group, msg->ranks))
         snprintf(why, sizeof(why), "no room for what is left of ranks that have gone");

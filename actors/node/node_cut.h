@@ -16,6 +16,7 @@ enum node_stage {
     NODE_STAGE_FREEZE,
     NODE_STAGE_IMAGE, /* process_image */
     NODE_STAGE_STORE, /* wait for the parts */
+    NODE_STAGE_WIDEN, /* process_widen, to one of them */
     NODE_STAGE_FREE,  /* device_usage, until it is 0 */
     NODE_STAGE_THAW,
     NODE_STAGE_RESUME, /* device_resume */
@@ -45,7 +46,8 @@ struct node_cut {
     bool is_frozen;   /* the ranks' processes, by us */
     bool is_detached;
     bool keeps_running;
-    bool is_some; /* save: only rows that are leaving */
+    bool is_some;  /* save: only rows that are leaving */
+    bool is_wider; /* release: their network is to reach other machines */
     int64_t culprit;
     char text[240];
 };

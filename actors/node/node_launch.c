@@ -12,7 +12,6 @@
 #include "node_calls.h"
 #include "node_devices.h"
 #include "node_moves.h"
-#include "orrery/machine.h"
 
 enum {
     PORT_TIMEOUT_MS = 5000,
@@ -32,23 +31,6 @@ static void rank_address(uint32_t rank, char *dst, size_t cap, bool has_prefix)
              has_prefix ? "/16" : "");
 }
 
-/* Those of other machines: an overlay of one machine needs none. */
-static void note_machines(const struct node *self,
-                          struct node_group *group,
-                          const struct orr_msg_rank_launch *msg)
-{
-    char own[ORR_MACHINE_MAX], other[ORR_MACHINE_MAX];
-    orr_machine_of(orr_str(self->args.endpoint), own);
-    for (uint32_t i = 0; i < msg->machines.n; i++) {
-        orr_machine_of(msg->machines.at[i].value, other);
-        bool is_known = !other[0] || strcmp(other, own) == 0;
-        for (uint32_t k = 0; k < group->n_machines && !is_known; k++)
-            is_known = strcmp(group->machines[k], other) == 0;
-        if (!is_known && group->n_machines < ORR_ARRAY_SIZE(group->machines))
-            memcpy(group->machines[group->n_machines++], other, sizeof(other));
-    }
-}
-
 static void launch_row(struct orr_ctx *ctx,
                        struct node *self,
                        struct node_group *group,
@@ -59,14 +41,11 @@ static void launch_row(struct orr_ctx *ctx,
     row->is_launching = true;
     row->is_relaunching = false;
     row->image_cut = group->is_image_restore ? group->cut.cut : 0;
-    char dir[320], address[32], hostname[24], underlay[ORR_MACHINE_MAX];
-    struct orr_rec_text machines[8];
+    char dir[320], address[32], hostname[24];
+    struct orr_rec_text machines[ORR_MACHINES_MAX];
     node_image_dir(self, group, row, group->cut.cut, dir, sizeof(dir));
     rank_address(row->rank, address, sizeof(address), true);
     snprintf(hostname, sizeof(hostname), "rank%u", row->rank);
-    orr_machine_of(orr_str(self->args.endpoint), underlay);
-    for (uint32_t i = 0; i < group->n_machines; i++)
-        machines[i].value = orr_str(group->machines[i]);
     bool is_image = group->wants_image, is_wide = is_image && group->n_machines;
     orr_ask(
         ctx,
@@ -85,8 +64,9 @@ static void launch_row(struct orr_ctx *ctx,
         .overlay = is_image ? group->overlay : 0,
         .address = orr_str(is_image ? address : ""),
         .hostname = orr_str(is_image ? hostname : ""),
-        .underlay = orr_str(is_wide ? underlay : ""),
-        .peers = {machines, is_image ? group->n_machines : 0},
+        .underlay = orr_str(is_wide ? self->args.machine : ""),
+        .peers =
+            is_wide ? node_machines_list(group, machines) : (struct orr_list_text){0},
         .restore_dir = orr_str(group->is_image_restore ? dir : ""),
         .stays_frozen = group->is_joining);
 }
@@ -126,7 +106,12 @@ struct orr_str node_why_no_image(const struct node *self,
     case ORR_CHECKPOINT_NONE:
         return ORR_LIT("checkpoint.mode is none");
     default:
-        return orr_str(self->image_text);
+        if (group->is_as_first)
+            return ORR_LIT(
+                "the node of rank 0 cannot make images: no network of ranks");
+        return group->is_too_wide
+                   ? ORR_LIT("a network of ranks spans 65 machines at most")
+                   : orr_str(self->image_text);
     }
 }
 
@@ -222,6 +207,21 @@ enum orr_err node_launch_check(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
+/* Ranks meet at rank 0's address: all on a network of theirs, or all on the machines'.  False: this node cannot do as that one. */
+static bool
+meet_as_first(const struct node *self, struct node_group *group, struct orr_str at)
+{
+    char overlay[32];
+    rank_address(0, overlay, sizeof(overlay), false);
+    bool is_overlay = orr_str_eq(at, orr_str(overlay));
+    if (!at.len || !self->args.has_stops)
+        return true;
+    group->is_as_first = group->wants_image && !is_overlay;
+    bool is_able = group->wants_image || !is_overlay;
+    group->wants_image = group->wants_image && is_overlay;
+    return is_able;
+}
+
 /* How its ranks are to be stopped, and what they go on from. */
 enum orr_err node_launch_take(struct orr_ctx *ctx,
                               struct node *self,
@@ -241,7 +241,19 @@ enum orr_err node_launch_take(struct orr_ctx *ctx,
                           ORR_EBUSY,
                           "node %s is still looking whether it can make images",
                           self->args.node);
-    group->wants_image = self->args.has_stops && self->is_image_able && is_wanted;
+    char why[200] = "";
+    bool is_reached = node_machines_take(self, group, msg->machines, why, sizeof(why));
+    group->wants_image =
+        self->args.has_stops && self->is_image_able && is_wanted && !group->is_too_wide;
+    if (group->wants_image && !is_reached)
+        return orr_refuse(ctx, ORR_ENOSYS, "%s", why);
+    if (!meet_as_first(self, group, msg->master_addr) && is_wanted)
+        return orr_refuse(ctx,
+                          ORR_ENOSYS,
+                          "node %s cannot make images, and the node of rank 0 can: its "
+                          "ranks would not reach that one's: %.*s",
+                          self->args.node,
+                          ORR_STR_ARGS(node_why_no_image(self, group)));
     group->link = msg->link;
     group->overlay = msg->overlay;
     group->is_restore = msg->parts.n > 0;
@@ -249,7 +261,6 @@ enum orr_err node_launch_take(struct orr_ctx *ctx,
     group->cut.cut = msg->cut;
     group->is_joining = group->cut.is_frozen =
         msg->is_joining && group->is_image_restore;
-    note_machines(self, group, msg);
     if (group->is_restore && !self->args.has_stops)
         return orr_refuse(
             ctx, ORR_ENOSYS, "node %s cannot restore ranks", self->args.node);

@@ -17,7 +17,7 @@ static const enum node_stage stages_of[ORR_CUT_STEP_MAX_][7] = {
                          NODE_STAGE_SUSPEND,
                          NODE_STAGE_FREEZE},
     [ORR_CUT_SAVE] = {NODE_STAGE_IMAGE, NODE_STAGE_STORE},
-    [ORR_CUT_RELEASE] = {NODE_STAGE_FREE},
+    [ORR_CUT_RELEASE] = {NODE_STAGE_WIDEN, NODE_STAGE_FREE},
     [ORR_CUT_RESUME] = {NODE_STAGE_THAW, NODE_STAGE_RESUME, NODE_STAGE_LIBRARY},
     [ORR_CUT_OPEN] = {NODE_STAGE_LIBRARY},
     [ORR_CUT_NONE] = {NODE_STAGE_EXPECT, NODE_STAGE_ARENA, NODE_STAGE_FETCH},
@@ -72,6 +72,16 @@ static bool is_waiting(const struct node_group *group, const struct node_row *ro
     return group->cut.step == ORR_CUT_NONE && group->is_joined_by && !row->is_joining;
 }
 
+/* All of them are on one network. */
+static const struct node_row *first_live(const struct node *self,
+                                         const struct node_group *group)
+{
+    struct node_row *row = node_row_first(self, group);
+    while (row && !node_rank_is_live(row->state))
+        row = node_row_next(self, row);
+    return row;
+}
+
 /* Is there nothing to do for this rank? */
 static bool is_idle(const struct node *self,
                     const struct node_group *group,
@@ -82,6 +92,8 @@ static bool is_idle(const struct node *self,
     if (is_waiting(group, row))
         return true;
     switch (stage) {
+    case NODE_STAGE_WIDEN:
+        return !group->cut.is_wider || row != first_live(self, group);
     case NODE_STAGE_ROOM:
         return !has_device || !self->args.stop_bytes_max;
     case NODE_STAGE_FREE:
@@ -260,6 +272,9 @@ static void work(struct orr_ctx *ctx,
         break;
     case NODE_STAGE_THAW:
         freeze(ctx, self, group, row, false, tag);
+        break;
+    case NODE_STAGE_WIDEN:
+        node_machines_widen(ctx, self, group, row, tag);
         break;
     case NODE_STAGE_IMAGE:
         node_save_image(ctx, self, group, row, tag);

@@ -167,8 +167,11 @@ struct node_group {
     bool is_fetching;     /* them */
     bool wants_image;     /* its ranks have namespaces of their own */
     uint32_t mode;        /* enum orr_checkpoint_mode */
-    uint32_t n_machines;  /* others of the job */
-    char machines[8][48];
+    bool
+        is_as_first; /* for it: the ranks of another node cannot, which they are to meet */
+    bool is_too_wide; /* for it: they would be on more machines than a network spans */
+    uint32_t n_machines; /* others of the job */
+    char machines[ORR_MACHINES_MAX][ORR_MACHINE_MAX];
 };
 
 struct node_peer {

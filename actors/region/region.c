@@ -60,6 +60,7 @@ LEADER_CALLS(checkpoint_remove, region_checkpoint_remove)
 LEADER_CALLS(node_drain, region_drain)
 LEADER_CALLS(cluster_register, region_cluster_register)
 LEADER_CALLS(cluster_summary, region_cluster_summary)
+LEADER_CALLS(jobs_resize, region_jobs_resize)
 LEADER_CALLS(claim_check, region_claim_check)
 LEADER_CALLS(job_update, region_job_update)
 LEADER_CALLS(job_ended, region_job_ended)
@@ -502,6 +503,7 @@ static enum orr_err region_on_timer(struct orr_ctx *ctx,
     drop_old_waits(ctx, self);
     region_soft_tick(ctx, self);
     region_collect_tick(ctx, self);
+    region_kept_watch(ctx, self);
     enum orr_err err = region_drain_some(ctx, self);
     return err == ORR_OK ? region_clusters_watch(ctx, self) : err;
 }
@@ -536,6 +538,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(region, order_failed, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, cluster_register, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, cluster_summary, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_COALESCE),
+    ORR_ON(region, jobs_resize, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, claim_check, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, job_update, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),
     ORR_ON(region, job_ended, ORR_ANY_STATE, ORR_ROLE_FLEET, ORR_REFUSE),

@@ -157,6 +157,12 @@ void region_schedule(struct orr_ctx *ctx, struct region *self);
 enum orr_err region_schedule_some(struct orr_ctx *ctx, struct region *self);
 void region_debit(struct region *self, const struct region_job *job, int sign);
 void region_offered(struct region *self, const struct region_job *job, int sign);
+/* Could it be placed there, if nothing ran? */
+bool region_may_run_in(struct region *self,
+                       const struct region_cluster *cluster,
+                       const struct region_job *job);
+/* Devices that it needs to be placed. */
+uint32_t region_devices_least(const struct region_job *job);
 /* Is there room for the job now, where it is to go? */
 bool region_fits_devices(struct region *self,
                          const struct region_job *job,
@@ -175,7 +181,23 @@ void region_why(const struct orr_ctx *ctx,
                 char *buf,
                 size_t cap);
 
+/* region_elastic.c: growing, and giving back. */
+void region_tell_waiting(struct orr_ctx *ctx,
+                         struct region *self,
+                         struct region_cluster *cluster);
+void region_kept_drop(struct orr_ctx *ctx,
+                      struct region *self,
+                      struct region_cluster *cluster);
+void region_kept_watch(struct orr_ctx *ctx, struct region *self);
+enum orr_err region_jobs_resize(struct orr_ctx *ctx,
+                                struct region *self,
+                                const struct orr_msg_jobs_resize *msg);
+
 /* region_clusters.c: what clusters and their job actors say. */
+/* NULL: it has not registered with this leader. */
+struct region_cluster *region_cluster_known(struct region *self,
+                                            const struct orr_ctx *ctx,
+                                            struct orr_str name);
 struct region_cluster *region_cluster_get(struct region *self, struct orr_str name);
 void region_cluster_is_at(const struct region *self,
                           struct region_cluster *cluster,

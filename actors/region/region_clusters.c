@@ -143,8 +143,9 @@ enum orr_err region_cluster_register(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-static struct region_cluster *
-known(struct region *self, const struct orr_ctx *ctx, struct orr_str name)
+struct region_cluster *region_cluster_known(struct region *self,
+                                            const struct orr_ctx *ctx,
+                                            struct orr_str name)
 {
     struct region_cluster *cluster = orr_map_find(&self->clusters_by_name, name);
     bool is_known = cluster && cluster->is_registered &&
@@ -209,6 +210,9 @@ static void node_read(struct region_node *node, const struct orr_rec_node_row *r
     node->seen_ms = row->seen_ms;
     orr_str_copy(node->gpu_type, sizeof(node->gpu_type), row->gpu_type);
     orr_str_copy(node->why_level, sizeof(node->why_level), row->why_level);
+    orr_str_copy(node->machine, sizeof(node->machine), row->machine);
+    orr_str_copy(
+        node->machine_trouble, sizeof(node->machine_trouble), row->machine_trouble);
     node->level = row->level;
     orr_str_copy(node->host, sizeof(node->host), row->host);
     orr_str_copy(node->endpoint, sizeof(node->endpoint), row->endpoint);
@@ -240,7 +244,7 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
                                     struct region *self,
                                     const struct orr_msg_cluster_summary *msg)
 {
-    struct region_cluster *cluster = known(self, ctx, msg->cluster);
+    struct region_cluster *cluster = region_cluster_known(self, ctx, msg->cluster);
     if (!cluster)
         return orr_refuse(ctx,
                           ORR_ESTALE,
@@ -273,6 +277,7 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
     add_up(ctx, self, cluster);
     self->capacity_seq++;
     region_schedule(ctx, self);
+    region_tell_waiting(ctx, self, cluster);
     return ORR_OK;
 }
 

@@ -23,6 +23,12 @@ struct region_cluster {
     int64_t gpus_offered; /* of jobs still ASSIGNING */
     int64_t slots_offered;
     uint32_t first_node;
+    bool is_waited; /* it has been told that jobs wait */
+    uint32_t
+        kept; /* devices that running jobs give back, for one that waits: others see them not; 0: none */
+    uint32_t kept_for;
+    uint64_t kept_counter; /* of that job */
+    uint64_t kept_until_ms;
 };
 
 struct region_node {
@@ -43,6 +49,7 @@ struct region_node {
     char endpoint[128];
     uint32_t level; /* enum orr_level that its machine can give */
     char why_level[160];
+    char machine[ORR_MACHINE_MAX], machine_trouble[160];
     bool is_present;  /* in the summary being read */
     bool is_draining; /* nothing new is placed there, what runs there is to go */
 };

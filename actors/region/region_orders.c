@@ -126,6 +126,10 @@ void region_order_close(struct orr_ctx *ctx,
         (order->kind == ORR_ORDER_RUN && order->state == ORR_ORDER_IS_QUEUED);
     if (is_move)
         job->to_cluster[0] = job->to_node[0] = job->to_region[0] = '\0';
+    if (order->kind == ORR_ORDER_RESIZE && !order->is_own && code == ORR_OK)
+        job->asked_devices = order->devices;
+    if (order->is_own && code != ORR_OK && job->cluster != ORR_NONE)
+        region_kept_drop(ctx, self, orr_pool_at(&self->clusters, job->cluster));
     move(ctx, self, job, code == ORR_OK ? ORR_ORDER_IS_DONE : ORR_ORDER_IS_FAILED);
     if (code != ORR_OK)
         answer_waits(ctx, self, job, NULL);
@@ -199,6 +203,7 @@ void region_order_open(struct orr_ctx *ctx,
     order->seq = 0;
     order->devices = resize.devices;
     order->may_move = resize.may_move;
+    order->is_own = resize.is_own;
     bool is_saved =
         kind == ORR_ORDER_CHECKPOINT || kind == ORR_ORDER_VACATE || resize.may_move;
     order->checkpoint = is_saved ? ++job->checkpoint : 0;

@@ -51,6 +51,7 @@ enum orr_err region_checkpoint_remove(struct orr_ctx *ctx,
 struct region_resize {
     uint32_t devices; /* 0: it is none */
     bool may_move;
+    bool is_own; /* nobody has asked for it */
 };
 
 /* region_orders.c */

@@ -71,6 +71,8 @@ put_job(struct region *self, const struct region_job *job, const char *key)
         .order_code = job->order.code,
         .order_devices = job->order.devices,
         .order_may_move = job->order.may_move,
+        .order_is_own = job->order.is_own,
+        .asked_devices = job->asked_devices,
         .order_text = orr_str(job->order.text),
         .to_cluster = orr_str(job->to_cluster),
         .to_node = orr_str(job->to_node),
@@ -321,7 +323,9 @@ static void fold_orders(struct region_job *job, const struct orr_msg_job_record 
                                        .checkpoint = msg->order_checkpoint,
                                        .code = msg->order_code,
                                        .devices = msg->order_devices,
-                                       .may_move = msg->order_may_move};
+                                       .may_move = msg->order_may_move,
+                                       .is_own = msg->order_is_own};
+    job->asked_devices = msg->asked_devices;
     orr_str_copy(job->order.text, sizeof(job->order.text), msg->order_text);
     orr_str_copy(job->to_cluster, sizeof(job->to_cluster), msg->to_cluster);
     orr_str_copy(job->to_node, sizeof(job->to_node), msg->to_node);

@@ -70,6 +70,8 @@ static int64_t room_for(const struct region *self,
     }
     if (!all)
         room -= job->gpus_max ? cluster->gpus_debit : cluster->slots_debit;
+    if (!all && job->gpus_max && job->counter != cluster->kept_counter)
+        room -= cluster->kept;
     return room > 0 ? room : 0;
 }
 
@@ -83,6 +85,15 @@ static uint32_t units_of(const struct region_job *job, int64_t room)
         return room >= exactly ? exactly : 0;
     uint32_t high = room < job->gpus_max ? (uint32_t)room : job->gpus_max;
     return orr_job_units(job->world, job->shards, job->gpus_min, high, job->gpus_max);
+}
+
+uint32_t region_devices_least(const struct region_job *job)
+{
+    uint32_t exactly = region_order_devices(job);
+    uint32_t least = job->gpus_min ? job->gpus_min : 1;
+    if (exactly)
+        return exactly;
+    return job->shards <= job->gpus_max && job->shards > least ? job->shards : least;
 }
 
 static const struct orr_msg_job_spec *rules_of(struct region *self,
@@ -103,6 +114,15 @@ static const struct orr_msg_job_spec *rules_of(struct region *self,
 static bool may_go(const struct region_cluster *cluster, const struct region_job *job)
 {
     return !job->to_cluster[0] || strcmp(cluster->name, job->to_cluster) == 0;
+}
+
+bool region_may_run_in(struct region *self,
+                       const struct region_cluster *cluster,
+                       const struct region_job *job)
+{
+    return cluster->state == ORR_NODE_UP && may_go(cluster, job) &&
+           room_for(self, cluster, job, rules_of(self, job), true) >=
+               (int64_t)region_devices_least(job);
 }
 
 static struct region_cluster *choose(struct region *self,
@@ -209,6 +229,8 @@ static enum orr_err offer(struct orr_ctx *ctx,
     job->update_step = 0;
     const struct region_checkpoint *from = region_checkpoint_newest(self, job);
     job->restore = from ? from->number : 0;
+    if (!region_order_devices(job)) /* it is placed as its spec says */
+        job->asked_devices = 0;
     region_save(self, job, 0);
     job->reason[0] = '\0';
     region_debit(self, job, 1);

@@ -165,7 +165,8 @@ void region_reply_detail(struct orr_ctx *ctx,
                  .stop = stop->stop,
                  .shards = stop->shards,
                  .why_shards = stop->why_shards,
-                 .resize_cost = stop->resize_cost);
+                 .resize_cost = stop->resize_cost,
+                 .asked_devices = job->asked_devices);
 }
 
 /* Where a page starts: after the job of that id, also if that job has been dropped since. */
@@ -240,6 +241,8 @@ void region_reply_tree(struct orr_ctx *ctx, struct region *self)
                 .seen_ms = node->seen_ms + silent_ms,
                 .level = node->level,
                 .why_level = orr_str(node->why_level),
+                .machine = orr_str(node->machine),
+                .machine_trouble = orr_str(node->machine_trouble),
             };
         }
     }

@@ -23,7 +23,8 @@ enum {
     REGION_HASH_BYTES = 384, /* of a part of a manifest: its texts */
     REGION_ROOT_BYTES = 32,  /* a part's hash, as stores_collect has it */
     REGION_ROOTS_MAX = 65536,
-    REGION_TOKENS_MAX = 1024, /* of handovers from other regions under way */
+    REGION_WAITING_BYTES = 64 << 10, /* one spec at least */
+    REGION_TOKENS_MAX = 1024,        /* of handovers from other regions under way */
 };
 
 enum region_timer {
@@ -84,6 +85,7 @@ struct region_order {
     uint64_t checkpoint; /* number that its checkpoint will have */
     uint32_t devices;    /* resize: how many, */
     bool may_move;       /* and on other nodes if need be */
+    bool is_own;         /* its cluster's idea, which any user's order replaces */
     uint32_t code;       /* failed: enum orr_err */
     uint32_t seq;        /* of the ask under way; 0: none */
     uint32_t backoff_ms; /* of a resume that waits for devices; 0: it does not */
@@ -125,6 +127,8 @@ struct region_job {
     bool
         is_parked; /* its ranks hold no devices, whatever its phase: until it is given some again */
     struct region_order order;
+    uint32_t
+        asked_devices; /* its user has ordered this size: it stays there until it starts anew; 0: none */
     char to_cluster[ORR_NAME_MAX]; /* where it is to go next; empty: anywhere */
     char to_node[ORR_NAME_MAX];
     char to_region[ORR_NAME_MAX]; /* it is to go there; or, MOVED, is there */
@@ -267,6 +271,7 @@ struct region {
     struct orr_block manifest_body; /* encoded manifest */
     struct orr_block roots;         /* hashes of parts */
     struct orr_block list;          /* records of one message */
+    struct orr_block waiting;       /* encoded job_specs of jobs that wait */
     char tail[ORR_TAIL_MAX];
 };
 

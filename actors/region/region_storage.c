@@ -42,6 +42,7 @@ void region_storage_fini(struct region *self)
     orr_block_fini(&self->manifest_body);
     orr_block_fini(&self->roots);
     orr_block_fini(&self->list);
+    orr_block_fini(&self->waiting);
     region_entry_fini(&self->ledger.entry);
 }
 
@@ -109,6 +110,8 @@ static enum orr_err take_blocks(struct region *self)
             orr_block_init(&self->roots, (size_t)REGION_ROOTS_MAX * REGION_ROOT_BYTES);
     if (err == ORR_OK)
         err = orr_block_init(&self->list, max_of(rows, max_of(nodes, claims)));
+    if (err == ORR_OK)
+        err = orr_block_init(&self->waiting, REGION_WAITING_BYTES);
     return err;
 }
 

@@ -100,7 +100,7 @@ enum orr_err region_take_checkpoint(struct orr_ctx *ctx,
         err = check_level(ctx, job, ORR_ORDER_CHECKPOINT);
     if (err != ORR_OK)
         return err;
-    bool is_open = region_order_is_open(job);
+    bool is_open = region_order_is_open(job) && !job->order.is_own;
     if (!region_is_placed(job))
         return orr_refuse(ctx,
                           ORR_ESTATE,
@@ -167,7 +167,8 @@ enum orr_err region_resize(struct orr_ctx *ctx,
     if (err != ORR_OK)
         return err;
     const struct region_order *order = &job->order;
-    bool is_open = region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED;
+    bool is_open = !order->is_own &&
+                   (region_order_is_open(job) || order->state == ORR_ORDER_IS_QUEUED);
     if (is_open && order->kind == ORR_ORDER_RESIZE && order->devices == msg->devices)
         return ORR_OK;
     if (is_open)
@@ -187,20 +188,26 @@ enum orr_err region_resize(struct orr_ctx *ctx,
                           "job %s is %s: it has no devices yet",
                           job->id,
                           orr_job_phase_name(job->phase));
-    if (job->phase == ORR_JOB_RUNNING && job->units == msg->devices)
+    bool is_there = job->phase == ORR_JOB_RUNNING && !region_order_is_open(job) &&
+                    job->units == msg->devices;
+    if (is_there) { /* and stays there */
+        job->asked_devices = msg->devices;
+        region_save(self, job, 0);
         return ORR_OK;
+    }
     char why[48];
     snprintf(
         why, sizeof(why), "to %u device%s", msg->devices, msg->devices == 1 ? "" : "s");
     bool may_move =
         (job->level == ORR_LEVEL_IMAGE || job->level == ORR_LEVEL_COOPERATIVE) &&
         region_fits_devices(self, job, msg->devices);
-    region_order_open(ctx,
-                      self,
-                      job,
-                      ORR_ORDER_RESIZE,
-                      orr_str(why),
-                      (struct region_resize){msg->devices, may_move});
+    region_order_open(
+        ctx,
+        self,
+        job,
+        ORR_ORDER_RESIZE,
+        orr_str(why),
+        (struct region_resize){.devices = msg->devices, .may_move = may_move});
     return ORR_OK;
 }
 

@@ -40,6 +40,16 @@ static const char *const buffer_names[B_MAX_] = {
     [B_DIGESTS] = "digests",
 };
 
+const char *
+trainer_refuses(const struct trainer_config *cfg, uint32_t world, uint32_t ntrain)
+{
+    if (cfg->hidden % 32 != 0)
+        return "--hidden: want a multiple of 32";
+    if (cfg->batch % world != 0 || cfg->batch > ntrain)
+        return "--batch: want a multiple of the world, at most the rows to train on";
+    return NULL;
+}
+
 void trainer_init(struct trainer *t, const struct trainer_config *cfg)
 {
     *t = (struct trainer){.cfg = *cfg, .share = cfg->batch / cfg->world};

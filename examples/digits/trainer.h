@@ -75,6 +75,10 @@ struct trainer {
     uint32_t steps;              /* done */
 };
 
+/* Why a world cannot be made from `cfg`, or NULL. */
+const char *
+trainer_refuses(const struct trainer_config *cfg, uint32_t world, uint32_t ntrain);
+
 /* Opens the device, current to this thread, as ncclCommInitRank needs it. */
 void trainer_init(struct trainer *t, const struct trainer_config *cfg);
 void trainer_fini(struct trainer *t);

@@ -7,118 +7,52 @@
  * accuracy and a digest of the weights, which is the same for the same world, seed and
  * options.
  */
-#include "data.h"
-#include "fail.h"
-#include "grid.h"
+#include "learn.h"
 #include "mlp.h"
-#include "watch.h"
-
-#include <assert.h>
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
-enum { ERR_MAX = 256 };
-static_assert((int)ERR_MAX >= (int)DATA_ERR_MAX && (int)ERR_MAX >= (int)MEET_ERR_MAX,
-              "one buffer for the errors of both");
-
-struct options {
-    struct mlp_config cfg;
-    uint32_t steps, log_every;
-    char data[PATH_MAX];
-    struct digests digests;
-};
-
-static void parse_options(struct options *o, int argc, char **argv)
-{
-    struct mlp_config *c = &o->cfg;
-    /* clang-format off */
-    const struct option_spec specs[] = {
-        {"steps", OPTION_NUMBER, &o->steps, 1, STEPS_MAX, "N  training steps"},
-        {"tensor", OPTION_NUMBER, &c->tensor, 1, 64, "T  ranks that share a net, a divisor of the world"},
-        {"hidden", OPTION_NUMBER, &c->hidden, 8, 4096, "H  units of the wide layers, a multiple of 8 T"},
-        {"mid", OPTION_NUMBER, &c->mid, 8, 4096, "M  units between them, a multiple of 8"},
-        {"batch", OPTION_NUMBER, &c->batch, 1, 65536, "B  rows a step over all ranks, a multiple of world / T"},
-        {"lr", OPTION_REAL, &c->lr, 0, 0, "X  learning rate"},
-        {"momentum", OPTION_REAL, &c->momentum, 0, 0, "X"},
-        {"seed", OPTION_LONG, &c->seed, 0, UINT64_MAX, "N  of the first weights and the shuffling"},
-        {"log-every", OPTION_NUMBER, &o->log_every, 1, UINT32_MAX, "K  print the loss every K steps"},
-        {"data", OPTION_PATH, o->data, 0, 0, "PATH  digits.csv (beside the program, in ../share/digits)"},
-        DIGESTS_OPTIONS(&o->digests),
-    };
-    /* clang-format on */
-    options_parse(specs, sizeof specs / sizeof *specs, argc, argv);
-    options_find_data(o->data);
-}
-
-static void train(struct mlp *m, struct watch *watch, struct options *o)
-{
-    for (uint32_t n = 1; n <= o->steps; n++) {
-        watch_enter(watch, "training step", WATCH_STEP_S);
-        mlp_step(m);
-        mlp_record(m, &o->digests);
-        if (m->grid->rank == 0 && (n % o->log_every == 0 || n == 1 || n == o->steps))
-            printf("step=%u loss=%.4f\n", n, (double)mlp_loss(m));
-    }
-}
-
-/* From the device to the last word. */
-static void run(const struct meet *meet, const struct data *data, struct options *o)
-{
-    struct watch watch;
-    struct grid grid;
-    struct mlp mlp;
-    watch_init(&watch);
-    watch_enter(&watch, "start", WATCH_INIT_S);
-    mlp_init(&mlp, &o->cfg);
-    ncclComm_t all = grid_join(meet, &watch);
-    grid_init(&grid, &all, meet->rank, meet->world, o->cfg.tensor);
-    watch_comms(&watch, (ncclComm_t[]){grid.all, grid.model, grid.data}, 3);
-    mlp_load(&mlp, data, &grid);
-    train(&mlp, &watch, o);
-    watch_enter(&watch, "evaluation", WATCH_STEP_S);
-    double accuracy = mlp_accuracy(&mlp);
-    uint64_t digest = mlp_digest(&mlp);
-    watch_comms(&watch, NULL, 0);
-    grid_fini(&grid);
-    mlp_fini(&mlp);
-    watch_fini(&watch);
-    if (meet->rank == 0)
-        printf("accuracy=%.4f digest=%016llx\n", accuracy, (unsigned long long)digest);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        die("stdout: %s", strerror(errno));
-}
 
 int main(int argc, char **argv)
 {
-    char err[ERR_MAX];
-    struct options o = {
-        .cfg = {.hidden = 64,
-                .mid = 32,
-                .batch = 64,
-                .tensor = 2,
-                .lr = 0.05f,
-                .momentum = 0.9f,
-                .seed = 1},
-        .steps = 2000,
-        .log_every = 100,
-        .digests = {.every = 1},
+    struct learn l = {.steps = 2000};
+    struct mlp_config c = {.hidden = 64,
+                           .mid = 32,
+                           .batch = 64,
+                           .tensor = 2,
+                           .lr = 0.05f,
+                           .momentum = 0.9f,
+                           .seed = 1};
+    /* clang-format off */
+    const struct option_spec own[] = {
+        {"tensor", OPTION_NUMBER, &c.tensor, 1, 64, "T  ranks that share a net, a divisor of the world"},
+        {"hidden", OPTION_NUMBER, &c.hidden, 8, 4096, "H  units of the wide layers, a multiple of 8 T"},
+        {"mid", OPTION_NUMBER, &c.mid, 8, 4096, "M  units between them, a multiple of 8"},
+        {"batch", OPTION_NUMBER, &c.batch, 1, 65536, "B  rows a step over all ranks, a multiple of world / T"},
+        {"lr", OPTION_REAL, &c.lr, 0, 0, "X  learning rate"},
+        {"momentum", OPTION_REAL, &c.momentum, 0, 0, "X"},
+        {"seed", OPTION_LONG, &c.seed, 0, UINT64_MAX, "N  of the first weights and the shuffling"},
     };
-    struct meet meet;
-    struct data data;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    parse_options(&o, argc, argv);
-    if (!meet_from_env(&meet, err))
-        usage_error("%s", err);
-    die_as_rank(meet.rank);
-    if (!data_load(&data, o.data, err))
-        die("%s", err);
-    const char *why = mlp_refuses(&o.cfg, meet.world, data.train.n);
-    if (why)
-        usage_error("%s; the world is %u", why, meet.world);
-    o.cfg.device = meet.local_rank;
-    o.digests.rank = meet.rank;
-    run(&meet, &data, &o);
-    data_fini(&data);
+    /* clang-format on */
+    learn_begin(&l, own, sizeof own / sizeof *own, argc, argv);
+    learn_start(&l, mlp_refuses(&c, l.meet.world, l.data.train.n));
+
+    struct mlp mlp;
+    struct grid grid;
+    c.device = l.meet.local_rank;
+    mlp_init(&mlp, &c);
+    learn_grid(&l, &grid, c.tensor);
+    mlp_load(&mlp, &l.data, &grid);
+    while (learn_step(&l)) {
+        mlp_step(&mlp);
+        mlp_record(&mlp, &l.digests);
+        if (learn_is_due(&l) && grid.rank == 0)
+            learn_loss(&l, mlp_loss(&mlp));
+    }
+
+    learn_evaluate(&l);
+    double accuracy = mlp_accuracy(&mlp);
+    uint64_t digest = mlp_digest(&mlp);
+    learn_leave(&l);
+    grid_fini(&grid);
+    mlp_fini(&mlp);
+    learn_end(&l, accuracy, digest);
     return 0;
 }

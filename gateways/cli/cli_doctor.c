@@ -257,6 +257,59 @@ static bool look_at_level(struct doctor *d, const struct orr_rec_node_row *n)
     return n->level == ORR_LEVEL_IMAGE;
 }
 
+/* Another node of the cluster that is up, with or without a machine of that port; or NULL. */
+static const struct orr_rec_node_row *find_other(const struct orr_msg_tree *tree,
+                                                 const struct orr_rec_node_row *n)
+{
+    const char *port = strchr(n->machine.ptr, ':');
+    for (uint32_t i = 0; i < tree->nodes.n; i++) {
+        const struct orr_rec_node_row *other = &tree->nodes.at[i];
+        const char *others = strchr(other->machine.ptr, ':');
+        if (other->state == ORR_NODE_UP && orr_str_eq(other->cluster, n->cluster) &&
+            others && (!port || strcmp(others, port) != 0))
+            return other;
+    }
+    return NULL;
+}
+
+/* Do ranks reach each other over machines? */
+static void look_at_machines(struct doctor *d, const struct orr_msg_tree *tree)
+{
+    uint32_t n_wide = 0;
+    for (uint32_t i = 0; i < tree->nodes.n; i++) {
+        const struct orr_rec_node_row *n = &tree->nodes.at[i];
+        if (n->state != ORR_NODE_UP)
+            continue;
+        const struct orr_rec_node_row *other = find_other(tree, n);
+        n_wide += n->machine.len && !n->machine_trouble.len;
+        if (n->machine_trouble.len)
+            say(d,
+                LEVEL_WARN,
+                "network",
+                "%s/%s: its ranks cannot reach those on other machines: %s",
+                n->cluster.ptr,
+                n->node.ptr,
+                n->machine_trouble.ptr);
+        else if (other)
+            say(d,
+                LEVEL_WARN,
+                "network",
+                "%s/%s and %s cannot share a job: give both "
+                "roles.node.overlay.address, "
+                "with the same port",
+                n->cluster.ptr,
+                n->node.ptr,
+                other->node.ptr);
+    }
+    if (n_wide)
+        say(d,
+            LEVEL_OK,
+            "network",
+            "ranks on %u of %u nodes reach other machines by VXLAN",
+            n_wide,
+            tree->nodes.n);
+}
+
 static void look_at_fleet(struct doctor *d)
 {
     struct orr_answer answer;
@@ -300,6 +353,7 @@ static void look_at_fleet(struct doctor *d)
             "%u clusters and %u nodes are up",
             tree->clusters.n,
             tree->nodes.n);
+    look_at_machines(d, tree);
     if (n_imaging)
         say(d, LEVEL_OK, "images", "work on %u of %u nodes", n_imaging, tree->nodes.n);
 }

@@ -175,6 +175,13 @@ static void show_orders(const struct orr_msg_job_detail *d)
              d->order_text.ptr);
     if (d->order)
         show_line("order", text);
+    snprintf(text,
+             sizeof text,
+             "%" PRIu32 " device%s, as ordered: it does not grow or shrink by itself",
+             d->asked_devices,
+             d->asked_devices == 1 ? "" : "s");
+    if (d->asked_devices)
+        show_line("size", text);
     show_stop(&d->stop);
     show_resize_cost(&d->resize_cost);
     snprintf(text,

@@ -120,6 +120,7 @@ static enum orr_err start_cluster(struct host *h, struct orr_error *err)
                                     .heartbeat_ms = (uint32_t)c->heartbeat_ms,
                                     .suspect_ms = (uint32_t)c->suspect_ms,
                                     .lease_ms = (uint32_t)c->lease_ms,
+                                    .is_rigid = !c->cluster.is_elastic,
                                     .has_softstate = true};
     struct path path = path_of(c->region.ptr, c->cluster.name.ptr, NULL);
     orr_str_copy(args.region, sizeof args.region, c->region);
@@ -137,10 +138,12 @@ static enum orr_err start_cluster(struct host *h, struct orr_error *err)
 static enum orr_err open_process(struct host *h, struct orr_error *err)
 {
     const struct orr_config_node *n = &h->config.node;
-    const struct orr_process_linux_config config = {.state_dir = h->config.state.ptr,
-                                                    .ranks_max = n->ranks_max,
-                                                    .port_min = (uint16_t)n->port_min,
-                                                    .port_max = (uint16_t)n->port_max};
+    const struct orr_process_linux_config config = {
+        .state_dir = h->config.state.ptr,
+        .ranks_max = n->ranks_max,
+        .port_min = (uint16_t)n->port_min,
+        .port_max = (uint16_t)n->port_max,
+        .addr = n->overlay.address.len ? n->overlay.address.ptr : NULL};
     return orr_process_linux_open(&config, &h->process, err);
 }
 
@@ -188,6 +191,15 @@ static struct orr_node_args node_args(const struct host *h)
     orr_str_copy(args.host, sizeof args.host, c->host);
     orr_str_copy(
         args.endpoint, sizeof args.endpoint, orr_str(orr_zmq_endpoint(h->zmq)));
+    if (c->node.overlay.address.len) {
+        snprintf(args.machine,
+                 sizeof args.machine,
+                 "%s:%u",
+                 c->node.overlay.address.ptr,
+                 c->node.overlay.port);
+        orr_overlay_try(
+            args.machine, args.machine_trouble, sizeof args.machine_trouble);
+    }
     return args;
 }
 
@@ -232,6 +244,11 @@ static enum orr_err start_node(struct host *h, struct orr_error *err)
     const struct host_links_args links = {h->zmq};
     const struct orr_node_args args = node_args(h);
     orr_str_copy(h->images, sizeof h->images, orr_str(args.images_dir));
+    if (args.machine_trouble[0])
+        fprintf(stderr,
+                "orrery: ranks of node %s cannot reach those on other machines: %s\n",
+                args.node,
+                args.machine_trouble);
     if (!args.endpoint[0])
         fprintf(stderr,
                 "orrery: node %s listens nowhere: when its cluster's host is down, no "

@@ -110,6 +110,10 @@ int orri_rank_signal(
 uint32_t orri_rank_level(const struct orri_edge *edge, const struct orri_rank *rank);
 /* What a rank had besides its processes, removed; and what is left of those in its cgroup, killed.  dir: of the rank. */
 void orri_env_end(int dir);
+enum orr_err orri_edge_widen(struct orr_process *process,
+                             const struct orr_process_id *id,
+                             const struct orr_process_network *network,
+                             struct orr_error *err);
 /* What an image that was being made when its host died has left. */
 void orri_env_mend(struct orri_edge *edge, int dir, pid_t keeper);
 

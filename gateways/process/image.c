@@ -81,23 +81,19 @@ static enum orr_err explain(const char *verb,
 /* ---- directories
  * ------------------------------------------------------------------------------- */
 
-/* Call for each file; how many. */
-static int
+static void
 each_file(int dir, void (*call)(int dir, const char *name, void *arg), void *arg)
 {
-    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), n = 0;
+    int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
     struct dirent *entry;
     while (list && (entry = readdir(list))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        n++;
-        if (call)
-            call(dir, entry->d_name, arg);
+        call(dir, entry->d_name, arg);
     }
     if (list)
         closedir(list);
-    return n;
 }
 
 static void remove_file(int dir, const char *name, void *arg)
@@ -114,15 +110,24 @@ static void add_bytes(int dir, const char *name, void *arg)
         *(uint64_t *)arg += (uint64_t)st.st_size;
 }
 
+/* The log of an attempt that failed, which the next one replaces, is not in the way. */
+static void count_file(int dir, const char *name, void *arg)
+{
+    (void)dir;
+    *(int *)arg += strcmp(name, "dump.log") != 0;
+}
+
 static enum orr_err
 open_image_dir(const char *path, int *ret_dir, struct orr_error *err)
 {
+    int n = 0;
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return orr_fail(err, ORR_EIO, "%s: cannot make it: %s", path, strerror(errno));
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return orr_fail(err, ORR_EIO, "%s: cannot open it: %s", path, strerror(errno));
-    if (each_file(dir, NULL, NULL) == 0) {
+    each_file(dir, count_file, &n);
+    if (n == 0) {
         *ret_dir = dir;
         return ORR_OK;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * image_setup.c - where CRIU and the init are, what a rank leaves behind, and the level it has (edge.h).
+ * image_setup.c - where CRIU and the init are, what a rank leaves behind, the level it has, and its network while it runs (edge.h).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <signal.h>
@@ -29,6 +30,51 @@ void orri_env_end(int dir)
     if (env.lazy > 0 && orri_proc_start(env.lazy) == env.lazy_start)
         kill(env.lazy, SIGKILL); /* nobody is left who would see zeros */
     orri_overlay_remove(&env.overlay);
+}
+
+/* ---- its network
+ * ----------------------------------------------------------------------------- */
+
+enum orr_err orri_edge_widen(struct orr_process *process,
+                             const struct orr_process_id *id,
+                             const struct orr_process_network *network,
+                             struct orr_error *err)
+{
+    struct orri_edge *edge = (struct orri_edge *)process;
+    char key[ORRI_KEY_MAX], texts[1 + ORR_MACHINES_MAX][ORR_MACHINE_MAX];
+    const char *peers[ORR_MACHINES_MAX], *step;
+    struct orri_env env = {.is_image = false};
+    enum orr_err rc = orri_key_make(id, key, err);
+    if (rc != ORR_OK)
+        return rc;
+    if (network->peers.n > ORR_MACHINES_MAX)
+        return orr_fail(err, ORR_EINVAL, "peers: %u are too many", network->peers.n);
+    orr_str_copy(texts[0], sizeof texts[0], network->underlay);
+    for (uint32_t i = 0; i < network->peers.n; i++) {
+        peers[i] = texts[1 + i];
+        orr_str_copy(texts[1 + i], sizeof texts[0], network->peers.at[i].value);
+    }
+    int dir = openat(edge->ranks_dir, key, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool is_known = dir >= 0 && orri_env_read(dir, &env) == ORRI_READ_OK;
+    if (dir >= 0)
+        close(dir);
+    if (!is_known || !*env.overlay.link)
+        return orr_fail(err,
+                        is_known ? ORR_ESTATE : ORR_ENOENT,
+                        "rank %s: has no network here",
+                        key);
+    const struct orri_overlay_plan plan = {.id = network->overlay,
+                                           .underlay = texts[0],
+                                           .peers = peers,
+                                           .n_peers = network->peers.n};
+    int error = orri_overlay_widen(&plan, &env.overlay, &step);
+    return error ? orr_fail(err,
+                            ORR_EIO,
+                            "rank %s: its network cannot reach other machines: %s: %s",
+                            key,
+                            step,
+                            strerror(error))
+                 : ORR_OK;
 }
 
 /* ---- programs

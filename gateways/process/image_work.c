@@ -132,6 +132,21 @@ static void record_frozen(struct subject *s, bool is_frozen)
     pthread_mutex_unlock(&s->edge->lock);
 }
 
+/* It may have come frozen, from another machine (ADR 0023): then the others still look for it there. */
+static void let_be_found(struct subject *s)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/ns/net", (int)s->env.init);
+    int ns = s->env.init > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (ns >= 0 && orri_proc_start(s->env.init) != s->env.init_start) {
+        close(ns);
+        ns = -1;
+    }
+    (void)orri_overlay_link(&s->env.overlay, true, ns, s->env.address);
+    if (ns >= 0)
+        close(ns);
+}
+
 static enum orr_err do_freeze(struct subject *s)
 {
     bool is_frozen = s->task->is_frozen;
@@ -145,7 +160,7 @@ static enum orr_err do_freeze(struct subject *s)
     rc = set_frozen(s, is_frozen);
     if (rc == ORR_OK && !is_frozen) {
         record_frozen(s, false);
-        (void)orri_overlay_link(&s->env.overlay, true, -1, "");
+        let_be_found(s);
     } else if (rc != ORR_OK && is_frozen) { /* not by halves */
         struct orr_error first = s->task->err;
         (void)set_frozen(s, false);
@@ -226,6 +241,31 @@ static enum orr_err await_memory(struct subject *s)
     return ORR_OK;
 }
 
+/* Somebody called, and went, before the program took the call: CRIU cannot save that, and the program takes it as soon as it runs. */
+static bool has_lost_call(const struct subject *s)
+{
+    return strstr(s->task->err.text, "closed in-flight socket") != NULL;
+}
+
+/* At a cut it is cut off, too, while it is let run. */
+static enum orr_err freeze_and_dump(struct subject *s, bool was_frozen)
+{
+    uint64_t deadline_ms = orri_mono_ms() + FREEZE_MS_MAX;
+    int run_ms = 1;
+    enum orr_err rc = set_frozen(s, true);
+    if (rc == ORR_OK)
+        rc = halt_and_dump(s);
+    while (rc != ORR_OK && has_lost_call(s) && orri_mono_ms() < deadline_ms) {
+        go_on(s, false, was_frozen);
+        poll(NULL, 0, run_ms);
+        run_ms = run_ms < RUN_MS_MAX ? 2 * run_ms : run_ms;
+        rc = set_frozen(s, true);
+        if (rc == ORR_OK)
+            rc = halt_and_dump(s);
+    }
+    return rc;
+}
+
 static enum orr_err do_image(struct subject *s)
 {
     if (!s->env.is_image || s->env.init <= 0)
@@ -241,9 +281,8 @@ static enum orr_err do_image(struct subject *s)
     bool was_frozen = orri_mark_get(s->dir, ORRI_MARK_FROZEN);
     uint64_t from_ms = orri_mono_ms();
     int error = orri_mark_set(s->dir, ORRI_MARK_IMAGING, true);
-    enum orr_err rc = error ? fail_freeze(s, true, error) : set_frozen(s, true);
-    if (rc == ORR_OK)
-        rc = halt_and_dump(s);
+    enum orr_err rc =
+        error ? fail_freeze(s, true, error) : freeze_and_dump(s, was_frozen);
     if (rc == ORR_OK && !s->task->leave_running) {
         (void)orri_mark_set(
             s->dir, ORRI_MARK_IMAGING, false); /* what follows is as asked, no harm */

@@ -459,7 +459,8 @@ static pid_t start(struct start *s)
     if (!s->launch->wants_image)
         return start_inplace(s, s->why);
     pid_t rank = orri_ns_start(s);
-    if (rank > 0 || s->step != STEP_NAMESPACE)
+    bool is_wide = *s->underlay; /* its peers elsewhere would look for it in vain */
+    if (rank > 0 || s->step != STEP_NAMESPACE || is_wide)
         return rank;
     explain(s, why, sizeof why);
     orri_ns_end(s);

@@ -9,14 +9,12 @@
 #include "overlay.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
-#include <linux/neighbour.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <netinet/if_ether.h>
@@ -30,8 +28,15 @@
 #include <unistd.h>
 
 #include "netlink.h"
+#include "vxlan.h"
 
-enum { LOCK_MS_MAX = 5000, LOCK_PAUSE_MS = 5, MAC_BYTES = 6, VXLAN_PORT = 4789 };
+enum {
+    LOCK_MS_MAX = 5000,
+    LOCK_PAUSE_MS = 5,
+    WIDEN_MS_MAX = 500,
+    MAC_BYTES = 6,
+    ANNOUNCEMENTS = 3
+};
 
 #define LOCK_FILE "/run/orrery-overlay.lock"
 #define NEW       (NLM_F_CREATE | NLM_F_EXCL)
@@ -48,8 +53,7 @@ struct orri_overlay orri_overlay_names(const struct orri_overlay_plan *plan)
     uint64_t rank = orr_hash(orr_str(plan->rank));
     snprintf(o.link, sizeof o.link, "ov%012" PRIx64, rank & 0xffffffffffff);
     snprintf(o.bridge, sizeof o.bridge, "ob%012" PRIx64, all >> 16);
-    if (*plan->underlay)
-        snprintf(o.vxlan, sizeof o.vxlan, "ox%012" PRIx64, all >> 16);
+    snprintf(o.vxlan, sizeof o.vxlan, "ox%012" PRIx64, all >> 16);
     return o;
 }
 
@@ -81,44 +85,17 @@ static void make_mac(struct in_addr addr, uint8_t mac[MAC_BYTES])
 /* ---- links
  * ------------------------------------------------------------------------------------ */
 
-static void link_begin(struct orri_nl *nl, uint16_t type, uint16_t flags, bool is_up)
-{
-    const struct ifinfomsg info = {
-        .ifi_family = AF_UNSPEC, .ifi_flags = is_up ? IFF_UP : 0, .ifi_change = IFF_UP};
-    orri_nl_begin(nl, type, flags, &info, sizeof info);
-}
-
 static int link_up(const char *name, bool is_up)
 {
     struct orri_nl nl;
-    link_begin(&nl, RTM_NEWLINK, 0, is_up);
-    orri_nl_text(&nl, IFLA_IFNAME, name);
-    return orri_nl_send(&nl);
-}
-
-static int link_remove(const char *name)
-{
-    struct orri_nl nl;
-    link_begin(&nl, RTM_DELLINK, 0, false);
-    orri_nl_text(&nl, IFLA_IFNAME, name);
-    return orri_nl_send(&nl);
-}
-
-static int link_attach(const char *name, const char *bridge)
-{
-    struct orri_nl nl;
-    const struct ifinfomsg info = {.ifi_family = AF_UNSPEC};
-    orri_nl_begin(&nl, RTM_NEWLINK, 0, &info, sizeof info);
-    orri_nl_text(&nl, IFLA_IFNAME, name);
-    orri_nl_u32(&nl, IFLA_MASTER, if_nametoindex(bridge));
+    orri_nl_link(&nl, RTM_NEWLINK, 0, name, is_up);
     return orri_nl_send(&nl);
 }
 
 static int make_bridge(const char *name)
 {
     struct orri_nl nl;
-    link_begin(&nl, RTM_NEWLINK, NEW, true);
-    orri_nl_text(&nl, IFLA_IFNAME, name);
+    orri_nl_link(&nl, RTM_NEWLINK, NEW, name, true);
     struct rtattr *info = orri_nl_open(&nl, IFLA_LINKINFO);
     orri_nl_text(&nl, IFLA_INFO_KIND, "bridge");
     orri_nl_close(&nl, info);
@@ -127,12 +104,13 @@ static int make_bridge(const char *name)
 }
 
 /* The other end is eth0 of the namespace at once: it is never seen outside. */
-static int make_veth(const char *name, int ns, const uint8_t mac[MAC_BYTES])
+static int
+make_veth(const char *name, int ns, const uint8_t mac[MAC_BYTES], uint32_t mtu)
 {
     struct orri_nl nl;
     const struct ifinfomsg peer = {.ifi_family = AF_UNSPEC};
-    link_begin(&nl, RTM_NEWLINK, NEW, false);
-    orri_nl_text(&nl, IFLA_IFNAME, name);
+    orri_nl_link(&nl, RTM_NEWLINK, NEW, name, false);
+    orri_nl_u32(&nl, IFLA_MTU, mtu);
     struct rtattr *info = orri_nl_open(&nl, IFLA_LINKINFO);
     orri_nl_text(&nl, IFLA_INFO_KIND, "veth");
     struct rtattr *data = orri_nl_open(&nl, IFLA_INFO_DATA);
@@ -140,6 +118,7 @@ static int make_veth(const char *name, int ns, const uint8_t mac[MAC_BYTES])
     memcpy(nl.bytes + nl.head.nlmsg_len, &peer, sizeof peer);
     nl.head.nlmsg_len += (uint32_t)NLMSG_ALIGN(sizeof peer);
     orri_nl_text(&nl, IFLA_IFNAME, "eth0");
+    orri_nl_u32(&nl, IFLA_MTU, mtu);
     orri_nl_put(&nl, IFLA_ADDRESS, mac, MAC_BYTES);
     orri_nl_u32(&nl, IFLA_NET_NS_FD, (uint32_t)ns);
     orri_nl_close(&nl, at);
@@ -148,58 +127,47 @@ static int make_veth(const char *name, int ns, const uint8_t mac[MAC_BYTES])
     return orri_nl_send(&nl);
 }
 
-/* ---- VXLAN
- * ------------------------------------------------------------------------------------ */
-
-static int make_vxlan(const char *name, uint64_t id, const char *underlay)
-{
-    struct orri_nl nl;
-    struct in_addr local;
-    uint16_t port = htons(VXLAN_PORT);
-    if (inet_pton(AF_INET, underlay, &local) != 1)
-        return EINVAL;
-    link_begin(&nl, RTM_NEWLINK, NEW, true);
-    orri_nl_text(&nl, IFLA_IFNAME, name);
-    struct rtattr *info = orri_nl_open(&nl, IFLA_LINKINFO);
-    orri_nl_text(&nl, IFLA_INFO_KIND, "vxlan");
-    struct rtattr *data = orri_nl_open(&nl, IFLA_INFO_DATA);
-    orri_nl_u32(&nl, IFLA_VXLAN_ID, (uint32_t)(id & 0xffffff));
-    orri_nl_put(&nl, IFLA_VXLAN_LOCAL, &local, sizeof local);
-    orri_nl_put(&nl, IFLA_VXLAN_PORT, &port, sizeof port);
-    orri_nl_close(&nl, data);
-    orri_nl_close(&nl, info);
-    int rc = orri_nl_send(&nl);
-    return rc == EEXIST ? 0 : rc;
-}
-
-/* What has no known place is sent to every peer; where it came from is then learned. */
-static int add_peer(const char *vxlan, const char *peer)
-{
-    static const uint8_t any[MAC_BYTES];
-    struct in_addr addr;
-    struct orri_nl nl;
-    const struct ndmsg nd = {.ndm_family = AF_BRIDGE,
-                             .ndm_ifindex = (int)if_nametoindex(vxlan),
-                             .ndm_state = NUD_NOARP | NUD_PERMANENT,
-                             .ndm_flags = NTF_SELF};
-    if (inet_pton(AF_INET, peer, &addr) != 1)
-        return EINVAL;
-    orri_nl_begin(&nl, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_APPEND, &nd, sizeof nd);
-    orri_nl_put(&nl, NDA_LLADDR, any, sizeof any);
-    orri_nl_put(&nl, NDA_DST, &addr, sizeof addr);
-    int rc = orri_nl_send(&nl);
-    return rc == EEXIST ? 0 : rc;
-}
+/* ---- other machines
+ * --------------------------------------------------------------------------- */
 
 static int join_machines(const struct orri_overlay_plan *plan,
-                         const struct orri_overlay *o)
+                         const struct orri_overlay *o,
+                         const char **ret_step)
 {
-    int rc = make_vxlan(o->vxlan, plan->id, plan->underlay);
+    struct orri_underlay own, peer;
+    *ret_step = "underlay address";
+    if (!orri_underlay_parse(plan->underlay, &own))
+        return EINVAL;
+    *ret_step = "VXLAN device";
+    int rc = orri_vxlan_make(o->vxlan, plan->id, &own);
+    if (rc == EEXIST)
+        *ret_step = "VXLAN device, whose network identifier another one has here";
     if (rc == 0)
-        rc = link_attach(o->vxlan, o->bridge);
-    for (uint32_t i = 0; i < plan->n_peers && rc == 0; i++)
-        rc = add_peer(o->vxlan, plan->peers[i]);
+        rc = orri_nl_link_attach(o->vxlan, o->bridge);
+    for (uint32_t i = 0; i < plan->n_peers && rc == 0; i++) {
+        *ret_step = "address of another machine";
+        rc = orri_underlay_parse(plan->peers[i], &peer)
+                 ? orri_vxlan_peer(o->vxlan, peer.addr)
+                 : EINVAL;
+    }
     return rc;
+}
+
+/* Of ranks, the same on every machine: connections are to live on wherever these go.  Also where there is no other machine yet. */
+static int find_mtu(const struct orri_overlay_plan *plan, uint32_t *ret_mtu)
+{
+    struct orri_underlay own;
+    *ret_mtu = ORRI_RANK_MTU;
+    if (!*plan->underlay)
+        return 0;
+    if (!orri_underlay_parse(plan->underlay, &own))
+        return EINVAL;
+    uint32_t mtu = orri_underlay_mtu(own.addr);
+    if (mtu <= ORRI_VXLAN_BYTES)
+        return EADDRNOTAVAIL;
+    if (mtu - ORRI_VXLAN_BYTES < ORRI_RANK_MTU)
+        *ret_mtu = mtu - ORRI_VXLAN_BYTES;
+    return 0;
 }
 
 /* ---- the namespace
@@ -263,7 +231,8 @@ static int set_address(const struct orri_overlay_plan *plan)
     return rc == 0 ? link_up("eth0", true) : rc;
 }
 
-/* An ARP request for our own address, from it: who knows it elsewhere, learns. */
+/* An ARP request for our own address, from it: who knows it elsewhere, learns.  More than one, as a VXLAN device that has missed it
+ * sends to the old place for as long as somebody wants it to. */
 static int announce(const struct orri_overlay_plan *plan)
 {
     struct in_addr addr;
@@ -286,8 +255,10 @@ static int announce(const struct orri_overlay_plan *plan)
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_ARP));
     if (fd < 0)
         return errno;
-    ssize_t n = sendto(fd, &arp, sizeof arp, 0, (struct sockaddr *)&to, sizeof to);
-    int rc = n < 0 ? errno : 0;
+    int rc = 0;
+    for (int i = 0; i < ANNOUNCEMENTS && rc == 0; i++)
+        if (sendto(fd, &arp, sizeof arp, 0, (struct sockaddr *)&to, sizeof to) < 0)
+            rc = errno;
     close(fd);
     return rc;
 }
@@ -295,12 +266,12 @@ static int announce(const struct orri_overlay_plan *plan)
 /* ---- together
  * --------------------------------------------------------------------------------- */
 
-static int lock_overlays(void)
+static int lock_overlays(int ms_max)
 {
     int fd = open(LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     for (int ms = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0;
          ms += LOCK_PAUSE_MS) {
-        if (ms >= LOCK_MS_MAX) {
+        if (ms >= ms_max) {
             close(fd);
             return -ETIMEDOUT;
         }
@@ -316,22 +287,25 @@ static int make_links(const struct orri_overlay_plan *plan,
 {
     struct in_addr addr;
     uint8_t bits, mac[MAC_BYTES];
+    uint32_t mtu;
     *ret_step = "address";
     if (!parse_address(plan->address, &addr, &bits))
         return EINVAL;
     make_mac(addr, mac);
+    *ret_step = "underlay address, which is to be of an interface of this machine";
+    int rc = find_mtu(plan, &mtu);
+    if (rc != 0)
+        return rc;
     *ret_step = "bridge";
-    int rc = make_bridge(o->bridge);
-    if (rc == 0 && *o->vxlan) {
-        *ret_step = "VXLAN device";
-        rc = join_machines(plan, o);
-    }
+    rc = make_bridge(o->bridge);
+    if (rc == 0 && *plan->underlay)
+        rc = join_machines(plan, o, ret_step);
     if (rc == 0) {
         *ret_step = "veth pair";
-        rc = make_veth(o->link, ns, mac);
+        rc = make_veth(o->link, ns, mac, mtu);
     }
     if (rc == 0)
-        rc = link_attach(o->link, o->bridge);
+        rc = orri_nl_link_attach(o->link, o->bridge);
     if (rc == 0) {
         *ret_step = "address of eth0";
         rc = within(ns, set_address, plan);
@@ -349,7 +323,7 @@ int orri_overlay_make(const struct orri_overlay_plan *plan,
     int rc = make_ns(&ns);
     if (rc == 0 && *o->link) {
         *ret_step = "lock " LOCK_FILE;
-        lock = lock_overlays();
+        lock = lock_overlays(LOCK_MS_MAX);
         rc = lock < 0 ? -lock : make_links(plan, o, ns, ret_step);
     }
     if (lock >= 0)
@@ -358,6 +332,18 @@ int orri_overlay_make(const struct orri_overlay_plan *plan,
         *ret_ns = ns;
     else if (ns >= 0)
         close(ns);
+    return rc;
+}
+
+int orri_overlay_widen(const struct orri_overlay_plan *plan,
+                       const struct orri_overlay *o,
+                       const char **ret_step)
+{
+    *ret_step = "lock " LOCK_FILE;
+    int lock = lock_overlays(WIDEN_MS_MAX);
+    int rc = lock < 0 ? -lock : join_machines(plan, o, ret_step);
+    if (lock >= 0)
+        close(lock);
     return rc;
 }
 
@@ -374,31 +360,16 @@ int orri_overlay_link(const struct orri_overlay *o,
     return rc;
 }
 
-static bool is_unused(const struct orri_overlay *o)
-{
-    char path[64];
-    struct dirent *entry;
-    snprintf(path, sizeof path, "/sys/class/net/%s/brif", o->bridge);
-    DIR *dir = opendir(path);
-    bool is_unused = true;
-    while (dir && (entry = readdir(dir)))
-        is_unused = is_unused &&
-                    (entry->d_name[0] == '.' || strcmp(entry->d_name, o->vxlan) == 0);
-    if (dir)
-        closedir(dir);
-    return is_unused;
-}
-
 void orri_overlay_remove(const struct orri_overlay *o)
 {
     if (!*o->link)
         return;
-    int lock = lock_overlays();
-    (void)link_remove(o->link);
-    if (is_unused(o)) {
+    int lock = lock_overlays(LOCK_MS_MAX);
+    (void)orri_nl_link_remove(o->link);
+    if (orri_nl_bridge_is_free(o->bridge, o->vxlan)) {
         if (*o->vxlan)
-            (void)link_remove(o->vxlan);
-        (void)link_remove(o->bridge);
+            (void)orri_nl_link_remove(o->vxlan);
+        (void)orri_nl_link_remove(o->bridge);
     }
     if (lock >= 0)
         close(lock);

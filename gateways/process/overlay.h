@@ -20,14 +20,15 @@ struct orri_overlay {
     char link
         [ORRI_LINK_MAX]; /* our end of the rank's veth; empty: the rank has lo only */
     char bridge[ORRI_LINK_MAX]; /* shared by the overlay's ranks on this machine */
-    char vxlan[ORRI_LINK_MAX];  /* empty: the overlay stays on this machine */
+    char vxlan
+        [ORRI_LINK_MAX]; /* there is none while the overlay stays on this machine */
 };
 
 struct orri_overlay_plan {
     uint64_t id;              /* unique to the job and its fleet */
     const char *rank;         /* unique on the machine: names the link */
     const char *address;      /* "10.77.0.5/16"; empty: lo only */
-    const char *underlay;     /* of this machine; empty: no VXLAN */
+    const char *underlay;     /* of this machine, "192.0.2.7:4789"; empty: no VXLAN */
     const char *const *peers; /* the other machines' */
     uint32_t n_peers;
 };
@@ -40,6 +41,10 @@ int orri_overlay_make(const struct orri_overlay_plan *plan,
                       const struct orri_overlay *overlay,
                       int *ret_ns,
                       const char **ret_step);
+/* An overlay that is there: let it reach `peers` as well.  Of the plan, id, underlay and peers count. */
+int orri_overlay_widen(const struct orri_overlay_plan *plan,
+                       const struct orri_overlay *overlay,
+                       const char **ret_step);
 /* ns -1: only the link; else the rank's address is also announced there, to those that know it elsewhere. */
 int orri_overlay_link(const struct orri_overlay *overlay,
                       bool is_up,

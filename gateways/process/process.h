@@ -52,6 +52,13 @@ struct orr_process_image {
     struct orr_str devices; /* told again once it is restored */
 };
 
+/* What the network of a rank is to reach: as in a launch. */
+struct orr_process_network {
+    uint64_t overlay;
+    struct orr_str underlay;
+    struct orr_list_text peers;
+};
+
 /* How far a stop of a rank has come. */
 struct orr_process_stop {
     uint64_t cut;
@@ -143,6 +150,13 @@ struct orr_process_ops {
                           const struct orr_process_id *id,
                           const struct orr_process_image *image,
                           uint64_t tag,
+                          struct orr_error *err);
+
+    /* Let the network that the rank is on reach these machines as well; harmless when it does.  May wait for other ranks that start
+     * or end, half a second at most.  Errors: ORR_ENOENT unknown, ORR_ESTATE it is on none, ORR_EINVAL, ORR_EIO. */
+    enum orr_err (*widen)(struct orr_process *process,
+                          const struct orr_process_id *id,
+                          const struct orr_process_network *network,
                           struct orr_error *err);
 
     /* Drop what is known of an ended rank; its logs stay until they age out.  Unknown:

@@ -275,6 +275,7 @@ static const struct orr_process_ops edge_ops = {
     .freeze = orri_edge_freeze,
     .stop_note = edge_stop_note,
     .image = orri_edge_image,
+    .widen = orri_edge_widen,
     .forget = edge_forget,
     .log_read = orri_edge_log_read,
     .port_reserve = orri_edge_port_reserve,

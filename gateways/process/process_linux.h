@@ -41,6 +41,10 @@ orr_process_linux_open(const struct orr_process_linux_config *config,
                        struct orr_process **ret_process,
                        struct orr_error *err);
 
+/* Can networks of ranks reach other machines from `machine`, "192.0.2.7:4789"?  Makes a VXLAN device there and removes it.  Why not,
+ * or empty.  Blocks for some milliseconds. */
+void orr_overlay_try(const char *machine, char *why, size_t cap);
+
 /* A program that opens this edge must hand over to it when its first argument is this
  * one. */
 #define ORR_SPAWNER_ARG "--spawner"

@@ -28,6 +28,7 @@ ORR_HANDLER(process_port, process_signal)
 ORR_HANDLER(process_port, process_forget)
 ORR_HANDLER(process_port, process_freeze)
 ORR_HANDLER(process_port, process_image)
+ORR_HANDLER(process_port, process_widen)
 ORR_HANDLER(process_port, rank_note)
 ORR_HANDLER(process_port, image_drop)
 ORR_HANDLER(process_port, process_done)
@@ -160,6 +161,21 @@ process_port_on_process_image(struct orr_ctx *ctx,
     kept->is_image = true;
     enum orr_err rc = process->ops->image(process, &id, &image, kept->ticket, &err);
     return keep_or_refuse(ctx, kept, rc, &err);
+}
+
+static enum orr_err
+process_port_on_process_widen(struct orr_ctx *ctx,
+                              struct process_port *self,
+                              const struct orr_msg_process_widen *msg)
+{
+    struct orr_error err;
+    struct orr_process_id id = {msg->job, msg->generation, msg->rank};
+    const struct orr_process_network network = {
+        msg->overlay, msg->underlay, msg->peers};
+    return answer(
+        ctx,
+        self->args.process->ops->widen(self->args.process, &id, &network, &err),
+        &err);
 }
 
 static enum orr_err process_port_on_rank_note(struct orr_ctx *ctx,
@@ -379,6 +395,7 @@ static const struct orr_handler handlers[] = {
     ORR_ON(process_port, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_port, process_widen, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, rank_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_port, process_done, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

@@ -5,7 +5,7 @@
  */
 #include "client.h"
 
-enum { LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000 };
+enum { QUIET_MIN_MS = 1000, LOOK_MS = 20, ASK_MS = 1000, LATE_MS = 1000 };
 enum {
     TAG_SUBMIT = 1,
     TAG_SHOW,
@@ -53,18 +53,27 @@ submit(struct orr_ctx *ctx, struct client *client, uint32_t index, uint64_t tag)
 {
     const struct client_job *job = &client->jobs[index];
     char key[16];
-    char number[4][16];
+    char number[7][16];
     key_of(key, sizeof(key), index);
     snprintf(number[0], sizeof(number[0]), "%u", job->run_ms);
     snprintf(number[1], sizeof(number[1]), "%d", job->bad_rank);
     snprintf(number[2], sizeof(number[2]), "%u", job->exit_code);
     snprintf(number[3], sizeof(number[3]), "%u", job->signal);
+    snprintf(number[4], sizeof(number[4]), "%u", job->gpus_min);
+    snprintf(number[5], sizeof(number[5]), "%u", job->gpus_max);
+    snprintf(number[6],
+             sizeof(number[6]),
+             "%u",
+             job->min_run_ms > QUIET_MIN_MS ? job->min_run_ms : QUIET_MIN_MS);
     const struct orr_rec_text command[] = {
         {ORR_LIT("sim")},
         {orr_str(number[0])},
         {orr_str(number[1])},
         {orr_str(number[2])},
         {orr_str(number[3])},
+        {orr_str(number[4])},
+        {orr_str(number[5])},
+        {orr_str(number[6])},
     };
     const struct orr_msg_job_spec spec = {
         .name = ORR_LIT("sim"),
@@ -80,6 +89,7 @@ submit(struct orr_ctx *ctx, struct client *client, uint32_t index, uint64_t tag)
         .checkpoint_every_ms = job->every_ms ? job->every_ms : 900000,
         .checkpoint_keep = 3,
         .limit_ms = job->limit_ms,
+        .min_run_ms = job->min_run_ms,
         .hang_ms = 300000,
         .retries_infra = -1,
         .retries_user = job->retries_user,

@@ -48,6 +48,7 @@ struct client_job {
     uint32_t signal;
     int64_t retries_user;
     uint64_t limit_ms;
+    uint32_t min_run_ms;
     /* how far it is */
     enum client_goal goal;
     char id[ORR_JOB_ID_MAX];

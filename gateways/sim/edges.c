@@ -16,6 +16,7 @@ ORR_HANDLER(process_edge, process_launch)
 ORR_HANDLER(process_edge, process_signal)
 ORR_HANDLER(process_edge, process_forget)
 ORR_HANDLER(process_edge, process_freeze)
+ORR_HANDLER(process_edge, process_widen)
 ORR_HANDLER(process_edge, process_image)
 ORR_HANDLER(process_edge, rank_note)
 ORR_HANDLER(process_edge, image_drop)
@@ -219,7 +220,7 @@ static bool plan_of(const struct orr_msg_process_launch *msg,
                     struct world *world,
                     struct proc *ret_plan)
 {
-    if (msg->command.n != 5)
+    if (msg->command.n < 5)
         return false;
     const struct orr_rec_text *argv = msg->command.at;
     uint64_t run_ms = strtoull(argv[1].value.ptr, NULL, 10);
@@ -237,6 +238,11 @@ static bool plan_of(const struct orr_msg_process_launch *msg,
         .ignores_term =
             world_chance(world, msg->job, msg->generation, msg->rank) % 8 == 0,
     };
+    if (msg->command.n == 8) {
+        ret_plan->gpus_min = (uint32_t)strtoul(argv[5].value.ptr, NULL, 10);
+        ret_plan->gpus_max = (uint32_t)strtoul(argv[6].value.ptr, NULL, 10);
+        ret_plan->quiet_ms = strtoull(argv[7].value.ptr, NULL, 10);
+    }
     orr_str_copy(ret_plan->job, sizeof(ret_plan->job), msg->job);
     return true;
 }
@@ -290,6 +296,17 @@ process_edge_on_process_freeze(struct orr_ctx *ctx,
         proc_stand(machine, proc, &proc->is_parked, msg->is_frozen);
     look_again(ctx, machine);
     return ORR_OK;
+}
+
+static enum orr_err
+process_edge_on_process_widen(struct orr_ctx *ctx,
+                              struct process_edge *self,
+                              const struct orr_msg_process_widen *msg)
+{
+    struct machine *machine = machine_now(self);
+    struct proc *proc = machine_find(machine, msg->job, msg->generation, msg->rank);
+    return proc ? ORR_OK
+                : orr_refuse(ctx, ORR_ENOENT, "rank %u: not known here", msg->rank);
 }
 
 static enum orr_err
@@ -385,6 +402,7 @@ static const struct orr_handler process_handlers[] = {
     ORR_ON(process_edge, process_signal, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_forget, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_freeze, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
+    ORR_ON(process_edge, process_widen, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, process_image, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, rank_note, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),
     ORR_ON(process_edge, image_drop, ORR_ANY_STATE, ORR_ROLE_LOCAL, ORR_REFUSE),

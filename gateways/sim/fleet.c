@@ -163,6 +163,19 @@ static void plan_job(struct fleet *fleet, struct client_job *job)
         job->cancel_at_ms = job->submit_at_ms + fleet_pick(fleet, 8000);
 }
 
+/* So that they fill the fleet, grow, and give back. */
+static void plan_elastic(struct fleet *fleet, struct client_job *job)
+{
+    uint32_t gpus = fleet->plan.nodes / fleet->plan.clusters * fleet->plan.gpus;
+    job->world = 1u << (1 + fleet_pick(fleet, 3));
+    job->gpus_max = job->world < gpus ? job->world : gpus;
+    job->gpus_min = 1 + fleet_pick(fleet, job->gpus_max);
+    job->run_ms = 3000 + fleet_pick(fleet, 20000);
+    job->min_run_ms = fleet_pick(fleet, 5000);
+    job->bad_rank = -1;
+    job->exit_code = job->signal = 0;
+}
+
 /* A stream of their own: with and without orders a seed has the same jobs. */
 static void plan_orders(struct fleet *fleet, struct client_job *job)
 {
@@ -298,6 +311,9 @@ static enum orr_err take_storage(struct fleet *fleet)
     fleet->world = (struct world){.true_ms = true_ms,
                                   .arg = fleet,
                                   .seed = plan->seed,
+                                  .calm_ms = plan->has_no_orders
+                                                 ? (plan->kinds ? plan->faults_ms : 0)
+                                                 : UINT64_MAX,
                                   .n_machines = plan->nodes,
                                   .machines = fleet->machines};
     fleet->client = (struct client){.invariants = &fleet->world.invariants,
@@ -314,6 +330,8 @@ static enum orr_err take_storage(struct fleet *fleet)
         init_machine(fleet, i);
     for (uint32_t i = 0; i < plan->jobs; i++)
         plan_job(fleet, &fleet->jobs[i]);
+    for (uint32_t i = 0; i < plan->jobs && plan->is_elastic; i++)
+        plan_elastic(fleet, &fleet->jobs[i]);
     uint64_t jobs_random = fleet->random;
     fleet->random ^= 0x6f72646572730000u;
     for (uint32_t i = 0; i < plan->jobs && !plan->has_no_orders; i++)

@@ -3,20 +3,9 @@
  */
 #include "invariants.h"
 
-#include "world.h"
+#include "invariants_impl.h"
 
 #include <stdarg.h>
-
-/* What is known of a job from the outside. */
-struct job_seen {
-    char id[ORR_JOB_ID_MAX];
-    uint64_t launched; /* the newest generation that was */
-    uint64_t told;     /* generation of its last event */
-    char phase[16];    /* that its last event entered; empty: none */
-    uint64_t steps;    /* most of any rank that is gone, of generation steps_of */
-    uint64_t steps_of;
-    uint64_t moving; /* this generation has moved, and none runs since; 0: none */
-};
 
 static struct orr_str job_id(const void *item)
 {
@@ -59,7 +48,7 @@ void invariant_broken(struct invariants *inv,
     inv->broken = sentence;
 }
 
-static struct job_seen *seen(struct invariants *inv, struct orr_str id)
+struct job_seen *invariants_job(struct invariants *inv, struct orr_str id)
 {
     struct job_seen *job = orr_map_find(&inv->jobs_by_id, id);
     if (job)
@@ -154,11 +143,11 @@ void placed_by_one_cluster_at_a_time(const struct machine *machine,
     }
 }
 
-void older_generation_launches_nothing(struct world *world,
-                                       struct orr_str job,
-                                       uint64_t generation)
+void older_generation_launches_nothing(struct world *world, const struct proc *proc)
 {
-    struct job_seen *known = seen(&world->invariants, job);
+    uint64_t generation = proc->generation;
+    struct orr_str job = orr_str(proc->job);
+    struct job_seen *known = invariants_job(&world->invariants, job);
     if (generation < known->launched)
         invariant_broken(&world->invariants,
                          "nothing of an older generation changes anything",
@@ -167,7 +156,12 @@ void older_generation_launches_nothing(struct world *world,
                          known->id,
                          (unsigned)generation,
                          (unsigned)known->launched);
+    if (generation > known->launched)
+        known->launched_ms = world->now_ms;
     known->launched = generation;
+    known->gpus_min = proc->gpus_min;
+    known->gpus_max = proc->gpus_max;
+    known->quiet_ms = proc->quiet_ms;
     bool is_over = generation <= known->told &&
                    (is_end(known->phase) || strcmp(known->phase, "queued") == 0);
     bool is_early = strcmp(known->phase, "placing") == 0;
@@ -229,7 +223,7 @@ void joins_at_the_cut(struct world *world, const struct proc *proc)
 
 void steps_are_noted(struct world *world, const struct proc *proc)
 {
-    struct job_seen *job = seen(&world->invariants, orr_str(proc->job));
+    struct job_seen *job = invariants_job(&world->invariants, orr_str(proc->job));
     uint64_t steps = proc_count(proc, world->now_ms);
     if (proc->generation > job->steps_of)
         job->steps = 0;
@@ -241,7 +235,7 @@ void steps_are_noted(struct world *world, const struct proc *proc)
 
 void planned_move_repeats_no_step(struct world *world, const struct proc *proc)
 {
-    struct job_seen *job = seen(&world->invariants, orr_str(proc->job));
+    struct job_seen *job = invariants_job(&world->invariants, orr_str(proc->job));
     if (proc->generation == job->steps_of && proc->restored == 0)
         job->steps = 0; /* launched again: its machine died before it had answered */
     if (!job->moving || proc->generation <= job->moving)
@@ -351,7 +345,7 @@ static void job_moves(struct invariants *inv, const struct orr_msg_event *event)
         return;
     id.ptr += sizeof(prefix) - 1;
     id.len -= (uint32_t)sizeof(prefix) - 1;
-    struct job_seen *job = seen(inv, id);
+    struct job_seen *job = invariants_job(inv, id);
     bool has_moved = orr_str_eq(event->type, ORR_LIT("job.order")) &&
                      orr_str_eq(event->from, ORR_LIT("taken")) &&
                      orr_str_eq(event->to, ORR_LIT("queued")) && event->cause.len > 7 &&
@@ -405,12 +399,13 @@ static void job_event_follows(struct world *world, const struct orr_msg_event *e
     static const char prefix[] = "job/";
     struct orr_str id = event->subject;
     job_moves(inv, event);
+    elastic_event_follows(world, event);
     resized_job_has_so_many_devices(world, event);
     if (!orr_str_eq(event->type, ORR_LIT("job.state")) || id.len < sizeof(prefix))
         return;
     id.ptr += sizeof(prefix) - 1;
     id.len -= (uint32_t)sizeof(prefix) - 1;
-    struct job_seen *job = seen(inv, id);
+    struct job_seen *job = invariants_job(inv, id);
     bool is_new = !job->phase[0] && inv->first_seq > 1; /* its beginning was not seen */
     if (!is_new && !orr_str_eq(event->from, orr_str(job->phase)))
         invariant_broken(

@@ -45,9 +45,7 @@ void one_owner_per_device_share(const struct machine *machine, const struct proc
 void one_live_generation_per_rank(struct world *world, const struct proc *proc);
 void placed_by_one_cluster_at_a_time(const struct machine *machine,
                                      const struct proc *proc);
-void older_generation_launches_nothing(struct world *world,
-                                       struct orr_str job,
-                                       uint64_t generation);
+void older_generation_launches_nothing(struct world *world, const struct proc *proc);
 /* All ranks of a generation go on from the same count. */
 void cut_is_consistent(struct world *world, const struct proc *proc);
 /* One that changes node has got as far as those that wait for it. */

@@ -11,12 +11,13 @@ const char sim_usage[] =
     "                  [--replicas R] [--clusters C] [--nodes N] [--gpus G] [--jobs "
     "J]\n"
     "                  [--time DURATION] [--replay SEED [--only LIST]] [--trace FILE] "
-    "[--no-orders] [--quiet]\n"
+    "[--no-orders] [--elastic] [--quiet]\n"
     "A fleet in virtual time: a region on R hosts (3), C clusters (2), N nodes in all "
     "(3 a cluster) of G GPUs (2),\n"
     "J jobs (24), of which some are suspended, migrated and saved, and nodes that "
     "drain "
-    "(--no-orders: none); things go wrong for DURATION (30s), then every job must end. "
+    "(--no-orders: none; --elastic: all of them may have more devices or fewer); "
+    "things go wrong for DURATION (30s), then every job must end. "
     " The "
     "same "
     "seed is the same history.\n"
@@ -98,6 +99,7 @@ enum sim_option {
     O_TRACE,
     O_QUIET,
     O_NO_ORDERS,
+    O_ELASTIC,
     O_HELP
 };
 
@@ -117,6 +119,7 @@ static const struct option names[] = {
     {"trace", required_argument, NULL, O_TRACE},
     {"quiet", no_argument, NULL, O_QUIET},
     {"no-orders", no_argument, NULL, O_NO_ORDERS},
+    {"elastic", no_argument, NULL, O_ELASTIC},
     {"help", no_argument, NULL, O_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -170,6 +173,9 @@ take(int option, const char *value, struct sim_options *o, struct orr_error *err
         return ORR_OK;
     case O_NO_ORDERS:
         o->plan.has_no_orders = true;
+        return ORR_OK;
+    case O_ELASTIC:
+        o->plan.is_elastic = true;
         return ORR_OK;
     default:
         code = number(names[option - 1].name, value, 4096, &n, err);
@@ -228,6 +234,8 @@ void sim_options_again(const struct sim_options *o,
                      plan->replicas);
     if (plan->has_no_orders && n > 0 && (size_t)n < cap)
         n += snprintf(text + n, cap - (size_t)n, " --no-orders");
+    if (plan->is_elastic && n > 0 && (size_t)n < cap)
+        n += snprintf(text + n, cap - (size_t)n, " --elastic");
     for (size_t i = 0; i < ORR_ARRAY_SIZE(sizes); i++)
         if (sizes[i].value && n > 0 && (size_t)n < cap)
             n += snprintf(text + n,

@@ -137,8 +137,7 @@ struct proc *machine_start(struct machine *machine, const struct proc *plan)
         planned_move_repeats_no_step(machine->world, proc);
     else
         joins_at_the_cut(machine->world, proc);
-    older_generation_launches_nothing(
-        machine->world, orr_str(proc->job), proc->generation);
+    older_generation_launches_nothing(machine->world, proc);
     return proc;
 }
 

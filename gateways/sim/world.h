@@ -2,7 +2,8 @@
  * world.h - the machines under a simulated fleet: processes and devices that outlive the hosts which look after them.
  *
  * A machine's processes run on while its host is down, as real ranks do under their keepers.  A job's program is a plan in
- * its command line: sim RUN_MS BAD_RANK EXIT_CODE SIGNAL; every rank runs RUN_MS and exits 0, but BAD_RANK (-1: none) ends
+ * its command line: sim RUN_MS BAD_RANK EXIT_CODE SIGNAL, and what the spec has of gpus.min, gpus.max and the time
+ * between resizes; every rank runs RUN_MS and exits 0, but BAD_RANK (-1: none) ends
  * halfway as told.  When a rank ends badly, or its machine dies, its peers soon exit with 1.
  * A rank's state is how far it got: it counts a collective each STEP_MS.  A stop holds it at a count that all have in common;
  * an image is the rank as it then is, a part of a checkpoint is an image under a name, and a restored rank goes on from there.
@@ -37,6 +38,8 @@ struct proc {
     uint64_t noted_visible;
     uint64_t round;
     uint32_t world; /* ranks of the job */
+    uint32_t gpus_min, gpus_max;
+    uint64_t quiet_ms; /* the least time between two resizes by itself */
     char job[ORR_JOB_ID_MAX];
     uint64_t generation;
     uint32_t rank;
@@ -67,6 +70,7 @@ struct world {
     uint64_t (*true_ms)(void *arg); /* NULL: now_ms is set by the test */
     void *arg;
     uint64_t now_ms;
+    uint64_t calm_ms; /* no faults from then on, nor any orders; UINT64_MAX: never so */
     uint64_t seed;
     uint32_t n_machines;
     struct machine *machines; /* borrowed: whoever made it */

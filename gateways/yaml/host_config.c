@@ -65,6 +65,7 @@ static const struct orr_yaml_field fields[] = {
 
     SECTION("roles.cluster", cluster.is_on, "run a cluster actor"),
     ROW("roles.cluster.name", NAME, cluster.name, 1, 63, "", "default: the host's name"),
+    ROW("roles.cluster.elastic", BOOL, cluster.is_elastic, 0, 0, "true", "jobs whose gpus.min and gpus.max differ grow by themselves where devices are free, and give back for jobs that wait"),
     {"roles.cluster.regions", ORR_YAML_RECORDS, AT(cluster.regions), 0, 0, ORR_REGION_HOSTS_MAX, "", NULL, &region_host_table, "every host of the region; default: this host and its voters"},
 
     SECTION("roles.node", node.is_on, "run a node actor for this machine"),
@@ -81,6 +82,9 @@ static const struct orr_yaml_field fields[] = {
     ROW("roles.node.store.path", TEXT, node.store.path, 1, 3900, "", "directory of checkpoints, absolute; several nodes may share one; default: store in the state directory"),
     ROW("roles.node.store.quota", SIZE, node.store.quota_bytes, 0, INT64_MAX, "0", "most that the store may hold; 0: what the disk has"),
     ROW("roles.node.store.bandwidth", SIZE, node.store.bytes_per_s, 0, INT64_C(1) << 44, "0", "most that the store writes, sends or fetches a second; 0: no limit"),
+
+    ROW("roles.node.overlay.address", TEXT, node.overlay.address, 1, 15, "", "IPv4 address of this machine at which VXLAN of other machines reaches the networks of ranks; default: these stay on the machine"),
+    ROW("roles.node.overlay.port", U32, node.overlay.port, 1, 65535, "4789", "UDP port of VXLAN, the same on all machines"),
 
     ROW("softstate.redis", TEXT, softstate.redis, 1, ENDPOINT_MAX, "", "where Redis is: unix:///PATH or tcp://127.0.0.1:PORT; default: memory of this host"),
     ROW("softstate.user", NAME, softstate.user, 1, 63, "", "user of Redis's ACL"),
@@ -238,6 +242,8 @@ static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
                              err,
                              "how many emulated devices? write 1 or more");
     rc = orri_config_store(c, err);
+    if (rc == ORR_OK)
+        rc = orri_config_overlay(c, err);
     return rc ? rc
               : fill_parent(c, &c->node.parent, is_here, "roles.node.cluster", err);
 }

@@ -52,6 +52,7 @@ struct orr_config_region {
 struct orr_config_cluster {
     bool is_on;
     struct orr_str name;
+    bool is_elastic;
     struct { /* every host of the region, one of which leads; never empty */
         const struct orr_config_parent *at;
         uint32_t n; /* at most ORR_REGION_HOSTS_MAX */
@@ -63,6 +64,11 @@ struct orr_config_store { /* where a node keeps checkpoints */
     uint64_t quota_bytes; /* 0: none */
     uint64_t
         bytes_per_s; /* cap on writing, on sending to peers and on fetching; 0: none */
+};
+
+struct orr_config_overlay { /* networks of ranks over several machines */
+    struct orr_str address; /* IPv4, of this machine; empty: they stay on it */
+    uint32_t port;          /* UDP */
 };
 
 struct orr_config_node {
@@ -77,6 +83,7 @@ struct orr_config_node {
     uint32_t ranks_max; /* rank processes, running and ended but not forgotten */
     uint32_t port_min, port_max; /* for MASTER_PORT */
     struct orr_config_store store;
+    struct orr_config_overlay overlay;
 };
 
 struct orr_config_softstate { /* what readers that only look see */

@@ -178,6 +178,8 @@ enum {
     ORR_RANK_PROTOCOL = 1, /* between a rank's library and its node */
     ORR_NAME_MAX =
         64, /* bytes of a host, cluster, node, project or job name, with its NUL */
+    ORR_MACHINE_MAX = 24,    /* bytes of "192.0.2.7:4789", with its NUL */
+    ORR_MACHINES_MAX = 64,   /* others that the network of a job's ranks spans */
     ORR_JOB_ID_MAX = 96,     /* bytes of a job id, "<region>-<base36>", with its NUL */
     ORR_KEY_MAX = 256,       /* bytes of a ledger key, with its NUL */
     ORR_RANK_PROCS_MAX = 64, /* processes of a rank that use devices, */

@@ -174,30 +174,31 @@ def grows_onto_other_nodes(index):
         check(detail["restarts"] == 0 and detail["row"]["generation"] == generation, json.dumps(detail["row"]))
 
 
+def talking(digits, tcp, prefix):
+    """A job of which each rank's program has a child that talks to those of all other ranks, as in examples/tcp."""
+    spec = digits.spec(prefix)
+    line = spec.splitlines()[1]
+    talk = " ".join(tcp.command(f"{prefix}.tcp")[2:])
+    compute = " ".join(digits.command(prefix)[2:])
+    return spec.replace(line, 'command: ["/usr/bin/env", "%s", "/bin/sh", "-c", "MASTER_PORT=31999 %s & %s && wait $!"]' %
+                        (digits.command(prefix)[1], talk, compute))
+
+
+def run_talking(f, digits, tcp, prefix, change):
+    job = f.submit(talking(digits, tcp, prefix))
+    f.wait_phase(job, "running")
+    wait_for("both talk and compute", lambda: os.path.exists(f"{prefix}.tcp.0") and os.path.exists(f"{prefix}.0"), 60)
+    change(job)
+    f.wait_phase(job, "done", seconds=240)
+    return read_digests(prefix)
+
+
 def connections_between_ranks_live_on_wherever_these_go():
-    """Each rank's program has a child that talks to those of all other ranks, as in examples/tcp, while some ranks change node."""
     digits, tcp = elastic(0, 900), examples(300)[3]
-
-    def both(prefix):
-        spec = digits.spec(prefix)
-        line = spec.splitlines()[1]
-        talk = " ".join(tcp.command(f"{prefix}.tcp")[2:])
-        compute = " ".join(digits.command(prefix)[2:])
-        return spec.replace(line, 'command: ["/usr/bin/env", "%s", "/bin/sh", "-c", "MASTER_PORT=31999 %s & %s && wait $!"]' %
-                            (digits.command(prefix)[1], talk, compute))
-
-    def run(f, prefix, change):
-        job = f.submit(both(prefix))
-        f.wait_phase(job, "running")
-        wait_for("both talk and compute", lambda: os.path.exists(f"{prefix}.tcp.0") and os.path.exists(f"{prefix}.0"), 60)
-        change(job)
-        f.wait_phase(job, "done", seconds=240)
-        return read_digests(prefix)
-
     with Fleet(nodes=3, gpus=2, **FAST) as f:
         if not can_image(f):
             return
-        truth = run(f, f.top / "truth", lambda job: None)
+        truth = run_talking(f, digits, tcp, f.top / "truth", lambda job: None)
 
         def change(job):
             generation = f.show(job)["row"]["generation"]
@@ -205,7 +206,7 @@ def connections_between_ranks_live_on_wherever_these_go():
                 resize(f, job, n)
             check(f.show(job)["row"]["generation"] == generation, "a new generation")
             check(len(read_digests(f.top / "resized.tcp")) < len(read_digests(f.top / "truth.tcp")), "all had been said before the last resize")
-        check_same(truth, run(f, f.top / "resized", change))
+        check_same(truth, run_talking(f, digits, tcp, f.top / "resized", change))
 
 
 def target_that_dies_in_the_transfer_changes_nothing():

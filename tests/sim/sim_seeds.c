@@ -3,6 +3,7 @@
  *
  *   sim_seeds hold FIRST COUNT     every invariant holds in each of them; else the seed and the command that shows it
  *   sim_seeds orders FIRST COUNT   the same, and jobs are suspended, saved, migrated, and nodes drain
+ *   sim_seeds elastic FIRST COUNT  the same, without orders, of jobs that grow by themselves and give back
  *   sim_seeds caught FIRST COUNT   this build has a bug on purpose (tests/sim/mutants): some seed must break an invariant
  *   sim_seeds sim ...              `orrery sim` of this build
  */
@@ -11,7 +12,7 @@
 
 #include <stdlib.h>
 
-static bool has_orders;
+static bool has_orders, is_elastic;
 
 static struct fleet_plan plan_of(uint64_t seed)
 {
@@ -23,6 +24,8 @@ static struct fleet_plan plan_of(uint64_t seed)
                                .jobs = 16,
                                .faults_ms = 30000,
                                .has_no_orders = !has_orders,
+                               .is_elastic = is_elastic,
+                               .gpus = is_elastic ? 4 : 0,
                                .kinds = FAULTS_ALL};
 }
 
@@ -50,14 +53,15 @@ static void print_broken(uint64_t seed, const struct fleet_result *result)
            result->broken,
            result->text);
     printf("orrery sim --seed %llu --replicas %u --clusters %u --nodes %u --jobs %u "
-           "--time %ums%s\n",
+           "--time %ums%s%s\n",
            (unsigned long long)seed,
            plan.replicas,
            plan.clusters,
            plan.nodes,
            plan.jobs,
            (unsigned)plan.faults_ms,
-           has_orders ? "" : " --no-orders");
+           has_orders ? "" : " --no-orders",
+           is_elastic ? " --elastic --gpus 4" : "");
 }
 
 int main(int argc, char **argv)
@@ -65,9 +69,12 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "sim") == 0)
         return orr_sim_main(argc - 1, argv + 1);
     has_orders = argc == 4 && strcmp(argv[1], "orders") == 0;
-    bool must_hold = has_orders || (argc == 4 && strcmp(argv[1], "hold") == 0);
+    is_elastic = argc == 4 && strcmp(argv[1], "elastic") == 0;
+    bool must_hold =
+        has_orders || is_elastic || (argc == 4 && strcmp(argv[1], "hold") == 0);
     if (argc != 4 || (!must_hold && strcmp(argv[1], "caught") != 0)) {
-        fprintf(stderr, "usage: sim_seeds hold|orders|caught FIRST COUNT | sim ...\n");
+        fprintf(stderr,
+                "usage: sim_seeds hold|orders|elastic|caught FIRST COUNT | sim ...\n");
         return 2;
     }
     uint64_t first = strtoull(argv[2], NULL, 10);

@@ -57,7 +57,7 @@ static enum orr_err job_on_job_start(struct orr_ctx *ctx,
     (void)self;
     note(ORR_MSG_job_start, msg->ranks);
     got.code = msg->is_suspended;
-    orr_str_copy(got.endpoint, sizeof(got.endpoint), msg->nodes.at[0].endpoint);
+    orr_str_copy(got.machine, sizeof(got.machine), msg->nodes.at[0].machine);
     return ORR_OK;
 }
 static enum orr_err job_on_devices_freed(struct orr_ctx *ctx,
@@ -302,7 +302,7 @@ static enum orr_err node_init(struct orr_ctx *ctx, void *state, const void *args
             .slots = 8,
             .devices = {rows, DEVICES},
             .seq = ++self->seq,
-            .endpoint = ORR_LIT("tcp://192.0.2.7:4100"),
+            .machine = ORR_LIT("192.0.2.7:4789"),
             .level = ORR_LEVEL_IMAGE);
     orr_timer_set(ctx, 1, BEAT_MS, 0);
     return ORR_OK;

@@ -18,8 +18,8 @@ struct cluster_got {
     uint32_t n_slots;
     uint32_t slot[PLACES_MAX];
     char slot_node[PLACES_MAX][ORR_NAME_MAX];
-    char endpoint[64]; /* of a job's first node */
-    uint32_t n_others; /* nodes of slots that were not asked for */
+    char machine[ORR_MACHINE_MAX]; /* of a job's first node */
+    uint32_t n_others;             /* nodes of slots that were not asked for */
 };
 extern struct cluster_got got;
 extern uint32_t n1_state, n1_free; /* as the region hears it */

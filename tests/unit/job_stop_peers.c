@@ -221,6 +221,11 @@ static enum orr_err peer_on_cut_step(struct orr_ctx *ctx,
         (msg->step == ORR_CUT_RELEASE ? node->next_device : node->device)[rank] =
             msg->ranks.at[i].device;
     }
+    if (msg->step == ORR_CUT_RELEASE && msg->machines.n) {
+        assert_true(msg->overlay && msg->machines.n == 1);
+        orr_str_copy(
+            node->told_machine, sizeof(node->told_machine), msg->machines.at[0].value);
+    }
     if (msg->step == ORR_CUT_SAVE)
         node->n_saved = msg->is_some ? msg->ranks.n : WORLD;
     if (msg->step == ORR_CUT_RESUME) {
@@ -315,7 +320,7 @@ static enum orr_err peer_on_devices_want(struct orr_ctx *ctx,
             .node = ORR_LIT("n2"), .state = ORR_NODE_UP, .addr = peers[NODES + 2]};
         uint32_t n_spare = 0;
         if (cluster.is_spare_far)
-            spare.endpoint = ORR_LIT("tcp://192.0.2.9:4100");
+            spare.machine = ORR_LIT("192.0.2.9:4789");
         cluster.n_needs = msg->needs.n;
         cluster.may_spread = msg->may_spread;
         for (uint32_t i = 0; i < msg->needs.n && msg->needs.n == NODES; i++) {

@@ -40,6 +40,7 @@ struct peer_script {
     uint32_t refuses_join; /* with this */
     bool joins_late;       /* it never says that they run */
     uint32_t n_stops, n_forgets;
+    char told_machine[ORR_MACHINE_MAX]; /* in the newest release */
     uint32_t keeps; /* that many more ranks_forget: it still has some */
     uint64_t stop_cut;
 };

@@ -15,7 +15,7 @@ uint32_t n_usage;
 struct orr_msg_cut_report last;
 static uint32_t n_reports;
 char last_text[300], part_hash[80], part_arenas[80], env_link[160], restore_dir[300];
-bool is_launched, stays_frozen, dies;
+bool is_launched, stays_frozen, wants_image, dies;
 uint32_t launched_level, row_level, killed, continued;
 bool asks_ranks;
 struct orr_msg_rank_note noted;
@@ -86,6 +86,7 @@ EDGE(process_launch)
             orr_str_copy(env_link, sizeof(env_link), msg->env.at[i].value);
     orr_str_copy(restore_dir, sizeof(restore_dir), msg->restore_dir);
     stays_frozen = msg->stays_frozen;
+    wants_image = msg->wants_image;
     const struct orr_rec_rank_row row = {.job = msg->job,
                                          .generation = msg->generation,
                                          .rank = msg->rank,
@@ -116,6 +117,16 @@ EDGE(process_freeze)
     (void)self;
     note(msg->is_frozen ? "freeze" : "thaw", msg->rank);
     return answer(ctx, ORR_MSG_process_freeze);
+}
+EDGE(process_widen)
+{
+    (void)self;
+    note("widen", msg->rank);
+    assert_int_equal(msg->overlay, 43);
+    assert_true(orr_str_eq(msg->underlay, ORR_LIT("192.0.2.1:4789")));
+    assert_true(msg->peers.n == 1 &&
+                orr_str_eq(msg->peers.at[0].value, ORR_LIT("192.0.2.9:4789")));
+    return answer(ctx, ORR_MSG_process_widen);
 }
 EDGE(rank_note)
 {
@@ -342,7 +353,7 @@ EDGE(failed)
 }
 IGNORES(ack)
 struct orr_msg_cut_step next_step;
-static struct orr_msg_rank_launch next_launch;
+struct orr_msg_rank_launch next_launch;
 EDGE(ping)
 {
     (void)self;
@@ -374,6 +385,7 @@ static const struct orr_handler handlers[] = {
     ROW(node_heartbeat), ROW(cut_report),      ROW(rank_launched),
     ROW(rank_update),    ROW(failed),          ROW(ack),
     ROW(rank_note),      ROW(ranks),           ROW(ping),
+    ROW(process_widen),
 };
 static const struct orr_actor_type edge_type = {
     .name = "edge",
@@ -473,7 +485,7 @@ int setup(void **state)
     refuses = 0;
     used_bytes = n_usage = n_reports = killed = row_level = 0;
     is_launched = is_store_slow = goes_on = has_two = has_none = false;
-    part_is_silent = expects_nobody = stays_frozen = dies = false;
+    part_is_silent = expects_nobody = stays_frozen = wants_image = dies = false;
     is_anew = left_behind.pid != 0;
     did[0] = last_text[0] = part_hash[0] = env_link[0] = restore_dir[0] = '\0';
     const struct orr_system_config config = {
@@ -496,6 +508,7 @@ int setup(void **state)
                                          .node = "n1",
                                          .cluster_host = "h",
                                          .host = "h",
+                                         .machine = "192.0.2.1:4789",
                                          .has_stops = true,
                                          .run_dir = "/run/o",
                                          .images_dir = "/tmp/i",

@@ -28,7 +28,8 @@ extern uint32_t launched_level, row_level, killed, continued;
 extern bool asks_ranks; /* ask() is for what lives here */
 extern struct orr_msg_rank_note noted;
 extern struct orr_msg_ranks found;
-extern struct orr_rec_rank_row left_behind; /* by an earlier life of the host */
+extern struct orr_rec_rank_row left_behind;    /* by an earlier life of the host */
+extern struct orr_msg_rank_launch next_launch; /* its job empty: none */
 extern struct orr_msg_cut_step next_step;
 
 /* refuses: the message that its edge says no to; is_store_slow: a part is kept after a second; goes_on: a save keeps running; has_two: two of
@@ -36,8 +37,8 @@ extern struct orr_msg_cut_step next_step;
 int setup(void **state);
 int teardown(void **state);
 void run_for(uint64_t ms);
-extern bool stays_frozen; /* the rank that was launched last */
-extern bool dies;         /* whoever is killed */
+extern bool stays_frozen, wants_image; /* the rank that was launched last */
+extern bool dies;                      /* whoever is killed */
 /* Rank 1 comes to the ranks that wait at that cut. */
 void join(uint64_t cut);
 /* Repeat next_step. */

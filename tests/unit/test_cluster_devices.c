@@ -12,7 +12,7 @@ static void freed_devices_are_for_others_and_come_back(void **state)
     assign("a", 2, 2, "n1", false);
     assert_int_equal(got.msg, ORR_MSG_job_start);
     assert_string_equal(got.node[0], "n1");
-    assert_string_equal(got.endpoint, "tcp://192.0.2.7:4100"); /* its peers' overlays */
+    assert_string_equal(got.machine, "192.0.2.7:4789");
     assign("b", 4, 4, "n1", false);
     assert_int_equal(got.code, ORR_ENODEV);
     POST("/eu1/c1/job/a/1", devices_freed, .job = ORR_LIT("a"), .generation = 1);

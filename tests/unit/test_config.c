@@ -227,7 +227,7 @@ static void config_small_fleet_needs_few_lines(void **state)
     static const char text[] =
         HEAD "listen: [\"ipc:///s/h.sock\"]\n"
              "roles: {region: {}, cluster: {}, node: {devices: "
-             "{kind: emulated, count: 2}}}\n"
+             "{kind: emulated, count: 2}, overlay: {address: 192.0.2.7}}}\n"
              "peers: [{name: r2, endpoint: \"tcp://127.0.0.1:1\"}]\n";
     struct orr_host_config c;
     (void)state;
@@ -238,6 +238,8 @@ static void config_small_fleet_needs_few_lines(void **state)
     assert_int_equal(c.node.device_count, 2);
     assert_int_equal(c.node.device_memory_bytes, 1 << 30);
     assert_int_equal(c.peers.n, 1);
+    assert_string_equal(c.node.overlay.address.ptr, "192.0.2.7");
+    assert_int_equal(c.node.overlay.port, 4789);
     assert_string_equal(c.peers.at[0].name.ptr, "r2");
     orr_config_free(&c);
 }
@@ -282,6 +284,14 @@ static void config_broken_is_refused_with_remedy(void **state)
            "timing: lease must be at least 16 heartbeats");
     refuse(HEAD "roles: {region: {}, cluster: {}, node: {devices: {kind: emulated}}}",
            "how many emulated devices?");
+#define OVERLAY(rest)                                                                  \
+    HEAD "listen: [\"ipc:///s/h\"]\nroles: {region: {}, cluster: {}, "                 \
+         "node: {devices: {kind: none}, overlay: " rest "}}\n"
+    refuse(OVERLAY("{address: 127.0.0.1}"), "roles.node.overlay.address: 127.0.0.1");
+    refuse(OVERLAY("{address: host}"), "write an IPv4 address of this machine");
+    refuse(OVERLAY("{address: 0.0.0.0}"), "write an IPv4 address of this machine");
+    refuse(OVERLAY("{address: 239.1.1.1}"), "write an IPv4 address of this machine");
+    refuse(OVERLAY("{port: 0}"), "roles.node.overlay.port");
 }
 
 static void config_open_listener_without_keys_is_refused(void **state)

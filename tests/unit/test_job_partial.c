@@ -135,16 +135,31 @@ static void job_grows_onto_a_node_that_it_was_not_on(void **state)
     assert_int_equal(nodes[SPARE].n_saved, WORLD);
 }
 
-/* Those that stay were never told of that machine: their connections would end. */
-static void node_of_a_machine_that_is_new_to_the_job_is_not_joined(void **state)
+/* Those that stay were never told of that machine: they are before anybody goes on, and before there is no way back. */
+static void network_reaches_a_machine_that_is_new_to_the_job(void **state)
 {
     (void)state;
     start_running();
     cluster.is_spare_far = true;
-    grow();
+    give(2, two);
+    resize(1, 2);
+    run_for(1000);
+    assert_string_equal(nodes[0].told_machine, "");
+    nodes[0].fail_at = ORR_CUT_RELEASE;
+    give(4, wide);
+    resize(2, 4);
     run_for(2000);
-    assert_int_equal(nodes[SPARE].n_joins, 0);
-    assert_int_equal(region.outcome, ORR_OUTCOME_MOVED); /* as a whole */
+    assert_int_equal(region.failed_number, 2);
+    runs_as_before(2);
+    nodes[0].fail_at = 0;
+    resize(3, 4);
+    run_for(2000);
+    assert_string_equal(nodes[0].told_machine, "192.0.2.9:4789");
+    assert_string_equal(nodes[1].told_machine, "192.0.2.9:4789");
+    assert_string_equal(nodes[SPARE].told_machine, "");
+    assert_int_equal(nodes[SPARE].n_here, 2);
+    assert_int_equal(region.n_devices, 4);
+    assert_int_equal(region.phase, ORR_JOB_RUNNING);
 }
 
 static void failure_up_to_the_record_goes_back(void **state)
@@ -272,7 +287,7 @@ int main(void)
         STOP(only_those_that_leave_are_saved_and_restored),
         STOP(node_that_was_left_may_be_joined_again),
         STOP(job_grows_onto_a_node_that_it_was_not_on),
-        STOP(node_of_a_machine_that_is_new_to_the_job_is_not_joined),
+        STOP(network_reaches_a_machine_that_is_new_to_the_job),
         STOP(failure_up_to_the_record_goes_back),
         STOP(target_out_of_reach_is_not_waited_for),
         STOP(nobody_ends_or_resumes_before_the_record),

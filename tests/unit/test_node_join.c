@@ -71,6 +71,45 @@ static void rank_joins_those_that_wait_and_goes_on_with_them(void **state)
     assert_int_equal(killed, 0);
 }
 
+/* By one of its ranks: they are on one network. */
+static void network_reaches_more_machines_before_the_ranks_go_on(void **state)
+{
+    (void)state;
+    const struct orr_rec_text far[] = {{ORR_LIT("192.0.2.9:4789")}};
+    const struct orr_rec_text other_port[] = {{ORR_LIT("192.0.2.9:4790")}};
+    wait_at_the_cut();
+    join(9);
+    steps_for(ORR_CUT_RELEASE, 0, 0);
+    assert_null(strstr(did, "widen"));
+    next_step = (struct orr_msg_cut_step){.job = ORR_LIT("j"),
+                                          .generation = GENERATION,
+                                          .cut = 9,
+                                          .step = ORR_CUT_RELEASE,
+                                          .timeout_ms = 5000,
+                                          .round = 2,
+                                          .overlay = 43,
+                                          .machines = {far, 1}};
+    did[0] = '\0';
+    ask();
+    const char *widen = strstr(did, "widen");
+    assert_non_null(widen);
+    assert_null(strstr(widen + 1, "widen"));
+    assert_int_equal(last.state, ORR_STEP_DONE);
+    next_step.round = 3;
+    next_step.machines.at = other_port;
+    ask();
+    assert_int_equal(last.state, ORR_STEP_FAILED);
+    assert_non_null(strstr(last_text, "roles.node.overlay.port"));
+    refuses = ORR_MSG_process_widen;
+    next_step.round = 4;
+    next_step.machines.at = far;
+    ask();
+    assert_int_equal(last.state, ORR_STEP_FAILED);
+    refuses = 0;
+    steps_for(ORR_CUT_RESUME, 0, 2);
+    assert_int_equal(last.state, ORR_STEP_DONE);
+}
+
 static void rank_that_a_resume_does_not_name_ends_frozen(void **state)
 {
     (void)state;
@@ -169,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STOP(only_ranks_that_leave_are_saved),
         STOP(rank_joins_those_that_wait_and_goes_on_with_them),
+        STOP(network_reaches_more_machines_before_the_ranks_go_on),
         STOP(rank_that_a_resume_does_not_name_ends_frozen),
         STOP(join_that_fails_leaves_those_that_wait_alone),
         STOP(joins_that_fail_leave_nothing),

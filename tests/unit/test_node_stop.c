@@ -406,12 +406,42 @@ static void restarted_host_knows_its_stopped_ranks(void **state)
     assert_int_equal(noted.step, ORR_CUT_NONE);
 }
 
+/* On a network of theirs, or on the machines'. */
+static void ranks_meet_where_rank_0_is(void **state)
+{
+    (void)state;
+    const struct orr_rec_rank_place place = {.rank = 0, .node = ORR_LIT("n1")};
+    launch(NULL);
+    next_launch.ranks = (struct orr_list_rank_place){&place, 1};
+    next_launch.job = ORR_LIT("k");
+    next_launch.master_addr = ORR_LIT("192.0.2.5");
+    did[0] = '\0';
+    ask();
+    assert_non_null(strstr(did, "launch0"));
+    assert_false(wants_image);
+    next_launch.job = ORR_LIT("l");
+    next_launch.master_addr = ORR_LIT("10.77.0.1");
+    ask();
+    assert_true(wants_image);
+    const struct orr_msg_image_ability unable = {.text = ORR_LIT("no criu")};
+    assert_int_equal(
+        orr_system_post(sys, job, node, orr_msg_desc_image_ability(), &unable), ORR_OK);
+    run_for(50);
+    next_launch.job = ORR_LIT("m");
+    did[0] = last_text[0] = '\0';
+    ask();
+    assert_null(strstr(did, "launch0"));
+    assert_non_null(strstr(last_text, "no criu"));
+    next_launch.job.len = 0;
+}
+
 #define STOP(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         STOP(stop_asks_its_edges_in_order_and_back),
         STOP(each_stop_is_noted_before_it_begins),
+        STOP(ranks_meet_where_rank_0_is),
         cmocka_unit_test_setup_teardown(
             step_of_its_job_actor_thaws_a_rank_that_was_found, setup_found, teardown),
         cmocka_unit_test_setup_teardown(

@@ -162,6 +162,18 @@ static enum orr_err fake_freeze(struct orr_process *process,
     return called("freeze", id, err);
 }
 
+static enum orr_err fake_widen(struct orr_process *process,
+                               const struct orr_process_id *id,
+                               const struct orr_process_network *network,
+                               struct orr_error *err)
+{
+    (void)process;
+    orr_str_copy(edge.first_arg, sizeof edge.first_arg, network->underlay);
+    orr_str_copy(edge.first_env, sizeof edge.first_env, network->peers.at[0].value);
+    edge.tag = network->overlay;
+    return called("widen", id, err);
+}
+
 static enum orr_err fake_image(struct orr_process *process,
                                const struct orr_process_id *id,
                                const struct orr_process_image *image,
@@ -177,6 +189,7 @@ static enum orr_err fake_image(struct orr_process *process,
 static const struct orr_process_ops fake_ops = {
     .freeze = fake_freeze,
     .image = fake_image,
+    .widen = fake_widen,
     .stop_note = fake_stop_note,
     .lease_set = fake_lease_set,
     .lease_get = fake_lease_get,
@@ -225,6 +238,7 @@ NODE_PASSES_ON(edge_greet)
 NODE_PASSES_ON(process_freeze)
 NODE_PASSES_ON(rank_note)
 NODE_PASSES_ON(process_image)
+NODE_PASSES_ON(process_widen)
 
 #define NODE_TAKES(message, action)                                                    \
     ORR_HANDLER(node, message)                                                         \
@@ -265,7 +279,7 @@ static const struct orr_handler node_handlers[] = {
     NODE_ON(image_ability),   NODE_ON(ack),
     NODE_ON(failed),          NODE_ON(port_reserved),
     NODE_ON(log_chunk),       NODE_ON(process_event),
-    NODE_ON(processes_found),
+    NODE_ON(processes_found), NODE_ON(process_widen),
 };
 static const struct orr_actor_type node_type = {
     .name = "node",
@@ -369,6 +383,26 @@ static void launch_passes_on_what_an_image_needs(void **state)
          .overlay = 77,
          .peers = {peers, 1});
     assert_true(edge.wants_image);
+}
+
+static void widening_is_passed_on(void **state)
+{
+    (void)state;
+    const struct orr_rec_text peers[] = {{ORR_LIT("10.0.0.2:4789")}};
+    POST(process_widen,
+         .job = ORR_LIT("r1-a"),
+         .generation = 2,
+         .rank = 3,
+         .overlay = 77,
+         .underlay = ORR_LIT("10.0.0.1:4789"),
+         .peers = {peers, 1});
+    assert_string_equal(edge.called, "widen");
+    assert_string_equal(edge.first_arg, "10.0.0.1:4789");
+    assert_string_equal(edge.first_env, "10.0.0.2:4789");
+    assert_true(edge.tag == 77 && told.acks == 1 && told.failures == 0);
+    edge.answer = ORR_EIO;
+    POST(process_widen, .job = ORR_LIT("r1-a"), .peers = {peers, 1});
+    assert_int_equal(told.failures, 1);
 }
 
 static void done(enum orr_err code, uint64_t tag)
@@ -537,6 +571,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PORT_TEST(launch_reaches_the_edge_and_is_acknowledged),
         PORT_TEST(launch_passes_on_what_an_image_needs),
+        PORT_TEST(widening_is_passed_on),
         PORT_TEST(freeze_is_answered_when_it_is_done),
         PORT_TEST(image_is_answered_with_its_size_or_why_not),
         PORT_TEST(more_than_can_be_kept_is_refused),

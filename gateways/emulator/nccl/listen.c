@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * listen.c - the root's socket, and those that dead roots have left (rendezvous.h).
  *
- * A socket keeps the name that it was bound to: that is the one under which CRIU binds it again in a migrated process.  Between
- * bind and listen it refuses as a dead one does, so only what refuses and is no longer new is nobody's.
+ * A socket keeps the name that it was bound to: that is the one under which CRIU binds it again in a migrated process.  Its file
+ * is there a moment before it, so only what refuses and is no longer new is nobody's.
  */
 #include "rendezvous.h"
 
@@ -34,10 +34,12 @@ static int open_directory(char *dir, size_t cap)
                : -EPERM;
 }
 
+/* Asked with a socket of another kind, which one that lives refuses otherwise (EPROTOTYPE), and does not hear of: a connection
+ * that its process, stopped just then, has not accepted, and that is closed, is what CRIU cannot save. */
 static bool is_dead(const char *path)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool refuses;
 
     snprintf(un.sun_path, sizeof un.sun_path, "%.107s", path);

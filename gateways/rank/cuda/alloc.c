@@ -7,6 +7,7 @@
 #include "pool.h"
 #include "reason.h"
 #include "segment.h"
+#include "share/share.h"
 
 enum { PITCH_BYTES = 512 };
 
@@ -27,11 +28,22 @@ static bool has_virtual_memory(CUdevice device)
     return answer == 2;
 }
 
-static CUresult alloc(CUdeviceptr *dptr, size_t bytes)
+static CUresult make(CUdeviceptr *dptr, size_t bytes, CUcontext ctx, CUdevice device)
+{
+    struct orri_block *block = NULL;
+    pthread_mutex_lock(&orri_cuda_lock);
+    orri_pool_collect();
+    CUresult rc = orri_block_new(ctx, device, bytes, &block);
+    if (!rc)
+        *dptr = block->span.at;
+    pthread_mutex_unlock(&orri_cuda_lock);
+    return rc;
+}
+
+static CUresult alloc(CUdeviceptr *dptr, size_t bytes, uint32_t call)
 {
     CUcontext ctx = NULL;
     CUdevice device = 0;
-    struct orri_block *block = NULL;
     CUresult rc = orri_context_current(&ctx, &device);
     if (rc)
         return rc;
@@ -41,19 +53,18 @@ static CUresult alloc(CUdeviceptr *dptr, size_t bytes)
         orri_cuda_note("uses a device without virtual memory management");
         return REAL(cuMemAlloc)(dptr, bytes);
     }
-    pthread_mutex_lock(&orri_cuda_lock);
-    orri_pool_collect();
-    rc = orri_block_new(ctx, device, bytes, &block);
+    rc = orri_share_ready(ctx, device);
     if (!rc)
-        *dptr = block->span.at;
-    pthread_mutex_unlock(&orri_cuda_lock);
+        rc = make(dptr, bytes, ctx, device);
+    if (rc == CUDA_ERROR_OUT_OF_MEMORY && orri_share_make_room(call))
+        rc = make(dptr, bytes, ctx, device);
     return rc;
 }
 
 ORRI_EXPORT CUresult cuMemAlloc(CUdeviceptr *dptr, size_t bytesize)
 {
     orri_cuda_enter(CALL_cuMemAlloc_v2);
-    CUresult rc = alloc(dptr, bytesize);
+    CUresult rc = alloc(dptr, bytesize, CALL_cuMemAlloc_v2);
     orri_cuda_leave();
     return rc;
 }
@@ -70,7 +81,7 @@ ORRI_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr,
     if (pitch && height > 0 && width > 0 && width <= SIZE_MAX / 2 &&
         row <= SIZE_MAX / height &&
         (element_bytes == 4 || element_bytes == 8 || element_bytes == 16))
-        rc = alloc(dptr, row * height);
+        rc = alloc(dptr, row * height, CALL_cuMemAllocPitch_v2);
     if (!rc)
         *pitch = row;
     orri_cuda_leave();

@@ -10,6 +10,7 @@
 #include "gate.h"
 #include "reason.h"
 #include "segment.h"
+#include "share/share.h"
 
 static struct orri_context contexts[ORRI_CONTEXTS_MAX]; /* guarded by orri_cuda_lock */
 static size_t n_contexts;
@@ -62,6 +63,7 @@ static void remove_ctx(CUcontext ctx)
         if (contexts[i].ctx == ctx)
             contexts[i] = contexts[--n_contexts];
     orri_blocks_free_all(ctx);
+    orri_share_context_gone(ctx);
     pthread_mutex_unlock(&orri_cuda_lock);
 }
 
@@ -207,7 +209,8 @@ ORRI_EXPORT CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags)
     CUcontext popped;
     CUdevice device = 0, owner = 0;
     orri_cuda_enter(CALL_cuCtxEnablePeerAccess);
-    CUresult rc = REAL(cuCtxEnablePeerAccess)(peer, flags);
+    CUresult rc = orri_share_is_on() ? CUDA_ERROR_PEER_ACCESS_UNSUPPORTED
+                                     : REAL(cuCtxEnablePeerAccess)(peer, flags);
     if (!rc && REAL(cuCtxGetDevice)(&device) == CUDA_SUCCESS &&
         REAL(cuCtxPushCurrent)(peer) == CUDA_SUCCESS) {
         REAL(cuCtxGetDevice)(&owner);

@@ -16,6 +16,7 @@
 
 #include "memory.h"
 #include "real.h"
+#include "share/share.h"
 
 __thread struct orri_cuda_thread orri_cuda_self
     __attribute__((tls_model("initial-exec")));
@@ -69,6 +70,7 @@ static void on_fork_child(void)
     threads = orri_cuda_self.is_known ? &orri_cuda_self : NULL;
     orri_cuda_self.next = NULL;
     atomic_store_explicit(&orri_cuda_closed, 0, memory_order_relaxed);
+    orri_share_in_child();
 }
 
 static void start(void)
@@ -120,12 +122,15 @@ void orri_cuda_enter_slow(const void *caller)
         atomic_store_explicit(&t->is_inside, 0, memory_order_release);
         if (!t->is_known)
             remember(t);
-        if (atomic_load_explicit(&orri_cuda_closed, memory_order_acquire) != 0) {
+        uint32_t closed = atomic_load_explicit(&orri_cuda_closed, memory_order_acquire);
+        if (closed != 0) {
             if (t->exempt || is_from_library(caller))
                 return; /* passes, and nobody waits for it */
             orri_cuda_left_closed();
-            futex_wait(
-                &orri_cuda_closed, 1, -1); /* whoever closes opens, by deadline */
+            if (closed & ORRI_CLOSED_TURN)
+                orri_share_ask();
+            /* whoever closes opens, by deadline; or when the turn has come */
+            futex_wait(&orri_cuda_closed, closed, -1);
             continue;
         }
         atomic_store_explicit(&t->is_inside, 1, memory_order_relaxed);
@@ -155,11 +160,24 @@ static const struct orri_cuda_thread *anyone_inside(void)
 
 bool orri_cuda_gate_close(uint64_t deadline_ms, char *why, size_t why_bytes)
 {
+    return orri_cuda_gate_close_for(ORRI_CLOSED_STOP, deadline_ms, why, why_bytes);
+}
+
+void orri_cuda_gate_open(void)
+{
+    orri_cuda_gate_open_for(ORRI_CLOSED_STOP);
+}
+
+bool orri_cuda_gate_close_for(uint32_t reason,
+                              uint64_t deadline_ms,
+                              char *why,
+                              size_t why_bytes)
+{
     if (orri_cuda_gate_broken()) {
         snprintf(why, why_bytes, "%s", broken);
         return false;
     }
-    atomic_store_explicit(&orri_cuda_closed, 1, memory_order_seq_cst);
+    atomic_fetch_or_explicit(&orri_cuda_closed, reason, memory_order_seq_cst);
     syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
     for (;;) {
         uint32_t seen = atomic_load_explicit(&n_left, memory_order_acquire);
@@ -181,13 +199,13 @@ bool orri_cuda_gate_close(uint64_t deadline_ms, char *why, size_t why_bytes)
             break;
         futex_wait(&n_left, seen, (int64_t)(deadline_ms - now));
     }
-    orri_cuda_gate_open();
+    orri_cuda_gate_open_for(reason);
     return false;
 }
 
-void orri_cuda_gate_open(void)
+void orri_cuda_gate_open_for(uint32_t reason)
 {
-    atomic_store_explicit(&orri_cuda_closed, 0, memory_order_seq_cst);
+    atomic_fetch_and_explicit(&orri_cuda_closed, ~reason, memory_order_seq_cst);
     futex_wake(&orri_cuda_closed);
 }
 

@@ -33,7 +33,13 @@ struct orri_cuda_thread {
 
 extern __thread struct orri_cuda_thread orri_cuda_self
     __attribute__((tls_model("initial-exec")));
-extern _Atomic uint32_t orri_cuda_closed; /* a futex: 0 open, 1 closed */
+extern _Atomic uint32_t orri_cuda_closed; /* a futex: 0 open, else why it is closed */
+
+/* Why, each by itself. */
+enum {
+    ORRI_CLOSED_STOP = 1,
+    ORRI_CLOSED_TURN = 2, /* the process has not got the turn (share/share.h) */
+};
 
 void orri_cuda_enter_slow(const void *caller);
 void orri_cuda_left_closed(void);
@@ -82,6 +88,12 @@ static inline void orri_cuda_exempt_end(void)
  * first: why names the thread and its call, and the gate is open again. */
 bool orri_cuda_gate_close(uint64_t deadline_ms, char *why, size_t why_bytes);
 void orri_cuda_gate_open(void);
+/* The same, for a reason of its own: it is open when it is closed for none. */
+bool orri_cuda_gate_close_for(uint32_t reason,
+                              uint64_t deadline_ms,
+                              char *why,
+                              size_t why_bytes);
+void orri_cuda_gate_open_for(uint32_t reason);
 /* How many threads are inside now; of one of them *ret_call.  They may have left when it returns. */
 uint32_t orri_cuda_gate_inside(const char **ret_call);
 /* NULL, or why this process has no gate that can be relied on. */

@@ -16,6 +16,7 @@
 #include "gate.h"
 #include "reason.h"
 #include "segment.h"
+#include "share/share.h"
 
 enum { POOLS_MAX = 64 };
 
@@ -61,19 +62,12 @@ reuse(CUcontext ctx, CUdevice device, CUstream stream, size_t bytes)
     return NULL;
 }
 
-static CUresult alloc_in(CUdeviceptr *dptr, size_t bytes, int device, CUstream stream)
+static CUresult
+make(CUdeviceptr *dptr, size_t bytes, CUcontext ctx, CUdevice device, CUstream stream)
 {
-    CUcontext ctx = NULL;
-    CUdevice current = 0;
-    struct orri_block *b = NULL;
-    CUresult rc = orri_context_current(&ctx, &current);
-    if (rc)
-        return rc;
-    if (!dptr || bytes == 0)
-        return CUDA_ERROR_INVALID_VALUE;
-    device = device < 0 ? current : device;
+    CUresult rc = CUDA_SUCCESS;
     pthread_mutex_lock(&orri_cuda_lock);
-    b = reuse(ctx, device, stream, bytes);
+    struct orri_block *b = reuse(ctx, device, stream, bytes);
     if (!b) {
         orri_pool_collect();
         rc = orri_block_new(ctx, device, bytes, &b);
@@ -81,6 +75,24 @@ static CUresult alloc_in(CUdeviceptr *dptr, size_t bytes, int device, CUstream s
     if (!rc)
         *dptr = b->span.at;
     pthread_mutex_unlock(&orri_cuda_lock);
+    return rc;
+}
+
+static CUresult alloc_in(CUdeviceptr *dptr, size_t bytes, int device, CUstream stream)
+{
+    CUcontext ctx = NULL;
+    CUdevice current = 0;
+    CUresult rc = orri_context_current(&ctx, &current);
+    if (rc)
+        return rc;
+    if (!dptr || bytes == 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    device = device < 0 ? current : device;
+    rc = orri_share_ready(ctx, device);
+    if (!rc)
+        rc = make(dptr, bytes, ctx, device, stream);
+    if (rc == CUDA_ERROR_OUT_OF_MEMORY && orri_share_make_room(CALL_cuMemAllocAsync))
+        rc = make(dptr, bytes, ctx, device, stream);
     return rc;
 }
 

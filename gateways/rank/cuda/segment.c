@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "share/share.h"
+
 enum { WORD_BITS = 64 };
 
 struct orri_segment *orri_segments;
@@ -39,9 +41,25 @@ static CUresult granularity_of(CUdevice device, size_t *ret)
 
 /* ---- segments ---------------------------------------------------------------------- */
 
+/* The same from memory that ranks of the device share. */
+static CUresult back_shared(struct orri_segment *s)
+{
+    CUdeviceptr at = 0;
+    CUresult rc = REAL(cuMemAddressReserve)(&at, s->bytes, 0, 0, 0);
+    if (rc)
+        return rc;
+    s->at = at;
+    rc = orri_shared_new(at, s->bytes, s->is_shared, &s->shared);
+    if (rc)
+        REAL(cuMemAddressFree)(at, s->bytes);
+    return rc;
+}
+
 /* Physical memory at an address; on failure nothing is left of it. */
 static CUresult back(struct orri_segment *s)
 {
+    if (orri_share_serves(s->ctx))
+        return back_shared(s);
     CUmemAllocationProp p = prop_of(s->device);
     CUdeviceptr at = 0;
     CUresult rc = orri_memory_new(&p, s->bytes, 0, &s->memory);
@@ -96,7 +114,8 @@ static CUresult segment_new(CUcontext ctx,
 
 static CUresult segment_free(struct orri_segment *s)
 {
-    CUresult rc = orri_mapping_free(s->mapping);
+    CUresult rc =
+        s->shared ? orri_shared_free(s->shared) : orri_mapping_free(s->mapping);
     if (!rc)
         rc = REAL(cuMemAddressFree)(s->at, s->bytes);
     struct orri_segment **at = &orri_segments;

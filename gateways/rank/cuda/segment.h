@@ -21,6 +21,7 @@ struct orri_segment {
     CUdevice device;
     struct orri_mapping *mapping; /* owned */
     struct orri_memory *memory;   /* borrowed: the mapping's */
+    struct orri_shared *shared; /* owned; in place of both, where ranks share memory */
     unsigned n_blocks;
     bool is_shared;  /* by small blocks */
     unsigned n_free; /* units, of a shared one */

@@ -93,7 +93,7 @@ ORRI_EXPORT CUresult cuMemUnmap(CUdeviceptr ptr, size_t size)
     bool is_whole;
     LOCK(cuMemUnmap);
     size_t n = mappings_in(ptr, size, &is_whole);
-    if (n && !is_whole)
+    if ((n && !is_whole) || orri_block_find(ptr))
         return unlock(CUDA_ERROR_INVALID_VALUE);
     CUresult rc = REAL(cuMemUnmap)(ptr, size);
     for (; !rc && n; n--) {
@@ -182,6 +182,8 @@ ORRI_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *h
     LOCK(cuMemRetainAllocationHandle);
     struct orri_mapping *map = (struct orri_mapping *)orri_table_find(
         &orri_mappings, (uint64_t)(uintptr_t)addr);
+    if (!map && orri_block_find((uint64_t)(uintptr_t)addr))
+        return unlock(CUDA_ERROR_INVALID_VALUE); /* what cuMemAlloc gave */
     if (!map || !handle)
         return unlock(REAL(cuMemRetainAllocationHandle)(handle, addr));
     if (map->memory->segment) /* the driver refuses what cuMemAlloc gave */

@@ -14,6 +14,14 @@ bool orri_is_elastic(void)
     return getenv("ORRERY_REDUCE") != NULL;
 }
 
+/* Its buffers are there for whoever has the turn, and the engine works for all at once (docs/adr/0025-turns.md). */
+static bool shares_memory(void)
+{
+    const char *memory = getenv("ORRERY_MEMORY");
+
+    return memory && strcmp(memory, "shared") == 0;
+}
+
 static bool is_ordered(void)
 {
     const char *reduce = getenv("ORRERY_REDUCE");
@@ -90,6 +98,13 @@ ncclResult_t orri_splice_begin_comm(struct orri_comm *c,
     for (int r = 0; r < n; r++)
         place[r] = orri_key(3, places[r].device, sizeof places[r].device);
     is_shared = has_shared(place, n);
+    if (is_shared && shares_memory()) {
+        free(place);
+        return orri_nccl_fail(
+            ncclInvalidUsage,
+            "ranks that share a device's memory (ORRERY_MEMORY=shared) have no "
+            "collectives yet: run without it");
+    }
     if (is_shared)
         s = orri_splice_new(n, c->me, place, is_ordered(), seed, (void *)&c->real);
     free(place);

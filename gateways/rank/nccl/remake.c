@@ -13,12 +13,40 @@ enum { ABORT_GRACE_MS = 2000, LOOK_MS = 50, SHARE_MS = 30000 };
 
 static struct orri_handover *handover; /* owned: from make_ids to resume */
 
+/* Ids of ours that NCCL was not given, since all ranks turned out to share one device.  It would keep a thread and a socket for
+ * each until the process ends; so they are used first. */
+static struct {
+    pthread_mutex_t lock;
+    ncclUniqueId id[ORRI_COMMS_MAX];
+    size_t n;
+} spare = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void spare_put(const ncclUniqueId *id)
+{
+    pthread_mutex_lock(&spare.lock);
+    if (spare.n < ORRI_COMMS_MAX)
+        spare.id[spare.n++] = *id;
+    pthread_mutex_unlock(&spare.lock);
+}
+
+static ncclResult_t unique_id(ncclUniqueId *ret)
+{
+    bool is_there;
+
+    pthread_mutex_lock(&spare.lock);
+    is_there = spare.n > 0;
+    if (is_there)
+        *ret = spare.id[--spare.n];
+    pthread_mutex_unlock(&spare.lock);
+    return is_there ? ncclSuccess : REAL(GetUniqueId, ret);
+}
+
 /* Rank 0's. */
 static struct orri_comm_id fresh_id(struct orri_comm *c)
 {
     struct orri_comm_id id = {.comm = c->key, .kind = ORRI_ID_VOID};
 
-    if (REAL(GetUniqueId, &c->fresh) == ncclSuccess) {
+    if (unique_id(&c->fresh) == ncclSuccess) {
         id.kind = ORRI_ID_MADE;
         memcpy(id.id, &c->fresh, sizeof id.id);
     }
@@ -198,8 +226,13 @@ init_one(struct orri_work *w, size_t i, struct orri_place **ret_places)
 
     if (result == ncclSuccess)
         result = splice_one(c, ret_places);
-    if (result != ncclSuccess || !orri_splice_real(c, &n, &me))
+    if (result != ncclSuccess)
         return result;
+    if (!orri_splice_real(c, &n, &me)) {
+        if (c->me == 0)
+            spare_put(&c->fresh);
+        return ncclSuccess;
+    }
     return REAL(
         CommInitRankConfig, &w->real[i], n, c->fresh, me, orri_config_get(&c->config));
 }

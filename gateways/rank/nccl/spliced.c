@@ -194,18 +194,19 @@ static void free_if_idle(struct orri_splice *s)
 ncclResult_t orri_splice_abort(struct orri_comm *c, ncclComm_t real)
 {
     struct orri_splice *s = detach(c);
-    ncclResult_t result = ncclSuccess, end;
+    ncclResult_t start, result = ncclSuccess, end;
 
     if (!s)
         return real ? REAL(CommAbort, real) : ncclSuccess;
     orri_watch_leave(s);
     keep(s);
-    result = REAL0(GroupStart);
+    start = REAL0(GroupStart);
     if (real)
         result = REAL(CommAbort, real);
     orri_pairs_abort(s);
     orri_watch_release(s);
     end = REAL0(GroupEnd);
     free_if_idle(s);
+    result = start == ncclSuccess ? result : start;
     return result == ncclSuccess ? end : result;
 }

@@ -5,7 +5,9 @@
  */
 #include "suite.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -220,10 +222,51 @@ static void aborted_right_after_a_stop(struct rank *r)
     OK(ncclCommDestroy, other);
 }
 
+/* Entries of a directory of this process. */
+static int count_in(const char *path)
+{
+    DIR *d = opendir(path);
+    int n = 0;
+
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return n;
+}
+
+/* A job is stopped thousands of times: no stop leaves a descriptor or a thread.  What it has just then depends on the moment: so the
+ * most of the first turns is compared with the least of the last. */
+static void stops_leave_nothing(struct rank *r)
+{
+    static const char *const what[] = {"/proc/self/fd", "/proc/self/task"};
+    enum { FIRST = 3, LAST = TURNS - 3 };
+    ncclComm_t world = suite_comm(r, 0), half = split(world, r->rank % 2, r->rank);
+    int most[2] = {0, 0}, least[2] = {INT_MAX, INT_MAX};
+
+    for (int turn = 0; turn < TURNS; turn++) {
+        await_cuts(r, SOME_CUTS);
+        CHECK(sum_over(r, half, 1) == r->world / 2, "turn %d", turn);
+        CHECK(sum_over(r, world, 1) == r->world, "turn %d", turn);
+        for (int i = 0; i < 2; i++) {
+            int n = count_in(what[i]);
+            if (turn < FIRST && n > most[i])
+                most[i] = n;
+            if (turn >= LAST && n < least[i])
+                least[i] = n;
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        CHECK(least[i] <= most[i], "%s: %d, were %d", what[i], least[i], most[i]);
+    OK(ncclCommDestroy, half);
+    OK(ncclCommDestroy, world);
+}
+
 const struct conf_case cut_cases[] = {
     {"grid", grid, {8, 0}, false},
     {"destroyed_early", destroyed_early, {3, 4, 0}, true},
     {"aborted_by_one", aborted_by_one, {3, 0}, true},
     {"aborted_right_after_a_stop", aborted_right_after_a_stop, {8, 0}, true},
+    {"stops_leave_nothing", stops_leave_nothing, {4, 0}, false},
     {NULL, NULL, {0}, false},
 };
