@@ -374,9 +374,11 @@ static void begin(struct orr_ctx *ctx,
         orr_timer_set(ctx, NODE_T_STAGE, 0, 0);
     else
         node_cut_library(ctx, self, group, msg);
-    if (cut->step ==
-        ORR_CUT_BEGIN) /* beside it: the ranks are not to wait for a disk */
+    if (cut->step == ORR_CUT_BEGIN) {
+        node_group_know_devices(self, group); /* before any leaves, and the note */
+        /* beside it: the ranks are not to wait for a disk */
         node_cut_note(ctx, self, group, ORR_CUT_BEGIN);
+    }
 }
 
 void node_cut_begin_due(struct orr_ctx *ctx, struct node *self)

@@ -197,6 +197,15 @@ void node_row_saw(struct node *self, struct node_row *row, struct orr_str device
         row->seen = ORR_NONE;
 }
 
+void node_group_know_devices(struct node *self, struct node_group *group)
+{
+    uint64_t mask = node_group_devices(self, group);
+    for (struct node_row *row = node_row_first(self, group); row;
+         row = node_row_next(self, row))
+        if (!row->visible && row->seen == ORR_NONE)
+            row->visible = mask;
+}
+
 void node_group_moved(struct node *self, struct node_group *group)
 {
     uint32_t to[NODE_DEVICES_MAX];

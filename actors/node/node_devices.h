@@ -33,6 +33,8 @@ void node_row_list(const struct node *self,
                    size_t cap);
 /* A restored one, which still sees the devices of where it was. */
 void node_row_saw(struct node *self, struct node_row *row, struct orr_str devices);
+/* At the begin of a cut, while all that an earlier life has started are here: what it has not said of them. */
+void node_group_know_devices(struct node *self, struct node_group *group);
 /* All of its ranks are where they were to go. */
 void node_group_moved(struct node *self, struct node_group *group);
 /* False: too little memory; text says where. */

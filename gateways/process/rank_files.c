@@ -4,6 +4,7 @@
  */
 #include "rank_files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -463,35 +464,21 @@ bool orri_dir_lock(int dir)
     return flock(dir, LOCK_EX | LOCK_NB) == 0;
 }
 
+/* Whatever is in it: CRIU leaves files, too, and what stays behind would be in the way of the rank's next visit. */
 int orri_dir_remove(int parent, const char *name)
 {
-    static const char *const files[] = {"meta",
-                                        "meta.tmp",
-                                        "status",
-                                        "status.tmp",
-                                        "stdout",
-                                        "stderr",
-                                        "env",
-                                        "env.tmp",
-                                        "stop",
-                                        "stop.tmp",
-                                        ORRI_MARK_FROZEN,
-                                        ORRI_MARK_IMAGING,
-                                        ORRI_MARK_HURT,
-                                        ORRI_UNDO_FILE,
-                                        ORRI_MARK_LAZY,
-                                        ORRI_MARK_TOLD,
-                                        "restore.log",
-                                        "lazy-pages.log",
-                                        "lazy-pages.socket",
-                                        "init.pid",
-                                        "stats-restore"};
-    int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (dir < 0)
-        return errno == ENOENT ? 0 : errno;
-    for (size_t i = 0; i < ORR_ARRAY_SIZE(files); i++)
-        unlinkat(dir, files[i], 0);
-    close(dir);
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+    if (!dir) {
+        int error = errno;
+        if (fd >= 0)
+            close(fd);
+        return error == ENOENT ? 0 : error;
+    }
+    while ((entry = readdir(dir)))
+        unlinkat(fd, entry->d_name, 0); /* not "." and "..": they are directories */
+    closedir(dir);
     return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT ? 0 : errno;
 }
 

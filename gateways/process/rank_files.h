@@ -118,9 +118,9 @@ uint64_t orri_mark_unix_ms(int dir, const char *mark);
 /* The last bytes of stderr, from a line's start where one is in reach; how many.  No
  * file: 0. */
 size_t orri_tail_read(int dir, char *buf, size_t cap);
-bool orri_dir_lock(int dir); /* false: a living keeper has it */
-int orri_dir_remove(int parent, const char *name);
-uint64_t orri_dir_bytes(int dir); /* of the logs */
+bool orri_dir_lock(int dir);                       /* false: a living keeper has it */
+int orri_dir_remove(int parent, const char *name); /* with all files in it; errno */
+uint64_t orri_dir_bytes(int dir);                  /* of the logs */
 
 /* Start time in clock ticks since boot; 0: no such process. */
 uint64_t orri_proc_start(pid_t pid);

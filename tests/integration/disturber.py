@@ -19,19 +19,18 @@ class Disturber:
 
     KINDS = ["suspend", "suspend", "resize", "checkpoint", "migrate", "away", "kill node", "kill host", "kill host in"]
 
-    def __init__(self, f, rng, job, prefix, devices=0):
-        self.f, self.rng, self.job, self.prefix, self.devices = f, rng, job, prefix, devices
-        self.kinds = [k for k in self.KINDS if k != "resize" or devices]
+    def __init__(self, f, rng, example, job, prefix):
+        self.f, self.rng, self.example, self.job, self.prefix = f, rng, example, job, prefix
+        self.kinds = [k for k in self.KINDS if k != "resize" or example.gpus]
         self.may_set_back, self.given, self.failed, self.told = 0, {}, [], []
 
     def order(self, *words, must=True):
-        """One that comes when the job is about to end may be refused."""
+        """One that comes when the job has taken its last step may be refused: a rank may have ended."""
         done = self.f.cli(words[0], self.job, *words[1:], timeout=120)
         if done.code != 0:
             self.failed.append(f"{' '.join(words)}: {done.err.strip()}")
-            if "has ended already" in done.err:
-                self.f.wait_phase(self.job, "done")
-            check(not must or self.f.phase(self.job) == "done", f"{done}{json.dumps(self.f.show(self.job))[:1500]}")
+            is_over = self.steps() >= self.example.steps or self.f.phase(self.job) == "done"
+            check(not must or is_over, f"{done}{json.dumps(self.f.show(self.job))[:1500]}")
         return done.code == 0
 
     def nodes(self):
@@ -50,7 +49,7 @@ class Disturber:
             other = "c2" if self.f.show(self.job)["row"]["cluster"] == "c1" else "c1"
             return ["migrate", "--to", f"cluster:{other}"]
         if kind == "resize":
-            return ["resize", str(self.rng.randint(1, self.devices))]
+            return ["resize", str(self.rng.randint(1, self.example.gpus))]
         return [kind]
 
     def some_host(self):
@@ -108,7 +107,7 @@ class Disturber:
         if kind == "kill host":
             return self.kill_host()
         if kind == "kill host in":
-            orders = ["suspend", "checkpoint", "migrate", "away"] + ["resize"] * bool(self.devices)
+            orders = ["suspend", "checkpoint", "migrate", "away"] + ["resize"] * bool(self.example.gpus)
             return self.kill_host(*self.words(self.rng.choice(orders)))
         words = self.words(kind)
         self.order(*words)
@@ -138,9 +137,9 @@ def last_step(path):
     return int(lines[-1].split(maxsplit=1)[0].split(b"=")[1]) if lines else 0
 
 
-def compare(f, example, d, truth, patience):
+def compare(f, d, truth, patience):
     """A disturbed job with one that was left alone.  What to say of it."""
-    reached = d.steps()
+    reached, example = d.steps(), d.example
     detail = f.wait_phase(d.job, "done", seconds=patience)
     check_blameless(f, detail)
     check(result(f, d.job) == truth[0], f"digest {result(f, d.job)} is not {truth[0]}")

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * hang_rank.c - ranks with a mistake in their order of collectives, for test_hang.py.
  *
- * Usage: hang_rank CASE RANK [FILE [GO]].  All ranks add up over two communicators, step by step; in step BAD_STEP the named rank
+ * Usage: hang_rank CASE RANK [FILE [GO [ALL]]].  All ranks add up over two communicators, step by step; in step BAD_STEP the named rank
  *   skips     the first communicator's collective, and goes on to the second's
  *   absent    does not come to the making of a third communicator
  *   computes  until FILE is there; then all end well
  * or with none: in step BAD_STEP all are
  *   late      to the making of a third communicator: its id is known when FILE is there, and used when GO is there
+ * or at the end, in good order, the named rank
+ *   leaves    gives up its communicators and its device and makes FILE; it ends when GO is there, the others when ALL is there
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +85,15 @@ static void run(const char *fault,
     }
 }
 
+static void finish(struct nn *nn, struct watch *watch, ncclComm_t comms[2])
+{
+    watch_comms(watch, NULL, 0);
+    NCCL(ncclCommDestroy, comms[1]);
+    NCCL(ncclCommDestroy, comms[0]);
+    CU(cuStreamDestroy, stream);
+    nn_fini(nn);
+}
+
 int main(int argc, char **argv)
 {
     char err[MEET_ERR_MAX];
@@ -91,8 +102,10 @@ int main(int argc, char **argv)
     struct nn nn;
     ncclComm_t comms[2];
     if (argc < 3 || (strcmp(argv[1], "computes") == 0 && argc < 4) ||
-        (strcmp(argv[1], "late") == 0 && argc < 5))
-        usage_error("hang_rank skips|absent|computes|late RANK [FILE [GO]]");
+        (strcmp(argv[1], "late") == 0 && argc < 5) ||
+        (strcmp(argv[1], "leaves") == 0 && argc < 6))
+        usage_error(
+            "hang_rank skips|absent|computes|late|leaves RANK [FILE [GO [ALL]]]");
     if (!meet_from_env(&meet, err))
         usage_error("%s", err);
     die_as_rank(meet.rank);
@@ -104,11 +117,14 @@ int main(int argc, char **argv)
     memory = nn_alloc(&nn, "memory", N * sizeof(float));
     bool is_it = meet.rank == strtoul(argv[2], NULL, 10);
     run(argv[1], is_it, argv + 3, comms, &meet);
-    watch_comms(&watch, NULL, 0);
-    NCCL(ncclCommDestroy, comms[1]);
-    NCCL(ncclCommDestroy, comms[0]);
-    CU(cuStreamDestroy, stream);
-    nn_fini(&nn);
+    bool is_left = strcmp(argv[1], "leaves") == 0;
+    if (is_left && !is_it)
+        await_file(argv[5]);
+    finish(&nn, &watch, comms);
+    if (is_left && is_it) {
+        make_file(argv[3]);
+        await_file(argv[4]);
+    }
     watch_fini(&watch);
     return 0;
 }

@@ -39,23 +39,22 @@ class Sequence(Disturber):
     KINDS = ["resize"] * 3 + ["suspend", "migrate", "away", "kill node", "kill host"]
 
     def __init__(self, f, name, seed):
-        self.name, self.rng = f"{name} SEQUENCES_SEED={seed}", random.Random(f"{name} {seed}")
-        self.example = example_of(name)
-        self.is_seen = self.rng.random() < 0.5  # who are replicas; else the spec says that all are
-        self.example.least, self.example.shards = (SHARDS[name], 0) if self.is_seen else (1, 1)
-        spread = self.rng.choice(["pack", "spread"])
-        n_orders = self.rng.randint(3, 6)
-        self.gaps = [self.rng.choice([0, 1, 1]) * self.rng.uniform(0, STEPS[name] / n_orders) for _ in range(n_orders)]
-        super().__init__(f, self.rng, *started(f, self.example, name, extra=f"{RETRIES}{ORDERED}placement: {{spread: {spread}}}\n"),
-                         devices=DEVICES)
-        self.told = [f"shards: {self.example.shards}, {spread}"]
+        self.name, rng, example = f"{name} SEQUENCES_SEED={seed}", random.Random(f"{name} {seed}"), example_of(name)
+        self.is_seen = rng.random() < 0.5  # who are replicas; else the spec says that all are
+        example.least, example.shards = (SHARDS[name], 0) if self.is_seen else (1, 1)
+        spread = rng.choice(["pack", "spread"])
+        n_orders = rng.randint(3, 6)
+        self.gaps = [rng.choice([0, 1, 1]) * rng.uniform(0, STEPS[name] / n_orders) for _ in range(n_orders)]
+        extra = f"{RETRIES}{ORDERED}placement: {{spread: {spread}}}\n"
+        super().__init__(f, rng, example, *started(f, example, name, extra=extra))
+        self.told = [f"shards: {example.shards}, {spread}"]
 
     def order(self, *words, must=True):
         """Until each communicator of a program has been used, nobody can say who are replicas: then only a resize is refused."""
         may_be_refused = self.is_seen and words[0] == "resize"
         is_done = super().order(*words, must=must and not may_be_refused)
-        check(is_done or not may_be_refused or "taken for replicas" in self.failed[-1] or self.f.phase(self.job) == "done",
-              str(self.failed[-1:]))
+        is_over = self.steps() >= self.example.steps
+        check(is_done or not may_be_refused or is_over or "taken for replicas" in self.failed[-1], str(self.failed[-1:]))
         return is_done
 
     def words(self, kind):
@@ -77,7 +76,7 @@ class Sequence(Disturber):
             if self.f.phase(self.job) != "done":
                 self.one(n)
         check(self.given, "it was over before the first order")
-        text = compare(self.f, self.example, self, truth, 240)
+        text = compare(self.f, self, truth, 240)
         restarts = self.f.show(self.job)["restarts"]
         check(self.may_set_back or not restarts, f"{restarts} restarts of a job that has lost no node")
         lost = [l for l in self.f.cli("events", self.job, expect=0).out.splitlines() if "could not be resumed" in l or "not restored" in l]

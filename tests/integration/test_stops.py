@@ -196,16 +196,36 @@ def disturbed(index):
             return
         truth = undisturbed(f, example, example.name, seconds=patience)
         while given < STOPS and jobs < JOBS_MAX:
-            d = Disturber(f, rng, *started(f, example, example.name, extra=RETRIES), devices=example.gpus)
+            d = Disturber(f, rng, example, *started(f, example, example.name, extra=RETRIES))
             jobs += 1
             while given < STOPS and f.phase(d.job) != "done":
                 d.one(given)
                 given += 1
                 time.sleep(rng.uniform(0, 0.8))  # the moment is what is random here
-            print(f"     {compare(f, example, d, truth, patience)}", flush=True)
+            print(f"     {compare(f, d, truth, patience)}", flush=True)
         lost = [l for l in f.cli("events", expect=0).out.splitlines() if "could not be resumed" in l or "not restored" in l]
         check(not lost, f"a resume failed: {lost}")
         check(given == STOPS, f"{given} of {STOPS} orders in {jobs} jobs: raise STOPS_STEPS")
+
+
+def rank_that_has_left_bars_no_resume():
+    """It has given up its communicators and its device, and ends while the others, which have theirs still, are at their resume."""
+    with Fleet(nodes=1, gpus=2, **FAST) as f:
+        for rank in (0, 3, 0, 3):
+            files = [f.top / f"{name}.{time.monotonic_ns()}" for name in ("made", "go", "all")]
+            words = [str(WORKLOADS / "bin/hang_rank"), "leaves", str(rank), *map(str, files)]
+            job = f.submit(f"name: leaves\ncommand: {json.dumps(words)}\nworld: 4\ngpus: {{min: 1, max: 2}}\n")
+            f.wait_phase(job, "running")
+            wait_for("the rank has left", files[0].exists, 60)
+            f.cli("suspend", job, expect=0)
+            f.cli("resume", job, expect=0)
+            f.cli("suspend", job, expect=0)
+            files[1].touch()
+            began = time.monotonic()
+            f.cli("resume", job, expect=0)
+            print(f"     rank {rank}: {time.monotonic() - began:.1f} s", flush=True)
+            files[2].touch()
+            f.wait_phase(job, "done")
 
 
 def digits_stopped_at_random_moments():
@@ -239,6 +259,7 @@ if __name__ == "__main__":
          running_job_is_saved_again_and_again,
          migrated_job_repeats_no_step,
          unique_id_made_before_a_migration_is_good_after_it,
+         rank_that_has_left_bars_no_resume,
          digits_stopped_at_random_moments,
          tcp_stopped_at_random_moments,
          soak=[suspended_at_any_moment_of_its_start, mlp_stopped_at_random_moments, pipeline_stopped_at_random_moments,

@@ -165,6 +165,23 @@ static void whatever_moves_each_sees_its_own_where_it_always_was(void **state)
     }
 }
 
+/* Its host has restarted, and knows only where ranks are: what they see is what all had before some of them left the node. */
+static void ranks_that_stay_see_what_those_had_that_left(void **state)
+{
+    (void)state;
+    struct node_pairs pairs;
+    place(4);
+    for (uint32_t i = 0; i < RANKS; i++)
+        rows[i]->visible = 0;
+    node_group_know_devices(self, group);
+    for (uint32_t i = 2; i < RANKS; i++)
+        rows[i]->device = ORR_NO_DEVICE;
+    move_to(0, 1);
+    node_row_pairs(self, group, rows[0], &pairs);
+    assert_string_equal(pairs.from, "GPU-a,GPU-b,GPU-c,GPU-d");
+    assert_string_equal(pairs.to, "GPU-b,GPU-a,GPU-c,GPU-d");
+}
+
 static void map_that_does_not_fit_is_seen_before(void **state)
 {
     (void)state;
@@ -194,6 +211,7 @@ int main(void)
         T(rank_that_joins_another_swaps_what_it_sees),
         T(all_that_move_together_see_where_the_others_are),
         T(whatever_moves_each_sees_its_own_where_it_always_was),
+        T(ranks_that_stay_see_what_those_had_that_left),
         T(map_that_does_not_fit_is_seen_before),
 #undef T
     };

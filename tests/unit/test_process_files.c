@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,9 +77,27 @@ static int teardown(void **state)
 {
     (void)state;
     close(dir);
-    assert_int_equal(orri_dir_remove(AT_FDCWD, dir_path),
-                     0); /* nothing else may be in it */
+    assert_int_equal(orri_dir_remove(AT_FDCWD, dir_path), 0);
+    assert_int_equal(access(dir_path, F_OK), -1);
     return 0;
+}
+
+/* A file that stayed made the next visit of a restored rank lose its logs. */
+static void directory_is_removed_with_whatever_is_in_it(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"stdout", "devices", "stats-dump", ".hidden"};
+    assert_int_equal(mkdirat(dir, "rank", 0755), 0);
+    int rank = openat(dir, "rank", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (size_t i = 0; i < ORR_ARRAY_SIZE(files); i++) {
+        int fd = openat(rank, files[i], O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    close(rank);
+    assert_int_equal(orri_dir_remove(dir, "rank"), 0);
+    assert_int_equal(faccessat(dir, "rank", F_OK, 0), -1);
+    assert_int_equal(orri_dir_remove(dir, "rank"), 0); /* it is gone already */
 }
 
 static const struct orri_status example = {
@@ -218,6 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(key_is_read_again_also_with_dots_in_the_job),
         cmocka_unit_test(key_that_we_never_made_is_refused),
+        FILES_TEST(directory_is_removed_with_whatever_is_in_it),
         FILES_TEST(status_is_read_again_on_one_line),
         FILES_TEST(meta_is_read_again),
         FILES_TEST(status_cut_anywhere_is_torn),
