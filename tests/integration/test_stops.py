@@ -211,7 +211,7 @@ def disturbed(index):
 def rank_that_has_left_bars_no_resume():
     """It has given up its communicators and its device, and ends while the others, which have theirs still, are at their resume."""
     with Fleet(nodes=1, gpus=2, **FAST) as f:
-        for rank in (0, 3, 0, 3):
+        for rank in (0, 3):
             files = [f.top / f"{name}.{time.monotonic_ns()}" for name in ("made", "go", "all")]
             words = [str(WORKLOADS / "bin/hang_rank"), "leaves", str(rank), *map(str, files)]
             job = f.submit(f"name: leaves\ncommand: {json.dumps(words)}\nworld: 4\ngpus: {{min: 1, max: 2}}\n")
@@ -226,6 +226,23 @@ def rank_that_has_left_bars_no_resume():
             print(f"     rank {rank}: {time.monotonic() - began:.1f} s", flush=True)
             files[2].touch()
             f.wait_phase(job, "done")
+
+
+def rank_whose_program_is_over_bars_no_resume():
+    """Its process lives on, as that of a script does which cleans up; of its communicators nobody speaks any more."""
+    with Fleet(nodes=1, gpus=2, **FAST) as f:
+        for rank in (0, 3):
+            made, go, over, end, last = (f.top / f"{name}.{time.monotonic_ns()}" for name in ("made", "go", "over", "end", "last"))
+            script = f'"$0" "$@"; code=$?; [ $RANK != {rank} ] || {{ touch {over}; while [ ! -e {end} ]; do sleep 0.05; done; }}; exit $code'
+            words = ["/bin/sh", "-c", script, str(WORKLOADS / "bin/hang_rank"), "leaves", str(rank), str(made), str(go), str(last)]
+            go.touch()
+            job = f.submit(f"name: over\ncommand: {json.dumps(words)}\nworld: 4\ngpus: {{min: 1, max: 2}}\n")
+            wait_for("the rank's program is over", over.exists, 60)
+            f.cli("suspend", job, expect=0)
+            f.cli("resume", job, expect=0)
+            last.touch()
+            end.touch()
+            check(f.wait_phase(job, "done")["restarts"] == 0, "it was started anew")
 
 
 def digits_stopped_at_random_moments():
@@ -260,6 +277,7 @@ if __name__ == "__main__":
          migrated_job_repeats_no_step,
          unique_id_made_before_a_migration_is_good_after_it,
          rank_that_has_left_bars_no_resume,
+         rank_whose_program_is_over_bars_no_resume,
          digits_stopped_at_random_moments,
          tcp_stopped_at_random_moments,
          soak=[suspended_at_any_moment_of_its_start, mlp_stopped_at_random_moments, pipeline_stopped_at_random_moments,

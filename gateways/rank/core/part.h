@@ -60,7 +60,8 @@ struct orri_part {
                            const char *device,
                            uint64_t deadline_ms,
                            struct orr_error *err);
-    /* nccl only; NULL otherwise.  Before resume: what this process has to say, MADE where it has rank 0. */
+    /* nccl only; NULL otherwise.  Before resume: what this process has to say, MADE where it has rank 0.
+     * UINT32_MAX: it cannot; the resume fails. */
     uint32_t (*make_ids)(struct orri_comm_id *ids, uint32_t cap);
     /* nccl only; may be NULL.  All processes have spoken: what it adds to that. */
     uint32_t (*add_ids)(const struct orri_comm_id *known,

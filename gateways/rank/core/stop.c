@@ -48,6 +48,8 @@ static struct {
     bool is_quiet[ORRI_PART_MAX_];                      /* has let go */
     struct orri_comm_id *ids;                           /* owned: IDS_MAX of them */
     uint32_t n_ids;
+    bool
+        has_too_many; /* for IDS_MAX: what is left out cannot be told from what nobody said */
     struct resume_ask ask; /* the newest */
     bool has_newer;        /* it came while an earlier one was under way */
 } self = {.arena.fd = -1};
@@ -316,6 +318,7 @@ static void add_id(const struct orri_comm_id *from)
     uint32_t at = 0;
     while (at < self.n_ids && self.ids[at].comm != from->comm)
         at++;
+    self.has_too_many |= at == IDS_MAX;
     if (at == IDS_MAX || (at < self.n_ids && self.ids[at].kind >= from->kind))
         return;
     self.ids[at] = *from;
@@ -393,10 +396,20 @@ static bool send_ids(const struct orri_comm_id *ids, uint32_t n)
 static enum orr_err speak(const struct orri_part *part, struct orr_error *err)
 {
     self.n_ids = 0;
+    self.has_too_many = false;
     if (part && !self.ids && !(self.ids = calloc(2 * IDS_MAX, sizeof *self.ids)))
         return orr_fail(err, ORR_ENOMEM, "out of memory for communicators' ids");
     if (part)
         self.n_ids = part->make_ids(self.ids, IDS_MAX);
+    if (self.n_ids == UINT32_MAX) {
+        self.n_ids = 0;
+        return orr_fail(
+            err,
+            ORR_EIO,
+            "it cannot say where it is: too many open files, or more than %d "
+            "communicators",
+            (int)IDS_MAX);
+    }
     return send_ids(self.ids, self.n_ids)
                ? ORR_OK
                : orr_fail(err, ORR_EUNREACH, "the node's host is gone");
@@ -444,6 +457,12 @@ static enum orr_err exchange_ids(struct orr_error *err)
             have_all_spoken |= !ids->has_more;
         }
         orri_packet_fini(&packet);
+        if (!rc && self.has_too_many)
+            rc =
+                orr_fail(err,
+                         ORR_ENOSPC,
+                         "the job's ranks have more than %d communicators to make anew",
+                         (int)IDS_MAX);
     }
     return rc;
 }

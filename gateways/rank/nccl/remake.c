@@ -86,7 +86,8 @@ static void drop_unmakable(void)
         orri_ctx_set(NULL);
 }
 
-/* Where this process is now, for all who have one of its communicators. */
+/* Where this process is now, for all who have one of its communicators: who is not told takes it for gone.  UINT32_MAX: it cannot
+ * be told. */
 static uint32_t add_places(struct orri_comm_id *ids, uint32_t made, uint32_t cap)
 {
     static struct orri_comm *list[2 * ORRI_COMMS_MAX];
@@ -100,12 +101,18 @@ static uint32_t add_places(struct orri_comm_id *ids, uint32_t made, uint32_t cap
     orri_handover_free(handover);
     handover = orri_handover_new();
     n += orri_work_list(list + n, ORRI_WORK_DESTROYED);
-    for (size_t i = 0; i < n && made < cap && handover; i++) {
+    if (!handover)
+        return UINT32_MAX;
+    for (size_t i = 0; i < n; i++) {
         struct orri_place place;
-        if (atomic_load(&list[i]->n) < 2 || enter_context(list[i]) != ncclSuccess ||
-            orri_place_here(&place, orri_device_told, orri_handover_nonce(handover)) !=
-                ncclSuccess)
+        if (atomic_load(&list[i]->n) < 2 || enter_context(list[i]) != ncclSuccess)
             continue;
+        if (made == cap ||
+            orri_place_here(&place, orri_device_told, orri_handover_nonce(handover)) !=
+                ncclSuccess) {
+            orri_ctx_set(NULL);
+            return UINT32_MAX;
+        }
         ids[made].comm = orri_place_name(list[i]->key, list[i]->me);
         ids[made].kind = ORRI_ID_MADE;
         memcpy(ids[made++].id, &place, sizeof place);
@@ -180,6 +187,13 @@ static bool find_places(const struct orri_comm_id *ids,
     return true;
 }
 
+/* Once all have spoken: of a rank that has not, the program is over, and its communicators cannot be made anew. */
+static bool
+is_anyone_missing(const struct orri_comm_id *ids, uint32_t n, const struct orri_comm *c)
+{
+    return !find_places(ids, n, c, NULL);
+}
+
 bool orri_has_all_ids(const struct orri_comm_id *ids, uint32_t n)
 {
     static struct orri_comm *list[2 * ORRI_COMMS_MAX];
@@ -188,9 +202,8 @@ bool orri_has_all_ids(const struct orri_comm_id *ids, uint32_t n)
     all = comms + orri_work_list(list + comms, ORRI_WORK_DESTROYED);
     for (size_t i = 0; i < all; i++) {
         const struct orri_comm_id *id = find_id(ids, n, list[i]->key);
-        if (id ? id->kind == ORRI_ID_WANTED : i < comms)
-            return false;
-        if (id && id->kind == ORRI_ID_MADE && !find_places(ids, n, list[i], NULL))
+        if ((id ? id->kind == ORRI_ID_WANTED : i < comms) &&
+            !is_anyone_missing(ids, n, list[i]))
             return false;
     }
     return true;
@@ -354,6 +367,10 @@ static bool take_ids(struct orri_work *w, struct orr_error *err)
     for (size_t i = 0; i < w->n; i++) {
         struct orri_comm *c = w->comm[i];
         found = find_id(ids, nids, c->key);
+        if (is_anyone_missing(ids, nids, c)) {
+            lose_left(c);
+            continue;
+        }
         if (!found || found->kind == ORRI_ID_WANTED) {
             orri_set_error(err,
                            ORR_ENOENT,
@@ -371,7 +388,8 @@ static bool take_ids(struct orri_work *w, struct orr_error *err)
     }
     for (size_t i = 0; i < nleft && kept < ORRI_COMMS_MAX; i++) {
         found = find_id(ids, nids, left[i]->key);
-        if (!found || found->kind != ORRI_ID_MADE)
+        if (!found || found->kind != ORRI_ID_MADE ||
+            is_anyone_missing(ids, nids, left[i]))
             continue;
         memcpy(&left[i]->fresh, found->id, sizeof left[i]->fresh);
         w->comm[kept++] = left[i];
