@@ -3,9 +3,8 @@
 import json
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import examples
+from stops import FAST, examples, finished, started, undisturbed
 from test_resize import devices, free
-from test_stops import FAST, finished, started, undisturbed
 
 QUIET = "time: {min_run: 1s}\n"
 
