@@ -31,7 +31,7 @@ static int open_ns(void)
     return fd;
 }
 
-/* What this thread starts from here on is on that machine. */
+/* What this thread starts from here on is on that machine: also threads that an edge makes when it is asked for something. */
 static void enter(int machine)
 {
     assert_int_equal(setns(machine, CLONE_NEWNET), 0);
@@ -204,10 +204,11 @@ static void wire(int a, int b, int c)
 
 /* From machine a to b, frozen, and thawed there: what it hears from the one on c was not acknowledged when it left, and it has
  * nothing to say itself, so it is found only if it says where it is. */
-static void move_listener(struct two *t)
+static void move_listener(struct two *t, int a, int b)
 {
     struct orr_process_launch again = image_launch_of(t, server1, SERVER, NULL, NULL);
     unsigned long n = image_wait_progress(t->a, server1, 0);
+    enter(a);
     image_freeze_ok(t->a, server1, true);
     image_ok(t->a, server1, image_dir(t, "l"), true);
     again.restore_dir = orr_str(image_dir(t, "l"));
@@ -217,6 +218,7 @@ static void move_listener(struct two *t)
         t->a->process->ops->signal(t->a->process, &server1, SIGKILL, &t->a->err),
         ORR_OK);
     fixture_wait_id(t->a, server1, ORR_RANK_EXITED);
+    enter(b);
     image_freeze_ok(t->b, server1, false);
     image_wait_progress(t->b, server1, n);
 }
@@ -249,7 +251,7 @@ static void rank_that_came_frozen_is_found_by_other_machines(void **state)
              image_launch_of(t, client1, CLIENT, args, talk),
              "192.0.2.3:4790",
              "192.0.2.1:4790,192.0.2.2:4790");
-    move_listener(t);
+    move_listener(t, a, b);
     enter(own);
     fixture_teardown(&third);
     close(own);
