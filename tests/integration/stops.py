@@ -93,6 +93,19 @@ def check_same(truth, got, once=True):
         check(not once or len(values) == 1, f"{key}: written {len(values)} times, so steps were repeated")
 
 
+def step_of(at):
+    return int(at[1].split("=")[1])
+
+
+def reached(digests):
+    """The newest step that all ranks have done; they are killed in different ones."""
+    return min(max(step_of(at) for at in digests if at[0] == rank) for rank in {rank for rank, _ in digests})
+
+
+def up_to(last, digests):
+    return {at: lines for at, lines in digests.items() if step_of(at) <= last}
+
+
 def set_backs(prefix, every):
     """How often each rank file's steps go back; a step left out is an error.  {file: [(from, to)]}"""
     found = {}

@@ -3,7 +3,7 @@
 import json
 
 from fleet import Fleet, check, main, shell, wait_for
-from stops import FAST, examples, finished, started, undisturbed
+from stops import FAST, check_cuts, check_same, examples, reached, read_digests, started, undisturbed, up_to
 from test_resize import devices, free
 
 QUIET = "time: {min_run: 1s}\n"
@@ -29,10 +29,18 @@ def wait_gpus(f, job, n):
     wait_for(f"job {job} has {n} devices", has, 60)
 
 
+def check_as_far_as_it_came(f, prefix):
+    """As one that was left alone."""
+    got = read_digests(prefix)
+    last = reached(got)
+    truth = undisturbed(f, elastic(2, last), "digits")[1]
+    check_same(truth, up_to(last, got))
+    check(check_cuts(prefix)[0] > 0, "no resume was compared")
+
+
 def job_grows_by_itself_and_gives_back():
-    example = elastic(2, 1400)
+    example = elastic(2, 100000)  # cancelled when all has been seen
     with Fleet(nodes=1, gpus=8, **FAST) as f:
-        truth = undisturbed(f, example, example.name)
         guest, go = guest_for(f, "first")
         f.wait_phase(guest, "running")
         job, prefix = started(f, example, example.name, extra=QUIET)
@@ -46,8 +54,12 @@ def job_grows_by_itself_and_gives_back():
         detail = f.show(job)
         check(detail["order_text"] == f"to 4 devices: for job {third}", detail["order_text"])
         check(detail["row"]["gpus"] == 4 and len(devices(f, job)) == 4, json.dumps(detail["row"]))
-        detail = finished(f, job, prefix, truth)
         check(detail["restarts"] == 0 and detail["row"]["generation"] == 1, json.dumps(detail["row"]))
+        resized = reached(read_digests(prefix))
+        wait_for("it has gone on", lambda: reached(read_digests(prefix)) > resized + 5, 60)
+        f.cli("cancel", job, expect=0)
+        f.wait_phase(job, "cancelled")
+        check_as_far_as_it_came(f, prefix)
         go()
         f.wait_phase(third, "done")
         wait_for("all are free", lambda: free(f) == 8, 20)

@@ -2,9 +2,8 @@
 """Ranks on different machines: their TCP connections live on when they are stopped and when they change machine."""
 from fleet import check, main, shell, wait_for
 from machines import Machines, cannot_make
-from stops import check_blameless, check_same, examples, read_digests
+from stops import FAST, can_image, check_blameless, check_same, examples, reached, read_digests, started, up_to
 from test_resize import elastic, resize, run_talking
-from test_stops import FAST, can_image, started
 
 SPREAD = "placement: {spread: spread}\n"
 
@@ -49,14 +48,6 @@ def tcp(steps):
     return example
 
 
-def step_of(at):
-    return int(at[1].split("=")[1])
-
-
-def up_to(last, digests):
-    return {at: lines for at, lines in digests.items() if step_of(at) <= last}
-
-
 def run_undisturbed(f, steps):
     """Without images: its ranks are on the machines' own network."""
     prefix = f.top / "truth."
@@ -90,7 +81,7 @@ def connections_live_on_over_machines(f):
     f.cli("drain", "n3", "--undo", expect=0)
 
     got = read_digests(prefix)
-    last = min(max(step_of(at) for at in got if at[0] == rank) for rank, _ in got)
+    last = reached(got)
     truth = run_undisturbed(f, last + 50)  # at its end a rank has nothing to send ahead
     check_same(up_to(last, truth), up_to(last, got))
 
