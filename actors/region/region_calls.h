@@ -194,10 +194,11 @@ enum orr_err region_jobs_resize(struct orr_ctx *ctx,
                                 const struct orr_msg_jobs_resize *msg);
 
 /* region_clusters.c: what clusters and their job actors say. */
-/* NULL: it has not registered with this leader. */
-struct region_cluster *region_cluster_known(struct region *self,
-                                            const struct orr_ctx *ctx,
-                                            struct orr_str name);
+/* Whose message it is; refused where it has not registered with this leader. */
+enum orr_err region_cluster_known(struct orr_ctx *ctx,
+                                  struct region *self,
+                                  struct orr_str name,
+                                  struct region_cluster **ret_cluster);
 struct region_cluster *region_cluster_get(struct region *self, struct orr_str name);
 void region_cluster_is_at(const struct region *self,
                           struct region_cluster *cluster,

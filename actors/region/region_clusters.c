@@ -143,15 +143,20 @@ enum orr_err region_cluster_register(struct orr_ctx *ctx,
     return ORR_OK;
 }
 
-struct region_cluster *region_cluster_known(struct region *self,
-                                            const struct orr_ctx *ctx,
-                                            struct orr_str name)
+enum orr_err region_cluster_known(struct orr_ctx *ctx,
+                                  struct region *self,
+                                  struct orr_str name,
+                                  struct region_cluster **ret_cluster)
 {
     struct region_cluster *cluster = orr_map_find(&self->clusters_by_name, name);
     bool is_known = cluster && cluster->is_registered &&
                     cluster->addr.host == ctx->from.host &&
                     cluster->incarnation == ctx->from.incarnation;
-    return is_known ? cluster : NULL;
+    if (!is_known)
+        return orr_refuse(
+            ctx, ORR_ESTALE, "cluster %.*s is not registered", ORR_STR_ARGS(name));
+    *ret_cluster = cluster;
+    return ORR_OK;
 }
 
 struct region_node *region_node_get(struct region *self,
@@ -244,12 +249,10 @@ enum orr_err region_cluster_summary(struct orr_ctx *ctx,
                                     struct region *self,
                                     const struct orr_msg_cluster_summary *msg)
 {
-    struct region_cluster *cluster = region_cluster_known(self, ctx, msg->cluster);
-    if (!cluster)
-        return orr_refuse(ctx,
-                          ORR_ESTALE,
-                          "cluster %.*s is not registered",
-                          ORR_STR_ARGS(msg->cluster));
+    struct region_cluster *cluster;
+    enum orr_err err = region_cluster_known(ctx, self, msg->cluster, &cluster);
+    if (err != ORR_OK)
+        return err;
     cluster->seen_ms = orr_now_ms(ctx);
     cluster->jobs = msg->jobs;
     cluster->is_given_up = false;

@@ -204,17 +204,15 @@ enum orr_err region_jobs_resize(struct orr_ctx *ctx,
                                 const struct orr_msg_jobs_resize *msg)
 {
     struct region_job *jobs[SIZES_MAX], *waiting = NULL;
-    struct region_cluster *cluster = region_cluster_known(self, ctx, msg->cluster);
-    if (!cluster)
-        return orr_refuse(ctx,
-                          ORR_ESTALE,
-                          "cluster %.*s is not registered",
-                          ORR_STR_ARGS(msg->cluster));
+    struct region_cluster *cluster;
+    enum orr_err err = region_cluster_known(ctx, self, msg->cluster, &cluster);
+    if (err != ORR_OK)
+        return err;
     if (msg->sizes.n == 0 || msg->sizes.n > SIZES_MAX)
         return orr_refuse(ctx, ORR_EINVAL, "sizes: give 1 to %d jobs", (int)SIZES_MAX);
     if (msg->waiting.len && cluster->kept)
         return orr_refuse(ctx, ORR_EBUSY, "what was given back before is not used yet");
-    enum orr_err err = check_waiting(ctx, self, cluster, msg, &waiting);
+    err = check_waiting(ctx, self, cluster, msg, &waiting);
     for (uint32_t i = 0; i < msg->sizes.n && err == ORR_OK; i++)
         err = check_job(ctx, self, &msg->sizes.at[i], waiting, &jobs[i]);
     if (err != ORR_OK)
@@ -224,10 +222,10 @@ enum orr_err region_jobs_resize(struct orr_ctx *ctx,
         uint32_t to = msg->sizes.at[i].to;
         snprintf(why,
                  sizeof(why),
-                 "to %u device%s: %.100s",
+                 "to %u device%s: %.*s",
                  to,
                  to == 1 ? "" : "s",
-                 msg->why.ptr);
+                 ORR_STR_ARGS(msg->why));
         region_order_open(ctx,
                           self,
                           jobs[i],

@@ -257,14 +257,20 @@ static bool look_at_level(struct doctor *d, const struct orr_rec_node_row *n)
     return n->level == ORR_LEVEL_IMAGE;
 }
 
+/* ":4789", or NULL; a region of an older build says nothing of machines. */
+static const char *port_of(const struct orr_rec_node_row *n)
+{
+    return n->machine.len ? strchr(n->machine.ptr, ':') : NULL;
+}
+
 /* Another node of the cluster that is up, with or without a machine of that port; or NULL. */
 static const struct orr_rec_node_row *find_other(const struct orr_msg_tree *tree,
                                                  const struct orr_rec_node_row *n)
 {
-    const char *port = strchr(n->machine.ptr, ':');
+    const char *port = port_of(n);
     for (uint32_t i = 0; i < tree->nodes.n; i++) {
         const struct orr_rec_node_row *other = &tree->nodes.at[i];
-        const char *others = strchr(other->machine.ptr, ':');
+        const char *others = port_of(other);
         if (other->state == ORR_NODE_UP && orr_str_eq(other->cluster, n->cluster) &&
             others && (!port || strcmp(others, port) != 0))
             return other;

@@ -82,6 +82,7 @@ static void boot_cluster(struct fleet *fleet, uint32_t host)
         .nodes_max = fleet->plan.nodes + 8,
         .jobs_max = 4 * fleet->plan.jobs + 64,
         .lease_ms = fleet->plan.lease_ms,
+        .is_rigid = fleet->plan.is_rigid,
     };
     for (uint32_t i = 0; i < fleet->plan.replicas; i++)
         snprintf(args.region_hosts[i], sizeof(args.region_hosts[i]), "r%u", i + 1);

@@ -26,6 +26,7 @@ struct fleet_plan {
     uint64_t settle_ms; /* and all jobs must end within that; 0: 270 s */
     uint32_t lease_ms;  /* 0: 8 s */
     bool has_no_orders; /* the client only submits and cancels */
+    bool is_rigid;      /* clusters leave jobs at their sizes */
     bool is_elastic;    /* all jobs need devices, and may have more or fewer */
     orr_trace_f trace;  /* every message; NULL: none */
     void *trace_arg;

@@ -10,7 +10,7 @@ enum { GPUS = 8, JOBS = 24 };
 
 static struct fleet fleet;
 
-static void set_up_nodes(uint32_t n_jobs, uint32_t nodes)
+static void set_up_fleet(uint32_t n_jobs, uint32_t nodes, bool is_rigid)
 {
     struct orr_error err = {0};
     const struct fleet_plan plan = {.has_no_orders = true,
@@ -19,6 +19,7 @@ static void set_up_nodes(uint32_t n_jobs, uint32_t nodes)
                                     .nodes = nodes,
                                     .gpus = GPUS / nodes,
                                     .jobs = JOBS,
+                                    .is_rigid = is_rigid,
                                     .faults_ms = 1000,
                                     .settle_ms = 600000};
     if (fleet_init(&fleet, &plan, &err) != ORR_OK)
@@ -28,7 +29,7 @@ static void set_up_nodes(uint32_t n_jobs, uint32_t nodes)
 
 static void set_up(uint32_t n_jobs)
 {
-    set_up_nodes(n_jobs, 1);
+    set_up_fleet(n_jobs, 1, false);
 }
 
 static struct client_job *
@@ -100,6 +101,22 @@ static void job_grows_when_its_quiet_time_is_over(void **state)
     fleet_fini(&fleet);
 }
 
+/* roles.cluster.elastic: false. */
+static void rigid_cluster_leaves_jobs_as_they_are(void **state)
+{
+    (void)state;
+    set_up_fleet(3, 1, true);
+    plan(0, 1000, 4, 4, 5000);
+    plan(1, 2000, 2, 8, 60000);
+    plan(2, 30000, 8, 8, 4000);
+    look_at(29000, 0, 1);
+    look_at(60000, 1, 1);
+    run();
+    assert_int_equal(seen[0], 4); /* though others are free */
+    assert_int_equal(seen[1], 4); /* though another one waits */
+    fleet_fini(&fleet);
+}
+
 /* What it has grown it gives back at once; what it was started with, after its quiet time. */
 static void job_gives_back_for_one_that_waits(void **state)
 {
@@ -163,7 +180,7 @@ static void slow_down(void *arg, struct orr_sim *sim, uint64_t number)
 static void what_is_given_back_is_kept_for_whom_it_is(void **state)
 {
     (void)state;
-    set_up_nodes(4, 2);
+    set_up_fleet(4, 2, false);
     plan(0, 1000, 2, 4, 90000);
     plan(1, 1000, 2, 4, 90000);
     plan(2, 15000, 4, 4, 10000);
@@ -199,6 +216,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(job_grows_when_its_quiet_time_is_over),
+        cmocka_unit_test(rigid_cluster_leaves_jobs_as_they_are),
         cmocka_unit_test(job_gives_back_for_one_that_waits),
         cmocka_unit_test(job_keeps_what_it_was_started_with_for_its_quiet_time),
         cmocka_unit_test(stream_of_short_jobs_does_not_wear_it_out),

@@ -7,9 +7,9 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 
+#include "../core/thread.h"
 #include "gate.h"
 
 enum { THREADS_MAX = 8 };
@@ -128,12 +128,8 @@ CUresult orri_copies_run(const struct orri_copies *c, bool is_out, uint64_t dead
     struct run run = {.copies = c, .is_out = is_out, .deadline_ms = deadline_ms};
     pthread_t threads[THREADS_MAX];
     size_t wanted = thread_count(c->n), n = 0;
-    sigset_t all, before;
-    sigfillset(&all); /* the program's handlers run in its own threads */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (n < wanted && pthread_create(&threads[n], NULL, work, &run) == 0)
+    while (n < wanted && orri_thread_start(&threads[n], work, &run))
         n++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (wanted && n == 0)
         return CUDA_ERROR_OUT_OF_MEMORY;
     for (size_t i = 0; i < n; i++)

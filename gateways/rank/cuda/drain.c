@@ -4,10 +4,10 @@
 #include "drain.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <time.h>
 
+#include "../core/thread.h"
 #include "context.h"
 #include "gate.h"
 #include "pool.h"
@@ -54,17 +54,10 @@ static void *wait_for_all(void *unused)
 /* With lock. */
 static bool begin(void)
 {
-    pthread_t thread;
-    sigset_t all, before;
     pthread_mutex_lock(&orri_cuda_lock);
     n_contexts = orri_contexts_get(contexts);
     pthread_mutex_unlock(&orri_cuda_lock);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    is_running = pthread_create(&thread, NULL, wait_for_all, NULL) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (is_running)
-        pthread_detach(thread);
+    is_running = orri_thread_run(wait_for_all, NULL);
     return is_running;
 }
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * remake.c - the second half of rebuild.c: what a process says of its communicators before a resume, and how they are made anew.
  */
-#include "places.h"
 #include "rebuild.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../core/thread.h"
+#include "places.h"
 
 enum { ABORT_GRACE_MS = 2000, LOOK_MS = 50, SHARE_MS = 30000 };
 
@@ -410,19 +411,11 @@ static void *destroy_left(void *real)
 /* The others have it again; here the program had destroyed it. */
 static void leave_again(ncclComm_t real)
 {
-    sigset_t all, before;
-    pthread_t thread;
-
     orri_leave_begin();
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&thread, NULL, destroy_left, real) == 0) {
-        pthread_detach(thread);
-    } else {
-        REAL(CommAbort, real);
-        orri_leave_end();
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (orri_thread_run(destroy_left, real))
+        return;
+    REAL(CommAbort, real);
+    orri_leave_end();
 }
 
 /* Those who have spoken of none that we have destroyed have destroyed it, too. */

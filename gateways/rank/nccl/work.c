@@ -4,9 +4,10 @@
 #include "work.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "../core/thread.h"
 
 static int by_key(const void *a, const void *b)
 {
@@ -135,24 +136,16 @@ bool orri_work_await(struct orri_work *w, uint64_t deadline_ms)
 
 bool orri_work_run(struct orri_work *w, size_t n, uint64_t deadline_ms)
 {
-    sigset_t all, before;
-    pthread_attr_t attr;
-    pthread_t thread;
     size_t started = 0;
 
     n = n > w->n ? w->n : n;
     n = n > ORRI_WORK_THREADS ? ORRI_WORK_THREADS : n;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(
-        SIG_SETMASK, &all, &before); /* the program's signals are not for us */
     for (; started < n; started++) {
         pthread_mutex_lock(&w->lock);
         w->threads++;
         w->refs++;
         pthread_mutex_unlock(&w->lock);
-        if (pthread_create(&thread, &attr, worker, w) != 0) {
+        if (!orri_thread_run(worker, w)) {
             pthread_mutex_lock(&w->lock);
             w->threads--;
             w->refs--;
@@ -160,7 +153,5 @@ bool orri_work_run(struct orri_work *w, size_t n, uint64_t deadline_ms)
             break;
         }
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
     return (n == 0 || started > 0) && orri_work_await(w, deadline_ms);
 }

@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../../core/thread.h"
 #include "../gate.h"
 #include "meet.h"
 
@@ -168,15 +167,7 @@ static void *serve(void *arg)
 
 bool orri_hand_serve(struct orri_meet *m)
 {
-    pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's are not for us */
-    bool ok = pthread_create(&thread, NULL, serve, m) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (ok)
-        pthread_detach(thread);
-    return ok;
+    return orri_thread_run(serve, m);
 }
 
 /* ---- asking -------------------------------------------------------------------------------------- */

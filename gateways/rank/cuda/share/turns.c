@@ -6,7 +6,6 @@
  * does not end, no room in the backup) is tried again.
  */
 #include <linux/futex.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../core/thread.h"
 #include "../drain.h"
 #include "../gate.h"
 #include "../reason.h"
@@ -249,19 +249,6 @@ static CUresult refuse(const char *why)
     return CUDA_ERROR_OPERATING_SYSTEM;
 }
 
-static bool start_thread(void)
-{
-    pthread_t thread;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's are not for us */
-    bool ok = pthread_create(&thread, NULL, run, NULL) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (ok)
-        pthread_detach(thread);
-    return ok;
-}
-
 /* With join_lock. */
 static CUresult join(CUdevice device)
 {
@@ -288,7 +275,8 @@ static CUresult join(CUdevice device)
     orri_share.device = device;
     orri_cuda_note("shares memory with other ranks of its device");
     atomic_store(&state, ON);
-    return start_thread() ? CUDA_SUCCESS : refuse("no thread for its turns");
+    return orri_thread_run(run, NULL) ? CUDA_SUCCESS
+                                      : refuse("no thread for its turns");
 }
 
 /* With join_lock, and the turn. */

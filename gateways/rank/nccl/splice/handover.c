@@ -10,8 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../../core/thread.h"
 #include "../comm.h"
 
 enum { BACKLOG = 128, LOOK_MS = 100, ASK_MS = 2000 };
@@ -192,8 +191,6 @@ bool orri_handover_serve(struct orri_handover *h,
                          size_t n,
                          uint64_t deadline_ms)
 {
-    sigset_t all, before;
-
     h->gifts = malloc(n ? n * sizeof *gifts : 1);
     if (!h->gifts)
         return false;
@@ -201,10 +198,7 @@ bool orri_handover_serve(struct orri_handover *h,
         memcpy(h->gifts, gifts, n * sizeof *gifts);
     h->n = n;
     h->deadline_ms = deadline_ms;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's are not for us */
-    h->has_thread = pthread_create(&h->thread, NULL, serve, h) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    h->has_thread = orri_thread_start(&h->thread, serve, h);
     return h->has_thread;
 }
 
