@@ -4,6 +4,7 @@
  */
 #include "host_config.h"
 
+#include <arpa/inet.h>
 #include <unistd.h>
 
 enum { HOUR_MS = 3600000, UNIX_PATH_MAX = 107 };
@@ -214,6 +215,26 @@ static enum orr_err fill_parent(const struct orr_host_config *c,
     return orri_config_endpoint(c, at, parent->endpoint.ptr, err);
 }
 
+/* Where the networks of ranks meet those of other machines. */
+static enum orr_err check_overlay(const struct orr_host_config *c,
+                                  struct orr_error *err)
+{
+    const char *address = c->node.overlay.address.ptr;
+    struct in_addr at;
+    if (!c->node.overlay.address.len)
+        return ORR_OK;
+    bool is_ip = inet_pton(AF_INET, address, &at) == 1;
+    uint32_t first = is_ip ? ntohl(at.s_addr) >> 24 : 0;
+    if (first == 0 || first == IN_LOOPBACKNET || first >= 224)
+        return orr_yaml_fail(c->yaml,
+                             "roles.node.overlay.address",
+                             err,
+                             "%s: write an IPv4 address of this machine that the other "
+                             "machines reach, such as 192.0.2.7",
+                             address);
+    return ORR_OK;
+}
+
 static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
 {
     enum orr_err rc = ORR_OK;
@@ -243,7 +264,7 @@ static enum orr_err fill_roles(struct orr_host_config *c, struct orr_error *err)
                              "how many emulated devices? write 1 or more");
     rc = orri_config_store(c, err);
     if (rc == ORR_OK)
-        rc = orri_config_overlay(c, err);
+        rc = check_overlay(c, err);
     return rc ? rc
               : fill_parent(c, &c->node.parent, is_here, "roles.node.cluster", err);
 }

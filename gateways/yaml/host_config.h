@@ -24,8 +24,4 @@ ORR_NODISCARD enum orr_err orri_config_regions(struct orr_host_config *config,
 ORR_NODISCARD enum orr_err orri_config_store(struct orr_host_config *config,
                                              struct orr_error *err);
 
-/* Check where the networks of ranks meet those of other machines. */
-ORR_NODISCARD enum orr_err orri_config_overlay(const struct orr_host_config *config,
-                                               struct orr_error *err);
-
 #endif

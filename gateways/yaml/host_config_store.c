@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * host_config_store.c - where a node keeps checkpoints, and where its ranks' networks reach other machines.
+ * host_config_store.c - where a node keeps checkpoints.
  */
-#include <arpa/inet.h>
-
 #include "host_config.h"
 
 enum orr_err orri_config_store(struct orr_host_config *c, struct orr_error *err)
@@ -21,23 +19,5 @@ enum orr_err orri_config_store(struct orr_host_config *c, struct orr_error *err)
     memcpy(path, c->state.ptr, c->state.len);
     memcpy(path + c->state.len, name, sizeof name);
     s->path = orr_str(path);
-    return ORR_OK;
-}
-
-enum orr_err orri_config_overlay(const struct orr_host_config *c, struct orr_error *err)
-{
-    const char *address = c->node.overlay.address.ptr;
-    struct in_addr at;
-    if (!c->node.overlay.address.len)
-        return ORR_OK;
-    bool is_ip = inet_pton(AF_INET, address, &at) == 1;
-    uint32_t first = is_ip ? ntohl(at.s_addr) >> 24 : 0;
-    if (first == 0 || first == IN_LOOPBACKNET || first >= 224)
-        return orr_yaml_fail(c->yaml,
-                             "roles.node.overlay.address",
-                             err,
-                             "%s: write an IPv4 address of this machine that the other "
-                             "machines reach, such as 192.0.2.7",
-                             address);
     return ORR_OK;
 }
