@@ -23,14 +23,16 @@ demo: build
 	@sh cmake/criu.sh >/dev/null && ln -sfn ../../criu/criu build/release/bin/criu || true
 	@sh examples/demo.sh
 
-# Unit, lint, sim, fuzz-corpus, conformance and integration tests under ASan+UBSan; the kernel again under TSan.
+# Unit, lint, sim, fuzz-corpus, conformance and integration tests under ASan+UBSan; the kernel again under TSan; what ranks preload as
+# it is, since a sanitizer's runtime would have to come before it.
 test: deps
 	@sh cmake/criu.sh >/dev/null || true
 	@cmake --preset tsan --log-level=WARNING
 	@cmake --build --preset tsan --target kernel_tests
 	@ctest --preset tsan -L kernel --no-tests=error -j2
-	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=OFF
-	@cmake --build --preset release --target workloads barrier_model
+	@cmake --preset release --log-level=WARNING -DBUILD_TESTING=ON
+	@cmake --build --preset release --target workloads barrier_model preloaded_tests
+	@ctest --preset release -L preloaded --no-tests=error -j2
 	@cmake --preset asan --log-level=WARNING
 	@cmake --build --preset asan
 	@ctest --preset asan --no-tests=error -j2
